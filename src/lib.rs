@@ -1,0 +1,1 @@
+//! iSCSI multipath bonds, declared on Kubernetes.

@@ -1,0 +1,2 @@
+//! The `multibond` binary.
+fn main() {}

@@ -1,0 +1,1 @@
+//! A real Kubernetes control plane for Multibond's tests, demo and benches.
