@@ -1,1 +1,7 @@
 //! iSCSI multipath bonds, declared on Kubernetes.
+//!
+//! A person declares which networks of a data center storage traffic uses; from then on every host that carries one of
+//! those networks holds a session through it to every target. [`planner`] decides, [`controller`] writes what should be
+//! into each Host's status, and [`agent`] makes it so on its node.
+
+pub mod api;

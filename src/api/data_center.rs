@@ -1,0 +1,296 @@
+//! `DataCenter`: the storage attached to it, and how its hosts use that storage.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::{Summary, schema};
+
+/// A data center: its iSCSI storage, and how its hosts connect to it.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "multibond.dev",
+    version = "v1alpha1",
+    kind = "DataCenter",
+    plural = "datacenters",
+    shortname = "dc",
+    category = "multibond",
+    namespaced,
+    status = "DataCenterStatus",
+    derive = "PartialEq",
+    doc = "A data center: the iSCSI storage attached to it, and how its hosts connect to it. Networks, bonds and hosts of the same namespace belong to it by naming it.",
+    validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS label: at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit"),
+    printcolumn(name = "Storage", type_ = "integer", json_path = ".status.storage"),
+    printcolumn(name = "Networks", type_ = "integer", json_path = ".status.networks"),
+    printcolumn(name = "Bonds", type_ = "integer", json_path = ".status.bonds"),
+    printcolumn(name = "Hosts", type_ = "string", json_path = ".status.summary.hosts"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DataCenterSpec {
+    /// What the data center is, for people. At most 4000 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::description")]
+    pub description: Option<String>,
+    /// The iSCSI storage attached to the data center, each with a name of its own; may be empty, at most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub storage: Vec<Storage>,
+    /// When given, one Host is made for every Node that matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<HostTemplate>,
+    /// Whether a host without any of the networks of a target's bonds connects through its default network.
+    /// `Use` or `Never`; default `Use`.
+    #[serde(default)]
+    pub default_network: DefaultNetwork,
+    /// Settings of every iSCSI session; the defaults suit multipath.
+    #[serde(default)]
+    pub session: SessionSettings,
+    /// How long a running host may have no path to a target before it is NonOperational, in seconds; short outages
+    /// are bridged by dm-multipath's queue. 0 to 3600, default 60.
+    #[serde(default = "default_non_operational_after")]
+    #[schemars(with = "i32", range(min = 0, max = 3600))]
+    pub non_operational_after_seconds: u32,
+    /// The effect of the taint `multibond.dev/non-operational` that is put on the Node of a host that has lost a
+    /// target, and taken off when it recovers. `None`, `NoSchedule` or `NoExecute`; default `None`.
+    #[serde(default)]
+    pub non_operational_taint: NonOperationalTaint,
+}
+
+fn default_non_operational_after() -> u32 {
+    60
+}
+
+/// One storage array, or one iSCSI server.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// The storage's name, unique in the data center: a DNS label, such as `array-a`.
+    #[schemars(schema_with = "schema::label")]
+    pub name: String,
+    /// The targets of the storage, each with an iSCSI name of its own; at most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["iqn".into()]))]
+    pub targets: Vec<Target>,
+}
+
+/// An iSCSI target.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// The target's iSCSI name in `iqn.`, `eui.` or `naa.` form, such as `iqn.2003-01.org.example:array-a`.
+    #[schemars(schema_with = "schema::iqn")]
+    pub iqn: String,
+    /// The addresses at which the target answers, each with its port; at least 1, at most 32.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["address".into(), "port".into()]))]
+    pub portals: Vec<Portal>,
+    /// How hosts authenticate to the target; without it they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap: Option<Chap>,
+}
+
+/// A portal of a target.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Portal {
+    /// An IPv4 address, an IPv6 address (without brackets) or a DNS name.
+    #[schemars(schema_with = "schema::address")]
+    pub address: String,
+    /// The TCP port, 1 to 65535; default 3260.
+    #[serde(default = "default_port")]
+    #[schemars(with = "i32", range(min = 1, max = 65535))]
+    pub port: u16,
+    /// The target portal group tag, 0 to 65535; default 1.
+    #[serde(default = "default_tpgt")]
+    #[schemars(with = "i32", range(min = 0, max = 65535))]
+    pub tpgt: u16,
+    /// The Network that the portal is on, where subnets do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label")]
+    pub network: Option<String>,
+}
+
+fn default_port() -> u16 {
+    3260
+}
+
+fn default_tpgt() -> u16 {
+    1
+}
+
+impl Default for Portal {
+    fn default() -> Self {
+        Portal { address: String::new(), port: default_port(), tpgt: default_tpgt(), network: None }
+    }
+}
+
+/// CHAP authentication of a target.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Chap {
+    /// A Secret of the same namespace and of type `kubernetes.io/iscsi-chap`: `node.session.auth.username` and
+    /// `node.session.auth.password`, for mutual CHAP also `node.session.auth.username_in` and `…password_in`.
+    pub secret_ref: SecretReference,
+}
+
+/// A Secret of the same namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct SecretReference {
+    /// The Secret's name, such as `array-a-chap`.
+    #[schemars(schema_with = "schema::subdomain")]
+    pub name: String,
+}
+
+/// Which Nodes get a Host of the data center.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostTemplate {
+    /// The Nodes, by their labels, such as `{matchLabels: {storage.example.com/san: "true"}}`; an empty selector
+    /// matches every Node.
+    #[schemars(schema_with = "label_selector")]
+    pub node_selector: LabelSelector,
+}
+
+fn label_selector(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "properties": {
+            "matchLabels": {
+                "type": "object",
+                "description": "Labels that a Node must have, each with this value.",
+                "maxProperties": 64,
+                "additionalProperties": {"type": "string", "maxLength": 63}
+            },
+            "matchExpressions": {
+                "type": "array",
+                "description": "Requirements on a Node's labels, all of which must hold.",
+                "maxItems": 64,
+                "x-kubernetes-list-type": "atomic",
+                "items": {
+                    "type": "object",
+                    "required": ["key", "operator"],
+                    "properties": {
+                        "key": {"type": "string", "maxLength": 317, "description": "The label's key."},
+                        "operator": {"type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
+                            "description": "How the label relates to the values."},
+                        "values": {"type": "array", "maxItems": 64, "x-kubernetes-list-type": "atomic",
+                            "items": {"type": "string", "maxLength": 63},
+                            "description": "The values for In and NotIn (at least one); none for Exists and DoesNotExist."}
+                    },
+                    "x-kubernetes-validations": [{
+                        "rule": "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : !has(self.values) || self.values.size() == 0",
+                        "message": "spec.hosts.nodeSelector.matchExpressions: In and NotIn need at least one value, Exists and DoesNotExist take none"
+                    }]
+                }
+            }
+        }
+    })
+}
+
+/// What a host without any of a target's bond networks does.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum DefaultNetwork {
+    /// It connects through its default network.
+    #[default]
+    Use,
+    /// It does not connect, and is NonOperational.
+    Never,
+}
+
+/// The effect of the taint on the Node of a host that has lost a target.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum NonOperationalTaint {
+    /// No taint.
+    #[default]
+    None,
+    /// New pods stay away.
+    NoSchedule,
+    /// Running pods are evicted as well; held back while the storage and not the hosts seem to be at fault.
+    NoExecute,
+}
+
+/// Settings of iSCSI sessions, in seconds. Defaults suit dm-multipath, which wants a failed path to be known soon.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SessionSettings {
+    /// How long a login may take before it has failed (`node.conn[0].timeo.login_timeout`). 1 to 60, default 5.
+    #[schemars(with = "i32", range(min = 1, max = 60))]
+    pub login_timeout_seconds: u16,
+    /// How long a lost session holds I/O back before it fails it to multipath
+    /// (`node.session.timeo.replacement_timeout`). 0 to 3600, default 15.
+    #[schemars(with = "i32", range(min = 0, max = 3600))]
+    pub replacement_timeout_seconds: u16,
+    /// How often an idle connection is probed (`node.conn[0].timeo.noop_out_interval`). 0 (never) to 300, default 5.
+    #[schemars(with = "i32", range(min = 0, max = 300))]
+    pub noop_interval_seconds: u16,
+    /// How long a probe may take before the connection is lost (`node.conn[0].timeo.noop_out_timeout`).
+    /// 0 (never) to 300, default 5.
+    #[schemars(with = "i32", range(min = 0, max = 300))]
+    pub noop_timeout_seconds: u16,
+}
+
+impl Default for SessionSettings {
+    fn default() -> Self {
+        SessionSettings {
+            login_timeout_seconds: 5,
+            replacement_timeout_seconds: 15,
+            noop_interval_seconds: 5,
+            noop_timeout_seconds: 5,
+        }
+    }
+}
+
+/// What the controller knows of a data center.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DataCenterStatus {
+    /// The generation of the spec that this status was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The data center's hosts by phase.
+    pub hosts: HostCounts,
+    /// Bonds of the data center.
+    #[schemars(with = "i32")]
+    pub bonds: u32,
+    /// Networks of the data center.
+    #[schemars(with = "i32")]
+    pub networks: u32,
+    /// Storages attached to the data center.
+    #[schemars(with = "i32")]
+    pub storage: u32,
+    /// Texts for print columns.
+    pub summary: Summary,
+    /// `StorageValid`, `Ready`.
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+/// Hosts of a data center by phase; those that still connect, or are unassigned, are in `total` only.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostCounts {
+    /// All Hosts that name the data center.
+    #[schemars(with = "i32")]
+    pub total: u32,
+    /// Phase Up.
+    #[schemars(with = "i32")]
+    pub up: u32,
+    /// Phase Degraded.
+    #[schemars(with = "i32")]
+    pub degraded: u32,
+    /// Phase NonOperational.
+    #[schemars(with = "i32")]
+    pub non_operational: u32,
+    /// Phase Maintenance.
+    #[schemars(with = "i32")]
+    pub maintenance: u32,
+    /// Phase Unknown.
+    #[schemars(with = "i32")]
+    pub unknown: u32,
+}

@@ -1,0 +1,369 @@
+//! `Host`: one machine of a data center, what it should be connected to, and what it is connected to.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{SessionSettings, Summary, reason::PathReason, schema};
+
+/// A host of a data center.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[kube(
+    group = "multibond.dev",
+    version = "v1alpha1",
+    kind = "Host",
+    plural = "hosts",
+    shortname = "mbhost",
+    category = "multibond",
+    namespaced,
+    status = "HostStatus",
+    derive = "PartialEq",
+    selectable = ".spec.nodeName",
+    doc = "A host of a data center: one Node, whose agent holds the sessions that the data center's bonds ask for.",
+    printcolumn(name = "Data Center", type_ = "string", json_path = ".spec.dataCenter"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Paths", type_ = "string", json_path = ".status.summary.paths"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.plan.revision", priority = 1),
+    printcolumn(name = "Initiator", type_ = "string", json_path = ".status.agent.initiatorName", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct HostSpec {
+    /// The data center that the host belongs to, by name, in the same namespace. It may change: the host leaves one
+    /// data center and joins the other.
+    #[schemars(schema_with = "schema::label")]
+    pub data_center: String,
+    /// The Node that this host is; the agent on that Node serves this Host. Immutable.
+    #[schemars(schema_with = "schema::subdomain")]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.nodeName is immutable: delete the host and create one for the other node"))]
+    pub node_name: String,
+    /// True: disconnect what can be disconnected safely, and stay away; false again activates the host.
+    /// Default false.
+    #[serde(default)]
+    pub maintenance: bool,
+    /// Which device carries which networks; for the networks named here it wins over the subnets. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub interfaces: Vec<InterfaceNetworks>,
+}
+
+/// A network device and the networks that it carries.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InterfaceNetworks {
+    /// The device's name on the host, such as `ens2f0` or `bond0.100`: the device that has the address.
+    #[schemars(schema_with = "schema::interface_name")]
+    pub name: String,
+    /// Names of Networks of the data center; a set, at most 64.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::network_set")]
+    pub networks: Vec<String>,
+}
+
+/// What should be on a host, what is, and how the two compare.
+///
+/// `agent`, `interfaces`, `connections` and `multipath` are the agent's; everything else is the controller's. Neither
+/// writes what is the other's.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostStatus {
+    /// The generation of the spec that the plan was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Where the host stands, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// The data center that the host is in service for; what is remembered below belongs to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_center: Option<String>,
+    /// How many paths are planned, and how many of them are connected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paths: Option<PathCounts>,
+    /// Texts for print columns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// The networks that the host carries, and why. One found by its subnet is remembered when its device or address
+    /// vanishes, until the host goes through maintenance.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<CarriedNetwork>,
+    /// Targets that have had a session since the host entered service.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetStatus>,
+    /// What the host should be connected to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStatus>,
+    /// `Operational`, `FullyConnected`, `AgentReady`, `HostPrepared`, `Ready`.
+    #[schemars(schema_with = "schema::conditions")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The agent that serves the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentStatus>,
+    /// The host's interfaces that can carry storage traffic; absent until the agent has reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub interfaces: Option<Vec<HostInterface>>,
+    /// What the host is connected to, and what it tries to connect to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<Connection>,
+    /// Multipath maps over the host's sessions, as dm-multipath reports them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub multipath: Vec<MultipathMap>,
+}
+
+/// Where a host stands.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+pub enum Phase {
+    /// It has no data center, or another Host has its Node.
+    Unassigned,
+    /// It is kept away from storage.
+    Maintenance,
+    /// It has not connected yet, or has lost a target a short while ago.
+    Connecting,
+    /// It reaches every target, and no path has failed.
+    Up,
+    /// It reaches every target, and some path has failed.
+    Degraded,
+    /// It does not reach a target.
+    NonOperational,
+    /// Its agent is silent.
+    Unknown,
+}
+
+impl Phase {
+    /// All phases, in the order of the documentation.
+    pub const ALL: [Phase; 7] = [
+        Phase::Unassigned,
+        Phase::Maintenance,
+        Phase::Connecting,
+        Phase::Up,
+        Phase::Degraded,
+        Phase::NonOperational,
+        Phase::Unknown,
+    ];
+
+    /// The phase as the API writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Unassigned => "Unassigned",
+            Phase::Maintenance => "Maintenance",
+            Phase::Connecting => "Connecting",
+            Phase::Up => "Up",
+            Phase::Degraded => "Degraded",
+            Phase::NonOperational => "NonOperational",
+            Phase::Unknown => "Unknown",
+        }
+    }
+}
+
+/// Planned paths, and connected ones among them.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PathCounts {
+    /// Planned paths.
+    #[schemars(with = "i32")]
+    pub desired: u32,
+    /// Planned paths that are connected.
+    #[schemars(with = "i32")]
+    pub connected: u32,
+}
+
+/// A network that a host carries.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CarriedNetwork {
+    /// The network's name.
+    pub name: Arc<str>,
+    /// The device that carries it.
+    pub interface: Arc<str>,
+    /// How this is known.
+    pub source: CarrySource,
+    /// The address of the device in one of the network's subnets, with its prefix length; only for `Subnet`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+/// How it is known that a host carries a network.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+pub enum CarrySource {
+    /// `Host.spec.interfaces` says so.
+    Spec,
+    /// The device has, or had, an address in one of the network's subnets.
+    Subnet,
+}
+
+/// A target that has had a session since the host entered service.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetStatus {
+    /// The target's iSCSI name.
+    pub target: Arc<str>,
+    /// When the last planned path to it was lost; absent while it is reachable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub lost_at: Option<Time>,
+}
+
+/// What a host should be connected to.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PlanStatus {
+    /// Changes exactly when the host has something else to do.
+    pub revision: String,
+    /// Targets whose sessions are left as they are, because a bond that covers them names an unknown network.
+    pub hold: Vec<Arc<str>>,
+    /// The data center's session settings.
+    pub session: SessionSettings,
+    /// The planned paths, sorted.
+    pub paths: Vec<PlannedPath>,
+}
+
+/// A path that should be connected.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedPath {
+    /// The target's iSCSI name.
+    pub target: Arc<str>,
+    /// Address and port, canonical: `10.0.1.10:3260`, `[fd00::10]:3260` or `san.example.com:3260`.
+    pub portal: Arc<str>,
+    /// The target portal group tag.
+    #[schemars(with = "i32")]
+    pub tpgt: u16,
+    /// The device that the session is bound to; absent for a path through the default network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Arc<str>>,
+    /// The network that the device carries; absent for a path through the default network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Arc<str>>,
+    /// The storage that the target belongs to.
+    pub storage: Arc<str>,
+    /// The bonds that ask for the path; none for a path through the default network.
+    #[serde(default)]
+    pub bonds: Vec<Arc<str>>,
+    /// The Secret with the target's CHAP credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chap_secret: Option<Arc<str>>,
+}
+
+/// The agent that serves a host.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AgentStatus {
+    /// The agent's version.
+    pub version: String,
+    /// The last plan of which every path has ended its first attempt, and every surplus path is gone or retained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_revision: Option<String>,
+    /// The host's iSCSI initiator name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initiator_name: Option<String>,
+    /// The initiator and its version, such as `open-iscsi 2.1.8`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initiator: Option<String>,
+    /// What the agent found on the host that wants attention, and stops nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<HostWarning>,
+}
+
+/// Something on the host that wants attention.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostWarning {
+    /// What kind of thing.
+    pub reason: super::reason::PreparedReason,
+    /// What was found, what was expected, and what to do.
+    pub message: String,
+}
+
+/// A network interface of a host that can carry storage traffic.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HostInterface {
+    /// The device's name.
+    pub name: Arc<str>,
+    /// The hardware address.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mac: String,
+    /// The MTU in bytes.
+    #[serde(default)]
+    #[schemars(with = "i32")]
+    pub mtu: u32,
+    /// Whether the device is up and has a carrier.
+    #[serde(default)]
+    pub up: bool,
+    /// Addresses with prefix length, such as `10.0.1.21/24`.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+}
+
+/// A path as it is.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// The target's iSCSI name.
+    pub target: Arc<str>,
+    /// Address and port, canonical.
+    pub portal: Arc<str>,
+    /// The target portal group tag.
+    #[schemars(with = "i32")]
+    pub tpgt: u16,
+    /// The device that the session is bound to; absent for the default network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Arc<str>>,
+    /// Where the path stands.
+    pub state: ConnectionState,
+    /// The kernel's session number, while there is a session.
+    #[serde(default, rename = "sessionID", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i64>")]
+    pub session_id: Option<u32>,
+    /// Why it has failed, or is retained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<PathReason>,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Since when the path has had this state and reason.
+    #[schemars(schema_with = "schema::time")]
+    pub since: Time,
+    /// The longest pause between two attempts for this reason, such as `30s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_every: Option<String>,
+}
+
+/// Where a path stands.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+pub enum ConnectionState {
+    /// In its first attempt since it was planned.
+    Connecting,
+    /// There is a session.
+    Connected,
+    /// There is none; it is retried.
+    Failed,
+    /// Not planned; the session is being logged out.
+    Disconnecting,
+    /// Not planned, but kept: its device is in use, or its target is held or has no other session.
+    Retained,
+}
+
+/// A multipath map of the host.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MultipathMap {
+    /// The map's World Wide Identifier.
+    pub wwid: String,
+    /// The target that its paths lead to.
+    pub target: String,
+    /// Paths of the map.
+    #[schemars(with = "i32")]
+    pub paths: u32,
+    /// Active ones among them.
+    #[schemars(with = "i32")]
+    pub active: u32,
+}

@@ -1,0 +1,94 @@
+//! The four kinds of `multibond.dev/v1alpha1`: what a user writes, and what the controller and the agents report.
+//!
+//! The types are the schema: `crds/` is generated from them (`multibond crds`). Closed sets (phases, states, reasons)
+//! are enums that serve the schema, the code and the documentation alike.
+
+pub mod condition;
+mod data_center;
+mod host;
+mod iscsi_bond;
+mod network;
+pub mod reason;
+pub mod schema;
+
+pub use data_center::{
+    Chap, DataCenter, DataCenterSpec, DataCenterStatus, DefaultNetwork, HostCounts, HostTemplate, NonOperationalTaint,
+    Portal, SecretReference, SessionSettings, Storage, Target,
+};
+pub use host::{
+    AgentStatus, CarriedNetwork, CarrySource, Connection, ConnectionState, Host, HostInterface, HostSpec, HostStatus,
+    HostWarning, InterfaceNetworks, MultipathMap, PathCounts, Phase, PlanStatus, PlannedPath, TargetStatus,
+};
+pub use iscsi_bond::{BondHostCounts, BondNetwork, IscsiBond, IscsiBondSpec, IscsiBondStatus, Pairing};
+pub use network::{Network, NetworkSpec, NetworkStatus};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
+use kube::CustomResourceExt as _;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// The API group of all four kinds.
+pub const GROUP: &str = "multibond.dev";
+/// The served and stored version.
+pub const VERSION: &str = "v1alpha1";
+/// Field manager of everything that the controller writes.
+pub const CONTROLLER_MANAGER: &str = "multibond-controller";
+/// Field manager of everything that an agent writes.
+pub const AGENT_MANAGER: &str = "multibond-agent";
+/// Finalizer of data centers, networks and hosts: the controller lets go when the hosts concerned have disconnected.
+pub const FINALIZER: &str = "multibond.dev/disconnect";
+/// Label of Hosts made for `DataCenter.spec.hosts`; its value is the data center's name.
+pub const MADE_FOR_LABEL: &str = "multibond.dev/made-for";
+/// Annotation of a made Host: since when its Node is gone or no longer matches (RFC 3339).
+pub const NODE_GONE_ANNOTATION: &str = "multibond.dev/node-gone-since";
+/// Condition that the controller sets on the Node of a Host in service.
+pub const NODE_CONDITION: &str = "multibond.dev/StorageOperational";
+/// Taint that `nonOperationalTaint` puts on the Node of a host that lost a target.
+pub const NODE_TAINT: &str = "multibond.dev/non-operational";
+
+/// Texts for print columns; a column reads one field.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Hosts that are fine, of all in service, such as `39/40`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<String>,
+    /// Connected paths of planned paths, such as `158/160`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths: Option<String>,
+}
+
+/// The custom resource definitions, in the order in which they are documented.
+///
+/// What the derive cannot say is added here: the condition with which each object is born. Without a condition
+/// kstatus takes an object for healthy, and a pipeline's sync wave would run past it.
+#[must_use]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    [DataCenter::crd(), Network::crd(), Host::crd(), IscsiBond::crd()].into_iter().map(born_pending).collect()
+}
+
+fn born_pending(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let status = crd
+        .spec
+        .versions
+        .iter_mut()
+        .filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()?.properties.as_mut())
+        .filter_map(|properties| properties.get_mut("status"));
+    for schema in status {
+        without_defaults(schema);
+        schema.default = Some(JSON(json!({"conditions": [condition::pending()]})));
+    }
+    crd
+}
+
+/// The API server must not fill in what nobody has reported: an absent `interfaces` is not an empty one.
+fn without_defaults(schema: &mut JSONSchemaProps) {
+    schema.default = None;
+    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(without_defaults);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        without_defaults(items);
+    }
+}

@@ -1,0 +1,194 @@
+//! The closed sets of words that conditions and connections carry. Each word is a user's handle for the documentation.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A closed set of words: the API's spelling of each is the variant's name.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $word:ident),+ $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+        pub enum $name { $($(#[$doc])* $word),+ }
+
+        impl $name {
+            /// Every word of the set.
+            pub const ALL: &'static [$name] = &[$($name::$word),+];
+
+            /// The word as the API writes it.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $($name::$word => stringify!($word)),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// Why a path has failed, or is retained.
+    PathReason {
+        /// The portal does not answer: no route, refused, or no answer in time.
+        PortalUnreachable,
+        /// The portal answers, and does not know the target.
+        TargetNotFound,
+        /// The target refuses the credentials, or this initiator.
+        AuthenticationFailed,
+        /// The Secret with the CHAP credentials is missing, lacks a key, or may not be read.
+        SecretNotFound,
+        /// The host has no such network device.
+        InterfaceNotFound,
+        /// The network device has no address.
+        NoAddress,
+        /// The portal's DNS name cannot be resolved.
+        NameNotResolved,
+        /// iscsid does not run.
+        InitiatorDown,
+        /// The host has no open-iscsi.
+        InitiatorMissing,
+        /// open-iscsi's node database is locked by another process, or by one that was killed.
+        DatabaseLocked,
+        /// open-iscsi cannot read a record.
+        InvalidRecord,
+        /// The kernel has no `iscsi_tcp` module.
+        KernelModuleMissing,
+        /// The session came up on another device than asked for.
+        WrongInterface,
+        /// Kept, because a device of the session is in use, or because its target has no other session.
+        InUse,
+        /// The initiator did not finish in time.
+        Timeout,
+        /// Something that this program did not expect.
+        Internal,
+    }
+}
+
+words! {
+    /// Why a plan is empty; the first that applies.
+    EmptyReason {
+        /// Another Host has the node.
+        NodeClaimed,
+        /// The data center does not exist.
+        DataCenterNotFound,
+        /// The data center, or its namespace, is being deleted.
+        DataCenterDeleting,
+        /// The host is in maintenance.
+        Maintenance,
+        /// The host has not reported its interfaces, and they decide which networks it carries.
+        InterfacesUnknown,
+    }
+}
+
+words! {
+    /// Why `HostPrepared` is False: what wants attention on a host and stops nothing.
+    PreparedReason {
+        /// An interface that carries a network has another MTU than the network needs.
+        MTUMismatch,
+        /// Interfaces in one subnet, and `rp_filter` that drops answers.
+        ReversePathFilter,
+        /// multipathd does not run.
+        MultipathdMissing,
+        /// multipathd would ignore the LUNs (`find_multipaths`).
+        FindMultipaths,
+        /// The host has no open-iscsi.
+        InitiatorMissing,
+        /// iscsiadm and iscsid are of different versions.
+        VersionMismatch,
+    }
+}
+
+words! {
+    /// Condition types of all four kinds.
+    ConditionType {
+        /// kstatus: the object is as it should be.
+        Ready,
+        /// Host: the verdict.
+        Operational,
+        /// Host and IscsiBond: every planned path is connected.
+        FullyConnected,
+        /// Host: its agent reports.
+        AgentReady,
+        /// Host: nothing on it wants attention.
+        HostPrepared,
+        /// DataCenter: its storage is listed without contradiction.
+        StorageValid,
+        /// IscsiBond: every network that it names is a network of its data center.
+        NetworksResolved,
+        /// IscsiBond: every network of it that hosts carry leads to a portal.
+        NetworksUsed,
+    }
+}
+
+words! {
+    /// Reasons of conditions (beyond those of an empty plan, of paths and of `HostPrepared`).
+    Reason {
+        /// Nothing has looked at the object yet.
+        Pending,
+        /// As it should be.
+        Ready,
+        /// Work is under way.
+        Progressing,
+        /// An object of the data center cannot be read; plans stay as they are.
+        Frozen,
+        /// The object is being deleted.
+        Deleting,
+        /// Every planned path is connected.
+        AllPathsConnected,
+        /// A planned path has failed.
+        PathsFailed,
+        /// First attempts are under way.
+        Connecting,
+        /// A target is not reachable.
+        StorageUnreachable,
+        /// A target has no network on this host, and the default network may not be used.
+        NoNetwork,
+        /// Every target is reachable.
+        TargetsReachable,
+        /// There is nothing to connect to.
+        NothingToConnect,
+        /// Sessions are being logged out.
+        Disconnecting,
+        /// Sessions stay, because their devices are in use.
+        InUse,
+        /// The agent renews its lease.
+        AgentAlive,
+        /// The agent has stopped renewing its lease.
+        AgentSilent,
+        /// No agent has ever reported for the node.
+        AgentMissing,
+        /// Nothing on the host wants attention.
+        Prepared,
+        /// The storage is listed without contradiction.
+        Valid,
+        /// Two storages list one target.
+        DuplicateTarget,
+        /// One portal is listed twice.
+        DuplicatePortal,
+        /// A portal is pinned to a network that does not exist.
+        PortalNetworkNotFound,
+        /// The data center does not exist.
+        DataCenterNotFound,
+        /// A network does not exist.
+        NetworkNotFound,
+        /// A network belongs to another data center.
+        NetworkInOtherDataCenter,
+        /// A network of the bond that hosts carry leads to no portal.
+        NetworkWithoutPath,
+        /// Every network is found.
+        Resolved,
+        /// Every network is used.
+        Used,
+        /// A host is NonOperational.
+        HostsNonOperational,
+        /// The host is fine.
+        Up,
+        /// The host reaches every target, and some path has failed.
+        Degraded,
+        /// The host is in maintenance.
+        Maintenance,
+    }
+}
