@@ -5,3 +5,4 @@
 //! into each Host's status, and [`agent`] makes it so on its node.
 
 pub mod api;
+pub mod cli;

@@ -1,7 +1,7 @@
-//! The `multibond` binary.
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    for crd in multibond::api::crds() {
-        println!("---\n{}", serde_saphyr::to_string(&crd)?);
-    }
-    Ok(())
+//! The `multibond` binary; everything is in [`multibond::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    multibond::cli::main()
 }

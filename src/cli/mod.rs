@@ -1,0 +1,175 @@
+//! The command line: one file per subcommand, and here what all of them share.
+//!
+//! Every flag is also an environment variable, `MULTIBOND_` and the flag's name. Avoid flags named `port` or
+//! `service…`: Kubernetes puts `MULTIBOND_PORT` and `MULTIBOND_SERVICE_HOST` into every pod beside a Service named
+//! `multibond`.
+
+mod crds;
+mod output;
+
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tracing_subscriber::EnvFilter;
+
+/// iSCSI multipath bonds, declared on Kubernetes.
+#[derive(Parser, Debug)]
+#[command(name = "multibond", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// A subcommand, with its arguments.
+#[derive(Subcommand, Debug)]
+enum Command {
+    Crds(crds::Arguments),
+}
+
+impl Command {
+    /// Runs the subcommand. Those that talk to a cluster do so in a runtime of their own ([`in_runtime`]): `plan` and
+    /// `crds` need none, and start at once.
+    fn run(self, _global: &Global) -> anyhow::Result<ExitCode> {
+        match self {
+            Command::Crds(arguments) => crds::run(&arguments),
+        }
+    }
+}
+
+/// What every subcommand understands.
+#[derive(Args, Debug)]
+pub struct Global {
+    /// How log lines are written; they go to standard error, `RUST_LOG` filters them
+    #[arg(
+        long,
+        env = "MULTIBOND_LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        global = true,
+        help_heading = "Global options"
+    )]
+    log_format: LogFormat,
+    /// The kubeconfig file; without it `KUBECONFIG`, then `~/.kube/config`, then the pod's service account
+    #[arg(long, env = "MULTIBOND_KUBECONFIG", value_name = "FILE", global = true, help_heading = "Global options")]
+    kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig file, instead of its current one
+    #[arg(long, env = "MULTIBOND_CONTEXT", value_name = "NAME", global = true, help_heading = "Global options")]
+    context: Option<String>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Global {
+    /// How to reach the cluster, found as kubectl finds it.
+    ///
+    /// # Errors
+    /// When there is no kubeconfig and this is no pod, or when the kubeconfig cannot be read.
+    pub async fn cluster(&self) -> anyhow::Result<kube::Config> {
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        if let Some(file) = &self.kubeconfig {
+            let read = Kubeconfig::read_from(file).with_context(|| format!("--kubeconfig {}", file.display()))?;
+            return Ok(kube::Config::from_custom_kubeconfig(read, &options).await?);
+        }
+        if self.context.is_some() {
+            return Ok(kube::Config::from_kubeconfig(&options).await?);
+        }
+        kube::Config::infer().await.context(
+            "no cluster to talk to: pass --kubeconfig FILE, set KUBECONFIG, or run in a pod with a service account",
+        )
+    }
+
+    /// A client for the cluster that [`Global::cluster`] finds.
+    ///
+    /// # Errors
+    /// As [`Global::cluster`], and when the TLS settings of the kubeconfig are wrong.
+    pub async fn client(&self) -> anyhow::Result<kube::Client> {
+        Ok(kube::Client::try_from(self.cluster().await?)?)
+    }
+
+    fn start_logging(&self) {
+        let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+        let lines = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(io::stderr)
+            .with_ansi(io::stderr().is_terminal() && output::colours_wanted());
+        match self.log_format {
+            LogFormat::Text => lines.init(),
+            LogFormat::Json => lines.json().flatten_event(true).init(),
+        }
+    }
+}
+
+/// Runs a future to its end, on all cores.
+///
+/// # Errors
+/// Those of the future, and when the operating system refuses threads.
+pub fn in_runtime<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting threads")?.block_on(future)
+}
+
+/// The program: parses the arguments, runs the subcommand and says how it went. 0: well; 1: not; 2: `plan` has found
+/// problems.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => {
+            // Help and version are no errors. When nobody reads what is said, there is nobody left to tell.
+            let _ = answer.print();
+            return ExitCode::from(u8::from(answer.use_stderr()));
+        }
+    };
+    cli.global.start_logging();
+    // Fails only when a provider is installed already, which is then as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    cli.command.run(&cli.global).unwrap_or_else(|error| {
+        output::complain(format_args!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_has_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("multibond {}", command.get_name())), "{}: {help:?}", command.get_name());
+        }
+    }
+
+    #[test]
+    fn every_flag_is_an_environment_variable_that_no_service_link_sets() {
+        let cli = Cli::command();
+        let all = std::iter::once(&cli).chain(cli.get_subcommands());
+        for argument in all.flat_map(|command| command.get_arguments().map(move |argument| (command, argument))) {
+            let (command, argument) = argument;
+            let name = format!("{} {}", command.get_name(), argument.get_id());
+            let variable = argument.get_env().unwrap_or_else(|| panic!("{name} has no variable")).to_string_lossy();
+            assert!(variable.starts_with("MULTIBOND_"), "{name}: {variable}");
+            assert!(!variable.starts_with("MULTIBOND_PORT") && !variable.starts_with("MULTIBOND_SERVICE"), "{name}");
+        }
+    }
+}
