@@ -1,1 +1,33 @@
 //! A real Kubernetes control plane for Multibond's tests, demo and benches.
+//!
+//! No mocks and no containers: the etcd, kube-apiserver, kube-controller-manager, kubectl and helm that users run, on
+//! loopback, ready in a few seconds. [`Binaries`] finds or builds them once and keeps them in a cache.
+//!
+//! ```no_run
+//! # async fn test() -> anyhow::Result<()> {
+//! use multibond_testbed::{ControlPlane, Options};
+//!
+//! let cluster = ControlPlane::start(Options::default()).await?;
+//! let namespace = cluster.namespace("frankfurt").await?;
+//! cluster.kubectl(["get", "pods", "--namespace", &namespace], "").await?.success()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Every process that is started here ends with the process that started it, whatever ends that one: see
+//! [`Process`]. Logs are in one directory per run, which is removed at the end unless something panicked.
+
+mod binaries;
+mod command;
+mod control_plane;
+mod eventually;
+mod manifests;
+mod process;
+mod supervisor;
+
+pub use binaries::{Binaries, Tool};
+pub use command::Output;
+pub use control_plane::{ControlPlane, Options};
+pub use eventually::eventually;
+pub use manifests::render_chart;
+pub use process::Process;

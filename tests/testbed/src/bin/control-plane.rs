@@ -1,0 +1,50 @@
+//! The test control plane for people: prepares its binaries, or runs one until Ctrl-C.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use multibond_testbed::{Binaries, ControlPlane, Options, Tool, render_chart};
+
+/// A real Kubernetes control plane on loopback, for trying things out.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prepare the binaries (download or build what is missing) and print their directory.
+    Fetch,
+    /// Start a control plane, print how to reach it, and keep it until Ctrl-C.
+    Start {
+        /// A chart: what it renders to with its default values is applied.
+        #[arg(long)]
+        chart: Option<PathBuf>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Fetch => {
+            let binaries = tokio::task::spawn_blocking(Binaries::locate).await??;
+            println!("{}", binaries.directory().display());
+        }
+        Command::Start { chart } => start(chart).await?,
+    }
+    Ok(())
+}
+
+async fn start(chart: Option<PathBuf>) -> Result<()> {
+    let manifests = match chart {
+        Some(chart) => render_chart(&chart, "multibond-system", &serde_json::json!({})).await?,
+        None => Vec::new(),
+    };
+    let cluster = ControlPlane::start(Options { manifests, ..Options::default() }).await?;
+    println!("export KUBECONFIG={}", cluster.kubeconfig().display());
+    eprintln!("kubectl is {}; Ctrl-C ends it all", cluster.binaries().path(Tool::Kubectl).display());
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Where the control plane's binaries come from.
+//!
+//! In this order: the directory that `KUBEBUILDER_ASSETS` names; the cache; a download with its checksum, where the
+//! internet can be reached; a build from source through the Go module proxy, which takes minutes, once. Versions are
+//! those of the Go modules in `tests/control-plane`, and nowhere else.
+
+mod build;
+mod download;
+
+use std::env;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::command::say;
+
+/// One of the programs that make a control plane, or talk to one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tool {
+    /// The database.
+    Etcd,
+    /// The API server.
+    KubeApiserver,
+    /// Garbage collection, namespace deletion, service accounts.
+    KubeControllerManager,
+    /// The command line of Kubernetes.
+    Kubectl,
+    /// Helm.
+    Helm,
+}
+
+impl Tool {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Etcd, Self::KubeApiserver, Self::KubeControllerManager, Self::Kubectl, Self::Helm];
+
+    /// The name of its file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::Kubectl => "kubectl",
+            Self::Helm => "helm",
+        }
+    }
+
+    /// Its version, such as `v1.36.3`.
+    pub(crate) fn version(self) -> Result<&'static str> {
+        let (file, module) = match self {
+            Self::Etcd => (include_str!("../../control-plane/go.mod"), "go.etcd.io/etcd/server/v3"),
+            Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => {
+                (include_str!("../../control-plane/go.mod"), "k8s.io/kubernetes")
+            }
+            Self::Helm => (include_str!("../../control-plane/helm/go.mod"), "helm.sh/helm/v4"),
+        };
+        required_version(file, module).ok_or_else(|| anyhow!("tests/control-plane requires no version of {module}"))
+    }
+}
+
+/// The version of `module` that a `go.mod` requires.
+fn required_version<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
+    go_mod.lines().find_map(|line| {
+        let mut words = line.trim().trim_start_matches("require ").split_whitespace();
+        (words.next() == Some(module)).then(|| words.next()).flatten().filter(|word| word.starts_with('v'))
+    })
+}
+
+/// The programs, all there and executable.
+#[derive(Debug, Clone)]
+pub struct Binaries {
+    assets: Option<PathBuf>,
+    cache: PathBuf,
+}
+
+impl Binaries {
+    /// Finds them; downloads or builds what is missing, saying so on standard error. Blocks, for minutes at worst;
+    /// several processes that do it at once wait for the first.
+    ///
+    /// # Errors
+    /// If something is missing that is needed for it; the error says what to install.
+    pub fn locate() -> Result<Self> {
+        let assets = env::var_os("KUBEBUILDER_ASSETS").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let found = Self { assets, cache: cache_directory()?.join(cache_key()?) };
+        if found.missing().is_empty() {
+            return Ok(found);
+        }
+        fs::create_dir_all(&found.cache)
+            .with_context(|| format!("cannot create the cache {}", found.cache.display()))?;
+        let _lock = lock(&found.cache.join(".lock"))?;
+        if !found.missing().is_empty() {
+            download::download(&found.missing(), &found.cache, &download::Sources::default());
+            build::build(&found.missing(), &found.cache)?;
+        }
+        if let [tool, ..] = found.missing()[..] {
+            bail!("{} is still not in {}", tool.name(), found.cache.display());
+        }
+        Ok(found)
+    }
+
+    /// The path of one of them.
+    #[must_use]
+    pub fn path(&self, tool: Tool) -> PathBuf {
+        let asset = self.assets.as_ref().map(|assets| assets.join(tool.name())).filter(|path| path.is_file());
+        asset.unwrap_or_else(|| self.cache.join(tool.name()))
+    }
+
+    /// The directory of those that did not come from `KUBEBUILDER_ASSETS`.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.cache
+    }
+
+    fn missing(&self) -> Vec<Tool> {
+        Tool::ALL.into_iter().filter(|tool| !self.path(*tool).is_file()).collect()
+    }
+}
+
+/// `$MULTIBOND_CACHE`, else `$XDG_CACHE_HOME/multibond`, else `~/.cache/multibond`.
+fn cache_directory() -> Result<PathBuf> {
+    let directory = |name| env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    directory("MULTIBOND_CACHE")
+        .or_else(|| directory("XDG_CACHE_HOME").map(|cache| cache.join("multibond")))
+        .or_else(|| directory("HOME").map(|home| home.join(".cache/multibond")))
+        .context("where to keep binaries? Set MULTIBOND_CACHE or HOME")
+}
+
+/// Other versions are in other directories.
+fn cache_key() -> Result<String> {
+    Ok(format!(
+        "control-plane-{}-etcd-{}-helm-{}-{}",
+        Tool::KubeApiserver.version()?,
+        Tool::Etcd.version()?,
+        Tool::Helm.version()?,
+        env::consts::ARCH
+    ))
+}
+
+/// Holds the lock until the file is dropped, or this process ends.
+fn lock(path: &Path) -> Result<File> {
+    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            say("another process prepares the binaries of the control plane; waiting for it");
+            file.lock()?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error).context(format!("cannot lock {}", path.display())),
+    }
+    Ok(file)
+}
+
+/// Puts a finished file where others look for it, in one step, so that nobody ever sees half of one.
+fn install(file: &Path, tool: Tool, cache: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755))?;
+    fs::rename(file, cache.join(tool.name())).with_context(|| format!("cannot put {} into the cache", tool.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tool_has_the_version_that_its_go_module_requires() {
+        for tool in Tool::ALL {
+            let version = tool.version().unwrap();
+            assert!(version.starts_with('v') && version.split('.').count() == 3, "{tool:?} {version}");
+        }
+    }
+
+    #[test]
+    fn a_replaced_module_is_not_taken_for_a_required_one() {
+        let go_mod = "replace (\n\tk8s.io/api => k8s.io/api v0.2.0\n)\nrequire k8s.io/api v0.1.0\n";
+        assert_eq!(required_version(go_mod, "k8s.io/api"), Some("v0.1.0"));
+    }
+}

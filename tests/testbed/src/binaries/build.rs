@@ -1,0 +1,125 @@
+//! From source: `go build` in `tests/control-plane`.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Tool, install};
+use crate::command::say;
+use crate::supervisor::Supervisor;
+
+/// How often a build that goes on says so: a silent CI job looks like a dead one.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Builds `tools` into `cache`.
+pub(super) fn build(tools: &[Tool], cache: &Path) -> Result<()> {
+    if tools.is_empty() {
+        return Ok(());
+    }
+    check_go(tools)?;
+    say(&format!("building {} from source, once; with an empty Go cache this takes minutes", names(tools)));
+    for tool in tools {
+        build_one(*tool, cache)?;
+    }
+    Ok(())
+}
+
+fn build_one(tool: Tool, cache: &Path) -> Result<()> {
+    let name = tool.name();
+    let version = tool.version()?;
+    let (module, package) = package(tool);
+    let target = cache.join(format!(".{name}"));
+    let started = Instant::now();
+    let mut command = Command::new("go");
+    command
+        .current_dir(module)
+        .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &linker_flags(tool, version)])
+        .arg("-o")
+        .arg(&target)
+        .arg(package)
+        // What people set for their own projects must not reach this build.
+        .env("CGO_ENABLED", "0")
+        .env("GOWORK", "off")
+        .env_remove("GOFLAGS")
+        .env_remove("GOOS")
+        .env_remove("GOARCH")
+        .process_group(Supervisor::get()?.group())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let child = command.spawn().context("cannot start `go build`")?;
+    let (done, finished) = channel();
+    let output = std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while finished.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
+                say(&format!("  {name} {version}: still building after {} s", started.elapsed().as_secs()));
+            }
+        });
+        let output = child.wait_with_output();
+        drop::<std::sync::mpsc::Sender<()>>(done);
+        output
+    })
+    .context("cannot wait for `go build`")?;
+    if !output.status.success() {
+        bail!("`go build {package}` failed, {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    install(&target, tool, cache)?;
+    say(&format!("  {name} {version}: built in {} s", started.elapsed().as_secs()));
+    Ok(())
+}
+
+/// The directory of the Go module, and the package in it or among its dependencies.
+fn package(tool: Tool) -> (PathBuf, &'static str) {
+    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../control-plane");
+    match tool {
+        Tool::Etcd => (module, "./cmd/etcd"),
+        Tool::KubeApiserver => (module, "k8s.io/kubernetes/cmd/kube-apiserver"),
+        Tool::KubeControllerManager => (module, "k8s.io/kubernetes/cmd/kube-controller-manager"),
+        Tool::Kubectl => (module, "k8s.io/kubernetes/cmd/kubectl"),
+        Tool::Helm => (module.join("helm"), "helm.sh/helm/v4/cmd/helm"),
+    }
+}
+
+/// Without these, a binary says that it is v0.0.0, and clients believe it.
+fn linker_flags(tool: Tool, version: &str) -> String {
+    let mut flags = vec!["-s -w".to_owned()];
+    let mut set = |variable: &str, value: &str| flags.push(format!("-X {variable}={value}"));
+    match tool {
+        Tool::Etcd => {}
+        Tool::Helm => set("helm.sh/helm/v4/internal/version.version", version),
+        Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kubectl => {
+            let mut numbers = version.trim_start_matches('v').split('.');
+            let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+            for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
+                set(&format!("{package}.gitVersion"), version);
+                set(&format!("{package}.gitMajor"), major);
+                set(&format!("{package}.gitMinor"), minor);
+            }
+        }
+    }
+    flags.join(" ")
+}
+
+/// From Go 1.21 on, an older Go fetches the one that a module asks for.
+fn check_go(tools: &[Tool]) -> Result<()> {
+    let advice = "install Go 1.26 or newer (https://go.dev/dl), or set KUBEBUILDER_ASSETS to a directory with them";
+    let Ok(output) = Command::new("go").args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").output() else {
+        bail!("{}: not in the cache, no download possible, and there is no `go` to build them: {advice}", names(tools));
+    };
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let minor =
+        version.strip_prefix("go1.").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+    match minor {
+        Some(0..21) => bail!("{}: {version} is too old to build them: {advice}", names(tools)),
+        // A version that is not of this form is a newer one, or Go's own business.
+        _ => Ok(()),
+    }
+}
+
+fn names(tools: &[Tool]) -> String {
+    tools.iter().map(|tool| tool.name()).collect::<Vec<_>>().join(", ")
+}

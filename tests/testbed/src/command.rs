@@ -1,0 +1,92 @@
+//! Commands that run to their end.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::supervisor::Supervisor;
+
+/// What a command left behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The command line, for messages.
+    pub command: String,
+    /// The exit code; none if a signal ended the command.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Whether the command ended with exit code 0.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// Standard output of a command that succeeded.
+    ///
+    /// # Errors
+    /// If it did not succeed; the error has its standard error.
+    pub fn success(self) -> Result<String> {
+        if !self.succeeded() {
+            let code = self.code.map_or_else(|| "by a signal".to_owned(), |code| format!("with exit code {code}"));
+            bail!("`{}` ended {code}: {}{}", self.command, self.stderr.trim_end(), self.stdout.trim_end());
+        }
+        Ok(self.stdout)
+    }
+
+    /// Standard error of a command that was refused.
+    ///
+    /// # Errors
+    /// If it succeeded.
+    pub fn failure(self) -> Result<String> {
+        if self.succeeded() {
+            bail!("`{}` succeeded, it should have been refused: {}", self.command, self.stdout.trim_end());
+        }
+        Ok(self.stderr)
+    }
+}
+
+/// Runs a command to its end, with `stdin` as its standard input. It dies with this process, and with this future.
+pub(crate) async fn run(command: &mut Command, stdin: &str) -> Result<Output> {
+    let line = std::iter::once(command.as_std().get_program())
+        .chain(command.as_std().get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(Supervisor::get()?.group())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot run `{line}`"))?;
+    let input = child.stdin.take();
+    let feed = async {
+        if let Some(mut input) = input {
+            // A command that does not read all of its input says why by its exit code.
+            let _ = input.write_all(stdin.as_bytes()).await;
+        }
+    };
+    let ((), output) = tokio::join!(feed, child.wait_with_output());
+    let output = output.with_context(|| format!("cannot wait for `{line}`"))?;
+    Ok(Output {
+        command: line,
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// Says something to the person at the terminal, also from within a test whose output is captured.
+pub(crate) fn say(line: &str) {
+    // Without a terminal there is nobody to tell, and no other way to say so.
+    let _ = writeln!(std::io::stderr().lock(), "multibond-testbed: {line}");
+}

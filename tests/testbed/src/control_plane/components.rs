@@ -1,0 +1,117 @@
+//! The command lines of the three components.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::Options;
+use super::credentials::Credentials;
+use crate::binaries::{Binaries, Tool};
+use crate::process::Process;
+
+/// What the controller manager runs; see [`Options::controllers`] for more.
+const CONTROLLERS: [&str; 6] = [
+    "garbage-collector-controller",
+    "namespace-controller",
+    "serviceaccount-controller",
+    "serviceaccount-token-controller",
+    "clusterrole-aggregation-controller",
+    "validatingadmissionpolicy-status-controller",
+];
+
+const NO_ENVIRONMENT: [(&str, &str); 0] = [];
+
+/// Starts etcd. It chooses its ports itself, so that nobody can take them first; see [`etcd_address`].
+pub(super) fn etcd(binaries: &Binaries, directory: &Path) -> Result<Process> {
+    let anywhere = "http://127.0.0.1:0";
+    let args = [
+        "--name=testbed".to_owned(),
+        // A power cut costs a test nothing, and waiting for a disk much.
+        "--unsafe-no-fsync".to_owned(),
+        "--log-outputs=stderr".to_owned(),
+        format!("--data-dir={}", directory.join("etcd").display()),
+        format!("--initial-cluster=testbed={anywhere}"),
+        format!("--initial-advertise-peer-urls={anywhere}"),
+        format!("--listen-peer-urls={anywhere}"),
+        format!("--advertise-client-urls={anywhere}"),
+        format!("--listen-client-urls={anywhere}"),
+    ];
+    Process::spawn(binaries.path(Tool::Etcd), args, NO_ENVIRONMENT, "etcd")
+}
+
+/// Where etcd serves clients, once it says so in its log.
+pub(super) fn etcd_address(log: &str) -> Option<String> {
+    log.lines().find_map(|line| {
+        let entry: serde_json::Value = serde_json::from_str(line).ok()?;
+        let serves = entry["msg"].as_str()?.starts_with("serving client traffic");
+        serves.then(|| entry["address"].as_str().map(str::to_owned)).flatten()
+    })
+}
+
+/// Starts the API server on `port` of the loopback interface.
+pub(super) fn api_server(
+    binaries: &Binaries,
+    credentials: &Credentials,
+    etcd: &str,
+    port: u16,
+    options: &Options,
+) -> Result<Process> {
+    let file = |name| credentials.file(name).display().to_string();
+    let mut args = vec![
+        format!("--etcd-servers=http://{etcd}"),
+        "--bind-address=127.0.0.1".to_owned(),
+        "--advertise-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+        format!("--tls-cert-file={}", file("api-server.crt")),
+        format!("--tls-private-key-file={}", file("api-server.key")),
+        format!("--token-auth-file={}", file("tokens.csv")),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        "--allow-privileged=true".to_owned(),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        format!("--service-account-key-file={}", file("service-accounts.pub")),
+        format!("--service-account-signing-key-file={}", file("service-accounts.key")),
+        "--service-cluster-ip-range=10.96.0.0/24".to_owned(),
+        "--endpoint-reconciler-type=none".to_owned(),
+    ];
+    if !options.service_account_admission {
+        args.push("--disable-admission-plugins=ServiceAccount".to_owned());
+    }
+    args.extend(options.api_server_args.iter().cloned());
+    Process::spawn(binaries.path(Tool::KubeApiserver), args, NO_ENVIRONMENT, "kube-apiserver")
+}
+
+/// Starts the controller manager. It is bound by RBAC and by policies as in a real cluster: each of its controllers
+/// works under its own service account.
+pub(super) fn controller_manager(binaries: &Binaries, credentials: &Credentials, options: &Options) -> Result<Process> {
+    let file = |name| credentials.file(name).display().to_string();
+    let controllers: Vec<_> = CONTROLLERS.into_iter().chain(options.controllers.iter().map(String::as_str)).collect();
+    let args = [
+        format!("--kubeconfig={}", file("controller-manager.kubeconfig")),
+        "--use-service-account-credentials=true".to_owned(),
+        format!("--service-account-private-key-file={}", file("service-accounts.key")),
+        format!("--root-ca-file={}", file("api-server.crt")),
+        format!("--controllers={}", controllers.join(",")),
+        "--leader-elect=false".to_owned(),
+        "--secure-port=0".to_owned(),
+        // Its default, 20 requests a second, is meant for a cluster that has other things to do.
+        "--kube-api-qps=500".to_owned(),
+        "--kube-api-burst=1000".to_owned(),
+    ];
+    Process::spawn(binaries.path(Tool::KubeControllerManager), args, NO_ENVIRONMENT, "kube-controller-manager")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_etcd_is_the_one_for_clients() {
+        let log = concat!(
+            r#"{"msg":"serving peer traffic","address":"127.0.0.1:1"}"#,
+            "\nnot json\n",
+            r#"{"msg":"serving client traffic insecurely; this is strongly discouraged!","address":"127.0.0.1:2"}"#,
+        );
+        assert_eq!(etcd_address(log).as_deref(), Some("127.0.0.1:2"));
+        assert_eq!(etcd_address(""), None);
+    }
+}

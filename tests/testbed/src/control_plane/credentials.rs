@@ -1,0 +1,95 @@
+//! Keys, tokens and kubeconfigs of one control plane.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// What the API server's certificate is valid for: loopback, the `kubernetes` Service as pods reach it, and a name
+/// that a client behind some other address can insist on (`tls-server-name`).
+const NAMES: [&str; 6] =
+    ["127.0.0.1", "localhost", "10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+
+/// The files that the components read, and what clients need.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    directory: PathBuf,
+    certificate: String,
+    admin_token: String,
+}
+
+impl Credentials {
+    pub(super) fn create(directory: &Path) -> Result<Self> {
+        let serving_key = KeyPair::generate()?;
+        let certificate = CertificateParams::new(NAMES.map(str::to_owned))?.self_signed(&serving_key)?.pem();
+        let service_accounts = KeyPair::generate()?;
+        let service_account_key = service_accounts.serialize_pem();
+        let admin_token = token(&service_account_key, "admin");
+        let manager_token = token(&service_account_key, "controller-manager");
+        let credentials = Self { directory: directory.to_owned(), certificate, admin_token };
+        credentials.write("api-server.crt", &credentials.certificate)?;
+        credentials.write("api-server.key", &serving_key.serialize_pem())?;
+        credentials.write("service-accounts.key", &service_account_key)?;
+        credentials.write("service-accounts.pub", &service_accounts.public_key_pem())?;
+        credentials.write(
+            "tokens.csv",
+            &format!(
+                "{},admin,admin,system:masters\n{manager_token},system:kube-controller-manager,controller-manager\n",
+                credentials.admin_token
+            ),
+        )?;
+        credentials.write("controller-manager.token", &manager_token)?;
+        Ok(credentials)
+    }
+
+    /// The path of one of the files.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Writes the kubeconfigs of the administrator and of the controller manager for a server on `port`.
+    pub(super) fn write_kubeconfigs(&self, port: u16) -> Result<()> {
+        self.write_kubeconfig("kubeconfig", port, &json!({"token": self.admin_token}))?;
+        let token = fs::read_to_string(self.file("controller-manager.token"))?;
+        self.write_kubeconfig("controller-manager.kubeconfig", port, &json!({"token": token}))?;
+        Ok(())
+    }
+
+    /// Writes a kubeconfig of a `user` as kubeconfigs describe them. It is complete in itself: it names no files.
+    pub(super) fn write_kubeconfig(&self, name: &str, port: u16, user: &Value) -> Result<PathBuf> {
+        let kubeconfig = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "testbed", "cluster": {
+                "server": format!("https://127.0.0.1:{port}"),
+                "certificate-authority-data": BASE64_STANDARD.encode(&self.certificate),
+            }}],
+            "users": [{"name": "user", "user": user}],
+            "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "user"}}],
+            "current-context": "testbed",
+        });
+        self.write(name, &serde_json::to_string_pretty(&kubeconfig)?)
+    }
+
+    /// A user as the administrator impersonates it.
+    pub(super) fn impersonated(&self, user: &str, groups: &[&str]) -> Value {
+        json!({"token": self.admin_token, "as": user, "as-groups": groups})
+    }
+
+    fn write(&self, name: &str, content: &str) -> Result<PathBuf> {
+        let path = self.file(name);
+        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+/// A secret of a key that is secret itself.
+fn token(key: &str, purpose: &str) -> String {
+    let digest = Sha256::new().chain_update(purpose).chain_update(key).finalize();
+    BASE64_URL_SAFE_NO_PAD.encode(digest)
+}

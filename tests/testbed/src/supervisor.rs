@@ -1,0 +1,102 @@
+//! Nothing outlives the process that started it, and no directory either.
+//!
+//! A parent that is killed runs no destructor, and a test binary never drops its statics. So the operating system has
+//! to tell: two small processes read from pipes whose other ends only this process holds, and learn of its end by the
+//! end of file. (A parent-death signal would be simpler, but it fires when the *thread* that started a child ends, and
+//! the threads of an async runtime come and go.)
+//!
+//! - The *anchor* is the leader of the process group that every child joins before it executes.
+//! - The *watchdog* kills that group and then removes the run directory, unless that has a file named `keep`.
+//!
+//! Both are in process groups of their own: a Ctrl-C in the terminal does not reach them.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow};
+
+/// What the watchdog runs, with the group and the run directory as its arguments.
+const WATCHDOG: &str = r#"
+trap '' HUP INT TERM
+cat > /dev/null
+kill -s KILL -- "-$1"
+test -e "$2/keep" || rm -rf -- "$2" || { sleep 1; rm -rf -- "$2"; }
+"#;
+
+/// The process group of all children of this process, and the directory with everything they write.
+pub(crate) struct Supervisor {
+    group: i32,
+    directory: PathBuf,
+    // Their standard inputs are what they wait for; a static is never dropped.
+    _anchor: Child,
+    _watchdog: Child,
+}
+
+impl Supervisor {
+    /// The one of this process, started at first use.
+    pub(crate) fn get() -> Result<&'static Self> {
+        static SUPERVISOR: OnceLock<Result<Supervisor, String>> = OnceLock::new();
+        SUPERVISOR
+            .get_or_init(|| Self::start().map_err(|error| format!("{error:#}")))
+            .as_ref()
+            .map_err(|error| anyhow!("cannot supervise child processes: {error}"))
+    }
+
+    fn start() -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("multibond-")
+            .tempdir()
+            .context("cannot create a temporary directory")?
+            .keep();
+        let anchor = waiting(&mut Command::new("cat"))?;
+        let group = i32::try_from(anchor.id())?;
+        let watchdog = waiting(
+            Command::new("sh").args(["-c", WATCHDOG, "multibond-watchdog", &group.to_string()]).arg(&directory),
+        )?;
+        keep_logs_after_a_panic(directory.clone());
+        Ok(Self { group, directory, _anchor: anchor, _watchdog: watchdog })
+    }
+
+    /// The process group that a child must join.
+    pub(crate) fn group(&self) -> i32 {
+        self.group
+    }
+
+    /// The directory of this run: data, credentials and logs.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Keeps the directory after the end, for someone to look at; says where it is, the first time.
+    pub(crate) fn keep(&self) {
+        keep(&self.directory);
+    }
+}
+
+/// Starts a process that lives until its standard input ends.
+fn waiting(command: &mut Command) -> Result<Child> {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))
+}
+
+fn keep(directory: &Path) {
+    if fs::File::create_new(directory.join("keep")).is_ok() {
+        crate::command::say(&format!("logs are kept in {}", directory.display()));
+    }
+}
+
+fn keep_logs_after_a_panic(directory: PathBuf) {
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        previous(panic);
+        keep(&directory);
+    }));
+}
