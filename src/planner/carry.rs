@@ -1,0 +1,147 @@
+//! Which networks a host carries, and through which devices.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{
+    address::host_address,
+    view::{NetworkView, View},
+};
+use crate::api::{CarriedNetwork, CarrySource, Host, HostInterface, HostSpec};
+
+/// A network that a host carries, with the network's index in the view.
+#[derive(Clone, Debug)]
+pub(super) struct Carried {
+    pub network: usize,
+    pub entry: CarriedNetwork,
+}
+
+/// Everything that the host carries, sorted by network and interface.
+///
+/// `Host.spec.interfaces` wins for the networks that it names. For the others it is the interfaces with an address in
+/// one of the subnets, and those that had one: a pulled NIC must not send storage traffic over another network.
+pub(super) fn carried(view: &View, host: &Host) -> Vec<Carried> {
+    let reported = reported(host);
+    let remembered = remembered(host);
+    let mut carried = Vec::new();
+    for (index, network) in view.networks.iter().enumerate() {
+        let named = named(&host.spec, &network.name);
+        let entries = if named.is_empty() { by_subnet(network, &reported, remembered) } else { named };
+        carried.extend(entries.into_iter().map(|entry| Carried { network: index, entry }));
+    }
+    carried
+}
+
+/// Whether the host's own report is missing and would decide what it carries: a bond names a network with subnets
+/// that `spec.interfaces` does not place.
+pub(super) fn interfaces_unknown(view: &View, host: &Host) -> bool {
+    let reported = host.status.as_ref().is_some_and(|status| status.interfaces.is_some());
+    let decided_by_subnet = |network: usize| {
+        let network = &view.networks[network];
+        !network.subnets.is_empty() && !places(&host.spec, &network.name)
+    };
+    !reported && view.bonds.iter().flat_map(|bond| &bond.networks).any(|&network| decided_by_subnet(network))
+}
+
+fn places(spec: &HostSpec, network: &str) -> bool {
+    spec.interfaces.iter().any(|interface| interface.networks.iter().any(|name| name == network))
+}
+
+fn named(spec: &HostSpec, network: &Arc<str>) -> Vec<CarriedNetwork> {
+    let mut entries: Vec<CarriedNetwork> = spec
+        .interfaces
+        .iter()
+        .filter(|interface| interface.networks.iter().any(|name| **name == **network))
+        .map(|interface| CarriedNetwork {
+            name: network.clone(),
+            interface: interface.name.as_str().into(),
+            source: CarrySource::Spec,
+            address: None,
+        })
+        .collect();
+    entries.sort();
+    entries
+}
+
+/// An interface that the agent reports, with its addresses read.
+struct Reported<'a> {
+    interface: &'a HostInterface,
+    addresses: Vec<(IpAddr, &'a str)>,
+}
+
+fn reported(host: &Host) -> Vec<Reported<'_>> {
+    let interfaces = host.status.as_ref().and_then(|status| status.interfaces.as_deref()).unwrap_or_default();
+    let read = |text: &'_ String| host_address(text);
+    interfaces
+        .iter()
+        .map(|interface| Reported {
+            interface,
+            addresses: interface.addresses.iter().filter_map(|text| Some((read(text)?, text.as_str()))).collect(),
+        })
+        .collect()
+}
+
+/// What `status.networks` remembers, unless it belongs to another data center.
+fn remembered(host: &Host) -> &[CarriedNetwork] {
+    match &host.status {
+        Some(status) if status.data_center.as_ref().is_none_or(|name| *name == host.spec.data_center) => {
+            &status.networks
+        }
+        _ => &[],
+    }
+}
+
+fn by_subnet(network: &NetworkView, reported: &[Reported<'_>], remembered: &[CarriedNetwork]) -> Vec<CarriedNetwork> {
+    if network.subnets.is_empty() {
+        return Vec::new();
+    }
+    let within = |address: &IpAddr| network.subnets.iter().any(|subnet| subnet.contains(address));
+    let before: Vec<&CarriedNetwork> =
+        remembered.iter().filter(|entry| *entry.name == *network.name && entry.source == CarrySource::Subnet).collect();
+
+    let mut entries = Vec::new();
+    for Reported { interface, addresses } in reported {
+        let known = before.iter().find(|entry| *entry.interface == *interface.name);
+        let still = |text: &&str| known.is_some_and(|entry| entry.address.as_deref() == Some(*text));
+        let mut inside: Vec<&str> = addresses.iter().filter(|(ip, _)| within(ip)).map(|(_, text)| *text).collect();
+        inside.sort_unstable();
+        // The address that was there before is kept while it is there, so that a second one changes nothing.
+        if let Some(address) = inside.iter().copied().find(still).or(inside.first().copied()) {
+            entries.push(CarriedNetwork {
+                name: network.name.clone(),
+                interface: interface.name.clone(),
+                source: CarrySource::Subnet,
+                address: Some(address.to_owned()),
+            });
+        }
+    }
+    for entry in before {
+        let Some(address) = entry.address.as_deref().and_then(host_address) else { continue };
+        let replaced = entries.iter().any(|now| now.interface == entry.interface);
+        let moved = reported.iter().any(|other| {
+            other.interface.name != entry.interface && other.addresses.iter().any(|(ip, _)| *ip == address)
+        });
+        if !replaced && !moved && within(&address) {
+            entries.push(entry.clone());
+        }
+    }
+    entries.sort();
+    entries
+}
+
+/// Interfaces that carry a network with another MTU than it needs: (network, interface, needed, found).
+#[must_use]
+pub fn mtu_mismatches<'a>(
+    view: &'a View,
+    networks: &'a [CarriedNetwork],
+    interfaces: &'a [HostInterface],
+) -> Vec<(&'a str, &'a str, u32, u32)> {
+    networks
+        .iter()
+        .filter_map(|carried| {
+            let network = view.networks.iter().find(|network| network.name == carried.name)?;
+            let interface = interfaces.iter().find(|interface| interface.name == carried.interface)?;
+            let needed = network.mtu.filter(|&mtu| mtu != interface.mtu)?;
+            Some((&*network.name, &*interface.name, needed, interface.mtu))
+        })
+        .collect()
+}

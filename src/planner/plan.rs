@@ -1,0 +1,205 @@
+//! The plan of a host.
+
+use std::sync::Arc;
+
+use super::{
+    carry::{Carried, carried, interfaces_unknown},
+    revision::revision,
+    view::{BondView, Place, TargetView, View},
+};
+use crate::api::{
+    CarriedNetwork, DefaultNetwork, Host, Pairing, PlanStatus, PlannedPath, SessionSettings, reason::EmptyReason,
+};
+
+/// What a host should be connected to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostPlan {
+    /// Why the plan is empty, if it is for a reason.
+    pub reason: Option<EmptyReason>,
+    /// The networks that the host carries.
+    pub networks: Vec<CarriedNetwork>,
+    /// Targets whose sessions are left as they are: a bond that covers them names an unknown network.
+    pub hold: Vec<Arc<str>>,
+    /// Targets that have no network on this host, and the default network may not be used.
+    pub no_network: Vec<Arc<str>>,
+    /// The paths, sorted by target, portal, tpgt and interface.
+    pub paths: Vec<PlannedPath>,
+    /// Which networks of which bonds lead to a path, as (bond, network), sorted. A path names one network only,
+    /// though its device may carry several.
+    pub uses: Vec<(Arc<str>, Arc<str>)>,
+    /// Settings of every session.
+    pub session: SessionSettings,
+    /// Changes exactly when the host has something else to do.
+    pub revision: String,
+}
+
+impl HostPlan {
+    /// A plan without paths.
+    #[must_use]
+    pub fn empty(reason: Option<EmptyReason>, session: SessionSettings) -> Self {
+        HostPlan { reason, session, revision: revision(&[], &[], session), ..HostPlan::default() }
+    }
+
+    /// The plan that a Host's status holds.
+    #[must_use]
+    pub fn from_status(status: &PlanStatus, networks: &[CarriedNetwork], reason: Option<EmptyReason>) -> Self {
+        HostPlan {
+            reason,
+            networks: networks.to_vec(),
+            hold: status.hold.clone(),
+            no_network: Vec::new(),
+            paths: status.paths.clone(),
+            uses: Vec::new(),
+            session: status.session,
+            revision: status.revision.clone(),
+        }
+    }
+
+    /// The plan as a Host's status holds it.
+    #[must_use]
+    pub fn to_status(&self) -> PlanStatus {
+        PlanStatus {
+            revision: self.revision.clone(),
+            hold: self.hold.clone(),
+            session: self.session,
+            paths: self.paths.clone(),
+        }
+    }
+
+    /// Whether the host is in service: it has a data center, has its node, and is not in maintenance.
+    #[must_use]
+    pub fn in_service(&self) -> bool {
+        match self.reason {
+            None | Some(EmptyReason::InterfacesUnknown) => true,
+            Some(
+                EmptyReason::NodeClaimed
+                | EmptyReason::DataCenterNotFound
+                | EmptyReason::DataCenterDeleting
+                | EmptyReason::Maintenance,
+            ) => false,
+        }
+    }
+}
+
+/// Plans one host. `view` is its data center, if there is one; `node_claimed`: another Host has its node.
+#[must_use]
+pub fn plan_host(view: Option<&View>, host: &Host, node_claimed: bool) -> HostPlan {
+    let session = view.map(|view| view.session).unwrap_or_default();
+    let empty = |reason| HostPlan::empty(Some(reason), session);
+    let Some(view) = view else {
+        return empty(if node_claimed { EmptyReason::NodeClaimed } else { EmptyReason::DataCenterNotFound });
+    };
+    if node_claimed {
+        return empty(EmptyReason::NodeClaimed);
+    }
+    if view.deleting {
+        return empty(EmptyReason::DataCenterDeleting);
+    }
+    if host.spec.maintenance {
+        return empty(EmptyReason::Maintenance);
+    }
+    if interfaces_unknown(view, host) {
+        return empty(EmptyReason::InterfacesUnknown);
+    }
+    let carried = carried(view, host);
+    let bonds: Vec<BondOnHost<'_>> = view.bonds.iter().map(|bond| BondOnHost::new(bond, &carried)).collect();
+    let mut plan = HostPlan { session, ..HostPlan::default() };
+    for target in &view.targets {
+        plan_target(view, target, &bonds, &mut plan);
+    }
+    plan.networks = carried.into_iter().map(|carried| carried.entry).collect();
+    plan.uses.sort_unstable();
+    plan.uses.dedup();
+    plan.revision = revision(&plan.paths, &plan.hold, session);
+    plan
+}
+
+/// A bond, and what of it the host carries.
+struct BondOnHost<'a> {
+    bond: &'a BondView,
+    carried: Vec<&'a Carried>,
+}
+
+impl<'a> BondOnHost<'a> {
+    fn new(bond: &'a BondView, carried: &'a [Carried]) -> Self {
+        let carried = carried.iter().filter(|carried| bond.networks.binary_search(&carried.network).is_ok()).collect();
+        BondOnHost { bond, carried }
+    }
+}
+
+fn plan_target(view: &View, target: &TargetView, bonds: &[BondOnHost<'_>], plan: &mut HostPlan) {
+    let covering = || target.bonds.iter().map(|&bond| &bonds[bond]);
+    if covering().all(|bond| bond.carried.is_empty()) {
+        if covering().any(|bond| bond.bond.names_unknown_network) {
+            plan.hold.push(target.iqn.clone());
+        } else if view.default_network == DefaultNetwork::Use {
+            plan.paths.extend(target.portals.iter().map(|portal| PlannedPath {
+                target: target.iqn.clone(),
+                portal: portal.text.clone(),
+                tpgt: portal.tpgt,
+                interface: None,
+                network: None,
+                storage: target.storage.clone(),
+                bonds: Vec::new(),
+                chap_secret: target.chap_secret.clone(),
+            }));
+        } else {
+            plan.no_network.push(target.iqn.clone());
+        }
+        return;
+    }
+    let mut links: Vec<Link<'_>> = covering().flat_map(|bond| pair(target, bond, bond.bond.pairing)).collect();
+    if links.is_empty() {
+        // Nothing says which portal is on which network: better each with each than no storage.
+        links = covering().flat_map(|bond| pair(target, bond, Pairing::AllPairs)).collect();
+    }
+    links.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
+    for same_path in links.chunk_by(|a, b| (a.portal, &a.carried.interface) == (b.portal, &b.carried.interface)) {
+        let portal = &target.portals[same_path[0].portal];
+        let mut bonds: Vec<Arc<str>> = same_path.iter().map(|link| link.bond.clone()).collect();
+        bonds.sort_unstable();
+        bonds.dedup();
+        plan.uses.extend(same_path.iter().map(|link| (link.bond.clone(), link.carried.name.clone())));
+        plan.paths.push(PlannedPath {
+            target: target.iqn.clone(),
+            portal: portal.text.clone(),
+            tpgt: portal.tpgt,
+            interface: Some(same_path[0].carried.interface.clone()),
+            network: Some(same_path[0].carried.name.clone()),
+            storage: target.storage.clone(),
+            bonds,
+            chap_secret: target.chap_secret.clone(),
+        });
+    }
+}
+
+/// A reason for a path: this bond wants this portal through this network on this interface.
+struct Link<'a> {
+    portal: usize,
+    carried: &'a CarriedNetwork,
+    bond: &'a Arc<str>,
+}
+
+impl Link<'_> {
+    fn key(&self) -> (usize, &str, &str, &str) {
+        (self.portal, &self.carried.interface, &self.carried.name, self.bond)
+    }
+}
+
+fn pair<'a>(
+    target: &'a TargetView,
+    bond: &'a BondOnHost<'a>,
+    pairing: Pairing,
+) -> impl Iterator<Item = Link<'a>> + use<'a> {
+    let goes = move |place: &Place, network: usize| match (pairing, place) {
+        (Pairing::AllPairs, _) | (Pairing::Auto, Place::Anywhere) => true,
+        (Pairing::Auto, Place::On(networks)) => networks.contains(&network),
+    };
+    target.portals.iter().enumerate().flat_map(move |(index, portal)| {
+        bond.carried.iter().filter(move |carried| goes(&portal.place, carried.network)).map(move |carried| Link {
+            portal: index,
+            carried: &carried.entry,
+            bond: &bond.bond.name,
+        })
+    })
+}

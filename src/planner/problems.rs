@@ -1,0 +1,327 @@
+//! What is wrong across objects: never refused, always said, on the object that is wrong.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    sync::Arc,
+};
+
+use super::{
+    plan::HostPlan,
+    view::{Place, TargetView, View},
+};
+use crate::api::{
+    Host, IscsiBond, Network,
+    reason::{EmptyReason, Reason},
+};
+
+/// The four kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `DataCenter`.
+    DataCenter,
+    /// `Network`.
+    Network,
+    /// `Host`.
+    Host,
+    /// `IscsiBond`.
+    IscsiBond,
+}
+
+impl Kind {
+    /// The kind as manifests write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::DataCenter => "DataCenter",
+            Kind::Network => "Network",
+            Kind::Host => "Host",
+            Kind::IscsiBond => "IscsiBond",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Something wrong with an object that only shows beside others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The object's kind.
+    pub kind: Kind,
+    /// The object's namespace.
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+    /// The reason of the condition that says so in a cluster.
+    pub reason: &'static str,
+    /// What was found, what was expected, and what to do.
+    pub message: String,
+}
+
+/// What is wrong with a data center's storage.
+#[must_use]
+pub fn data_center_problems(view: &View, namespace: &str, name: &str) -> Vec<Problem> {
+    let problem = |reason: Reason, message: String| Problem {
+        kind: Kind::DataCenter,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        reason: reason.as_str(),
+        message,
+    };
+    let targets = view.duplicate_targets.iter().map(|(target, storages)| {
+        problem(
+            Reason::DuplicateTarget,
+            format!(
+                "target {target} is listed by the storages {}: it counts as one target of {} with the portals of all; list it once",
+                storages.join(", "),
+                storages[0]
+            ),
+        )
+    });
+    let portals = view.duplicate_portals.iter().map(|(target, portal)| {
+        problem(
+            Reason::DuplicatePortal,
+            format!("target {target} lists the portal {portal} more than once; list it once"),
+        )
+    });
+    let pins = view.targets.iter().flat_map(|target| target.portals.iter().map(move |portal| (target, portal)));
+    let pins = pins.filter_map(|(target, portal)| {
+        let pin = portal.pin.as_deref().filter(|_| portal.place == Place::On(Vec::new()))?;
+        Some(problem(
+            Reason::PortalNetworkNotFound,
+            format!(
+                "portal {} of target {} is pinned to the network {pin}, and the data center has no such Network",
+                portal.text, target.iqn
+            ),
+        ))
+    });
+    targets.chain(portals).chain(pins).collect()
+}
+
+/// What is wrong with a network; `view` is its data center, if there is one.
+#[must_use]
+pub fn network_problems(network: &Network, view: Option<&View>) -> Option<Problem> {
+    view.is_none().then(|| Problem {
+        kind: Kind::Network,
+        namespace: network.metadata.namespace.clone().unwrap_or_default(),
+        name: network.metadata.name.clone().unwrap_or_default(),
+        reason: Reason::DataCenterNotFound.as_str(),
+        message: data_center_not_found(network.metadata.namespace.as_deref(), &network.spec.data_center),
+    })
+}
+
+fn data_center_not_found(namespace: Option<&str>, data_center: &str) -> String {
+    let namespace = namespace.unwrap_or_default();
+    format!("there is no DataCenter {data_center} in namespace {namespace}; create it, or correct spec.dataCenter")
+}
+
+/// What is wrong with a host; `winner` is the Host that has its node, if that is another one.
+#[must_use]
+pub fn host_problems(host: &Host, plan: &HostPlan, winner: Option<(&str, &str)>) -> Vec<Problem> {
+    let problem = |reason: &'static str, message: String| Problem {
+        kind: Kind::Host,
+        namespace: host.metadata.namespace.clone().unwrap_or_default(),
+        name: host.metadata.name.clone().unwrap_or_default(),
+        reason,
+        message,
+    };
+    let empty = match plan.reason {
+        Some(reason @ (EmptyReason::NodeClaimed | EmptyReason::DataCenterNotFound)) => {
+            Some(problem(reason.as_str(), empty_message(host, reason, winner)))
+        }
+        // Said by the deletion, wanted by the user, or over as soon as the agent reports.
+        Some(EmptyReason::DataCenterDeleting | EmptyReason::Maintenance | EmptyReason::InterfacesUnknown) | None => {
+            None
+        }
+    };
+    let no_network = (!plan.no_network.is_empty())
+        .then(|| problem(Reason::NoNetwork.as_str(), no_network_message(&plan.no_network)));
+    empty.into_iter().chain(no_network).collect()
+}
+
+/// Why a host's plan is empty, for people.
+pub(super) fn empty_message(host: &Host, reason: EmptyReason, winner: Option<(&str, &str)>) -> String {
+    let node = &host.spec.node_name;
+    match reason {
+        EmptyReason::NodeClaimed => match winner {
+            Some((namespace, name)) => {
+                format!("node {node} is served as Host {namespace}/{name}, which is older; delete one of the two")
+            }
+            None => format!("node {node} is served as another Host; delete one of the two"),
+        },
+        EmptyReason::DataCenterNotFound => {
+            data_center_not_found(host.metadata.namespace.as_deref(), &host.spec.data_center)
+        }
+        EmptyReason::DataCenterDeleting => format!("data center {} is being deleted", host.spec.data_center),
+        EmptyReason::Maintenance => "spec.maintenance is true".to_owned(),
+        EmptyReason::InterfacesUnknown => {
+            format!(
+                "the agent on node {node} has not reported the host's interfaces, which decide the networks it carries"
+            )
+        }
+    }
+}
+
+/// Why a host cannot use the default network, for people.
+pub(super) fn no_network_message(targets: &[Arc<str>]) -> String {
+    format!(
+        "this host carries none of the networks of the bonds for {}, and the data center's defaultNetwork is Never",
+        targets.join(", ")
+    )
+}
+
+/// What the hosts of a data center make of its bonds.
+#[derive(Clone, Debug, Default)]
+pub struct Usage {
+    carried: BTreeSet<Arc<str>>,
+    uses: BTreeSet<(Arc<str>, Arc<str>)>,
+    portals: HashSet<(Arc<str>, Arc<str>)>,
+    bonded_targets: BTreeSet<Arc<str>>,
+}
+
+impl Usage {
+    /// Counts a host in.
+    pub fn add(&mut self, plan: &HostPlan) {
+        if plan.reason.is_some() {
+            return;
+        }
+        let missing = plan.networks.iter().filter(|network| !self.carried.contains(&network.name));
+        let missing: Vec<_> = missing.map(|network| network.name.clone()).collect();
+        self.carried.extend(missing);
+        let missing: Vec<_> = plan.uses.iter().filter(|pair| !self.uses.contains(pair)).cloned().collect();
+        self.uses.extend(missing);
+        for path in plan.paths.iter().filter(|path| path.interface.is_some()) {
+            if self.portals.insert((path.target.clone(), path.portal.clone())) {
+                self.bonded_targets.insert(path.target.clone());
+            }
+        }
+    }
+}
+
+/// What is wrong with a bond.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Its data center does not exist.
+    pub data_center_not_found: Option<String>,
+    /// Networks that it names and that do not exist.
+    pub not_found: Vec<String>,
+    /// Networks that it names and that belong to another data center.
+    pub elsewhere: Vec<String>,
+    /// Networks without a portal, and portals without a network.
+    pub without_path: Vec<String>,
+}
+
+/// What is wrong with a bond. `view` is its data center, if there is one; `usage` is what the data center's hosts make
+/// of it; `exists` tells whether the bond's namespace has a Network of that name, of whatever data center.
+#[must_use]
+pub fn bond_problems(
+    bond: &IscsiBond,
+    view: Option<&View>,
+    usage: Option<&Usage>,
+    exists: &dyn Fn(&str) -> bool,
+) -> Findings {
+    let Some(view) = view else {
+        let message = data_center_not_found(bond.metadata.namespace.as_deref(), &bond.spec.data_center);
+        return Findings { data_center_not_found: Some(message), ..Findings::default() };
+    };
+    let known = |name: &String| view.networks.binary_search_by(|network| (*network.name).cmp(name)).is_ok();
+    let mut unknown: Vec<String> = bond.spec.networks.iter().filter(|name| !known(name)).cloned().collect();
+    unknown.sort_unstable();
+    let (elsewhere, not_found) = unknown.into_iter().partition(|name| exists(name));
+    let without_path = usage.map(|usage| without_path(bond, view, usage)).unwrap_or_default();
+    Findings { data_center_not_found: None, not_found, elsewhere, without_path }
+}
+
+fn without_path(bond: &IscsiBond, view: &View, usage: &Usage) -> Vec<String> {
+    let name = bond.metadata.name.as_deref().unwrap_or_default();
+    let Some(index) = view.bonds.iter().position(|candidate| *candidate.name == *name) else { return Vec::new() };
+    let this = &view.bonds[index];
+    let carried: Vec<usize> =
+        this.networks.iter().copied().filter(|&network| usage.carried.contains(&view.networks[network].name)).collect();
+    if carried.is_empty() || view.targets.is_empty() {
+        return Vec::new();
+    }
+    let used = |network: &Arc<str>| usage.uses.contains(&(this.name.clone(), network.clone()));
+    let idle = carried.iter().map(|&network| &view.networks[network].name).filter(|network| !used(network));
+    let mut found: Vec<String> = idle.map(|network| format!("network {network} leads to no portal")).collect();
+
+    for target in view.targets.iter().filter(|target| target.bonds.contains(&index)) {
+        found.extend(unreached_portals(view, target, usage));
+    }
+    found
+}
+
+/// Portals that no bond of the target can reach: they are on networks that none of them names.
+fn unreached_portals<'a>(
+    view: &'a View,
+    target: &'a TargetView,
+    usage: &'a Usage,
+) -> impl Iterator<Item = String> + 'a {
+    let bonded = usage.bonded_targets.contains(&target.iqn);
+    let named = move |network: &usize| target.bonds.iter().any(|&bond| view.bonds[bond].networks.contains(network));
+    target.portals.iter().filter(move |_| bonded).filter_map(move |portal| {
+        let unreachable = matches!(&portal.place, Place::On(networks) if !networks.iter().any(named))
+            && !usage.portals.contains(&(target.iqn.clone(), portal.text.clone()));
+        unreachable.then(|| format!("portal {} of {} is on no network of the bond", portal.text, target.iqn))
+    })
+}
+
+impl Findings {
+    /// The message of `NetworkNotFound` and `NetworkInOtherDataCenter`; only the offenders are named.
+    #[must_use]
+    pub fn unresolved_message(&self, bond: &IscsiBond) -> Option<(Reason, String)> {
+        let data_center = &bond.spec.data_center;
+        let reason = if self.not_found.is_empty() { Reason::NetworkInOtherDataCenter } else { Reason::NetworkNotFound };
+        let mut parts = Vec::new();
+        if !self.not_found.is_empty() {
+            parts.push(format!(
+                "there is no Network {}; create it, or take it out of spec.networks",
+                self.not_found.join(", ")
+            ));
+        }
+        if !self.elsewhere.is_empty() {
+            parts.push(format!(
+                "Network {} belongs to another data center than {data_center}; take it out of spec.networks",
+                self.elsewhere.join(", ")
+            ));
+        }
+        (!parts.is_empty()).then(|| (reason, parts.join("; ")))
+    }
+
+    /// The message of `NetworkWithoutPath`.
+    #[must_use]
+    pub fn unused_message(&self) -> Option<String> {
+        const SHOWN: usize = 8;
+        let hint = "check the portals' addresses and pins, the networks' subnets and spec.targets";
+        let more = match self.without_path.len().saturating_sub(SHOWN) {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        let shown = &self.without_path[..self.without_path.len().min(SHOWN)];
+        (!shown.is_empty()).then(|| format!("{}{more}; {hint}", shown.join(", ")))
+    }
+
+    /// The findings as problems, one per reason.
+    #[must_use]
+    pub fn into_problems(self, bond: &IscsiBond) -> Vec<Problem> {
+        let not_found = Findings { not_found: self.not_found.clone(), ..Findings::default() };
+        let elsewhere = Findings { elsewhere: self.elsewhere.clone(), ..Findings::default() };
+        let missing = self.data_center_not_found.clone().map(|message| (Reason::DataCenterNotFound, message));
+        let unused = self.unused_message().map(|message| (Reason::NetworkWithoutPath, message));
+        [missing, not_found.unresolved_message(bond), elsewhere.unresolved_message(bond), unused]
+            .into_iter()
+            .flatten()
+            .map(|(reason, message)| Problem {
+                kind: Kind::IscsiBond,
+                namespace: bond.metadata.namespace.clone().unwrap_or_default(),
+                name: bond.metadata.name.clone().unwrap_or_default(),
+                reason: reason.as_str(),
+                message,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,91 @@
+//! The revision of a plan: a hash of what a host has to do.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::api::{PlannedPath, SessionSettings};
+
+/// Changes exactly when the host has something else to do; the names of bonds, networks and storages are not in it.
+///
+/// Stable across versions of the program: the text that is hashed is fixed here and tested literally. Every part ends
+/// with a byte that no part contains.
+pub(super) fn revision(paths: &[PlannedPath], hold: &[Arc<str>], session: SessionSettings) -> String {
+    let mut text = String::with_capacity(128 * (paths.len() + hold.len()));
+    let SessionSettings {
+        login_timeout_seconds,
+        replacement_timeout_seconds,
+        noop_interval_seconds,
+        noop_timeout_seconds,
+    } = session;
+    for PlannedPath { target, portal, tpgt, interface, chap_secret, network: _, storage: _, bonds: _ } in paths {
+        let interface = interface.as_deref().unwrap_or_default();
+        let secret = chap_secret.as_deref().unwrap_or_default();
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "path\t{target}\t{portal}\t{tpgt}\t{interface}\t{secret}");
+    }
+    if !paths.is_empty() {
+        let _ = writeln!(
+            text,
+            "session\t{login_timeout_seconds}\t{replacement_timeout_seconds}\t{noop_interval_seconds}\t{noop_timeout_seconds}"
+        );
+    }
+    for target in hold {
+        let _ = writeln!(text, "hold\t{target}");
+    }
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(4).fold(String::with_capacity(8), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(interface: Option<&str>) -> PlannedPath {
+        PlannedPath {
+            target: "iqn.2003-01.org.example:a".into(),
+            portal: "10.0.1.10:3260".into(),
+            tpgt: 1,
+            interface: interface.map(Arc::from),
+            network: Some("san-a".into()),
+            storage: "array".into(),
+            bonds: vec!["storage".into()],
+            chap_secret: None,
+        }
+    }
+
+    #[test]
+    fn is_the_same_in_every_version_of_the_program() {
+        assert_eq!(revision(&[], &[], SessionSettings::default()), "e3b0c442");
+        assert_eq!(revision(&[path(Some("ens1"))], &["iqn.x".into()], SessionSettings::default()), "90275b75");
+    }
+
+    #[test]
+    fn ignores_names_and_knows_everything_that_a_host_does() {
+        let base = revision(&[path(Some("ens1"))], &[], SessionSettings::default());
+        let renamed =
+            PlannedPath { network: Some("other".into()), storage: "b".into(), bonds: vec![], ..path(Some("ens1")) };
+        assert_eq!(revision(&[renamed], &[], SessionSettings::default()), base);
+        let different = [
+            revision(&[path(None)], &[], SessionSettings::default()),
+            revision(&[PlannedPath { tpgt: 2, ..path(Some("ens1")) }], &[], SessionSettings::default()),
+            revision(
+                &[PlannedPath { chap_secret: Some("s".into()), ..path(Some("ens1")) }],
+                &[],
+                SessionSettings::default(),
+            ),
+            revision(&[path(Some("ens1"))], &["iqn.x".into()], SessionSettings::default()),
+            revision(
+                &[path(Some("ens1"))],
+                &[],
+                SessionSettings { noop_timeout_seconds: 6, ..SessionSettings::default() },
+            ),
+        ];
+        for (index, other) in different.iter().enumerate() {
+            assert_ne!(*other, base, "case {index}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! A data center as the planner needs it: read once, then used for each of its hosts.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+
+use super::address::{canonical_portal, subnets};
+use crate::api::{DataCenter, DefaultNetwork, IscsiBond, Network, Pairing, SessionSettings, Storage};
+
+/// A data center with its networks and bonds, indexed: planning a host takes no step per other host, and none per
+/// object that does not concern it.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub(super) deleting: bool,
+    pub(super) default_network: DefaultNetwork,
+    pub(super) session: SessionSettings,
+    /// Sorted by name; those that are being deleted are gone.
+    pub(super) networks: Vec<NetworkView>,
+    /// Sorted by name; those that are being deleted are gone.
+    pub(super) bonds: Vec<BondView>,
+    /// Sorted by name.
+    pub(super) targets: Vec<TargetView>,
+    /// Targets that more than one storage lists, with these storages.
+    pub(super) duplicate_targets: BTreeMap<String, Vec<String>>,
+    /// Portals that a target has more than once, as (target, canonical portal).
+    pub(super) duplicate_portals: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct NetworkView {
+    pub name: Arc<str>,
+    pub subnets: Vec<IpNet>,
+    pub mtu: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct BondView {
+    pub name: Arc<str>,
+    /// Indices of its networks that exist.
+    pub networks: Vec<usize>,
+    /// Whether it names a network that does not exist in the data center.
+    pub names_unknown_network: bool,
+    pub pairing: Pairing,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct TargetView {
+    pub iqn: Arc<str>,
+    pub storage: Arc<str>,
+    pub chap_secret: Option<Arc<str>>,
+    /// Sorted by canonical text.
+    pub portals: Vec<PortalView>,
+    /// Indices of the bonds that cover it.
+    pub bonds: Vec<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct PortalView {
+    pub text: Arc<str>,
+    pub tpgt: u16,
+    /// The network's name, whether such a network exists or not.
+    pub pin: Option<String>,
+    pub place: Place,
+}
+
+/// Which networks a portal is on, for `Pairing::Auto`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// On these, by its pin or by subnets; on none when it is pinned to a network that does not exist.
+    On(Vec<usize>),
+    /// Routed, or a DNS name: reached through any.
+    Anywhere,
+}
+
+impl View {
+    /// Reads a data center. `networks` and `bonds` are those that name it, in any order; `namespace_terminating`
+    /// makes it count as being deleted.
+    #[must_use]
+    pub fn compile(
+        data_center: &DataCenter,
+        networks: &[&Network],
+        bonds: &[&IscsiBond],
+        namespace_terminating: bool,
+    ) -> Self {
+        let networks = network_views(networks);
+        let index: HashMap<&str, usize> = networks.iter().enumerate().map(|(i, n)| (&*n.name, i)).collect();
+        let (bond_views, coverage) = bond_views(bonds, &index);
+        let merged = merge_targets(&data_center.spec.storage);
+        let mut duplicate_portals = Vec::new();
+        let targets = merged
+            .by_iqn
+            .into_iter()
+            .map(|(iqn, target)| TargetView {
+                portals: portal_views(iqn, &target.portals, &networks, &index, &mut duplicate_portals),
+                bonds: coverage.of(iqn),
+                iqn: iqn.into(),
+                storage: target.storage.into(),
+                chap_secret: target.secret.map(Arc::from),
+            })
+            .collect();
+        View {
+            deleting: data_center.metadata.deletion_timestamp.is_some() || namespace_terminating,
+            default_network: data_center.spec.default_network,
+            session: data_center.spec.session,
+            bonds: bond_views,
+            targets,
+            duplicate_targets: merged.duplicates,
+            duplicate_portals,
+            networks,
+        }
+    }
+
+    /// Whether the data center is being deleted.
+    #[must_use]
+    pub fn deleting(&self) -> bool {
+        self.deleting
+    }
+
+    /// The session settings of every path.
+    #[must_use]
+    pub fn session(&self) -> SessionSettings {
+        self.session
+    }
+}
+
+fn network_views(networks: &[&Network]) -> Vec<NetworkView> {
+    let mut views: Vec<NetworkView> = networks
+        .iter()
+        .filter(|network| network.metadata.deletion_timestamp.is_none())
+        .map(|network| NetworkView {
+            name: network.metadata.name.as_deref().unwrap_or_default().into(),
+            subnets: subnets(&network.spec.subnets),
+            mtu: network.spec.mtu,
+        })
+        .collect();
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    views
+}
+
+/// Which bonds cover which target.
+struct Coverage {
+    every_target: Vec<usize>,
+    by_target: HashMap<String, Vec<usize>>,
+}
+
+impl Coverage {
+    fn of(&self, iqn: &str) -> Vec<usize> {
+        let listed = self.by_target.get(iqn).map(Vec::as_slice).unwrap_or_default();
+        let mut bonds = [self.every_target.as_slice(), listed].concat();
+        bonds.sort_unstable();
+        bonds
+    }
+}
+
+fn bond_views(bonds: &[&IscsiBond], networks: &HashMap<&str, usize>) -> (Vec<BondView>, Coverage) {
+    let mut present: Vec<&IscsiBond> =
+        bonds.iter().copied().filter(|bond| bond.metadata.deletion_timestamp.is_none()).collect();
+    present.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+
+    let mut coverage = Coverage { every_target: Vec::new(), by_target: HashMap::new() };
+    let mut views = Vec::with_capacity(present.len());
+    for (index, bond) in present.iter().enumerate() {
+        let mut known: Vec<usize> =
+            bond.spec.networks.iter().filter_map(|name| networks.get(name.as_str()).copied()).collect();
+        known.sort_unstable();
+        views.push(BondView {
+            name: bond.metadata.name.as_deref().unwrap_or_default().into(),
+            names_unknown_network: known.len() < bond.spec.networks.len(),
+            networks: known,
+            pairing: bond.spec.pairing,
+        });
+        if bond.spec.targets.is_empty() {
+            coverage.every_target.push(index);
+        }
+        for iqn in &bond.spec.targets {
+            coverage.by_target.entry(iqn.clone()).or_default().push(index);
+        }
+    }
+    (views, coverage)
+}
+
+/// A target that one or more storages list.
+struct MergedTarget<'a> {
+    storage: &'a str,
+    secret: Option<&'a str>,
+    portals: Vec<&'a crate::api::Portal>,
+}
+
+struct MergedTargets<'a> {
+    by_iqn: BTreeMap<&'a str, MergedTarget<'a>>,
+    duplicates: BTreeMap<String, Vec<String>>,
+}
+
+/// One target per name: the union of its portals, everything else from the first storage by name.
+fn merge_targets(storage: &[Storage]) -> MergedTargets<'_> {
+    let mut sorted: Vec<&Storage> = storage.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut merged = MergedTargets { by_iqn: BTreeMap::new(), duplicates: BTreeMap::new() };
+    for (storage, target) in sorted.iter().flat_map(|storage| storage.targets.iter().map(move |t| (storage, t))) {
+        if let Some(known) = merged.by_iqn.get_mut(target.iqn.as_str()) {
+            known.portals.extend(&target.portals);
+            let first = || vec![known.storage.to_owned()];
+            merged.duplicates.entry(target.iqn.clone()).or_insert_with(first).push(storage.name.clone());
+        } else {
+            let secret = target.chap.as_ref().map(|chap| chap.secret_ref.name.as_str());
+            let portals = target.portals.iter().collect();
+            merged.by_iqn.insert(&target.iqn, MergedTarget { storage: &storage.name, secret, portals });
+        }
+    }
+    merged
+}
+
+/// One portal per canonical address and port; of equal ones the one with the smallest pin counts.
+fn portal_views(
+    iqn: &str,
+    portals: &[&crate::api::Portal],
+    networks: &[NetworkView],
+    index: &HashMap<&str, usize>,
+    duplicates: &mut Vec<(String, String)>,
+) -> Vec<PortalView> {
+    let mut sorted: Vec<(String, &crate::api::Portal)> =
+        portals.iter().map(|portal| (canonical_portal(&portal.address, portal.port), *portal)).collect();
+    sorted.sort_by(|(a_text, a), (b_text, b)| (a_text, &a.network, a.tpgt).cmp(&(b_text, &b.network, b.tpgt)));
+    let mut views: Vec<PortalView> = Vec::with_capacity(sorted.len());
+    for (text, portal) in sorted {
+        if views.last().is_some_and(|last| *last.text == *text) {
+            duplicates.push((iqn.to_owned(), text));
+            continue;
+        }
+        views.push(PortalView {
+            text: text.into(),
+            tpgt: portal.tpgt,
+            pin: portal.network.clone(),
+            place: place(portal, networks, index),
+        });
+    }
+    duplicates.dedup();
+    views
+}
+
+fn place(portal: &crate::api::Portal, networks: &[NetworkView], index: &HashMap<&str, usize>) -> Place {
+    if let Some(pin) = &portal.network {
+        return Place::On(index.get(pin.as_str()).copied().into_iter().collect());
+    }
+    let Ok(address) = portal.address.parse::<IpAddr>() else { return Place::Anywhere };
+    let on: Vec<usize> = (0..networks.len())
+        .filter(|&network| networks[network].subnets.iter().any(|subnet| subnet.contains(&address)))
+        .collect();
+    if on.is_empty() { Place::Anywhere } else { Place::On(on) }
+}
