@@ -5,6 +5,7 @@
 
 pub mod condition;
 mod data_center;
+#[allow(clippy::duplicated_attributes, reason = "columns that look alike are no duplicates")]
 mod host;
 mod iscsi_bond;
 mod network;
@@ -23,7 +24,7 @@ pub use iscsi_bond::{BondHostCounts, BondNetwork, IscsiBond, IscsiBondSpec, Iscs
 pub use network::{Network, NetworkSpec, NetworkStatus};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::CustomResourceExt as _;
 use schemars::JsonSchema;
@@ -63,32 +64,50 @@ pub struct Summary {
 
 /// The custom resource definitions, in the order in which they are documented.
 ///
-/// What the derive cannot say is added here: the condition with which each object is born. Without a condition
-/// kstatus takes an object for healthy, and a pipeline's sync wave would run past it.
+/// What the derive cannot say is added here; see [`finish`] and [`born_pending`].
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    [DataCenter::crd(), Network::crd(), Host::crd(), IscsiBond::crd()].into_iter().map(born_pending).collect()
-}
-
-fn born_pending(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
-    let status = crd
-        .spec
-        .versions
-        .iter_mut()
-        .filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()?.properties.as_mut())
-        .filter_map(|properties| properties.get_mut("status"));
-    for schema in status {
-        without_defaults(schema);
-        schema.default = Some(JSON(json!({"conditions": [condition::pending()]})));
+    let mut crds = vec![DataCenter::crd(), Network::crd(), Host::crd(), IscsiBond::crd()];
+    let roots = crds.iter_mut().flat_map(|crd| crd.spec.versions.iter_mut());
+    for root in roots.filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut()) {
+        for_each_schema(root, &mut finish);
+        root.properties.iter_mut().filter_map(|properties| properties.get_mut("status")).for_each(born_pending);
     }
-    crd
+    crds
 }
 
-/// The API server must not fill in what nobody has reported: an absent `interfaces` is not an empty one.
-fn without_defaults(schema: &mut JSONSchemaProps) {
-    schema.default = None;
-    schema.properties.iter_mut().flat_map(|properties| properties.values_mut()).for_each(without_defaults);
+/// What holds for every field: a description's line breaks are those of the source, and mean nothing to a reader; and
+/// `null` says nothing that leaving the field out does not say, so the API server drops it.
+fn finish(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    if let Some(description) = &mut schema.description {
+        *description = description.split("\n\n").map(|text| text.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
+    }
+}
+
+/// The condition with which each object is born: without one kstatus takes an object for healthy, and a pipeline's
+/// sync wave would run past it. Apart from that the API server must not fill in what nobody has reported (an absent
+/// `interfaces` is not an empty one), nor take a negative count.
+fn born_pending(status: &mut JSONSchemaProps) {
+    for_each_schema(status, &mut |schema| {
+        schema.default = None;
+        if schema.type_.as_deref() == Some("integer") {
+            schema.minimum = Some(0.0);
+        }
+    });
+    status.default = Some(JSON(json!({"conditions": [condition::pending()]})));
+}
+
+/// Visits a schema and all schemas in it.
+fn for_each_schema(schema: &mut JSONSchemaProps, visit: &mut dyn FnMut(&mut JSONSchemaProps)) {
+    visit(schema);
+    for property in schema.properties.iter_mut().flat_map(|properties| properties.values_mut()) {
+        for_each_schema(property, visit);
+    }
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-        without_defaults(items);
+        for_each_schema(items, visit);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        for_each_schema(values, visit);
     }
 }

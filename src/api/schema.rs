@@ -30,11 +30,13 @@ fn set_of(items: &Value, max: u32) -> Schema {
 }
 
 fn iqn_value() -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": 223, "pattern": IQN})
+    json!({"type": "string", "minLength": 1, "maxLength": 223, "pattern": IQN,
+        "description": "An iSCSI name in `iqn.`, `eui.` or `naa.` form, such as `iqn.2003-01.org.example:array-a`."})
 }
 
 fn label_value() -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"})
+    json!({"type": "string", "minLength": 1, "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        "description": "A name of lower-case letters, digits and `-`, starting and ending with a letter or digit."})
 }
 
 fn from(value: Value) -> Schema {
@@ -43,59 +45,71 @@ fn from(value: Value) -> Schema {
 }
 
 /// An iSCSI name.
+#[must_use]
 pub fn iqn(_: &mut SchemaGenerator) -> Schema {
     from(iqn_value())
 }
 
 /// A set of at most 256 iSCSI names.
+#[must_use]
 pub fn iqn_set(_: &mut SchemaGenerator) -> Schema {
     set_of(&iqn_value(), 256)
 }
 
 /// The name of a data center, network or storage: a DNS label.
+#[must_use]
 pub fn label(_: &mut SchemaGenerator) -> Schema {
     from(label_value())
 }
 
 /// A set of at most 64 network names.
+#[must_use]
 pub fn network_set(_: &mut SchemaGenerator) -> Schema {
     set_of(&label_value(), 64)
 }
 
 /// A DNS subdomain: the name of a Node, or of a Secret.
+#[must_use]
 pub fn subdomain(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 253,
         "pattern": r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"})
 }
 
 /// An IPv4 address, an IPv6 address or a DNS name.
+#[must_use]
 pub fn address(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 253,
         "pattern": format!("^({}|{}|{DNS_NAME})$", ipv4(), ipv6())})
 }
 
 /// A set of at most 64 IPv4 or IPv6 subnets in CIDR form.
+#[must_use]
 pub fn subnet_set(_: &mut SchemaGenerator) -> Schema {
     let pattern = format!("^({}/(3[0-2]|[12]?[0-9])|{}/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$", ipv4(), ipv6());
-    set_of(&json!({"type": "string", "maxLength": 49, "pattern": pattern}), 64)
+    let description = "An IPv4 or IPv6 subnet in CIDR form, such as `10.0.1.0/24` or `fd00:1::/64`.";
+    set_of(&json!({"type": "string", "maxLength": 49, "pattern": pattern, "description": description}), 64)
 }
 
 /// The name of a Linux network device: at most 15 bytes (`IFNAMSIZ`, linux/if.h), without slash, colon and space.
+#[must_use]
 pub fn interface_name(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 15, "pattern": r"^[A-Za-z0-9_.@-]+$"})
 }
 
 /// A text for people, at most 4000 characters.
+#[must_use]
 pub fn description(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "maxLength": 4000})
 }
 
 /// A point in time, RFC 3339.
+#[must_use]
 pub fn time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "date-time"})
 }
 
 /// A list of metav1 conditions, a map by `type`.
+#[must_use]
 pub fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",

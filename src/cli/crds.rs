@@ -6,15 +6,17 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::{Number, Value};
 
 use super::output;
 use crate::api;
 
 /// Prints the custom resource definitions, or writes one file for each
 #[derive(Args, Debug)]
-#[command(
-    after_help = "Example:\n  multibond crds | kubectl apply --server-side -f -\n  multibond crds --out-dir crds"
-)]
+#[command(after_help = "\
+Examples:
+  multibond crds | kubectl apply --server-side -f -
+  multibond crds --out-dir crds")]
 pub struct Arguments {
     /// Write the files into this directory, which is made if need be, instead of printing them
     #[arg(long, env = "MULTIBOND_OUT_DIR", value_name = "DIR")]
@@ -24,12 +26,11 @@ pub struct Arguments {
 /// Prints or writes the definitions.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let files = files()?;
-    match &arguments.out_dir {
-        Some(directory) => write(directory, &files)?,
-        None => {
-            let documents: Vec<&str> = files.iter().map(|(_, yaml)| yaml.as_str()).collect();
-            output::print(&documents.join("---\n"))?;
-        }
+    if let Some(directory) = &arguments.out_dir {
+        write(directory, &files)?;
+    } else {
+        let documents: Vec<&str> = files.iter().map(|(_, yaml)| yaml.as_str()).collect();
+        output::print(&documents.join("---\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -43,10 +44,36 @@ fn write(directory: &Path, files: &[(String, String)]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// File names and their contents.
+/// Names of files, such as `hosts.multibond.dev.yaml`, and what is in them.
 fn files() -> anyhow::Result<Vec<(String, String)>> {
-    let file = |crd: &CustomResourceDefinition| {
-        Ok((format!("{}.{}.yaml", crd.spec.names.plural, crd.spec.group), serde_saphyr::to_string(crd)?))
-    };
-    api::crds().iter().map(file).collect()
+    api::crds().iter().map(|crd| Ok((format!("{}.yaml", file_stem(crd)), yaml(crd)?))).collect()
+}
+
+/// The name of the definition itself, which Kubernetes prescribes: plural and group.
+fn file_stem(crd: &CustomResourceDefinition) -> String {
+    format!("{}.{}", crd.spec.names.plural, crd.spec.group)
+}
+
+fn yaml(crd: &CustomResourceDefinition) -> anyhow::Result<String> {
+    let mut value = serde_json::to_value(crd)?;
+    write_integers_as_integers(&mut value);
+    // One line for each text, as the Kubernetes tools write them: a diff then shows the field that changed.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    Ok(serde_saphyr::to_string_with_options(&value, options)?)
+}
+
+/// Bounds are floats in the schema's type, also those of integers.
+fn write_integers_as_integers(value: &mut Value) {
+    match value {
+        Value::Number(number) => {
+            // Exact: beyond 2^53 a float is no bound that anybody means.
+            #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
+            if let Some(float) = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15) {
+                *number = Number::from(float as i64);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(write_integers_as_integers),
+        Value::Object(fields) => fields.values_mut().for_each(write_integers_as_integers),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
 }
