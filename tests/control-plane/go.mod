@@ -1,4 +1,7 @@
 // The Kubernetes control plane that the tests run, built from source through the Go module proxy.
+// The only place that says which versions these are. For another Kubernetes 1.N.P: that version of k8s.io/kubernetes,
+// v0.N.P in every replacement (those of its own go.mod, whose staging modules are published under these versions),
+// the etcd that it names, then `go mod tidy`.
 module multibond/tests/control-plane
 
 go 1.26.0

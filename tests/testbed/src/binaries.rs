@@ -103,14 +103,19 @@ impl Binaries {
     /// The path of one of them.
     #[must_use]
     pub fn path(&self, tool: Tool) -> PathBuf {
-        let asset = self.assets.as_ref().map(|assets| assets.join(tool.name())).filter(|path| path.is_file());
-        asset.unwrap_or_else(|| self.cache.join(tool.name()))
+        self.asset(tool).unwrap_or_else(|| self.cache.join(tool.name()))
     }
 
-    /// The directory of those that did not come from `KUBEBUILDER_ASSETS`.
+    /// The directory they are in: the one of `KUBEBUILDER_ASSETS` if that has all of them, else the cache with those
+    /// that it lacks.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        &self.cache
+        let complete = Tool::ALL.into_iter().all(|tool| self.asset(tool).is_some());
+        self.assets.as_deref().filter(|_| complete).unwrap_or(&self.cache)
+    }
+
+    fn asset(&self, tool: Tool) -> Option<PathBuf> {
+        self.assets.as_ref().map(|assets| assets.join(tool.name())).filter(|path| path.is_file())
     }
 
     fn missing(&self) -> Vec<Tool> {

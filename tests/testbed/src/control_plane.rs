@@ -1,5 +1,6 @@
 //! etcd, kube-apiserver and kube-controller-manager on loopback.
 
+mod audit;
 mod clients;
 mod components;
 mod credentials;
@@ -22,6 +23,7 @@ use crate::binaries::Binaries;
 use crate::eventually::poll;
 use crate::process::Process;
 use crate::supervisor::Supervisor;
+pub use audit::Write;
 use credentials::Credentials;
 
 /// How long a component may take until it serves, on a machine that is busy with other things.
@@ -40,6 +42,8 @@ pub struct Options {
     pub controllers: Vec<String>,
     /// Whether pods get service accounts, as real nodes need it; every new namespace is then slow to be usable.
     pub service_account_admission: bool,
+    /// Whether the API server keeps a log of writes for [`ControlPlane::writes`].
+    pub audit: bool,
 }
 
 /// A running control plane. It ends when this value is dropped, and when this process ends, however that happens.

@@ -68,3 +68,32 @@ where
         pause = (pause * 2).min(Duration::from_millis(250));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn it_returns_what_the_check_found_at_last() {
+        let mut calls = 0;
+        let found = eventually("the third call", Duration::from_secs(10), async || {
+            calls += 1;
+            if calls == 3 { Ok("found") } else { Err(format!("call {calls}")) }
+        });
+        assert_eq!(found.await, "found");
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "not within 50ms: the sky is green\nlast seen: blue")]
+    async fn a_state_that_never_comes_is_a_panic_with_what_was_seen_last() {
+        eventually("the sky is green", MOMENT, async || Err::<(), _>("blue")).await;
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "last seen: nothing: the first check did not return")]
+    async fn a_check_that_hangs_is_a_panic_too() {
+        eventually("an answer", MOMENT, std::future::pending::<Result<(), String>>).await;
+    }
+}

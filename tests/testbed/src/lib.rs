@@ -27,7 +27,7 @@ mod supervisor;
 
 pub use binaries::{Binaries, Tool};
 pub use command::Output;
-pub use control_plane::{ControlPlane, Options};
+pub use control_plane::{ControlPlane, Options, Write};
 pub use eventually::eventually;
 pub use manifests::render_chart;
 pub use process::Process;

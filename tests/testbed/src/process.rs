@@ -24,6 +24,7 @@ pub struct Process {
     name: String,
     log: PathBuf,
     child: Mutex<Child>,
+    shows_log: bool,
 }
 
 impl Process {
@@ -57,7 +58,13 @@ impl Process {
             .process_group(supervisor.group())
             .spawn()
             .with_context(|| format!("cannot start {}", binary.as_ref().display()))?;
-        Ok(Self { name: name.to_owned(), log, child: Mutex::new(child) })
+        Ok(Self { name: name.to_owned(), log, child: Mutex::new(child), shows_log: true })
+    }
+
+    /// Leaves its log out of what a failed test says: it is what a test stands on, not what it tests.
+    pub(crate) fn quiet(mut self) -> Self {
+        self.shows_log = false;
+        self
     }
 
     /// The name it was started with.
@@ -171,6 +178,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if self.shows_log && std::thread::panicking() {
+            // The test that owns it has failed; libtest shows this with it.
+            eprintln!("the end of the log of {}:\n{}\n", self.name, self.log_tail());
+        }
         self.kill();
     }
 }

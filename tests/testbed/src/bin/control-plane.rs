@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use multibond_testbed::{Binaries, ControlPlane, Options, Tool, render_chart};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// A real Kubernetes control plane on loopback, for trying things out.
 #[derive(Debug, Parser)]
@@ -22,6 +23,9 @@ enum Command {
         /// A chart: what it renders to with its default values is applied.
         #[arg(long)]
         chart: Option<PathBuf>,
+        /// A flag of kube-apiserver, such as `--v=4`; may be repeated.
+        #[arg(long = "api-server-arg", value_name = "FLAG", allow_hyphen_values = true)]
+        api_server_args: Vec<String>,
     },
 }
 
@@ -32,19 +36,25 @@ async fn main() -> Result<()> {
             let binaries = tokio::task::spawn_blocking(Binaries::locate).await??;
             println!("{}", binaries.directory().display());
         }
-        Command::Start { chart } => start(chart).await?,
+        Command::Start { chart, api_server_args } => start(chart, api_server_args).await?,
     }
     Ok(())
 }
 
-async fn start(chart: Option<PathBuf>) -> Result<()> {
+async fn start(chart: Option<PathBuf>, api_server_args: Vec<String>) -> Result<()> {
     let manifests = match chart {
         Some(chart) => render_chart(&chart, "multibond-system", &serde_json::json!({})).await?,
         None => Vec::new(),
     };
-    let cluster = ControlPlane::start(Options { manifests, ..Options::default() }).await?;
+    let cluster = ControlPlane::start(Options { manifests, api_server_args, ..Options::default() }).await?;
+    // Before anyone is told that it is there, and may end it.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     println!("export KUBECONFIG={}", cluster.kubeconfig().display());
     eprintln!("kubectl is {}; Ctrl-C ends it all", cluster.binaries().path(Tool::Kubectl).display());
-    tokio::signal::ctrl_c().await?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
     Ok(())
 }

@@ -37,24 +37,32 @@ struct Release {
 }
 
 impl Sources {
+    fn of(&self, tool: Tool) -> &str {
+        match tool {
+            Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kubectl => &self.kubernetes,
+            Tool::Etcd => &self.etcd,
+            Tool::Helm => &self.helm,
+        }
+    }
+
     fn release(&self, tool: Tool) -> Result<Release> {
-        let (name, version) = (tool.name(), tool.version()?);
+        let (source, name, version) = (self.of(tool), tool.name(), tool.version()?);
         let (os, arch) = platform();
         Ok(match tool {
             Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kubectl => {
-                let url = format!("{}/{version}/bin/{os}/{arch}/{name}", self.kubernetes);
+                let url = format!("{source}/{version}/bin/{os}/{arch}/{name}");
                 Release { checksum: format!("{url}.sha256"), url, member: None }
             }
             Tool::Etcd => {
                 let archive = format!("etcd-{version}-{os}-{arch}");
                 Release {
-                    url: format!("{}/{version}/{archive}.tar.gz", self.etcd),
-                    checksum: format!("{}/{version}/SHA256SUMS", self.etcd),
+                    url: format!("{source}/{version}/{archive}.tar.gz"),
+                    checksum: format!("{source}/{version}/SHA256SUMS"),
                     member: Some(format!("{archive}/etcd")),
                 }
             }
             Tool::Helm => {
-                let url = format!("{}/helm-{version}-{os}-{arch}.tar.gz", self.helm);
+                let url = format!("{source}/helm-{version}-{os}-{arch}.tar.gz");
                 Release { checksum: format!("{url}.sha256sum"), url, member: Some(format!("{os}-{arch}/helm")) }
             }
         })
@@ -63,11 +71,16 @@ impl Sources {
 
 /// Downloads what it can of `tools` into `cache`, and says why where it cannot: they can still be built.
 pub(super) fn download(tools: &[Tool], cache: &Path, sources: &Sources) {
+    let mut failed = Vec::new();
     for tool in tools {
+        // A server that failed once is not waited for again.
+        let source = sources.of(*tool);
+        if failed.contains(&source) {
+            continue;
+        }
         if let Err(reason) = download_one(*tool, cache, sources) {
             say(&format!("no download: {reason:#}"));
-            // One that fails is no reason to wait for the others to fail too.
-            return;
+            failed.push(source);
         }
     }
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::Options;
 use super::credentials::Credentials;
+use super::{Options, audit};
 use crate::binaries::{Binaries, Tool};
 use crate::process::Process;
 
@@ -19,8 +19,6 @@ const CONTROLLERS: [&str; 6] = [
     "validatingadmissionpolicy-status-controller",
 ];
 
-const NO_ENVIRONMENT: [(&str, &str); 0] = [];
-
 /// Starts etcd. It chooses its ports itself, so that nobody can take them first; see [`etcd_address`].
 pub(super) fn etcd(binaries: &Binaries, directory: &Path) -> Result<Process> {
     let anywhere = "http://127.0.0.1:0";
@@ -29,6 +27,8 @@ pub(super) fn etcd(binaries: &Binaries, directory: &Path) -> Result<Process> {
         // A power cut costs a test nothing, and waiting for a disk much.
         "--unsafe-no-fsync".to_owned(),
         "--log-outputs=stderr".to_owned(),
+        // The gateway would dial the advertised port, which is none.
+        "--enable-grpc-gateway=false".to_owned(),
         format!("--data-dir={}", directory.join("etcd").display()),
         format!("--initial-cluster=testbed={anywhere}"),
         format!("--initial-advertise-peer-urls={anywhere}"),
@@ -36,7 +36,7 @@ pub(super) fn etcd(binaries: &Binaries, directory: &Path) -> Result<Process> {
         format!("--advertise-client-urls={anywhere}"),
         format!("--listen-client-urls={anywhere}"),
     ];
-    Process::spawn(binaries.path(Tool::Etcd), args, NO_ENVIRONMENT, "etcd")
+    spawn(binaries, Tool::Etcd, &args)
 }
 
 /// Where etcd serves clients, once it says so in its log.
@@ -76,8 +76,15 @@ pub(super) fn api_server(
     if !options.service_account_admission {
         args.push("--disable-admission-plugins=ServiceAccount".to_owned());
     }
+    if options.audit {
+        args.push(format!(
+            "--audit-policy-file={}",
+            credentials.write("audit-policy.json", &audit::policy().to_string())?.display()
+        ));
+        args.push(format!("--audit-log-path={}", file("audit.log")));
+    }
     args.extend(options.api_server_args.iter().cloned());
-    Process::spawn(binaries.path(Tool::KubeApiserver), args, NO_ENVIRONMENT, "kube-apiserver")
+    spawn(binaries, Tool::KubeApiserver, &args)
 }
 
 /// Starts the controller manager. It is bound by RBAC and by policies as in a real cluster: each of its controllers
@@ -97,7 +104,12 @@ pub(super) fn controller_manager(binaries: &Binaries, credentials: &Credentials,
         "--kube-api-qps=500".to_owned(),
         "--kube-api-burst=1000".to_owned(),
     ];
-    Process::spawn(binaries.path(Tool::KubeControllerManager), args, NO_ENVIRONMENT, "kube-controller-manager")
+    spawn(binaries, Tool::KubeControllerManager, &args)
+}
+
+fn spawn(binaries: &Binaries, tool: Tool, args: &[String]) -> Result<Process> {
+    let no_environment: [(&str, &str); 0] = [];
+    Ok(Process::spawn(binaries.path(tool), args, no_environment, tool.name())?.quiet())
 }
 
 #[cfg(test)]

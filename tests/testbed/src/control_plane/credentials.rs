@@ -81,7 +81,8 @@ impl Credentials {
         json!({"token": self.admin_token, "as": user, "as-groups": groups})
     }
 
-    fn write(&self, name: &str, content: &str) -> Result<PathBuf> {
+    /// Writes another file beside the credentials.
+    pub(super) fn write(&self, name: &str, content: &str) -> Result<PathBuf> {
         let path = self.file(name);
         fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)

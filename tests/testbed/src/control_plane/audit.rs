@@ -1,0 +1,100 @@
+//! What has been written, by whom: tests that say "one write and no more" ask the API server itself.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::ControlPlane;
+
+/// The audit policy: all that is not reading, once, when it is done.
+pub(super) fn policy() -> Value {
+    json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived", "ResponseStarted", "Panic"],
+        "rules": [{"level": "None", "verbs": ["get", "list", "watch"]}, {"level": "Metadata"}],
+    })
+}
+
+/// A request to change something, and its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// Who asked, such as `system:serviceaccount:multibond-system:controller`.
+    pub user: String,
+    /// `create`, `update`, `patch`, `delete` or `deletecollection`.
+    pub verb: String,
+    /// The plural of the kind, such as `hosts`.
+    pub resource: String,
+    /// `status` and the like; empty for the object itself.
+    pub subresource: String,
+    /// The namespace; empty for what has none.
+    pub namespace: String,
+    /// The object's name; empty where the API server chose it.
+    pub name: String,
+    /// The HTTP status of the answer.
+    pub code: u16,
+}
+
+impl ControlPlane {
+    /// All writes so far, refused ones included, in the order in which they were answered. Dry runs are none.
+    ///
+    /// # Errors
+    /// If the control plane was started without [`Options::audit`](crate::Options::audit).
+    pub fn writes(&self) -> Result<Vec<Write>> {
+        read(&self.credentials.file("audit.log")).context("no audit log: Options::audit is needed for it")
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Write>> {
+    // A line without its end is still being written.
+    let log = fs::read_to_string(path)?;
+    let (lines, _) = log.rsplit_once('\n').unwrap_or_default();
+    lines.lines().filter_map(|line| write(line).transpose()).collect()
+}
+
+fn write(line: &str) -> Result<Option<Write>> {
+    let Event { verb, user, object_ref, response_status, request_uri } =
+        serde_json::from_str(line).context("the audit log has a line that is no audit event")?;
+    if request_uri.contains("dryRun=") {
+        return Ok(None);
+    }
+    let Object { resource, subresource, namespace, name } = object_ref;
+    let (user, code) = (user.username, response_status.code);
+    Ok(Some(Write { user, verb, resource, subresource, namespace, name, code }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Event {
+    verb: String,
+    user: User,
+    #[serde(default)]
+    object_ref: Object,
+    #[serde(default)]
+    response_status: Status,
+    #[serde(rename = "requestURI")]
+    request_uri: String,
+}
+
+#[derive(Deserialize)]
+struct User {
+    username: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Object {
+    resource: String,
+    subresource: String,
+    namespace: String,
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    code: u16,
+}
