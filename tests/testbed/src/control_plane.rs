@@ -89,10 +89,9 @@ impl ControlPlane {
             numbers: AtomicU32::new(1),
         };
         cluster.start_api_server_on_a_free_port().await?;
-        if !cluster.options.manifests.is_empty() {
-            cluster.apply_all(&cluster.options.manifests).await?;
-        }
-        cluster.restart_controller_manager().await?;
+        // The controller manager must find the kinds; the rest need not wait for it.
+        cluster.apply_kinds(&cluster.options.manifests).await?;
+        tokio::try_join!(cluster.apply_others(&cluster.options.manifests), cluster.restart_controller_manager())?;
         Ok(cluster)
     }
 

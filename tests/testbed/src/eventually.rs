@@ -65,7 +65,7 @@ where
             return Err(seen);
         }
         sleep(pause.min(left)).await;
-        pause = (pause * 2).min(Duration::from_millis(250));
+        pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
 

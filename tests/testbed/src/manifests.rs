@@ -1,13 +1,19 @@
 //! Charts and manifests.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
+use kube::discovery::{ApiCapabilities, Scope, pinned_kind};
+use kube::runtime::wait::Condition;
+use kube::runtime::wait::conditions::is_crd_established;
+use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -15,6 +21,9 @@ use crate::binaries::{Binaries, Tool};
 use crate::command::run;
 use crate::control_plane::ControlPlane;
 use crate::eventually::poll;
+
+/// How long the API server may take to do what it has accepted.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the chart in the directory `chart` renders to with `values`, for a release `multibond` in `namespace`, by
 /// Helm itself. The namespace comes first, as `helm install --create-namespace` would make it.
@@ -41,15 +50,30 @@ impl ControlPlane {
     /// # Errors
     /// If one of them is refused.
     pub async fn apply_all(&self, manifests: &[Value]) -> Result<()> {
-        let (first, then): (Vec<_>, Vec<_>) =
-            manifests.iter().partition(|manifest| matches!(kind(manifest), "Namespace" | "CustomResourceDefinition"));
+        self.apply_kinds(manifests).await?;
+        self.apply_others(manifests).await
+    }
+
+    /// The first half of [`ControlPlane::apply_all`]: what other objects need in order to exist.
+    pub(crate) async fn apply_kinds(&self, manifests: &[Value]) -> Result<()> {
+        let first: Vec<_> = manifests.iter().filter(|manifest| comes_first(manifest)).collect();
         self.apply(&first).await?;
-        let crds: Vec<_> = first.iter().filter(|manifest| kind(manifest) == "CustomResourceDefinition").collect();
-        if !crds.is_empty() {
-            let names = crds.iter().map(|crd| format!("crd/{}", crd["metadata"]["name"].as_str().unwrap_or_default()));
-            let wait = ["wait", "--for=condition=Established", "--timeout=30s"].map(str::to_owned);
-            self.kubectl(wait.into_iter().chain(names), "").await?.success()?;
+        let crds: Api<CustomResourceDefinition> = Api::all(self.client().await?);
+        for name in first.iter().filter(|manifest| kind(manifest) == "CustomResourceDefinition").map(|crd| name(crd)) {
+            poll(PATIENCE, async || match crds.get(name).await {
+                Ok(crd) if is_crd_established().matches_object(Some(&crd)) => Ok(()),
+                Ok(crd) => Err(format!("{:?}", crd.status)),
+                Err(error) => Err(error.to_string()),
+            })
+            .await
+            .map_err(|seen| anyhow!("the CRD {name} is not established: {seen}"))?;
         }
+        Ok(())
+    }
+
+    /// The second half: all the others.
+    pub(crate) async fn apply_others(&self, manifests: &[Value]) -> Result<()> {
+        let then: Vec<_> = manifests.iter().filter(|manifest| !comes_first(manifest)).collect();
         self.apply(&then).await?;
         if then.iter().any(|manifest| kind(manifest).starts_with("ValidatingAdmissionPolicy")) {
             self.await_policies().await?;
@@ -57,13 +81,31 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Server-side apply, as strict as kubectl's.
     async fn apply(&self, manifests: &[&Value]) -> Result<()> {
-        if manifests.is_empty() {
-            return Ok(());
+        let client = self.client().await?;
+        let how = PatchParams::apply("multibond-testbed").force().validation_strict();
+        let mut known = HashMap::new();
+        for manifest in manifests {
+            let object: DynamicObject = serde_json::from_value((*manifest).clone())
+                .with_context(|| format!("this is not a Kubernetes object: {manifest}"))?;
+            let types = object.types.clone().with_context(|| format!("no apiVersion and kind: {manifest}"))?;
+            let (resource, capabilities) = match known.entry(types) {
+                Entry::Occupied(found) => found.into_mut(),
+                Entry::Vacant(new) => {
+                    let discovered = discover(&client, &GroupVersionKind::try_from(new.key())?).await?;
+                    new.insert(discovered)
+                }
+            };
+            let api: Api<DynamicObject> = match (&capabilities.scope, &object.metadata.namespace) {
+                (Scope::Cluster, _) => Api::all_with(client.clone(), resource),
+                (Scope::Namespaced, Some(namespace)) => Api::namespaced_with(client.clone(), namespace, resource),
+                (Scope::Namespaced, None) => Api::default_namespaced_with(client.clone(), resource),
+            };
+            api.patch(name(manifest), &how, &Patch::Apply(&object))
+                .await
+                .with_context(|| format!("cannot apply {} {}", kind(manifest), name(manifest)))?;
         }
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": manifests});
-        let args = ["apply", "--server-side", "--force-conflicts", "--field-manager=multibond-testbed", "-f", "-"];
-        self.kubectl(args, &list.to_string()).await?.success()?;
         Ok(())
     }
 
@@ -80,7 +122,7 @@ impl ControlPlane {
         let config_maps: Api<ConfigMap> = Api::namespaced(client, "default");
         let refused = serde_json::from_value(json!({"metadata": {"name": name}}))?;
         let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-        let enforced = poll(Duration::from_secs(30), async || match config_maps.create(&dry_run, &refused).await {
+        let enforced = poll(PATIENCE, async || match config_maps.create(&dry_run, &refused).await {
             Err(kube::Error::Api(status)) if status.message.contains(name.as_str()) => Ok(()),
             Err(error) => Err(error.to_string()),
             Ok(_) => Err("what a policy denies was admitted".to_owned()),
@@ -110,6 +152,21 @@ fn last_binding(name: &str) -> Value {
     json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}})
 }
 
+fn comes_first(manifest: &Value) -> bool {
+    matches!(kind(manifest), "Namespace" | "CustomResourceDefinition")
+}
+
+/// A kind that a CRD has just established takes a moment to be discovered.
+async fn discover(client: &Client, kind: &GroupVersionKind) -> Result<(ApiResource, ApiCapabilities)> {
+    poll(PATIENCE, async || pinned_kind(client, kind).await)
+        .await
+        .map_err(|error| anyhow!("the API server does not know {}/{}: {error}", kind.api_version(), kind.kind))
+}
+
 fn kind(manifest: &Value) -> &str {
     manifest["kind"].as_str().unwrap_or_default()
+}
+
+fn name(manifest: &Value) -> &str {
+    manifest["metadata"]["name"].as_str().unwrap_or_default()
 }

@@ -6,7 +6,8 @@
 //! the threads of an async runtime come and go.)
 //!
 //! - The *anchor* is the leader of the process group that every child joins before it executes.
-//! - The *watchdog* kills that group and then removes the run directory, unless that has a file named `keep`.
+//! - The *watchdog* kills that group and then removes the run directory; if that has a file named `keep`, only the
+//!   databases in it.
 //!
 //! Both are in process groups of their own: a Ctrl-C in the terminal does not reach them.
 
@@ -23,7 +24,8 @@ const WATCHDOG: &str = r#"
 trap '' HUP INT TERM
 cat > /dev/null
 kill -s KILL -- "-$1"
-test -e "$2/keep" || rm -rf -- "$2" || { sleep 1; rm -rf -- "$2"; }
+remove() { rm -rf -- "$@" || { sleep 1; rm -rf -- "$@"; }; }
+if test -e "$2/keep"; then remove "$2"/*/etcd; else remove "$2"; fi
 "#;
 
 /// The process group of all children of this process, and the directory with everything they write.

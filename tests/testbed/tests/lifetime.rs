@@ -83,8 +83,8 @@ async fn nothing_is_left_after_ctrl_c() {
     nothing_is_left(&home).await;
 }
 
-#[test]
-fn a_component_that_cannot_start_says_why_and_keeps_its_logs() {
+#[tokio::test]
+async fn a_component_that_cannot_start_says_why_and_keeps_its_logs() {
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_control-plane"));
     let output =
@@ -94,4 +94,8 @@ fn a_component_that_cannot_start_says_why_and_keeps_its_logs() {
     assert!(error.contains("kube-apiserver is not ready") && error.contains("unknown flag: --no-such-flag"), "{error}");
     let kept = error.lines().find_map(|line| line.split_once("logs are kept in ")).unwrap().1;
     assert!(fs::read_to_string(Path::new(kept).join("kube-apiserver.log")).unwrap().contains("--no-such-flag"));
+    eventually("the database is not kept", SOON, async || {
+        if Path::new(kept).join("control-plane-1/etcd").exists() { Err("it is there") } else { Ok(()) }
+    })
+    .await;
 }
