@@ -6,6 +6,7 @@
 
 mod crds;
 mod output;
+mod plan;
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Crds(crds::Arguments),
+    Plan(plan::Arguments),
 }
 
 impl Command {
@@ -38,6 +40,7 @@ impl Command {
     fn run(self, _global: &Global) -> anyhow::Result<ExitCode> {
         match self {
             Command::Crds(arguments) => crds::run(&arguments),
+            Command::Plan(arguments) => plan::run(arguments),
         }
     }
 }

@@ -1,0 +1,206 @@
+//! Text to documents: YAML and JSON as kubectl reads them, and every key that is given twice.
+//!
+//! kubectl turns YAML into JSON with a YAML 1.1 reader, so that `yes` and `on` are booleans, `010` is 8 and `1e3` is a
+//! number; what is read here is the same for booleans, integers, floats, null, quoted texts, anchors and merge keys.
+//! Known differences: booleans are known in any case (`yEs`), `.nan` and custom tags are refused where kubectl fails
+//! later, and a key given twice is a finding, as it is for the API server; kubectl itself lets the last one win.
+
+use std::fmt;
+
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use serde_saphyr::options::DuplicateKeyPolicy;
+
+use super::path::Path;
+
+/// A document, and where it is.
+#[derive(Debug, PartialEq)]
+pub struct Document {
+    /// Its number among the documents of its file that are not empty, from 1.
+    pub number: usize,
+    /// The line it starts on, from 1; of JSON only the file is known.
+    pub line: Option<usize>,
+    /// What it says; or why it cannot be read.
+    pub content: Result<Content, String>,
+}
+
+/// What a document says.
+#[derive(Debug, Default, PartialEq)]
+pub struct Content {
+    /// As JSON.
+    pub value: Value,
+    /// Paths of keys that are given twice.
+    pub duplicates: Vec<String>,
+}
+
+/// The documents of a file, without the empty ones.
+pub fn read(text: &str) -> Vec<Document> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // JSON is nearly YAML, but for tabs, several objects in a row, and the time that it takes.
+    if text.trim_start().starts_with('{')
+        && let Ok(documents) = json(text)
+    {
+        return documents;
+    }
+    let mut documents: Vec<Document> = Vec::new();
+    for (line, part) in parts(text) {
+        let content = yaml(part, line);
+        if !matches!(&content, Ok(content) if content.value.is_null()) {
+            documents.push(Document { number: documents.len() + 1, line: Some(line), content });
+        }
+    }
+    documents
+}
+
+fn json(text: &str) -> Result<Vec<Document>, serde_json::Error> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let mut documents = Vec::new();
+    while reader.end().is_err() {
+        let mut content = Content::default();
+        content.value = Strict { path: Path::Root, duplicates: &mut content.duplicates }.deserialize(&mut reader)?;
+        documents.push(Document { number: documents.len() + 1, line: None, content: Ok(content) });
+    }
+    Ok(documents)
+}
+
+/// The parts of a YAML text between the `---` lines, each with the line that it starts on. A marker begins the part,
+/// so that what stands beside it counts; a part of directives belongs to the next one.
+fn parts(text: &str) -> Vec<(usize, &str)> {
+    let mut parts = Vec::new();
+    let (mut start, mut start_line, mut at, mut blank) = (0, 1, 0, true);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let marker =
+            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        if marker && !blank {
+            parts.push((start_line, &text[start..at]));
+        }
+        if marker {
+            (start, start_line, blank) = (at, number + 1, false);
+        }
+        blank &= line.trim().is_empty() || line.starts_with(['#', '%']);
+        at += line.len();
+    }
+    parts.push((start_line, &text[start..]));
+    parts
+}
+
+/// Reads one document that starts on a line.
+fn yaml(text: &str, line: usize) -> Result<Content, String> {
+    // Keys given twice are found by the visitor, all of them; the limits admit a large cluster's `kubectl get`.
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        legacy_octal_numbers: true,
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_depth: 256,
+            max_nodes: 20_000_000,
+            max_events: 50_000_000,
+        },
+    };
+    let mut content = Content::default();
+    let seed = Strict { path: Path::Root, duplicates: &mut content.duplicates };
+    let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| seed.deserialize(reader));
+    content.value = read.map_err(|error| explain(&error, line))?;
+    Ok(content)
+}
+
+/// The message of a YAML error with the line in the file rather than in the document.
+fn explain(error: &serde_saphyr::Error, line: usize) -> String {
+    let message = error.without_snippet().to_string();
+    let Some(location) = error.location() else { return message };
+    let place = format!(" at line {}, column {}", location.line(), location.column());
+    let message = message.replace(&place, "");
+    let line = line + usize::try_from(location.line()).unwrap_or_default().saturating_sub(1);
+    format!("line {line}, column {}: {message}", location.column())
+}
+
+/// Reads a value as JSON, and notes the keys that are given twice.
+struct Strict<'a> {
+    path: Path<'a>,
+    duplicates: &'a mut Vec<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Value, E> {
+        Number::from_i128(value).map(Value::Number).ok_or_else(|| E::custom(format_args!("{value} is too large")))
+    }
+
+    fn visit_u128<E: de::Error>(self, value: u128) -> Result<Value, E> {
+        Number::from_u128(value).map(Value::Number).ok_or_else(|| E::custom(format_args!("{value} is too large")))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom(format_args!("{value} is not a number of JSON")))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) =
+            items.next_element_seed(Strict { path: self.path.index(list.len()), duplicates: self.duplicates })?
+        {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let path = self.path.field(&key);
+            if map.contains_key(&key) {
+                self.duplicates.push(path.to_string());
+            }
+            let value = entries.next_value_seed(Strict { path, duplicates: self.duplicates })?;
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}

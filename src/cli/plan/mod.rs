@@ -1,0 +1,95 @@
+//! `multibond plan`: what the controller would plan for these manifests, without a cluster.
+
+mod document;
+mod input;
+mod metadata;
+mod objects;
+mod path;
+mod render;
+mod schema;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use self::objects::Reader;
+use super::output;
+use crate::planner::plan_all;
+
+/// Prints which paths each host would get from these manifests, and every problem with them, without a cluster
+///
+/// Manifests are checked as the API server checks them with strict field validation. Exit code 0: a plan without
+/// problems; 2: a plan, and problems; 1: input that cannot be read or is invalid.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  multibond plan -f manifests/
+  kubectl get multibond,namespaces -A -o yaml | multibond plan -f - -o json
+  helm template . | multibond plan -f - -n storage")]
+pub struct Arguments {
+    /// A manifest, a directory of manifests (*.yaml, *.yml, *.json), or - for standard input; may be repeated
+    #[arg(short, long = "filename", env = "MULTIBOND_FILENAME", value_name = "FILE|DIR|-", required = true)]
+    filename: Vec<PathBuf>,
+    /// Read the directories in directories too
+    #[arg(short = 'R', long, env = "MULTIBOND_RECURSIVE")]
+    recursive: bool,
+    /// The namespace of objects that name none
+    #[arg(short, long, env = "MULTIBOND_NAMESPACE", default_value = "default", value_parser = namespace)]
+    namespace: String,
+    /// The form of the output
+    #[arg(short, long, env = "MULTIBOND_OUTPUT", value_enum, default_value = "table")]
+    output: Format,
+}
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// One JSON object: hosts and problems
+    Json,
+    /// The same as YAML
+    Yaml,
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    let valid = metadata::is_label(text).then(|| text.to_owned());
+    valid.ok_or_else(|| {
+        "at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit".into()
+    })
+}
+
+/// The plan that was asked for, and whether there are problems.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { filename, recursive, namespace, output: format } = arguments;
+    let mut reader = Reader::new(namespace);
+    for argument in filename {
+        match input::sources(&argument, recursive) {
+            Ok(sources) => sources.iter().for_each(|source| match input::text(source) {
+                Ok(text) => reader.read(source, &text),
+                Err(error) => reader.complain(error),
+            }),
+            Err(error) => reader.complain(error),
+        }
+    }
+    let found = reader.found;
+    let objects = match reader.finish() {
+        Ok(_) if found == 0 => anyhow::bail!("the input is empty: there is nothing to plan"),
+        Ok(objects) => objects,
+        Err(findings) => {
+            for finding in &findings {
+                output::complain(format_args!("{finding}"));
+            }
+            let word = if findings.len() == 1 { "finding" } else { "findings" };
+            anyhow::bail!("{} {word}; nothing was planned", findings.len());
+        }
+    };
+    let report = plan_all(&objects);
+    output::print(&match format {
+        Format::Table => render::table(&report),
+        Format::Json => render::json(&report)?,
+        Format::Yaml => render::yaml(&report)?,
+    })?;
+    Ok(ExitCode::from(if report.problems.is_empty() { 0 } else { 2 }))
+}
