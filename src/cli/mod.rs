@@ -4,9 +4,11 @@
 //! `service…`: Kubernetes puts `MULTIBOND_PORT` and `MULTIBOND_SERVICE_HOST` into every pod beside a Service named
 //! `multibond`.
 
+mod controller;
 mod crds;
 mod output;
 mod plan;
+mod process;
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
@@ -30,6 +32,7 @@ struct Cli {
 /// A subcommand, with its arguments.
 #[derive(Subcommand, Debug)]
 enum Command {
+    Controller(controller::Arguments),
     Crds(crds::Arguments),
     Plan(plan::Arguments),
 }
@@ -37,8 +40,9 @@ enum Command {
 impl Command {
     /// Runs the subcommand. Those that talk to a cluster do so in a runtime of their own ([`in_runtime`]): `plan` and
     /// `crds` need none, and start at once.
-    fn run(self, _global: &Global) -> anyhow::Result<ExitCode> {
+    fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         match self {
+            Command::Controller(arguments) => controller::run(arguments, global),
             Command::Crds(arguments) => crds::run(&arguments),
             Command::Plan(arguments) => plan::run(arguments),
         }

@@ -1,0 +1,62 @@
+//! What the long-running subcommands share: how they end, where their leases are, how durations are written.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Where a pod finds the name of its namespace.
+const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// A token that is cancelled by SIGTERM or Ctrl-C. A second one ends the process at once.
+///
+/// # Errors
+/// When the operating system refuses signal handlers.
+pub(super) fn shutdown() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if cancelled.is_cancelled() {
+                std::process::exit(130);
+            }
+            tracing::info!("ending");
+            cancelled.cancel();
+        }
+    });
+    Ok(token)
+}
+
+/// The namespace of the leases: the pod's own, else `multibond-system`.
+pub(super) fn own_namespace(given: Option<String>) -> String {
+    given.or_else(|| read(Path::new(POD_NAMESPACE))).unwrap_or_else(|| "multibond-system".to_owned())
+}
+
+fn read(path: &Path) -> Option<String> {
+    Some(std::fs::read_to_string(path).ok()?.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Whether this process runs in a pod.
+pub(super) fn in_pod() -> bool {
+    Path::new(POD_NAMESPACE).exists()
+}
+
+/// Reads a duration such as `10s`, `2m` or `1m30s`.
+///
+/// # Errors
+/// When it is not one, or not positive.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let read: jiff::SignedDuration =
+        text.parse().map_err(|_| format!("{text:?} is not a duration such as 10s or 2m"))?;
+    Duration::try_from(read)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "it must be longer than 0s".to_owned())
+}

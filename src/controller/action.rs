@@ -1,0 +1,299 @@
+//! What is to be done to the API server: decided as values, carried out in one place.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{core::v1::Taint, events::v1 as events},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference, Time},
+};
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use super::{key::ObjectKey, watched::NodePart, world::Written};
+use crate::{
+    api::{
+        CONTROLLER_MANAGER, DataCenter, GROUP, Host, HostSpec, IscsiBond, MADE_FOR_LABEL, NODE_CONDITION,
+        NODE_GONE_ANNOTATION, Network, VERSION,
+    },
+    planner::Kind,
+};
+
+/// What was decided for an object.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// To be done in this order; what follows one that fails is left for the next time.
+    pub actions: Vec<Action>,
+    /// When time alone may change the decision.
+    pub recheck_at: Option<Timestamp>,
+}
+
+/// Something to say on an object, as an Event.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Announcement {
+    pub warning: bool,
+    pub reason: &'static str,
+    pub note: String,
+}
+
+/// A condition of a Node.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NodeCondition {
+    pub status: &'static str,
+    pub reason: String,
+    pub message: String,
+    pub since: Time,
+}
+
+/// One request to the API server.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Writes our part of a status, and says what has changed.
+    WriteStatus { kind: Kind, key: ObjectKey, part: Value, uid: Option<String>, announcement: Option<Announcement> },
+    /// Says something on an object.
+    Announce { kind: Kind, key: ObjectKey, uid: Option<String>, announcement: Announcement },
+    /// Replaces the finalizers of the version that was looked at.
+    SetFinalizers { kind: Kind, key: ObjectKey, finalizers: Vec<String>, version: Option<String> },
+    /// Replaces the owner references of the version that was looked at.
+    SetOwners { kind: Kind, key: ObjectKey, owners: Vec<OwnerReference>, version: Option<String> },
+    /// Takes a network's name out of a bond, if it stands there at this place.
+    DropNetwork { bond: ObjectKey, index: usize, network: Arc<str> },
+    /// Deletes an object, if it is still the one that was looked at.
+    Delete { kind: Kind, key: ObjectKey, uid: Option<String> },
+    /// Makes a Host for a Node.
+    CreateHost { key: ObjectKey, data_center: String, node: String, owner: OwnerReference },
+    /// Puts a made Host back into the data center that it was made for.
+    MoveHost { key: ObjectKey, data_center: String },
+    /// Notes since when a made Host's Node is gone, or that it is back.
+    NodeGone { key: ObjectKey, since: Option<Timestamp> },
+    /// Sets or removes our condition of a Node.
+    NodeCondition { node: Arc<str>, condition: Option<NodeCondition> },
+    /// Replaces the taints of the version that was looked at: `spec.taints` is atomic, and most of them are others'.
+    NodeTaints { node: Arc<str>, taints: Vec<Taint>, version: Option<String> },
+}
+
+impl Action {
+    pub(crate) fn write_status(
+        kind: Kind,
+        key: &ObjectKey,
+        part: &impl Serialize,
+        uid: Option<String>,
+        announcement: Option<Announcement>,
+    ) -> Self {
+        // Our own types of texts, numbers and lists always have a JSON form.
+        let part = serde_json::to_value(part).unwrap_or_default();
+        Action::WriteStatus { kind, key: key.clone(), part, uid, announcement }
+    }
+
+    /// What it does, for metrics: a closed set.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Action::WriteStatus { .. } => "status",
+            Action::Announce { .. } => "event",
+            Action::SetFinalizers { .. } => "finalizers",
+            Action::SetOwners { .. } => "owners",
+            Action::DropNetwork { .. } => "drop-network",
+            Action::Delete { .. } => "delete",
+            Action::CreateHost { .. } => "create-host",
+            Action::MoveHost { .. } => "move-host",
+            Action::NodeGone { .. } => "node-gone",
+            Action::NodeCondition { .. } => "node-condition",
+            Action::NodeTaints { .. } => "node-taints",
+        }
+    }
+
+    /// Carries it out. What the API server answers is what the object is now.
+    pub(crate) async fn carry_out(self, client: &Client, instance: &str) -> kube::Result<Option<Written>> {
+        match self {
+            Action::WriteStatus { kind, key, part, uid, announcement } => {
+                let written = patch(client, kind, &key, true, &Patch::Merge(json!({"status": part}))).await?;
+                if let Some(announcement) = announcement {
+                    announce(client, instance, kind, &key, uid, announcement).await;
+                }
+                Ok(Some(written))
+            }
+            Action::Announce { kind, key, uid, announcement } => {
+                announce(client, instance, kind, &key, uid, announcement).await;
+                Ok(None)
+            }
+            Action::SetFinalizers { kind, key, finalizers, version } => {
+                let body = json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}});
+                patch(client, kind, &key, false, &Patch::Merge(body)).await.map(Some)
+            }
+            Action::SetOwners { kind, key, owners, version } => {
+                let body = json!({"metadata": {"ownerReferences": owners, "resourceVersion": version}});
+                patch(client, kind, &key, false, &Patch::Merge(body)).await.map(Some)
+            }
+            Action::DropNetwork { bond, index, network } => {
+                let steps = json!([
+                    {"op": "test", "path": format!("/spec/networks/{index}"), "value": network},
+                    {"op": "remove", "path": format!("/spec/networks/{index}")},
+                ]);
+                // A list of steps is a JSON patch by construction.
+                let steps = serde_json::from_value(steps).map_err(kube::Error::SerdeError)?;
+                patch(client, Kind::IscsiBond, &bond, false, &Patch::Json(steps)).await.map(Some)
+            }
+            Action::Delete { kind, key, uid } => delete(client, kind, &key, uid).await.map(|()| None),
+            Action::CreateHost { key, data_center, node, owner } => {
+                create_host(client, &key, data_center, node, owner).await.map(|()| None)
+            }
+            Action::MoveHost { key, data_center } => {
+                let body = json!({"spec": {"dataCenter": data_center}});
+                patch(client, Kind::Host, &key, false, &Patch::Merge(body)).await.map(Some)
+            }
+            Action::NodeGone { key, since } => {
+                let since = since.map(|since| since.to_string());
+                let body = json!({"metadata": {"annotations": {NODE_GONE_ANNOTATION: since}}});
+                patch(client, Kind::Host, &key, false, &Patch::Merge(body)).await.map(Some)
+            }
+            Action::NodeCondition { node, condition } => {
+                let nodes: Api<NodePart> = Api::all(client.clone());
+                let condition = match condition {
+                    Some(NodeCondition { status, reason, message, since }) => json!({"type": NODE_CONDITION,
+                        "status": status, "reason": reason, "message": message,
+                        "lastTransitionTime": since, "lastHeartbeatTime": since}),
+                    None => json!({"type": NODE_CONDITION, "$patch": "delete"}),
+                };
+                let body = json!({"status": {"conditions": [condition]}});
+                nodes
+                    .patch_status(&node, &parameters(), &Patch::Strategic(body))
+                    .await
+                    .map(|node| Some(Written::Node(Box::new(node))))
+            }
+            Action::NodeTaints { node, taints, version } => {
+                let nodes: Api<NodePart> = Api::all(client.clone());
+                let body = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
+                nodes
+                    .patch(&node, &parameters(), &Patch::Merge(body))
+                    .await
+                    .map(|node| Some(Written::Node(Box::new(node))))
+            }
+        }
+    }
+}
+
+fn parameters() -> PatchParams {
+    PatchParams { field_manager: Some(CONTROLLER_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+async fn patch(
+    client: &Client,
+    kind: Kind,
+    key: &ObjectKey,
+    status: bool,
+    body: &Patch<Value>,
+) -> kube::Result<Written> {
+    async fn send<K>(client: &Client, key: &ObjectKey, status: bool, body: &Patch<Value>) -> kube::Result<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
+        if status {
+            api.patch_status(&key.name, &parameters(), body).await
+        } else {
+            api.patch(&key.name, &parameters(), body).await
+        }
+    }
+    Ok(match kind {
+        Kind::DataCenter => Written::DataCenter(Box::new(send::<DataCenter>(client, key, status, body).await?)),
+        Kind::Network => Written::Network(Box::new(send::<Network>(client, key, status, body).await?)),
+        Kind::Host => Written::Host(Box::new(send::<Host>(client, key, status, body).await?)),
+        Kind::IscsiBond => Written::Bond(Box::new(send::<IscsiBond>(client, key, status, body).await?)),
+    })
+}
+
+async fn delete(client: &Client, kind: Kind, key: &ObjectKey, uid: Option<String>) -> kube::Result<()> {
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions { uid, resource_version: None }),
+        ..DeleteParams::background()
+    };
+    let (client, namespace, name) = (client.clone(), &key.namespace, &key.name);
+    match kind {
+        Kind::DataCenter => Api::<DataCenter>::namespaced(client, namespace).delete(name, &parameters).await.map(drop),
+        Kind::Network => Api::<Network>::namespaced(client, namespace).delete(name, &parameters).await.map(drop),
+        Kind::Host => Api::<Host>::namespaced(client, namespace).delete(name, &parameters).await.map(drop),
+        Kind::IscsiBond => Api::<IscsiBond>::namespaced(client, namespace).delete(name, &parameters).await.map(drop),
+    }
+}
+
+async fn create_host(
+    client: &Client,
+    key: &ObjectKey,
+    data_center: String,
+    node: String,
+    owner: OwnerReference,
+) -> kube::Result<()> {
+    let mut host =
+        Host::new(&key.name, HostSpec { data_center: data_center.clone(), node_name: node, ..HostSpec::default() });
+    host.metadata.labels = Some([(MADE_FOR_LABEL.to_owned(), data_center)].into());
+    host.metadata.owner_references = Some(vec![owner]);
+    // What the controller does not own, it must not seem to set: defaults are the API server's.
+    let mut body = serde_json::to_value(&host).map_err(kube::Error::SerdeError)?;
+    if let Some(spec) = body.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.retain(|field, _| field == "dataCenter" || field == "nodeName");
+    }
+    let resource = kube::core::ApiResource::erase::<Host>(&());
+    let object: kube::core::DynamicObject = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
+    let api: Api<kube::core::DynamicObject> = Api::namespaced_with(client.clone(), &key.namespace, &resource);
+    let parameters = PostParams { field_manager: Some(CONTROLLER_MANAGER.to_owned()), ..PostParams::default() };
+    match api.create(&parameters, &object).await {
+        Ok(_) => Ok(()),
+        // A user's Host of that name was quicker; it is never touched.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Publishes an Event. One that cannot be published (forbidden, or in a namespace that is being deleted) is logged:
+/// it must not hold up what it tells of.
+async fn announce(
+    client: &Client,
+    instance: &str,
+    kind: Kind,
+    key: &ObjectKey,
+    uid: Option<String>,
+    announcement: Announcement,
+) {
+    let Announcement { warning, reason, mut note } = announcement;
+    // events.k8s.io refuses notes of more than 1 kB.
+    if note.len() > 1000 {
+        let cut = (0..=996).rev().find(|&at| note.is_char_boundary(at)).unwrap_or(0);
+        note.truncate(cut);
+        note.push('…');
+    }
+    let event = events::Event {
+        metadata: ObjectMeta {
+            namespace: Some(key.namespace.to_string()),
+            generate_name: Some(format!("{}.", key.name)),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(Timestamp::now())),
+        reporting_controller: Some(format!("{GROUP}/controller")),
+        reporting_instance: Some(instance.to_owned()),
+        action: Some("Reconcile".to_owned()),
+        reason: Some(reason.to_owned()),
+        note: Some(note),
+        type_: Some(if warning { "Warning" } else { "Normal" }.to_owned()),
+        regarding: Some(k8s_openapi::api::core::v1::ObjectReference {
+            api_version: Some(format!("{GROUP}/{VERSION}")),
+            kind: Some(kind.to_string()),
+            namespace: Some(key.namespace.to_string()),
+            name: Some(key.name.to_string()),
+            uid,
+            ..Default::default()
+        }),
+        ..events::Event::default()
+    };
+    let api: Api<events::Event> = Api::namespaced(client.clone(), &key.namespace);
+    if let Err(error) = api.create(&PostParams::default(), &event).await {
+        let note = event.note.as_deref().unwrap_or_default();
+        tracing::info!(%kind, object = %key, reason, note, %error, "an Event could not be published");
+    }
+}

@@ -1,0 +1,78 @@
+//! Which nodes' agents are heard of, from their leases.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{Moment, watched::LeasePart};
+use crate::planner::AgentState;
+
+/// Leases of agents are named so, with the node's name after it.
+pub(crate) const LEASE_PREFIX: &str = "agent-";
+
+/// What is known of the agents, by node.
+#[derive(Debug, Default)]
+pub(crate) struct Agents {
+    by_node: HashMap<Arc<str>, Heard>,
+}
+
+#[derive(Debug)]
+struct Heard {
+    renewed: Timestamp,
+    /// When the renewal was seen, on this process's own clock: clocks of hosts differ.
+    seen: Duration,
+    lasts: Duration,
+    alive: bool,
+}
+
+impl Agents {
+    /// The agent of a node.
+    pub(crate) fn state(&self, node: &str) -> AgentState {
+        match self.by_node.get(node) {
+            Some(heard) if heard.alive => AgentState::Alive,
+            Some(_) => AgentState::Silent,
+            None => AgentState::Missing,
+        }
+    }
+
+    /// Takes a lease in; the node, if what is known of its agent has changed.
+    pub(crate) fn renewed(&mut self, lease: &LeasePart, now: Moment) -> Option<Arc<str>> {
+        let node: Arc<str> = lease.metadata.name.as_deref()?.strip_prefix(LEASE_PREFIX)?.into();
+        let renewed = lease.spec.renew_time.as_ref()?.0;
+        let lasts = Duration::from_secs(u64::from(lease.spec.lease_duration_seconds?));
+        let before = self.by_node.get(&node);
+        let was_alive = before.map(|heard| heard.alive);
+        let seen = match before {
+            Some(heard) if heard.renewed == renewed => heard.seen,
+            Some(_) => now.uptime,
+            // The first look at a lease: how old it is, only its own time tells.
+            None => now.uptime.saturating_sub(age(renewed, now.wall)),
+        };
+        let first_look_says_dead = before.is_none() && age(renewed, now.wall) >= lasts;
+        let alive = !first_look_says_dead && now.uptime < seen + lasts;
+        self.by_node.insert(node.clone(), Heard { renewed, seen, lasts, alive });
+        (was_alive != Some(alive)).then_some(node)
+    }
+
+    /// A lease is gone; the node, if that changes what is known of its agent.
+    pub(crate) fn forgotten(&mut self, lease_name: &str) -> Option<Arc<str>> {
+        let node = lease_name.strip_prefix(LEASE_PREFIX)?;
+        self.by_node.remove_entry(node).map(|(node, _)| node)
+    }
+
+    /// Nodes whose agents have fallen silent.
+    pub(crate) fn expire(&mut self, now: Moment) -> Vec<Arc<str>> {
+        let expired =
+            self.by_node.iter_mut().filter(|(_, heard)| heard.alive && now.uptime >= heard.seen + heard.lasts);
+        expired
+            .map(|(node, heard)| {
+                heard.alive = false;
+                node.clone()
+            })
+            .collect()
+    }
+}
+
+fn age(renewed: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(renewed)).unwrap_or_default()
+}

@@ -1,0 +1,128 @@
+//! All objects of one kind, as last seen.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    key::ObjectKey,
+    watched::{Event, Undecodable, Watched, key_of, slim, version},
+};
+use kube::Resource;
+
+/// All objects of one kind. During a list the old ones stay until the list is complete: planning from a half-filled
+/// cache would log sessions out.
+#[derive(Debug)]
+pub(crate) struct Cache<K> {
+    objects: HashMap<ObjectKey, K>,
+    undecodable: HashMap<ObjectKey, Undecodable>,
+    listed: Option<HashSet<ObjectKey>>,
+    filled: bool,
+}
+
+impl<K> Default for Cache<K> {
+    fn default() -> Self {
+        Cache { objects: HashMap::new(), undecodable: HashMap::new(), listed: None, filled: false }
+    }
+}
+
+/// What an event did to one object.
+#[derive(Debug)]
+pub(crate) struct Difference<K> {
+    pub key: ObjectKey,
+    pub before: Option<K>,
+    /// The object is in the cache now.
+    pub present: bool,
+    /// The data centers that an undecodable version of it concerned or concerns: `None` stands for every one of its
+    /// namespace.
+    pub undecodable: Vec<Option<String>>,
+}
+
+impl<K: Resource<DynamicType = ()>> Cache<K> {
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<&K> {
+        self.objects.get(key)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &K)> {
+        self.objects.iter()
+    }
+
+    /// Whether a complete list has been seen.
+    pub(crate) fn filled(&self) -> bool {
+        self.filled
+    }
+
+    pub(crate) fn undecodable(&self) -> impl Iterator<Item = (&ObjectKey, &Undecodable)> {
+        self.undecodable.iter()
+    }
+
+    /// Takes an event of a watch in, and tells what it did.
+    pub(crate) fn apply(&mut self, event: Event<Watched<K>>) -> Vec<Difference<K>> {
+        match event {
+            Event::ListBegins => {
+                self.listed = Some(HashSet::new());
+                Vec::new()
+            }
+            Event::Listed(object) => {
+                if let Some(listed) = &mut self.listed {
+                    listed.insert(key_of(object.meta()));
+                }
+                self.upsert(object).into_iter().collect()
+            }
+            Event::ListEnds => {
+                self.filled = true;
+                let listed = self.listed.take().unwrap_or_default();
+                let known = self.objects.keys().chain(self.undecodable.keys());
+                let gone: HashSet<ObjectKey> = known.filter(|key| !listed.contains(key)).cloned().collect();
+                gone.into_iter().map(|key| self.remove(key)).collect()
+            }
+            Event::Applied(object) => self.upsert(object).into_iter().collect(),
+            Event::Deleted(object) => vec![self.remove(key_of(object.meta()))],
+        }
+    }
+
+    /// Takes the answer to a write in, unless something newer is known, or the object is gone.
+    pub(crate) fn wrote(&mut self, object: K) -> Option<Difference<K>> {
+        let known = self.objects.get(&key_of(object.meta()))?;
+        (known.meta().uid == object.meta().uid).then(|| self.upsert(Watched::Good(Box::new(object))))?
+    }
+
+    fn upsert(&mut self, object: Watched<K>) -> Option<Difference<K>> {
+        let key = key_of(object.meta());
+        let newest = self.objects.get(&key).map_or(0, |known| version(known.meta()));
+        match object {
+            // The watch may bring what an answer to a write has already told, or less.
+            Watched::Good(object) if version(object.meta()) <= newest && newest != 0 => {
+                let was_bad = self.undecodable.contains_key(&key);
+                if was_bad && version(object.meta()) == newest {
+                    return Some(self.replace(key, *object));
+                }
+                None
+            }
+            Watched::Good(object) => Some(self.replace(key, *object)),
+            Watched::Bad(bad) => {
+                let now = bad.data_center.clone();
+                let before = self.undecodable.insert(key.clone(), *bad);
+                let concerned = before.map(|bad| bad.data_center).into_iter().chain([now]).collect();
+                // The last version that could be read stays: nothing is taken away.
+                Some(Difference { present: self.objects.contains_key(&key), before: None, undecodable: concerned, key })
+            }
+        }
+    }
+
+    fn replace(&mut self, key: ObjectKey, mut object: K) -> Difference<K> {
+        slim(object.meta_mut());
+        let undecodable = self.undecodable.remove(&key).map(|bad| bad.data_center).into_iter().collect();
+        let before = self.objects.insert(key.clone(), object);
+        Difference { key, before, present: true, undecodable }
+    }
+
+    fn remove(&mut self, key: ObjectKey) -> Difference<K> {
+        let undecodable = self.undecodable.remove(&key).map(|bad| bad.data_center).into_iter().collect();
+        let before = self.objects.remove(&key);
+        Difference { key, before, present: false, undecodable }
+    }
+
+    /// The object, to change what is derived from it in place.
+    pub(crate) fn get_mut(&mut self, key: &ObjectKey) -> Option<&mut K> {
+        self.objects.get_mut(key)
+    }
+}

@@ -1,0 +1,220 @@
+//! A `DataCenter`: its sums, the Hosts made for it, and what goes with it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{
+    Resource,
+    api::ObjectMeta,
+    core::{Selector, SelectorExt as _},
+};
+
+use super::{
+    Moment, Settings,
+    action::{Action, Outcome},
+    deletion::{self, Wait},
+    key::ObjectKey,
+    sums::shortened,
+    watched::{deleting_since, labels},
+    world::World,
+};
+use crate::{
+    api::{
+        DataCenter, DataCenterStatus, Host, MADE_FOR_LABEL, NODE_GONE_ANNOTATION, Summary,
+        condition::{self, Status, Verdict},
+        reason::{ConditionType, Reason},
+    },
+    planner::{Kind, View, data_center_problems},
+};
+
+/// How long a made Host outlives its Node: a Node that is reinstalled comes back.
+const NODE_GONE_GRACE: Duration = Duration::from_secs(600);
+
+/// Decides for one data center.
+pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now: Moment) -> Outcome {
+    let Some(data_center) = world.data_centers.get(key) else { return Outcome::default() };
+    let mut outcome = Outcome::default();
+    let mut waiting_for = Vec::new();
+    if let Some(since) = deleting_since(&data_center.metadata) {
+        waiting_for = leave(world, key, data_center, &mut outcome);
+        let wait = Wait { since, waiting_for: waiting_for.clone() };
+        deletion::let_go(Kind::DataCenter, key, &data_center.metadata, &wait, settings, now, &mut outcome);
+        if waiting_for.is_empty() {
+            return outcome;
+        }
+    } else {
+        outcome.actions.extend(deletion::hold(Kind::DataCenter, key, &data_center.metadata));
+        if world.frozen(key).is_none() && !world.terminating(&key.namespace) {
+            made_hosts(world, key, data_center, now, &mut outcome);
+        }
+    }
+    outcome.actions.extend(write(world, key, data_center, &waiting_for, now));
+    outcome
+}
+
+fn write(
+    world: &World,
+    key: &ObjectKey,
+    data_center: &DataCenter,
+    waiting_for: &[String],
+    now: Moment,
+) -> Option<Action> {
+    let nothing = DataCenterStatus::default();
+    let current = data_center.status.as_ref().unwrap_or(&nothing);
+    let hosts = world.sums(key).map(|sums| sums.phases).unwrap_or_default();
+    let center = world.center(key);
+    let count = |n: Option<usize>| u32::try_from(n.unwrap_or(0)).unwrap_or(u32::MAX);
+    let generation = data_center.metadata.generation;
+    let verdicts = vec![storage_valid(world.view(key).as_deref(), key), ready(world, key, data_center, waiting_for)];
+    let desired = DataCenterStatus {
+        observed_generation: generation,
+        hosts,
+        bonds: count(center.map(|center| center.bonds.len())),
+        networks: count(center.map(|center| center.networks.len())),
+        storage: count(Some(data_center.spec.storage.len())),
+        summary: Summary { hosts: Some(format!("{}/{}", hosts.up, hosts.total)), paths: None },
+        conditions: condition::merge(&current.conditions, verdicts, generation, now.wall),
+    };
+    (*current != desired)
+        .then(|| Action::write_status(Kind::DataCenter, key, &desired, data_center.metadata.uid.clone(), None))
+}
+
+fn storage_valid(view: Option<&View>, key: &ObjectKey) -> Verdict {
+    let problems = view.map(|view| data_center_problems(view, &key.namespace, &key.name)).unwrap_or_default();
+    let kind = ConditionType::StorageValid;
+    match problems.first() {
+        None => Verdict::new(kind, Status::True, Reason::Valid, "the storage is listed without contradiction"),
+        Some(first) => {
+            let all: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+            Verdict::new(kind, Status::False, first.reason, all.join("; "))
+        }
+    }
+}
+
+fn ready(world: &World, key: &ObjectKey, data_center: &DataCenter, waiting_for: &[String]) -> Verdict {
+    let ready = |status, reason: Reason, message: &str| Verdict::new(ConditionType::Ready, status, reason, message);
+    if deleting_since(&data_center.metadata).is_some() || world.terminating(&key.namespace) {
+        let message = format!("waiting for {}", shortened(waiting_for));
+        return ready(
+            Status::False,
+            Reason::Deleting,
+            if waiting_for.is_empty() { "its namespace is being deleted" } else { &message },
+        );
+    }
+    match world.frozen(key) {
+        Some(message) => ready(Status::False, Reason::Frozen, &message),
+        None => ready(Status::True, Reason::Ready, "plans follow from what is declared"),
+    }
+}
+
+/// One Host for every Node that matches; away with those whose Node is long gone.
+fn made_hosts(world: &World, key: &ObjectKey, data_center: &DataCenter, now: Moment, outcome: &mut Outcome) {
+    let selector = data_center.spec.hosts.as_ref().map(|hosts| Selector::try_from(hosts.node_selector.clone()));
+    let wanted = |node: &ObjectMeta| match &selector {
+        Some(Ok(selector)) => node.deletion_timestamp.is_none() && selector.matches(labels(node)),
+        // The schema refuses selectors that cannot be read.
+        Some(Err(_)) | None => false,
+    };
+    if selector.is_some() {
+        let nodes = world.nodes.iter().filter(|(_, node)| wanted(&node.metadata));
+        let mut missing: Vec<&ObjectKey> =
+            nodes.map(|(node, _)| node).filter(|node| !has_host(world, key, &node.name)).collect();
+        missing.sort();
+        outcome.actions.extend(missing.into_iter().map(|node| Action::CreateHost {
+            key: key.beside(&node.name),
+            data_center: key.name.to_string(),
+            node: node.name.to_string(),
+            owner: owner_reference(data_center),
+        }));
+    }
+    let mut made: Vec<(ObjectKey, &Host)> = made_for(world, key).collect();
+    made.sort_by(|a, b| a.0.cmp(&b.0));
+    for (host_key, host) in made.into_iter().filter(|(_, host)| deleting_since(&host.metadata).is_none()) {
+        let node = world.nodes.get(&ObjectKey::new("", &host.spec.node_name));
+        let gone_since = gone_since(&host.metadata);
+        if *host.spec.data_center != *key.name {
+            outcome.actions.push(Action::MoveHost { key: host_key.clone(), data_center: key.name.to_string() });
+        }
+        match (node.is_some_and(|node| wanted(&node.metadata)), gone_since) {
+            (true, None) => {}
+            (true, Some(_)) => outcome.actions.push(Action::NodeGone { key: host_key, since: None }),
+            (false, None) => outcome.actions.push(Action::NodeGone { key: host_key, since: Some(now.wall) }),
+            (false, Some(since)) => {
+                let until = since.saturating_add(NODE_GONE_GRACE).unwrap_or(Timestamp::MAX);
+                if now.wall >= until {
+                    let uid = host.metadata.uid.clone();
+                    outcome.actions.push(Action::Delete { kind: Kind::Host, key: host_key, uid });
+                } else {
+                    outcome.recheck_at = Some(outcome.recheck_at.map_or(until, |earlier| earlier.min(until)));
+                }
+            }
+        }
+    }
+}
+
+/// Whether a node has a Host here already: one of its name, or a user's of another name.
+fn has_host(world: &World, center: &ObjectKey, node: &str) -> bool {
+    let of_center = |host: &&ObjectKey| {
+        host.namespace == center.namespace && world.hosts.get(host).is_some_and(|h| *h.spec.data_center == *center.name)
+    };
+    world.hosts.get(&center.beside(node)).is_some() || world.hosts_of_node(node).any(|host| of_center(&host))
+}
+
+/// Hosts that were made for a data center.
+fn made_for<'a>(world: &'a World, key: &'a ObjectKey) -> impl Iterator<Item = (ObjectKey, &'a Host)> {
+    world
+        .hosts
+        .iter()
+        .filter(|(host, _)| host.namespace == key.namespace)
+        .filter(|(_, host)| labels(&host.metadata).get(MADE_FOR_LABEL).is_some_and(|name| **name == *key.name))
+        .map(|(host_key, host)| (host_key.clone(), host))
+}
+
+fn gone_since(metadata: &ObjectMeta) -> Option<Timestamp> {
+    let annotations: &BTreeMap<String, String> = metadata.annotations.as_ref()?;
+    annotations.get(NODE_GONE_ANNOTATION)?.parse().ok()
+}
+
+fn owner_reference(data_center: &DataCenter) -> OwnerReference {
+    OwnerReference { block_owner_deletion: Some(true), ..data_center.owner_ref(&()).unwrap_or_default() }
+}
+
+/// A data center that is being deleted takes its bonds, its networks and the Hosts made for it along, however it is
+/// deleted; users' Hosts stay, with their sessions logged out. What is still to be waited for is returned.
+fn leave(world: &World, key: &ObjectKey, data_center: &DataCenter, outcome: &mut Outcome) -> Vec<String> {
+    let owner = owner_reference(data_center);
+    let mut waiting_for = Vec::new();
+    let mut take = |kind: Kind, child: ObjectKey, metadata: &ObjectMeta| {
+        waiting_for.push(format!("{kind} {}", child.name));
+        let owners = metadata.owner_references.clone().unwrap_or_default();
+        if deleting_since(metadata).is_some() {
+            return;
+        }
+        if !owners.iter().any(|known| known.uid == owner.uid) {
+            let owners = owners.into_iter().chain([owner.clone()]).collect();
+            let version = metadata.resource_version.clone();
+            outcome.actions.push(Action::SetOwners { kind, key: child.clone(), owners, version });
+        }
+        outcome.actions.push(Action::Delete { kind, key: child, uid: metadata.uid.clone() });
+    };
+    if let Some(center) = world.center(key) {
+        for child in center.bonds.iter().map(|name| key.beside(name)) {
+            if let Some(bond) = world.bonds.get(&child) {
+                take(Kind::IscsiBond, child, &bond.metadata);
+            }
+        }
+        for child in center.networks.iter().map(|name| key.beside(name)) {
+            if let Some(network) = world.networks.get(&child) {
+                take(Kind::Network, child, &network.metadata);
+            }
+        }
+    }
+    let mut made: Vec<_> = made_for(world, key).collect();
+    made.sort_by(|a, b| a.0.cmp(&b.0));
+    for (child, host) in made {
+        take(Kind::Host, child, &host.metadata);
+    }
+    waiting_for.extend(deletion::unacknowledged(world, key).into_iter().map(|host| format!("host {host}")));
+    waiting_for
+}

@@ -1,0 +1,93 @@
+//! Finalizers: held from the first look, let go when the hosts concerned have acknowledged, and never held for ever.
+
+use jiff::Timestamp;
+use kube::api::ObjectMeta;
+
+use super::{
+    Moment, Settings,
+    action::{Action, Announcement, Outcome},
+    host::HostState,
+    key::ObjectKey,
+    world::World,
+};
+use crate::{
+    api::FINALIZER,
+    planner::{AgentState, Kind},
+};
+
+/// What a deletion waits for.
+pub(crate) struct Wait {
+    /// When the object was marked for deletion.
+    pub since: Timestamp,
+    /// Names of what has not acknowledged yet; none: nothing is waited for.
+    pub waiting_for: Vec<String>,
+}
+
+fn holds(metadata: &ObjectMeta) -> bool {
+    metadata.finalizers.as_ref().is_some_and(|finalizers| finalizers.iter().any(|name| name == FINALIZER))
+}
+
+/// Puts our finalizer on an object that does not have it.
+pub(crate) fn hold(kind: Kind, key: &ObjectKey, metadata: &ObjectMeta) -> Option<Action> {
+    let add = || {
+        let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
+        finalizers.push(FINALIZER.to_owned());
+        Action::SetFinalizers { kind, key: key.clone(), finalizers, version: metadata.resource_version.clone() }
+    };
+    (!holds(metadata)).then(add)
+}
+
+/// Takes our finalizer off when nothing is waited for any more, or when it has taken too long.
+pub(crate) fn let_go(
+    kind: Kind,
+    key: &ObjectKey,
+    metadata: &ObjectMeta,
+    wait: &Wait,
+    settings: &Settings,
+    now: Moment,
+    outcome: &mut Outcome,
+) {
+    if !holds(metadata) {
+        return;
+    }
+    let until = wait.since.saturating_add(settings.deletion_timeout).unwrap_or(Timestamp::MAX);
+    if !wait.waiting_for.is_empty() && now.wall < until {
+        outcome.recheck_at = Some(outcome.recheck_at.map_or(until, |earlier| earlier.min(until)));
+        return;
+    }
+    if !wait.waiting_for.is_empty() {
+        let note = format!(
+            "gone without an acknowledgement of {} after {} s: their sessions may still be there",
+            wait.waiting_for.join(", "),
+            settings.deletion_timeout.as_secs()
+        );
+        let announcement = Announcement { warning: true, reason: "DeletionTimedOut", note };
+        outcome.actions.push(Action::Announce { kind, key: key.clone(), uid: metadata.uid.clone(), announcement });
+    }
+    let finalizers = metadata.finalizers.iter().flatten().filter(|name| *name != FINALIZER).cloned().collect();
+    let version = metadata.resource_version.clone();
+    outcome.actions.push(Action::SetFinalizers { kind, key: key.clone(), finalizers, version });
+}
+
+/// Hosts of a data center that live and have not acknowledged the plan that follows from what there is now.
+pub(crate) fn unacknowledged(world: &World, center_key: &ObjectKey) -> Vec<String> {
+    let Some(center) = world.center(center_key) else { return Vec::new() };
+    let hosts = center.hosts.iter().map(|name| center_key.beside(name));
+    let pending = hosts.filter(|key| {
+        let Some(host) = world.hosts.get(key) else { return false };
+        let lives = world.agent(&host.spec.node_name) == AgentState::Alive
+            && world.claimant(&host.spec.node_name).is_some_and(|winner| winner == key);
+        lives && !world.state(key).is_some_and(|state| acknowledged(host, state, center.stamp))
+    });
+    pending.map(|key| key.to_string()).collect()
+}
+
+/// Whether the agent has carried out the plan that follows from what there is now.
+fn acknowledged(host: &crate::api::Host, state: &HostState, stamp: u64) -> bool {
+    let Some(status) = &host.status else { return false };
+    let written = status.plan.as_ref().map(|plan| &plan.revision);
+    let observed = status.agent.as_ref().and_then(|agent| agent.observed_revision.as_ref());
+    // A host that was never told anything has nothing to acknowledge.
+    let told_nothing = written.is_none() && state.plan.paths.is_empty();
+    state.stamp == Some(stamp) && (told_nothing || (written == Some(&state.plan.revision) && observed == written))
+}

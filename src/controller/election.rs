@@ -1,0 +1,173 @@
+//! Leader election: one of several replicas acts, as client-go's `leaderelection` package does it.
+//!
+//! A lease is replaced with its resourceVersion, so that of two that try one wins. How long another's lease still runs
+//! is measured from when its renewal was seen, on this process's own clock: clocks differ between machines. A leader
+//! that cannot renew stops acting before its lease runs out, and stands in line again.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api,
+    api::{ObjectMeta, PostParams},
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// The lease that the replicas share.
+pub(crate) const LEASE: &str = "multibond-controller";
+
+/// How an election runs; the defaults are client-go's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// How long a lease lasts without renewal.
+    pub lease: Duration,
+    /// How long a leader tries to renew before it stops acting; shorter than the lease.
+    pub renew: Duration,
+    /// Between two tries.
+    pub retry: Duration,
+}
+
+/// The lease as last seen, and when it last changed by our own clock.
+struct Seen {
+    lease: Lease,
+    at: Instant,
+}
+
+/// A replica's part in the election.
+pub(crate) struct Election {
+    pub leases: Api<Lease>,
+    pub identity: String,
+    pub timing: Timing,
+}
+
+impl Election {
+    /// Runs until `shutdown`; `leading` tells whether this replica may act. At the end the lease is released, so that
+    /// another replica need not wait for it.
+    pub(crate) async fn run(self, leading: watch::Sender<bool>, shutdown: CancellationToken) {
+        let mut seen = None;
+        let mut renewed: Option<Instant> = None;
+        loop {
+            let give_up = renewed.map(|at| at + self.timing.renew);
+            let begun = Instant::now();
+            let attempt = tokio::time::timeout(self.timing.renew.min(self.timing.lease / 2), self.attempt(&mut seen));
+            let outcome = tokio::select! {
+                outcome = attempt => outcome,
+                () = shutdown.cancelled() => break,
+                () = until(give_up) => Ok(Ok(false)),
+            };
+            match outcome {
+                Ok(Ok(true)) => renewed = Some(begun),
+                Ok(Ok(false)) => {
+                    // Another has it, or was quicker this time.
+                    if self.held_by_another(seen.as_ref()) {
+                        renewed = None;
+                    }
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "the leader's lease could not be read or written"),
+                Err(_) => tracing::debug!("the leader's lease could not be read or written in time"),
+            }
+            if renewed.is_some_and(|at| Instant::now() >= at + self.timing.renew) {
+                renewed = None;
+            }
+            let changed =
+                leading.send_if_modified(|now| std::mem::replace(now, renewed.is_some()) != renewed.is_some());
+            if changed {
+                tracing::info!(identity = self.identity, leading = renewed.is_some(), "leader election");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(self.timing.retry) => {}
+                () = shutdown.cancelled() => break,
+            }
+        }
+        leading.send_replace(false);
+        if renewed.is_some()
+            && let Err(error) = self.release().await
+        {
+            tracing::info!(%error, "the leader's lease could not be released; another replica waits until it runs out");
+        }
+    }
+
+    fn held_by_another(&self, seen: Option<&Seen>) -> bool {
+        let holder = seen.and_then(|seen| seen.lease.spec.as_ref()?.holder_identity.as_deref());
+        holder.is_some_and(|holder| !holder.is_empty() && holder != self.identity)
+    }
+
+    /// Takes or renews the lease; whether it is ours now.
+    async fn attempt(&self, seen: &mut Option<Seen>) -> kube::Result<bool> {
+        let Some(lease) = self.leases.get_opt(LEASE).await? else {
+            let lease = self.renewal(None);
+            let created = self.leases.create(&PostParams::default(), &lease).await;
+            return ours_unless_taken(created, seen);
+        };
+        let changed = seen.as_ref().is_none_or(|seen| seen.lease.spec != lease.spec);
+        let at = match seen {
+            Some(seen) if !changed => seen.at,
+            _ => Instant::now(),
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        let lasts = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0));
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        let free = holder.is_empty() || holder == self.identity || Instant::now() >= at + lasts;
+        let renewal = self.renewal(Some(&lease));
+        *seen = Some(Seen { lease, at });
+        if !free {
+            return Ok(false);
+        }
+        let replaced = self.leases.replace(LEASE, &PostParams::default(), &renewal).await;
+        ours_unless_taken(replaced, seen)
+    }
+
+    /// The lease as it is when this replica holds it. It carries the resourceVersion that was seen.
+    fn renewal(&self, current: Option<&Lease>) -> Lease {
+        let now = MicroTime(Timestamp::now());
+        let before = current.and_then(|lease| lease.spec.clone()).unwrap_or_default();
+        let still_ours = before.holder_identity.as_deref() == Some(&self.identity);
+        let metadata = current.map(|lease| lease.metadata.clone());
+        Lease {
+            metadata: metadata.unwrap_or_else(|| ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() }),
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.identity.clone()),
+                lease_duration_seconds: Some(i32::try_from(self.timing.lease.as_secs()).unwrap_or(i32::MAX)),
+                acquire_time: if still_ours { before.acquire_time } else { Some(now.clone()) },
+                renew_time: Some(now),
+                lease_transitions: Some(before.lease_transitions.unwrap_or(0) + i32::from(!still_ours)),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    async fn release(&self) -> kube::Result<()> {
+        let Some(mut lease) = self.leases.get_opt(LEASE).await? else { return Ok(()) };
+        if let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity)) {
+            spec.holder_identity = Some(String::new());
+            spec.lease_duration_seconds = Some(1);
+            spec.renew_time = Some(MicroTime(Timestamp::now()));
+            self.leases.replace(LEASE, &PostParams::default(), &lease).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Of two that write the same version one gets a conflict: it has lost, and that is no error.
+fn ours_unless_taken(written: kube::Result<Lease>, seen: &mut Option<Seen>) -> kube::Result<bool> {
+    match written {
+        Ok(lease) => {
+            *seen = Some(Seen { lease, at: Instant::now() });
+            Ok(true)
+        }
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,317 @@
+//! A Host: its plan and its verdict, written into its status; and its leave-taking.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde::Serialize;
+
+use super::{
+    Moment, Settings,
+    action::{Action, Announcement, Outcome},
+    deletion::{self, Wait},
+    key::ObjectKey,
+    watched::deleting_since,
+    world::World,
+};
+use crate::{
+    api::{
+        CarriedNetwork, ConnectionState, FINALIZER, Host, HostStatus, HostWarning, PathCounts, Phase, PlanStatus,
+        Summary, TargetStatus,
+        condition::{self, Status, Verdict},
+        reason::{ConditionType, EmptyReason, PreparedReason, Reason},
+    },
+    planner::{AgentState, HostPlan, HostVerdict, Kind, Observation, judge, mtu_mismatches, plan_host},
+};
+
+/// What was last decided for a host: what sums, nodes and deletions are made from.
+#[derive(Clone, Debug)]
+pub(crate) struct HostState {
+    pub plan: HostPlan,
+    /// The data center's stamp when the plan was made; none while it stands still.
+    pub stamp: Option<u64>,
+    pub phase: Phase,
+    pub agent: AgentState,
+    pub settled: bool,
+    pub without_session: Vec<Arc<str>>,
+    /// For each path of the plan, in order.
+    pub connected: Vec<bool>,
+    /// For each path of the plan, in order.
+    pub failed: Vec<bool>,
+}
+
+impl HostState {
+    fn new(host: &Host, plan: HostPlan, stamp: Option<u64>, agent: AgentState, verdict: &HostVerdict) -> Self {
+        let connections = host.status.as_ref().map(|status| status.connections.as_slice()).unwrap_or_default();
+        let with = |state: ConnectionState| -> HashSet<_> {
+            let there = connections.iter().filter(|connection| connection.state == state);
+            there.map(|c| (&*c.target, &*c.portal, c.tpgt, c.interface.as_deref())).collect()
+        };
+        let of_each = |state| -> Vec<bool> {
+            let there = with(state);
+            let key = |p: &'_ crate::api::PlannedPath| {
+                there.contains(&(&*p.target, &*p.portal, p.tpgt, p.interface.as_deref()))
+            };
+            plan.paths.iter().map(key).collect()
+        };
+        HostState {
+            stamp,
+            phase: verdict.phase,
+            agent,
+            settled: verdict.settled,
+            without_session: verdict.without_session.clone(),
+            connected: of_each(ConnectionState::Connected),
+            failed: of_each(ConnectionState::Failed),
+            plan,
+        }
+    }
+
+    /// Whether sums over hosts differ between two states.
+    pub(crate) fn sums_differ(&self, other: &HostState) -> bool {
+        let HostState { plan, stamp, phase, agent, settled, without_session, connected, failed } = self;
+        *plan != other.plan
+            || *stamp != other.stamp
+            || *phase != other.phase
+            || *agent != other.agent
+            || *settled != other.settled
+            || *without_session != other.without_session
+            || *connected != other.connected
+            || *failed != other.failed
+    }
+
+    /// Makes a status use the texts of this state's plan instead of its own copies of them.
+    pub(crate) fn share_texts(&self, status: &mut HostStatus) {
+        if let Some(plan) = &mut status.plan
+            && plan.paths == self.plan.paths
+        {
+            plan.paths.clone_from(&self.plan.paths);
+        }
+        for connection in &mut status.connections {
+            let same = self.plan.paths.iter().find(|path| {
+                path.target == connection.target
+                    && path.portal == connection.portal
+                    && path.interface == connection.interface
+            });
+            if let Some(path) = same {
+                connection.target = path.target.clone();
+                connection.portal = path.portal.clone();
+                connection.interface = path.interface.clone();
+            }
+        }
+    }
+}
+
+/// The controller's part of a Host's status. Every field is written, `null` where there is nothing, so that a merge
+/// patch takes away what is gone; the agent's part is not in it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ControllerPart {
+    observed_generation: Option<i64>,
+    phase: Option<Phase>,
+    data_center: Option<String>,
+    paths: Option<PathCounts>,
+    summary: Option<Summary>,
+    networks: Vec<CarriedNetwork>,
+    targets: Vec<TargetStatus>,
+    plan: Option<PlanStatus>,
+    conditions: Vec<Condition>,
+}
+
+impl From<&HostStatus> for ControllerPart {
+    fn from(status: &HostStatus) -> Self {
+        ControllerPart {
+            observed_generation: status.observed_generation,
+            phase: status.phase,
+            data_center: status.data_center.clone(),
+            paths: status.paths,
+            summary: status.summary.clone(),
+            networks: status.networks.clone(),
+            targets: status.targets.clone(),
+            plan: status.plan.clone(),
+            conditions: status.conditions.clone(),
+        }
+    }
+}
+
+/// Decides for one Host.
+pub(crate) fn reconcile(
+    world: &World,
+    key: &ObjectKey,
+    settings: &Settings,
+    now: Moment,
+) -> (Outcome, Option<HostState>) {
+    let Some(host) = world.hosts.get(key) else { return (Outcome::default(), None) };
+    if let Some(since) = deleting_since(&host.metadata) {
+        return leave(world, key, host, since, settings, now);
+    }
+    let mut outcome = Outcome::default();
+    if let Some(action) = deletion::hold(Kind::Host, key, &host.metadata) {
+        outcome.actions.push(action);
+    }
+    let Some((plan, stamp)) = plan(world, key, host) else { return (outcome, None) };
+    let (verdict, state) = verdict(world, key, host, &plan, stamp, now.wall);
+    outcome.recheck_at = verdict.recheck_at;
+    outcome.actions.extend(write(key, host, &state.plan, &verdict, now.wall));
+    (outcome, Some(state))
+}
+
+/// The plan of a host. While its data center stands still, it is the one that was last written, if there is one.
+fn plan(world: &World, key: &ObjectKey, host: &Host) -> Option<(HostPlan, Option<u64>)> {
+    let center_key = key.beside(&host.spec.data_center);
+    if world.frozen(&center_key).is_some() {
+        let status = host.status.as_ref()?;
+        let reason = match status.phase? {
+            Phase::Unassigned => return None,
+            Phase::Maintenance => Some(EmptyReason::Maintenance),
+            Phase::Connecting | Phase::Up | Phase::Degraded | Phase::NonOperational | Phase::Unknown => None,
+        };
+        return Some((HostPlan::from_status(status.plan.as_ref()?, &status.networks, reason), None));
+    }
+    let claimed = world.claimant(&host.spec.node_name).is_some_and(|winner| winner != key);
+    let stamp = world.center(&center_key).map(|center| center.stamp);
+    Some((plan_host(world.view(&center_key).as_deref(), host, claimed), stamp))
+}
+
+fn verdict(
+    world: &World,
+    key: &ObjectKey,
+    host: &Host,
+    plan: &HostPlan,
+    stamp: Option<u64>,
+    now: Timestamp,
+) -> (HostVerdict, HostState) {
+    let center = key.beside(&host.spec.data_center);
+    let data_center = world.data_centers.get(&center);
+    let after = data_center.map_or(60, |center| center.spec.non_operational_after_seconds);
+    let agent = world.agent(&host.spec.node_name);
+    let winner = world.claimant(&host.spec.node_name).filter(|winner| *winner != key);
+    let observation = Observation {
+        host,
+        winner: winner.map(|winner| (&*winner.namespace, &*winner.name)),
+        agent,
+        non_operational_after: Duration::from_secs(u64::from(after)),
+        warnings: &warnings(world, &center, host, plan),
+    };
+    let verdict = judge(plan, &observation, now);
+    let state = HostState::new(host, plan.clone(), stamp, agent, &verdict);
+    (verdict, state)
+}
+
+/// What wants attention on a host: what its agent says, and interfaces whose MTU does not suit their network.
+fn warnings(world: &World, center: &ObjectKey, host: &Host, plan: &HostPlan) -> Vec<HostWarning> {
+    let Some(status) = &host.status else { return Vec::new() };
+    let mut warnings = status.agent.as_ref().map(|agent| agent.warnings.clone()).unwrap_or_default();
+    if let (Some(view), Some(interfaces)) = (world.view(center), &status.interfaces) {
+        let mismatches = mtu_mismatches(&view, &plan.networks, interfaces);
+        warnings.extend(mismatches.into_iter().map(|(network, interface, needed, found)| HostWarning {
+            reason: PreparedReason::MTUMismatch,
+            message: format!("{interface} carries {network} with MTU {found}, and the network needs {needed}"),
+        }));
+    }
+    warnings
+}
+
+/// The write of a Host's status, if it differs from what is there.
+fn write(key: &ObjectKey, host: &Host, plan: &HostPlan, verdict: &HostVerdict, now: Timestamp) -> Option<Action> {
+    let nothing = HostStatus::default();
+    let current = host.status.as_ref().unwrap_or(&nothing);
+    let mut conditions =
+        condition::merge(&current.conditions, verdict.conditions.clone(), host.metadata.generation, now);
+    for absent in &verdict.absent {
+        conditions = condition::without(&conditions, *absent);
+    }
+    let in_service = plan.in_service();
+    let unknown_interfaces = plan.reason == Some(EmptyReason::InterfacesUnknown);
+    // Without a data center that it has ever served, a host is told nothing: manifests come in any order, and what is
+    // connected on it may be what the data center will ask for.
+    let no_instruction =
+        unknown_interfaces || (plan.reason == Some(EmptyReason::DataCenterNotFound) && current.plan.is_none());
+    let desired = ControllerPart {
+        observed_generation: host.metadata.generation,
+        phase: Some(verdict.phase),
+        data_center: in_service.then(|| host.spec.data_center.clone()),
+        paths: Some(verdict.paths),
+        summary: Some(Summary {
+            paths: in_service.then(|| format!("{}/{}", verdict.paths.connected, verdict.paths.desired)),
+            hosts: None,
+        }),
+        networks: if unknown_interfaces { current.networks.clone() } else { plan.networks.clone() },
+        targets: verdict.targets.clone(),
+        plan: if no_instruction { current.plan.clone() } else { Some(plan.to_status()) },
+        conditions,
+    };
+    if ControllerPart::from(current) == desired {
+        return None;
+    }
+    let announce = (current.phase != Some(verdict.phase)).then(|| announcement(current.phase, verdict)).flatten();
+    Some(Action::write_status(Kind::Host, key, &desired, host.metadata.uid.clone(), announce))
+}
+
+/// What is said of a change of phase, on the Host.
+fn announcement(before: Option<Phase>, verdict: &HostVerdict) -> Option<Announcement> {
+    let warning = match verdict.phase {
+        Phase::NonOperational | Phase::Degraded | Phase::Unknown => true,
+        // The first look at a host is no change.
+        Phase::Unassigned | Phase::Connecting if before.is_none() => return None,
+        Phase::Unassigned | Phase::Maintenance | Phase::Connecting | Phase::Up => false,
+    };
+    let telling = match verdict.phase {
+        Phase::Degraded => ConditionType::FullyConnected,
+        Phase::Unassigned
+        | Phase::Maintenance
+        | Phase::Connecting
+        | Phase::Up
+        | Phase::NonOperational
+        | Phase::Unknown => ConditionType::Operational,
+    };
+    let note = verdict.conditions.iter().find(|condition| condition.kind == telling).map(|c| c.message.clone());
+    let was = before.map(|phase| format!("was {}: ", phase.as_str())).unwrap_or_default();
+    Some(Announcement { warning, reason: verdict.phase.as_str(), note: format!("{was}{}", note.unwrap_or_default()) })
+}
+
+/// A Host that is being deleted: its agent disconnects what is safe to disconnect; then it is gone.
+fn leave(
+    world: &World,
+    key: &ObjectKey,
+    host: &Host,
+    since: Timestamp,
+    settings: &Settings,
+    now: Moment,
+) -> (Outcome, Option<HostState>) {
+    if !host.metadata.finalizers.as_ref().is_some_and(|finalizers| finalizers.iter().any(|name| name == FINALIZER)) {
+        return (Outcome::default(), None);
+    }
+    let plan = HostPlan::empty(None, crate::api::SessionSettings::default());
+    let mut outcome = Outcome::default();
+    let node_is_served = world.claimant(&host.spec.node_name).is_some();
+    let alive = world.agent(&host.spec.node_name) == AgentState::Alive;
+    let acknowledged = host.status.as_ref().is_some_and(|status| {
+        let planned = status.plan.as_ref().map(|plan| &plan.revision);
+        let observed = status.agent.as_ref().and_then(|agent| agent.observed_revision.as_ref());
+        planned == Some(&plan.revision) && observed == planned
+    });
+    let waiting = alive && !node_is_served && !acknowledged;
+    if waiting {
+        let nothing = HostStatus::default();
+        let current = host.status.as_ref().unwrap_or(&nothing);
+        let verdicts = vec![Verdict::new(
+            ConditionType::Ready,
+            Status::False,
+            Reason::Deleting,
+            "waiting for the agent to disconnect what is safe to disconnect",
+        )];
+        let desired = ControllerPart {
+            observed_generation: host.metadata.generation,
+            plan: Some(plan.to_status()),
+            paths: Some(PathCounts::default()),
+            conditions: condition::merge(&current.conditions, verdicts, host.metadata.generation, now.wall),
+            ..ControllerPart::from(current)
+        };
+        if desired != ControllerPart::from(current) {
+            outcome.actions.push(Action::write_status(Kind::Host, key, &desired, host.metadata.uid.clone(), None));
+        }
+    }
+    let wait = Wait { since, waiting_for: if waiting { vec![key.to_string()] } else { Vec::new() } };
+    deletion::let_go(Kind::Host, key, &host.metadata, &wait, settings, now, &mut outcome);
+    (outcome, None)
+}

@@ -1,0 +1,87 @@
+//! A Network: who carries it, who names it, and its leave-taking.
+
+use super::{
+    Moment, Settings,
+    action::{Action, Outcome},
+    deletion::{self, Wait},
+    key::ObjectKey,
+    sums,
+    watched::deleting_since,
+    world::World,
+};
+use crate::{
+    api::{
+        Network, NetworkStatus,
+        condition::{self, Status, Verdict},
+        reason::{ConditionType, Reason},
+    },
+    planner::{Kind, network_problems},
+};
+
+/// Decides for one Network.
+pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now: Moment) -> Outcome {
+    let Some(network) = world.networks.get(key) else { return Outcome::default() };
+    let mut outcome = Outcome::default();
+    let waiting_for = match deleting_since(&network.metadata) {
+        None => {
+            outcome.actions.extend(deletion::hold(Kind::Network, key, &network.metadata));
+            Vec::new()
+        }
+        Some(since) => {
+            let waiting_for = leave(world, key, network, &mut outcome);
+            let wait = Wait { since, waiting_for };
+            deletion::let_go(Kind::Network, key, &network.metadata, &wait, settings, now, &mut outcome);
+            wait.waiting_for
+        }
+    };
+    outcome.actions.extend(write(world, key, network, &waiting_for, now));
+    outcome
+}
+
+fn write(world: &World, key: &ObjectKey, network: &Network, waiting_for: &[String], now: Moment) -> Option<Action> {
+    if deleting_since(&network.metadata).is_some() && waiting_for.is_empty() {
+        return None;
+    }
+    let center = key.beside(&network.spec.data_center);
+    let nothing = NetworkStatus::default();
+    let current = network.status.as_ref().unwrap_or(&nothing);
+    let problem = network_problems(network, world.view(&center).as_deref());
+    let kind = ConditionType::Ready;
+    let ready = match problem {
+        _ if !waiting_for.is_empty() => Verdict::new(
+            kind,
+            Status::False,
+            Reason::Deleting,
+            format!("waiting for {} to disconnect its paths", sums::shortened(waiting_for)),
+        ),
+        Some(problem) => Verdict::new(kind, Status::False, problem.reason, problem.message),
+        None => Verdict::new(kind, Status::True, Reason::Ready, "the network is part of its data center"),
+    };
+    let generation = network.metadata.generation;
+    let desired = NetworkStatus {
+        observed_generation: generation,
+        hosts: sums::hosts_that_carry(world, &center, &key.name),
+        bonds: sums::bonds_that_name(world, &center, &key.name),
+        conditions: condition::merge(&current.conditions, vec![ready], generation, now.wall),
+    };
+    let differs = *current != desired;
+    differs.then(|| Action::write_status(Kind::Network, key, &desired, network.metadata.uid.clone(), None))
+}
+
+/// Drops the network from the bonds of its data center, and tells which hosts still have to disconnect.
+fn leave(world: &World, key: &ObjectKey, network: &Network, outcome: &mut Outcome) -> Vec<String> {
+    let center_key = key.beside(&network.spec.data_center);
+    let Some(center) = world.center(&center_key) else { return Vec::new() };
+    let mut waiting_for = Vec::new();
+    for bond in center.bonds.iter().map(|name| key.beside(name)) {
+        let networks = world.bonds.get(&bond).map(|bond| bond.spec.networks.as_slice()).unwrap_or_default();
+        if let Some(index) = networks.iter().position(|name| **name == *key.name) {
+            waiting_for.push(format!("bond {}", bond.name));
+            outcome.actions.push(Action::DropNetwork { bond, index, network: key.name.clone() });
+        }
+    }
+    if world.data_centers.get(&center_key).is_some() {
+        waiting_for.extend(deletion::unacknowledged(world, &center_key).into_iter().map(|host| format!("host {host}")));
+    }
+    waiting_for
+}

@@ -1,0 +1,225 @@
+//! What a watch delivers: the object, or what can be said of one that cannot be decoded.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::Taint,
+    apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
+};
+use kube::{Resource, api::ObjectMeta};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::{Value, value::RawValue};
+
+use super::key::ObjectKey;
+
+/// An object of one of our kinds, or the reason why it cannot be read.
+///
+/// kube's `DeserializeGuard` keeps the metadata only; to know which data center must stand still,
+/// `spec.dataCenter` is needed too. The text is parsed once when it is good.
+#[derive(Clone, Debug)]
+pub(crate) enum Watched<K> {
+    Good(Box<K>),
+    Bad(Box<Undecodable>),
+}
+
+/// An object that cannot be decoded.
+#[derive(Clone, Debug)]
+pub(crate) struct Undecodable {
+    pub metadata: ObjectMeta,
+    /// What it says in `spec.dataCenter`, if that is a text.
+    pub data_center: Option<String>,
+    pub error: String,
+}
+
+impl<'de, K: DeserializeOwned> Deserialize<'de> for Watched<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Shell {
+            metadata: ObjectMeta,
+            #[serde(default)]
+            spec: Value,
+        }
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let error = match serde_json::from_str(raw.get()) {
+            Ok(object) => return Ok(Watched::Good(Box::new(object))),
+            Err(error) => error.to_string(),
+        };
+        let Shell { metadata, spec } = serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)?;
+        let data_center = spec.get("dataCenter").and_then(Value::as_str).map(str::to_owned);
+        Ok(Watched::Bad(Box::new(Undecodable { metadata, data_center, error })))
+    }
+}
+
+impl<K: Resource> Resource for Watched<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dt)
+    }
+    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dt)
+    }
+    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+    fn meta(&self) -> &ObjectMeta {
+        match self {
+            Watched::Good(object) => object.meta(),
+            Watched::Bad(bad) => &bad.metadata,
+        }
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Watched::Good(object) => object.meta_mut(),
+            Watched::Bad(bad) => &mut bad.metadata,
+        }
+    }
+}
+
+/// The part of a core object that the controller needs: Nodes are large, and there are many.
+macro_rules! part_of {
+    ($part:ident, $whole:ty) => {
+        impl Resource for $part {
+            type DynamicType = ();
+            type Scope = <$whole as Resource>::Scope;
+
+            fn kind(dt: &()) -> Cow<'_, str> {
+                <$whole>::kind(dt)
+            }
+            fn group(dt: &()) -> Cow<'_, str> {
+                <$whole>::group(dt)
+            }
+            fn version(dt: &()) -> Cow<'_, str> {
+                <$whole>::version(dt)
+            }
+            fn plural(dt: &()) -> Cow<'_, str> {
+                <$whole>::plural(dt)
+            }
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+
+/// A Node: its labels, taints, and our condition.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct NodePart {
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    pub spec: NodeSpecPart,
+    #[serde(default)]
+    pub status: NodeStatusPart,
+}
+
+/// A Node's taints.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct NodeSpecPart {
+    #[serde(default)]
+    pub taints: Vec<Taint>,
+}
+
+/// A Node's conditions.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct NodeStatusPart {
+    #[serde(default)]
+    pub conditions: Vec<NodeConditionPart>,
+}
+
+/// A Node's condition, without its heartbeat.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+pub(crate) struct NodeConditionPart {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: String,
+    #[serde(default)]
+    pub reason: String,
+    #[serde(default)]
+    pub message: String,
+    #[serde(default, rename = "lastTransitionTime")]
+    pub last_transition_time: Option<Time>,
+}
+part_of!(NodePart, k8s_openapi::api::core::v1::Node);
+
+/// A Lease: who renewed it when.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct LeasePart {
+    pub metadata: ObjectMeta,
+    #[serde(default)]
+    pub spec: LeaseSpecPart,
+}
+
+/// A Lease's times.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LeaseSpecPart {
+    #[serde(default)]
+    pub renew_time: Option<MicroTime>,
+    #[serde(default)]
+    pub lease_duration_seconds: Option<u32>,
+}
+part_of!(LeasePart, k8s_openapi::api::coordination::v1::Lease);
+
+/// A Namespace: whether it is being deleted.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct NamespacePart {
+    pub metadata: ObjectMeta,
+}
+part_of!(NamespacePart, k8s_openapi::api::core::v1::Namespace);
+
+/// One step of a watch, with what is not needed taken out.
+#[derive(Clone, Debug)]
+pub(crate) enum Event<K> {
+    /// A list begins; what it does not bring is gone.
+    ListBegins,
+    /// An object of the list.
+    Listed(K),
+    /// The list is complete.
+    ListEnds,
+    /// An object was added or has changed.
+    Applied(K),
+    /// An object is gone.
+    Deleted(K),
+}
+
+/// The newest version that is known of an object; the API server's versions are decimal numbers that grow
+/// (KEP-5504).
+pub(crate) fn version(metadata: &ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// What the controller never reads and every object carries.
+pub(crate) fn slim(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|key, _| key.starts_with(crate::api::GROUP));
+        if annotations.is_empty() {
+            metadata.annotations = None;
+        }
+    }
+}
+
+/// A namespaced or cluster-wide object's key.
+pub(crate) fn key_of(metadata: &ObjectMeta) -> ObjectKey {
+    let text = |text: &Option<String>| Arc::from(text.as_deref().unwrap_or_default());
+    ObjectKey { namespace: text(&metadata.namespace), name: text(&metadata.name) }
+}
+
+/// The labels of an object.
+pub(crate) fn labels(metadata: &ObjectMeta) -> &BTreeMap<String, String> {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    metadata.labels.as_ref().unwrap_or(&NONE)
+}
+
+/// When an object was marked for deletion.
+pub(crate) fn deleting_since(metadata: &ObjectMeta) -> Option<Timestamp> {
+    metadata.deletion_timestamp.as_ref().map(|time| time.0)
+}

@@ -1,0 +1,536 @@
+//! Everything that the controller knows: the objects as last seen, and what follows from them.
+//!
+//! No client, no clock, no async: events go in, and the keys of objects to look at come out.
+
+use std::{
+    cell::{Cell, OnceCell},
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use kube::Resource;
+
+use super::{
+    Moment,
+    agents::Agents,
+    cache::{Cache, Difference},
+    host::HostState,
+    key::{Key, ObjectKey},
+    sums::Sums,
+    watched::{Event, LeasePart, NamespacePart, NodePart, Watched, labels},
+};
+use crate::{
+    api::{DataCenter, Host, IscsiBond, MADE_FOR_LABEL, Network},
+    planner::{Kind, Precedence, View},
+};
+
+/// A step of one of the watches.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    DataCenter(Event<Watched<DataCenter>>),
+    Network(Event<Watched<Network>>),
+    Host(Event<Watched<Host>>),
+    Bond(Event<Watched<IscsiBond>>),
+    Node(Event<Watched<NodePart>>),
+    Namespace(Event<Watched<NamespacePart>>),
+    Lease(Event<Watched<LeasePart>>),
+}
+
+/// The answer to a write.
+#[derive(Debug)]
+pub(crate) enum Written {
+    DataCenter(Box<DataCenter>),
+    Network(Box<Network>),
+    Host(Box<Host>),
+    Bond(Box<IscsiBond>),
+    Node(Box<NodePart>),
+}
+
+/// What names one data center, whether that exists or not.
+#[derive(Debug, Default)]
+pub(crate) struct Center {
+    pub networks: BTreeSet<Arc<str>>,
+    pub bonds: BTreeSet<Arc<str>>,
+    pub hosts: BTreeSet<Arc<str>>,
+    /// Made when first needed after a change.
+    view: OnceCell<Option<Arc<View>>>,
+    /// Counts the changes of what plans are made from.
+    pub stamp: u64,
+    /// Made when first needed after a change.
+    sums: OnceCell<Arc<Sums>>,
+}
+
+/// Keys of objects that something has happened to.
+#[derive(Debug, Default)]
+pub(crate) struct Dirty {
+    /// To be looked at now.
+    pub now: Vec<Key>,
+    /// Sums over hosts, to be looked at when the dust settles.
+    pub sums: Vec<Key>,
+}
+
+/// Everything that the controller knows.
+#[derive(Debug, Default)]
+pub(crate) struct World {
+    pub data_centers: Cache<DataCenter>,
+    pub networks: Cache<Network>,
+    pub hosts: Cache<Host>,
+    pub bonds: Cache<IscsiBond>,
+    pub nodes: Cache<NodePart>,
+    namespaces: Cache<NamespacePart>,
+    leases: Cache<LeasePart>,
+    agents: Agents,
+    centers: HashMap<ObjectKey, Center>,
+    hosts_of_node: HashMap<String, BTreeSet<ObjectKey>>,
+    states: HashMap<ObjectKey, HostState>,
+    dirty: Dirty,
+    /// When the last eviction was decided: its taint may still be on its way.
+    pub evicted_at: Cell<Option<Timestamp>>,
+}
+
+/// A kind whose objects name a data center.
+trait Member: Resource<DynamicType = ()> + Sized {
+    fn center(&self) -> &str;
+    /// What others depend on has changed: anything but the status.
+    fn differs(&self, other: &Self) -> bool;
+    fn names(center: &mut Center) -> &mut BTreeSet<Arc<str>>;
+}
+
+macro_rules! member {
+    ($kind:ident, $field:ident) => {
+        impl Member for $kind {
+            fn center(&self) -> &str {
+                &self.spec.data_center
+            }
+            fn differs(&self, other: &Self) -> bool {
+                self.spec != other.spec || marked(&self.metadata) != marked(&other.metadata)
+            }
+            fn names(center: &mut Center) -> &mut BTreeSet<Arc<str>> {
+                &mut center.$field
+            }
+        }
+    };
+}
+member!(Network, networks);
+member!(Host, hosts);
+member!(IscsiBond, bonds);
+
+fn marked(metadata: &kube::api::ObjectMeta) -> (bool, Option<&str>) {
+    (metadata.deletion_timestamp.is_some(), metadata.uid.as_deref())
+}
+
+impl World {
+    /// Takes a step of a watch in.
+    pub(crate) fn apply(&mut self, change: Change, now: Moment) {
+        match change {
+            Change::DataCenter(event) => {
+                for difference in self.data_centers.apply(event) {
+                    self.data_center_changed(&difference);
+                }
+            }
+            Change::Network(event) => {
+                for difference in self.networks.apply(event) {
+                    self.network_changed(&difference);
+                }
+            }
+            Change::Bond(event) => {
+                for difference in self.bonds.apply(event) {
+                    self.bond_changed(&difference);
+                }
+            }
+            Change::Host(event) => {
+                for difference in self.hosts.apply(event) {
+                    self.host_changed(&difference);
+                }
+            }
+            Change::Node(event) => {
+                for difference in self.nodes.apply(event) {
+                    self.node_changed(&difference);
+                }
+            }
+            Change::Namespace(event) => {
+                for difference in self.namespaces.apply(event) {
+                    self.namespace_changed(&difference);
+                }
+            }
+            Change::Lease(event) => {
+                for difference in self.leases.apply(event) {
+                    self.lease_changed(&difference, now);
+                }
+            }
+        }
+    }
+
+    /// Takes the answer to a write in, so that what was written is not written again.
+    pub(crate) fn wrote(&mut self, written: Written) {
+        match written {
+            Written::DataCenter(object) => {
+                if let Some(difference) = self.data_centers.wrote(*object) {
+                    self.data_center_changed(&difference);
+                }
+            }
+            Written::Network(object) => {
+                if let Some(difference) = self.networks.wrote(*object) {
+                    self.network_changed(&difference);
+                }
+            }
+            Written::Bond(object) => {
+                if let Some(difference) = self.bonds.wrote(*object) {
+                    self.bond_changed(&difference);
+                }
+            }
+            Written::Host(object) => {
+                if let Some(difference) = self.hosts.wrote(*object) {
+                    self.host_changed(&difference);
+                }
+            }
+            Written::Node(object) => {
+                if let Some(difference) = self.nodes.wrote(*object) {
+                    self.node_changed(&difference);
+                }
+            }
+        }
+    }
+
+    /// Lets time pass: agents fall silent.
+    pub(crate) fn tick(&mut self, now: Moment) {
+        for node in self.agents.expire(now) {
+            self.agent_changed(&node);
+        }
+    }
+
+    /// The keys of objects that something has happened to since the last call.
+    pub(crate) fn take_dirty(&mut self) -> Dirty {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Everything has to be looked at: this process has just begun to act.
+    pub(crate) fn everything(&mut self) {
+        fn keys<K: Resource<DynamicType = ()>>(kind: Kind, cache: &Cache<K>) -> impl Iterator<Item = Key> {
+            cache.iter().map(move |(key, _)| Key::Object(kind, key.clone()))
+        }
+        let nodes = self.nodes.iter().map(|(key, _)| Key::Node(key.name.clone()));
+        let all: Vec<Key> = keys(Kind::Host, &self.hosts)
+            .chain(keys(Kind::Network, &self.networks))
+            .chain(keys(Kind::IscsiBond, &self.bonds))
+            .chain(keys(Kind::DataCenter, &self.data_centers))
+            .chain(nodes)
+            .collect();
+        self.dirty.now.extend(all);
+    }
+
+    /// The caches that have not been filled yet, by the name of what they hold.
+    pub(crate) fn unfilled(&self) -> Vec<&'static str> {
+        [
+            ("datacenters", self.data_centers.filled()),
+            ("networks", self.networks.filled()),
+            ("hosts", self.hosts.filled()),
+            ("iscsibonds", self.bonds.filled()),
+            ("nodes", self.nodes.filled()),
+            ("namespaces", self.namespaces.filled()),
+            ("leases", self.leases.filled()),
+        ]
+        .into_iter()
+        .filter_map(|(name, filled)| (!filled).then_some(name))
+        .collect()
+    }
+
+    /// What names a data center.
+    pub(crate) fn center(&self, key: &ObjectKey) -> Option<&Center> {
+        self.centers.get(key)
+    }
+
+    /// A data center as the planner needs it, if it exists.
+    pub(crate) fn view(&self, key: &ObjectKey) -> Option<Arc<View>> {
+        let center = self.centers.get(key)?;
+        center.view.get_or_init(|| self.compile(key, center)).clone()
+    }
+
+    /// Sums over the hosts of a data center, if anything names it.
+    pub(crate) fn sums(&self, key: &ObjectKey) -> Option<Arc<Sums>> {
+        let center = self.centers.get(key)?;
+        Some(center.sums.get_or_init(|| Arc::new(Sums::new(self, key, center))).clone())
+    }
+
+    fn compile(&self, key: &ObjectKey, center: &Center) -> Option<Arc<View>> {
+        let data_center = self.data_centers.get(key)?;
+        let networks: Vec<&Network> =
+            center.networks.iter().filter_map(|name| self.networks.get(&key.beside(name))).collect();
+        let bonds: Vec<&IscsiBond> = center.bonds.iter().filter_map(|name| self.bonds.get(&key.beside(name))).collect();
+        Some(Arc::new(View::compile(data_center, &networks, &bonds, self.terminating(&key.namespace))))
+    }
+
+    /// Whether a namespace is being deleted.
+    pub(crate) fn terminating(&self, namespace: &str) -> bool {
+        let namespace = self.namespaces.get(&ObjectKey::new("", namespace));
+        namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+    }
+
+    /// Why a data center's plans must stay as they are: an object of it that cannot be decoded.
+    pub(crate) fn frozen(&self, center: &ObjectKey) -> Option<String> {
+        let networks = undecodable(Kind::Network, &self.networks, center);
+        let bonds = undecodable(Kind::IscsiBond, &self.bonds, center);
+        let hosts = undecodable(Kind::Host, &self.hosts, center);
+        let own = self.data_centers.undecodable().find(|(key, _)| *key == center);
+        let own = own.map(|(key, bad)| (Kind::DataCenter, key, &bad.error));
+        let (kind, key, error) = networks.or(bonds).or(hosts).or(own)?;
+        Some(format!("{kind} {} cannot be read: {error}; the plans of this data center stay as they are", key.name))
+    }
+
+    /// The Host that has a node.
+    pub(crate) fn claimant(&self, node: &str) -> Option<&ObjectKey> {
+        let hosts = self.hosts_of_node.get(node)?;
+        let rank = |key: &&ObjectKey| self.hosts.get(key).and_then(Precedence::of);
+        hosts.iter().filter(|key| rank(key).is_some()).min_by_key(rank)
+    }
+
+    /// Hosts that name a node.
+    pub(crate) fn hosts_of_node(&self, node: &str) -> impl Iterator<Item = &ObjectKey> {
+        self.hosts_of_node.get(node).into_iter().flatten()
+    }
+
+    /// Whether the agent of a node is heard of.
+    pub(crate) fn agent(&self, node: &str) -> crate::planner::AgentState {
+        self.agents.state(node)
+    }
+
+    /// What was last decided for a host.
+    pub(crate) fn state(&self, key: &ObjectKey) -> Option<&HostState> {
+        self.states.get(key)
+    }
+
+    /// Keeps what was decided for a host.
+    pub(crate) fn decided(&mut self, key: ObjectKey, state: HostState) {
+        if self.hosts.get(&key).is_none() {
+            return;
+        }
+        // Equal texts are kept once: with thousands of hosts that is most of the memory.
+        if let Some(status) = self.hosts.get_mut(&key).and_then(|host| host.status.as_mut()) {
+            state.share_texts(status);
+        }
+        let sums_changed = self.states.get(&key).is_none_or(|before| before.sums_differ(&state));
+        if sums_changed && let Some(host) = self.hosts.get(&key) {
+            let center = key.beside(&host.spec.data_center);
+            self.dirty.now.push(Key::Node(host.spec.node_name.as_str().into()));
+            self.sums_of(&center);
+        }
+        self.states.insert(key, state);
+    }
+
+    fn data_center_changed(&mut self, difference: &Difference<DataCenter>) {
+        let key = difference.key.clone();
+        self.dirty.now.push(Key::Object(Kind::DataCenter, key.clone()));
+        let now = self.data_centers.get(&key);
+        let same = matches!((&difference.before, now), (Some(before), Some(now))
+            if before.spec == now.spec && marked(&before.metadata) == marked(&now.metadata));
+        if !same || !difference.undecodable.is_empty() {
+            self.plans_change(&key);
+        }
+    }
+
+    fn network_changed(&mut self, difference: &Difference<Network>) {
+        let key = &difference.key;
+        let now = self.networks.get(key);
+        let concerned = centers_of(difference, now);
+        let changed = member_changed(difference, now);
+        self.index::<Network>(key, difference.before.as_ref().map(|n| n.spec.data_center.clone()), now_center(now));
+        self.dirty.now.push(Key::Object(Kind::Network, key.clone()));
+        if changed {
+            for center in &concerned {
+                self.plans_change(center);
+            }
+            // Bonds of other data centers may name it: they say so.
+            let bonds = self.bonds.iter().filter(|(bond, spec)| {
+                bond.namespace == key.namespace && spec.spec.networks.iter().any(|name| *name == *key.name)
+            });
+            let bonds: Vec<Key> = bonds.map(|(bond, _)| Key::Object(Kind::IscsiBond, bond.clone())).collect();
+            self.dirty.now.extend(bonds);
+        }
+        self.thaw(difference);
+    }
+
+    fn bond_changed(&mut self, difference: &Difference<IscsiBond>) {
+        let key = &difference.key;
+        let now = self.bonds.get(key);
+        let concerned = centers_of(difference, now);
+        let changed = member_changed(difference, now);
+        self.index::<IscsiBond>(key, difference.before.as_ref().map(|b| b.spec.data_center.clone()), now_center(now));
+        self.dirty.now.push(Key::Object(Kind::IscsiBond, key.clone()));
+        if changed {
+            for center in &concerned {
+                self.plans_change(center);
+            }
+        }
+        self.thaw(difference);
+    }
+
+    fn host_changed(&mut self, difference: &Difference<Host>) {
+        let key = &difference.key;
+        let now = self.hosts.get(key);
+        let concerned = centers_of(difference, now);
+        let changed = member_changed(difference, now);
+        let nodes: BTreeSet<String> =
+            difference.before.iter().chain(now).map(|host| host.spec.node_name.clone()).collect();
+        let present = now.is_some();
+        self.index::<Host>(key, difference.before.as_ref().map(|h| h.spec.data_center.clone()), now_center(now));
+        for node in &nodes {
+            let hosts = self.hosts_of_node.entry(node.clone()).or_default();
+            if present {
+                hosts.insert(key.clone())
+            } else {
+                hosts.remove(key)
+            };
+        }
+        self.dirty.now.push(Key::Object(Kind::Host, key.clone()));
+        if changed {
+            for node in nodes {
+                let others = self.hosts_of_node.get(&node).into_iter().flatten().filter(|other| *other != key);
+                self.dirty.now.extend(others.map(|other| Key::Object(Kind::Host, other.clone())));
+                self.dirty.now.push(Key::Node(node.into()));
+            }
+            for center in &concerned {
+                self.sums_of(center);
+            }
+        }
+        if !present {
+            self.states.remove(key);
+            for center in &concerned {
+                self.sums_of(center);
+            }
+        }
+        self.thaw(difference);
+    }
+
+    fn node_changed(&mut self, difference: &Difference<NodePart>) {
+        let name = difference.key.name.clone();
+        let now = self.nodes.get(&difference.key);
+        let same_labels = matches!((&difference.before, now), (Some(before), Some(now))
+            if labels(&before.metadata) == labels(&now.metadata) && marked(&before.metadata) == marked(&now.metadata));
+        self.dirty.now.push(Key::Node(name));
+        if !same_labels {
+            // Which Nodes get a Host, may have changed.
+            let making = self.data_centers.iter().filter(|(_, center)| center.spec.hosts.is_some());
+            let made = self.hosts.iter().filter(|(_, host)| labels(&host.metadata).contains_key(MADE_FOR_LABEL));
+            let of_made = made.map(|(key, host)| key.beside(&host.spec.data_center));
+            let keys: BTreeSet<ObjectKey> = making.map(|(key, _)| key.clone()).chain(of_made).collect();
+            self.dirty.now.extend(keys.into_iter().map(|key| Key::Object(Kind::DataCenter, key)));
+        }
+    }
+
+    fn namespace_changed(&mut self, difference: &Difference<NamespacePart>) {
+        let terminating = difference.before.as_ref().is_some_and(|before| before.metadata.deletion_timestamp.is_some());
+        if terminating == self.terminating(&difference.key.name) {
+            return;
+        }
+        let of_namespace = self.centers.keys().filter(|center| center.namespace == difference.key.name);
+        for center in of_namespace.cloned().collect::<Vec<_>>() {
+            self.plans_change(&center);
+        }
+    }
+
+    fn lease_changed(&mut self, difference: &Difference<LeasePart>, now: Moment) {
+        let node = match self.leases.get(&difference.key) {
+            Some(lease) => self.agents.renewed(lease, now),
+            None => self.agents.forgotten(&difference.key.name),
+        };
+        if let Some(node) = node {
+            self.agent_changed(&node);
+        }
+    }
+
+    fn agent_changed(&mut self, node: &str) {
+        let hosts: Vec<ObjectKey> = self.hosts_of_node(node).cloned().collect();
+        for host in hosts {
+            if let Some(center) = self.hosts.get(&host).map(|found| host.beside(&found.spec.data_center)) {
+                self.sums_of(&center);
+            }
+            self.dirty.now.push(Key::Object(Kind::Host, host));
+        }
+    }
+
+    /// Plans of a data center's hosts may change, and everything that is summed up from them.
+    fn plans_change(&mut self, key: &ObjectKey) {
+        let center = self.centers.entry(key.clone()).or_default();
+        center.stamp += 1;
+        center.view = OnceCell::new();
+        let keys = |kind: Kind, names: &BTreeSet<Arc<str>>| -> Vec<Key> {
+            names.iter().map(|name| Key::Object(kind, key.beside(name))).collect()
+        };
+        let now = [
+            keys(Kind::IscsiBond, &center.bonds),
+            keys(Kind::Network, &center.networks),
+            vec![Key::Object(Kind::DataCenter, key.clone())],
+            keys(Kind::Host, &center.hosts),
+        ];
+        self.dirty.now.extend(now.into_iter().flatten());
+        self.sums_of(key);
+    }
+
+    /// What is summed up from a data center's hosts may have changed.
+    fn sums_of(&mut self, key: &ObjectKey) {
+        let Some(center) = self.centers.get_mut(key) else { return };
+        center.sums = OnceCell::new();
+        let bonds = center.bonds.iter().map(|name| Key::Object(Kind::IscsiBond, key.beside(name)));
+        let networks = center.networks.iter().map(|name| Key::Object(Kind::Network, key.beside(name)));
+        self.dirty.sums.extend(bonds.chain(networks));
+        self.dirty.sums.push(Key::Object(Kind::DataCenter, key.clone()));
+    }
+
+    /// An object that could not be decoded, or can be again: its data centers stand still, or go on.
+    fn thaw<K>(&mut self, difference: &Difference<K>) {
+        for concerned in &difference.undecodable {
+            let centers: Vec<ObjectKey> = match concerned {
+                Some(name) => vec![difference.key.beside(name)],
+                None => self.centers.keys().filter(|key| key.namespace == difference.key.namespace).cloned().collect(),
+            };
+            for center in &centers {
+                self.plans_change(center);
+            }
+        }
+    }
+
+    fn index<K: Member>(&mut self, key: &ObjectKey, before: Option<String>, now: Option<String>) {
+        if before == now {
+            return;
+        }
+        if let Some(center) = before.and_then(|name| self.centers.get_mut(&key.beside(&name))) {
+            K::names(center).remove(&key.name);
+        }
+        if let Some(name) = now {
+            K::names(self.centers.entry(key.beside(&name)).or_default()).insert(key.name.clone());
+        }
+    }
+}
+
+fn now_center<K: Member>(now: Option<&K>) -> Option<String> {
+    now.map(|object| object.center().to_owned())
+}
+
+fn centers_of<K: Member>(difference: &Difference<K>, now: Option<&K>) -> BTreeSet<ObjectKey> {
+    let key = &difference.key;
+    difference.before.iter().chain(now).map(|object| key.beside(object.center())).collect()
+}
+
+fn member_changed<K: Member>(difference: &Difference<K>, now: Option<&K>) -> bool {
+    match (&difference.before, now) {
+        (Some(before), Some(now)) => before.differs(now),
+        (None, None) => false,
+        // An undecodable version leaves the old one in place, and is no difference.
+        (None, Some(_)) => difference.present && difference.undecodable.is_empty(),
+        (Some(_), None) => true,
+    }
+}
+
+fn undecodable<'a, K: Member>(
+    kind: Kind,
+    cache: &'a Cache<K>,
+    center: &ObjectKey,
+) -> Option<(Kind, &'a ObjectKey, &'a String)> {
+    let concerns = |(key, bad): &(&ObjectKey, &super::watched::Undecodable)| {
+        let last_read = cache.get(key).is_some_and(|object| *object.center() == *center.name);
+        key.namespace == center.namespace
+            && (last_read || bad.data_center.as_ref().is_none_or(|name| **name == *center.name))
+    };
+    cache.undecodable().find(concerns).map(|(key, bad)| (kind, key, &bad.error))
+}
