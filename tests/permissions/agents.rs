@@ -1,0 +1,248 @@
+//! Agents: each writes what it observes on its own node, and nothing else.
+
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::attempt::Outcome::{May, MayNot};
+use crate::attempt::{Attempt, api, apply_status, check, create, delete, get, list, patch, patch_status};
+use crate::world::{Right, SYSTEM, World, bond, chap_secret, data_center_of, host, lease, network};
+
+const TARGET: &str = "iqn.2003-01.org.example:array";
+
+fn path(number: usize) -> Value {
+    json!({"target": TARGET, "portal": format!("10.0.{}.{}:3260", number / 250, number % 250), "tpgt": 1,
+        "interface": "ens2f0", "network": "san-a", "storage": "array", "bonds": ["storage"]})
+}
+
+fn connection(number: usize) -> Value {
+    json!({"target": TARGET, "portal": path(number)["portal"], "tpgt": 1, "interface": "ens2f0", "state": "Connected",
+        "sessionID": number, "since": "2026-01-01T00:00:00Z"})
+}
+
+/// What a controller has written into the status of the world's Hosts.
+fn planned(paths: usize) -> Value {
+    json!({"phase": "Connecting", "dataCenter": "frankfurt", "observedGeneration": 1,
+        "paths": {"desired": paths, "connected": 0}, "summary": {"paths": format!("0/{paths}")},
+        "networks": [{"name": "san-a", "interface": "ens2f0", "source": "Subnet", "address": "10.0.0.251/16"}],
+        "targets": [{"target": TARGET}],
+        "plan": {"revision": "8c1f2a9e", "paths": (0..paths).map(path).collect::<Vec<_>>()}})
+}
+
+/// What an agent has to say.
+fn observed(paths: usize) -> Value {
+    json!({"agent": {"version": "0.1.0", "observedRevision": "8c1f2a9e"},
+        "interfaces": [{"name": "ens2f0", "mtu": 9000, "up": true, "addresses": ["10.0.0.251/16"]}],
+        "connections": (0..paths).map(connection).collect::<Vec<_>>(),
+        "multipath": [{"wwid": "3600", "target": TARGET, "paths": 1, "active": 1}]})
+}
+
+async fn write_plan(world: &World, object: &Value, paths: usize) {
+    let admin = world.cluster.client().await.unwrap();
+    let name = object["metadata"]["name"].as_str().unwrap();
+    let status = json!({"status": planned(paths)});
+    api(&admin, object).patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a29_an_agent_writes_what_it_observes_on_its_node() {
+    let world = World::new().await;
+    let own = host(&world.home, "host-1", "worker-1");
+    write_plan(&world, &own, 2).await;
+    let mut table = vec![
+        (list(&host(&world.away, "any", "any")), May),
+        (get(&own), May),
+        (apply_status(&own, &observed(2)), May),
+        (patch_status(&own, &observed(2)), May),
+        // What the controller has written, sent back as it is.
+        (patch_status(&own, &planned(2)), May),
+        (create(&lease(SYSTEM, "agent-worker-1")), May),
+    ];
+    table.extend(
+        ["agent", "interfaces", "connections", "multipath"]
+            .map(|field| (patch_status(&own, &json!({field: observed(2)[field]})), May)),
+    );
+    check("the agent of worker-1", &world.agent(Some("worker-1")).await, &table).await;
+}
+
+#[tokio::test]
+async fn a29_an_agent_writes_no_status_that_is_the_controllers() {
+    let world = World::new().await;
+    let own = host(&world.home, "host-1", "worker-1");
+    write_plan(&world, &own, 2).await;
+    let ready = json!([{"type": "Ready", "status": "True", "reason": "Up", "message": "All is well",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    let claims: [(&str, Value, &'static str); 9] = [
+        ("plan", json!({"revision": "8c1f2a9e", "paths": [path(7)]}), "status.plan belongs to the controller"),
+        ("phase", json!("Up"), "status.phase belongs"),
+        ("conditions", ready, "status.conditions belongs"),
+        ("networks", json!([]), "status.networks belongs"),
+        ("paths", json!({"desired": 2, "connected": 2}), "status.paths belongs"),
+        ("summary", json!({"paths": "2/2"}), "status.summary belongs"),
+        ("targets", json!([{"target": TARGET, "lostAt": "2026-01-01T00:00:00Z"}]), "status.targets belongs"),
+        ("dataCenter", json!("munich"), "status.dataCenter belongs"),
+        ("observedGeneration", json!(7), "status.observedGeneration belongs"),
+    ];
+    let table: Vec<(Attempt, _)> = claims
+        .into_iter()
+        .flat_map(|(field, value, why)| {
+            let smuggled = {
+                let mut status = observed(2);
+                status[field] = value.clone();
+                status
+            };
+            [
+                (apply_status(&own, &smuggled), MayNot(why)),
+                (patch_status(&own, &json!({field: value})), MayNot(why)),
+                (patch_status(&own, &json!({field: null})), MayNot(why)),
+            ]
+        })
+        .chain([
+            (patch_status(&own, &Value::Null), MayNot("belongs to the controller")),
+            // Within the plan, one field of one path.
+            (
+                patch_status(&own, &json!({"plan": {"hold": [TARGET]}})),
+                MayNot("an agent may write only status.agent, status.interfaces, status.connections, status.multipath"),
+            ),
+        ])
+        .collect();
+    check("the agent of worker-1", &world.agent(Some("worker-1")).await, &table).await;
+}
+
+#[tokio::test]
+async fn a29_an_agent_adds_no_controller_status_to_a_host_without_one() {
+    let world = World::new().await;
+    let own = host(&world.home, "host-1", "worker-1");
+    let agent = world.agent(Some("worker-1")).await;
+    let table = [
+        (apply_status(&own, &observed(2)), May),
+        (apply_status(&own, &json!({"phase": "Up"})), MayNot("status.phase belongs")),
+        (patch_status(&own, &json!({"plan": {"revision": "1"}})), MayNot("status.plan belongs")),
+    ];
+    check("the agent of worker-1", &agent, &table).await;
+}
+
+#[tokio::test]
+async fn a29_an_agent_of_another_node_changes_nothing_here() {
+    let world = World::new().await;
+    let own = host(&world.home, "host-1", "worker-1");
+    let agent = world.agent(Some("worker-2")).await;
+    let only_its_own = MayNot(
+        "spec.nodeName: the agent of node worker-2 may write the status of the Host of that node \
+        only, and this is the Host of worker-1",
+    );
+    let only_its_lease = MayNot("metadata.name: the agent of node worker-2 may write only the lease agent-worker-2");
+    world.make(&[lease(SYSTEM, "agent-worker-3"), lease(&world.home, "agent-worker-2")]).await;
+    let renewed = json!({"spec": {"holderIdentity": "somebody else"}});
+    check(
+        "the agent of worker-2",
+        &agent,
+        &[
+            (apply_status(&host(&world.home, "host-2", "worker-2"), &observed(1)), May),
+            (apply_status(&own, &observed(1)), only_its_own),
+            (patch_status(&own, &json!({"connections": []})), only_its_own),
+            (patch(&lease(SYSTEM, "agent-worker-3"), renewed.clone()), only_its_lease),
+            (create(&lease(SYSTEM, "agent-worker-1")), only_its_lease),
+            (create(&lease(SYSTEM, "multibond-controller")), only_its_lease),
+            (patch(&lease(&world.home, "agent-worker-2"), renewed), MayNot("cannot patch resource \"leases\"")),
+            (delete(&lease(SYSTEM, "agent-worker-3")), MayNot("cannot delete resource \"leases\"")),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a29_an_agent_whose_token_names_no_node_writes_nothing() {
+    let world = World::new().await;
+    let nameless = MayNot("the agent's token names no node");
+    check(
+        "the agent without a node",
+        &world.agent(None).await,
+        &[
+            (get(&host(&world.home, "host-1", "worker-1")), May),
+            (apply_status(&host(&world.home, "host-1", "worker-1"), &observed(1)), nameless),
+            (create(&lease(SYSTEM, "agent-worker-1")), nameless),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a29_an_agent_has_no_right_to_anything_else() {
+    let world = World::new().await;
+    let home = &world.home;
+    let own = host(home, "host-1", "worker-1");
+    let out = json!({"spec": {"maintenance": true}});
+    check(
+        "the agent of worker-1",
+        &world.agent(Some("worker-1")).await,
+        &[
+            (patch(&own, out.clone()), MayNot("cannot patch resource \"hosts\"")),
+            (create(&host(home, "new", "worker-1")), MayNot("cannot create resource \"hosts\"")),
+            (delete(&own), MayNot("cannot delete resource \"hosts\"")),
+            (list(&bond(home, "any", "any")), MayNot("cannot list resource \"iscsibonds\"")),
+            (list(&data_center_of(home, "any")), MayNot("cannot list resource \"datacenters\"")),
+            (get(&chap_secret(home)), MayNot("cannot get resource \"secrets\"")),
+        ],
+    )
+    .await;
+
+    // Nor does a role that somebody binds to the agents by mistake give them any.
+    let subject = json!({"kind": "ServiceAccount", "name": "multibond-agent", "namespace": SYSTEM});
+    let mistake = |role: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": role, "namespace": home}, "subjects": [subject],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}})
+    };
+    world.make(&[mistake("multibond-editor"), mistake("multibond-host-admin")]).await;
+    // A right of the same kind, given after them, tells when they are in force.
+    world.person("later", &[Right::Role(home, "multibond-viewer")]).await;
+    let nothing = MayNot("an agent may write nothing of multibond.dev but the status of the Host of its own node");
+    check(
+        "the agent of worker-1, an editor by mistake",
+        &world.agent(Some("worker-1")).await,
+        &[
+            (patch(&own, out), nothing),
+            (delete(&own), nothing),
+            (create(&network(home, "new", "frankfurt")), nothing),
+            (delete(&bond(home, "bond-fra", "frankfurt")), nothing),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a29_agents_read_chap_secrets_only_where_an_administrator_says_so() {
+    let world = World::new().await;
+    let (home, away) = (&world.home, &world.away);
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "multibond-chap-reader", "namespace": home},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "multibond-chap-reader"},
+        "subjects": [{"kind": "ServiceAccount", "name": "multibond-agent", "namespace": SYSTEM}]});
+    world.make(&[chap_secret(home), chap_secret(away), binding]).await;
+    world.person("later", &[Right::Role(home, "multibond-viewer")]).await;
+    check(
+        "the agent of worker-1",
+        &world.agent(Some("worker-1")).await,
+        &[
+            (get(&chap_secret(home)), May),
+            (list(&chap_secret(home)), MayNot("cannot list resource \"secrets\"")),
+            (delete(&chap_secret(home)), MayNot("cannot delete resource \"secrets\"")),
+            (get(&chap_secret(away)), MayNot("cannot get resource \"secrets\"")),
+        ],
+    )
+    .await;
+}
+
+/// The API server gives a policy a budget, and refuses what would exceed it.
+#[tokio::test]
+async fn a29_an_agent_with_thousands_of_paths_is_within_the_policys_budget() {
+    let world = World::new().await;
+    let own = host(&world.home, "host-1", "worker-1");
+    write_plan(&world, &own, 3000).await;
+    let agent = world.agent(Some("worker-1")).await;
+    let table = [
+        (patch_status(&own, &observed(3000)), May),
+        (patch_status(&own, &json!({"plan": {"revision": "7"}})), MayNot("status.plan belongs")),
+    ];
+    check("the agent of worker-1", &agent, &table).await;
+}

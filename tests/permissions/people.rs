@@ -1,0 +1,290 @@
+//! Viewers, editors and host administrators of a data center's namespace.
+
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::Api;
+use multibond_testbed::eventually;
+use serde_json::{Value, json};
+
+use crate::attempt::Outcome::{May, MayNot};
+use crate::attempt::{check, create, delete, delete_all, get, list, patch, patch_status};
+use crate::world::{Right, SOON, World, bond, chap_secret, chart, data_center_of, host, network, node, with_spec};
+
+fn described() -> Value {
+    json!({"spec": {"description": "changed"}})
+}
+
+fn update_nodes(names: &[&str]) -> Right<'static> {
+    Right::RulesEverywhere(json!([
+        {"apiGroups": [""], "resources": ["nodes"], "resourceNames": names, "verbs": ["update"]},
+    ]))
+}
+
+fn update_all_nodes() -> Right<'static> {
+    Right::RulesEverywhere(json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["update"]}]))
+}
+
+/// The data center frankfurt with Nodes for hosts, and munich with a taint, as somebody with the right to it made them.
+async fn reach_for_nodes(world: &World) {
+    let hosts = json!({"hosts": {"nodeSelector": {"matchLabels": {"hall": "2"}}}});
+    let taint = json!({"nonOperationalTaint": "NoSchedule"});
+    let frankfurt = with_spec(&data_center_of(&world.home, "frankfurt"), &hosts);
+    let munich = with_spec(&data_center_of(&world.home, "munich"), &taint);
+    world.make(&[frankfurt, munich]).await;
+}
+
+#[tokio::test]
+async fn a29_an_editor_manages_bonds_networks_and_storage_of_the_namespace() {
+    let world = World::new().await;
+    let home = &world.home;
+    let editor = world.person("editor", &[Right::Role(home, "multibond-editor")]).await;
+    let storage = json!({"spec": {"storage": []}});
+    check(
+        "the editor",
+        &editor,
+        &[
+            (create(&bond(home, "new", "frankfurt")), May),
+            (create(&network(home, "new", "frankfurt")), May),
+            (create(&data_center_of(home, "berlin")), May),
+            // Manifests are applied in any order.
+            (create(&bond(home, "new", "not-yet-there")), May),
+            (patch(&bond(home, "bond-fra", "frankfurt"), json!({"spec": {"networks": ["san-b"]}})), May),
+            (patch(&network(home, "san-fra", "frankfurt"), described()), May),
+            (patch(&data_center_of(home, "frankfurt"), storage), May),
+            (delete(&bond(home, "bond-fra", "frankfurt")), May),
+            (delete(&network(home, "san-muc", "munich")), May),
+            (delete_all(&bond(home, "any", "any")), May),
+            (delete(&data_center_of(home, "munich")), May),
+            (get(&host(home, "host-1", "worker-1")), May),
+            (list(&host(home, "any", "any")), May),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a29_an_editor_has_no_hold_on_hosts_secrets_and_what_the_controller_writes() {
+    let world = World::new().await;
+    let home = &world.home;
+    let editor = world.person("editor", &[Right::Role(home, "multibond-editor")]).await;
+    let worker = host(home, "host-1", "worker-1");
+    check(
+        "the editor",
+        &editor,
+        &[
+            (create(&host(home, "new", "worker-1")), MayNot("cannot create resource \"hosts\"")),
+            (patch(&worker, json!({"spec": {"maintenance": true}})), MayNot("cannot patch resource \"hosts\"")),
+            (delete(&worker), MayNot("cannot delete resource \"hosts\"")),
+            (get(&chap_secret(home)), MayNot("cannot get resource \"secrets\"")),
+            (
+                patch_status(&bond(home, "bond-fra", "frankfurt"), &json!({"summary": {"hosts": "9/9"}})),
+                MayNot("cannot patch resource \"iscsibonds/status\""),
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a29_a_viewer_reads_and_writes_nothing() {
+    let world = World::new().await;
+    let home = &world.home;
+    let viewer = world.person("viewer", &[Right::Role(home, "multibond-viewer")]).await;
+    let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "any", "namespace": home}});
+    check(
+        "the viewer",
+        &viewer,
+        &[
+            (get(&bond(home, "bond-fra", "frankfurt")), May),
+            (list(&data_center_of(home, "any")), May),
+            (list(&network(home, "any", "any")), May),
+            (list(&host(home, "any", "any")), May),
+            (list(&event), May),
+            (create(&bond(home, "new", "frankfurt")), MayNot("cannot create resource \"iscsibonds\"")),
+            (patch(&network(home, "san-fra", "frankfurt"), described()), MayNot("cannot patch resource \"networks\"")),
+            (patch(&data_center_of(home, "frankfurt"), described()), MayNot("cannot patch resource \"datacenters\"")),
+            (delete(&bond(home, "bond-fra", "frankfurt")), MayNot("cannot delete resource \"iscsibonds\"")),
+            (get(&chap_secret(home)), MayNot("cannot get resource \"secrets\"")),
+            (list(&bond(&world.away, "any", "any")), MayNot("cannot list resource \"iscsibonds\"")),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a29_an_editor_of_another_namespace_has_no_right_in_this_one() {
+    let world = World::new().await;
+    let (home, away) = (&world.home, &world.away);
+    let editor = world.person("editor", &[Right::Role(away, "multibond-editor")]).await;
+    check(
+        "the editor of the other namespace",
+        &editor,
+        &[
+            (create(&bond(away, "new", "tokyo")), May),
+            (delete(&network(away, "san-tok", "tokyo")), May),
+            (list(&bond(home, "any", "any")), MayNot("cannot list resource \"iscsibonds\"")),
+            (create(&bond(home, "new", "frankfurt")), MayNot("cannot create resource \"iscsibonds\"")),
+            (patch(&network(home, "san-fra", "frankfurt"), described()), MayNot("cannot patch resource \"networks\"")),
+            (delete(&bond(home, "bond-fra", "frankfurt")), MayNot("cannot delete resource \"iscsibonds\"")),
+            (delete(&data_center_of(home, "frankfurt")), MayNot("cannot delete resource \"datacenters\"")),
+        ],
+    )
+    .await;
+}
+
+/// What an administrator grants to keep two data centers of one namespace apart.
+fn only_frankfurt(namespace: &str) -> Right<'_> {
+    Right::Rules(
+        namespace,
+        json!([
+            {"apiGroups": ["multibond.dev"], "resources": ["datacenters"], "resourceNames": ["frankfurt"],
+                "verbs": ["get", "update", "patch"]},
+            {"apiGroups": ["multibond.dev"], "resources": ["networks", "iscsibonds"], "verbs": ["*"]},
+        ]),
+    )
+}
+
+#[tokio::test]
+async fn a29_an_editor_of_one_data_center_writes_no_bond_or_network_of_its_neighbour() {
+    let world = World::new().await;
+    let home = &world.home;
+    let editor = world.person("frankfurter", &[only_frankfurt(home)]).await;
+    let needs_munich = MayNot(
+        "spec.dataCenter: a bond or network of data center munich may be created, changed or \
+        deleted only with permission to update datacenters.multibond.dev/munich",
+    );
+    let orphaned = json!({"metadata": {"finalizers": null, "ownerReferences": null, "labels": {"a": "b"}}});
+    check(
+        "the editor of frankfurt",
+        &editor,
+        &[
+            (create(&bond(home, "new", "frankfurt")), May),
+            (patch(&bond(home, "bond-fra", "frankfurt"), described()), May),
+            (delete(&bond(home, "bond-fra", "frankfurt")), May),
+            (create(&network(home, "new", "frankfurt")), May),
+            (delete(&network(home, "san-fra", "frankfurt")), May),
+            (create(&bond(home, "new", "munich")), needs_munich),
+            (patch(&bond(home, "bond-muc", "munich"), described()), needs_munich),
+            // Without its finalizer a network would go before its hosts have disconnected.
+            (patch(&network(home, "san-muc", "munich"), orphaned), needs_munich),
+            (delete(&bond(home, "bond-muc", "munich")), needs_munich),
+            (create(&network(home, "new", "munich")), needs_munich),
+            (delete(&network(home, "san-muc", "munich")), needs_munich),
+            (delete_all(&bond(home, "any", "any")), needs_munich),
+            (create(&bond(home, "new", "nowhere")), MayNot("datacenters.multibond.dev/nowhere")),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a29_a_data_center_reaches_for_nodes_only_by_the_hand_of_who_may_update_nodes() {
+    let world = World::new().await;
+    let home = &world.home;
+    reach_for_nodes(&world).await;
+    let [frankfurt, munich, berlin] = ["frankfurt", "munich", "berlin"].map(|name| data_center_of(home, name));
+    let everyone = json!({"hosts": {"nodeSelector": {}}});
+    let evicting = json!({"nonOperationalTaint": "NoExecute"});
+    let writes = [
+        (create(&with_spec(&berlin, &everyone)), "spec.hosts: "),
+        (create(&with_spec(&berlin, &evicting)), "spec.nonOperationalTaint: "),
+        (patch(&frankfurt, json!({"spec": {"hosts": {"nodeSelector": {"matchLabels": null}}}})), "spec.hosts: "),
+        (patch(&frankfurt, json!({"spec": {"hosts": null}})), "spec.hosts: "),
+        (patch(&frankfurt, json!({"spec": evicting})), "spec.nonOperationalTaint: "),
+        (patch(&munich, json!({"spec": {"nonOperationalTaint": "None"}})), "spec.nonOperationalTaint: "),
+        (patch(&munich, json!({"spec": {"nonOperationalTaint": null}})), "spec.nonOperationalTaint: "),
+    ];
+    let harmless = [
+        (patch(&frankfurt, described()), May),
+        (patch(&munich, json!({"spec": {"nonOperationalTaint": "NoSchedule", "storage": []}})), May),
+        (create(&with_spec(&berlin, &json!({"nonOperationalTaint": "None"}))), May),
+        (delete(&frankfurt), May),
+    ];
+
+    let editor = world.person("editor", &[Right::Role(home, "multibond-editor")]).await;
+    let forbidden = writes.clone().map(|(attempt, field)| (attempt, MayNot(field)));
+    check("the editor", &editor, &forbidden).await;
+    check("the editor", &editor, &harmless).await;
+
+    // The right to one Node is not the right to all that a selector matches.
+    let half = [Right::Role(home, "multibond-editor"), update_nodes(&["worker-1"])];
+    let half = world.person("editor-with-one-node", &half).await;
+    check("the editor with one node", &half, &forbidden).await;
+
+    let full = [Right::Role(home, "multibond-editor"), update_all_nodes()];
+    let full = world.person("editor-with-all-nodes", &full).await;
+    check("the editor with all nodes", &full, &writes.map(|(attempt, _)| (attempt, May))).await;
+}
+
+#[tokio::test]
+async fn a29_a_host_is_made_only_by_who_may_update_its_node() {
+    let world = World::new().await;
+    let home = &world.home;
+    let rights = [Right::Role(home, "multibond-host-admin"), update_nodes(&["worker-1", "worker-9"])];
+    let admin = world.person("host-admin", &rights).await;
+    let theirs = host(home, "host-2", "worker-2");
+    check(
+        "the host administrator",
+        &admin,
+        &[
+            (create(&host(home, "new", "worker-1")), May),
+            // A Host may come before its Node.
+            (create(&host(home, "new", "worker-9")), May),
+            (create(&host(home, "new", "worker-2")), MayNot("spec.nodeName: ")),
+            (create(&host(home, "new", "worker-2")), MayNot("needs permission to update nodes/worker-2")),
+            // What happens to a Host that exists is the data center's affair.
+            (patch(&theirs, json!({"spec": {"maintenance": true, "interfaces": [{"name": "ens2f0"}]}})), May),
+            (delete(&theirs), May),
+            (patch(&bond(home, "bond-fra", "frankfurt"), described()), MayNot("cannot patch resource \"iscsibonds\"")),
+            (
+                patch(&node("worker-1"), json!({"metadata": {"labels": {"a": "b"}}})),
+                MayNot("cannot patch resource \"nodes\""),
+            ),
+            (create(&host(&world.away, "new", "worker-1")), MayNot("cannot create resource \"hosts\"")),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a29_the_clusters_own_roles_include_ours_where_the_values_say_so() {
+    let world = World::new().await;
+    let home = &world.home;
+    let roles = |mut chart: Vec<Value>| {
+        chart.retain(|object| object["kind"] == "ClusterRole");
+        chart
+    };
+    let by_default = serde_json::to_string(&roles(chart(&json!({})).await)).unwrap();
+    assert!(!by_default.contains("aggregate-to-"), "{by_default}");
+
+    world.make(&roles(chart(&json!({"rbac": {"aggregate": true}})).await)).await;
+    for (role, verb, resource) in [
+        ("view", "list", "hosts"),
+        ("edit", "create", "iscsibonds"),
+        ("admin", "create", "iscsibonds"),
+        ("admin", "delete", "hosts"),
+    ] {
+        eventually("the role includes ours", SOON, async || has_rule(&world, role, verb, resource).await).await;
+    }
+    for (role, writes_bonds, writes_hosts) in [("view", false, false), ("edit", true, false), ("admin", true, true)] {
+        let client = world.person(role, &[Right::Role(home, role)]).await;
+        let outcome = |may, why| if may { May } else { MayNot(why) };
+        let table = [
+            (list(&bond(home, "any", "any")), May),
+            (create(&bond(home, "new", "frankfurt")), outcome(writes_bonds, "cannot create resource")),
+            (delete(&host(home, "host-1", "worker-1")), outcome(writes_hosts, "cannot delete resource")),
+        ];
+        check(role, &client, &table).await;
+    }
+}
+
+async fn has_rule(world: &World, role: &str, verb: &str, resource: &str) -> anyhow::Result<()> {
+    let role: ClusterRole = Api::all(world.cluster.client().await?).get(role).await?;
+    let found = role.rules.iter().flatten().any(|rule| {
+        let names = |list: &Option<Vec<String>>, name: &str| list.iter().flatten().any(|listed| listed == name);
+        names(&rule.api_groups, "multibond.dev")
+            && names(&rule.resources, resource)
+            && rule.verbs.iter().any(|listed| listed == verb)
+    });
+    anyhow::ensure!(found, "no rule to {verb} {resource}");
+    Ok(())
+}
