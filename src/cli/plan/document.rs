@@ -9,9 +9,13 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
 use super::path::Path;
+
+/// How deeply a document may be nested: far deeper than any kind of Kubernetes.
+const DEPTH: usize = 256;
 
 /// A document, and where it is.
 #[derive(Debug, PartialEq)]
@@ -92,7 +96,7 @@ fn yaml(text: &str, line: usize) -> Result<Content, String> {
         legacy_octal_numbers: true,
         with_snippet: false,
         budget: serde_saphyr::budget! {
-            max_depth: 256,
+            max_depth: DEPTH,
             max_nodes: 20_000_000,
             max_events: 50_000_000,
         },
@@ -106,7 +110,12 @@ fn yaml(text: &str, line: usize) -> Result<Content, String> {
 
 /// The message of a YAML error with the line in the file rather than in the document.
 fn explain(error: &serde_saphyr::Error, line: usize) -> String {
-    let message = error.without_snippet().to_string();
+    let message = match error.without_snippet() {
+        serde_saphyr::Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
+            format!("nested too deeply: more than {DEPTH} lists and objects in each other")
+        }
+        other => other.to_string(),
+    };
     let Some(location) = error.location() else { return message };
     let place = format!(" at line {}, column {}", location.line(), location.column());
     let message = message.replace(&place, "");

@@ -79,9 +79,6 @@ pub fn check(metadata: &Value) -> Vec<Finding> {
     if let Some(namespace) = text("namespace").filter(|name| !is_label(name)) {
         say("metadata.namespace".to_owned(), format!("found {namespace:?}; allowed: {LABEL}"), Rule::Value);
     }
-    if metadata["generation"].as_i64().is_some_and(|generation| generation < 0) {
-        say("metadata.generation".to_owned(), "found a negative number; allowed: 0 or more".to_owned(), Rule::Value);
-    }
     for (key, value) in entries("labels") {
         if !is_qualified(key) {
             say("metadata.labels".to_owned(), format!("found the key {key:?}; allowed: {QUALIFIED}"), Rule::Value);

@@ -109,14 +109,16 @@ impl Reader {
             let found = show(&value);
             return self.complain(format_args!("{place}: expected an object with apiVersion and kind, found {found}"));
         };
+        let mut findings = Vec::new();
         let word = |name: &str| object.get(name).and_then(Value::as_str).filter(|word| !word.is_empty());
         let (Some(version), Some(kind)) = (word("apiVersion"), word("kind")) else {
-            for name in ["apiVersion", "kind"].into_iter().filter(|name| word(name).is_none()) {
-                let found = object.get(name).map_or("missing".to_owned(), |found| format!("found {}", show(found)));
-                self.complain(format_args!(
-                    "{place}: {name}: {found}; every object needs one, such as {GROUP}/{VERSION} and DataCenter"
-                ));
+            for (name, example) in [("apiVersion", "multibond.dev/v1alpha1"), ("kind", "DataCenter")] {
+                if word(name).is_none() {
+                    let found = object.get(name).map_or("missing".to_owned(), |found| format!("found {}", show(found)));
+                    findings.push(format!("{place}: {name}: {found}; every object needs one, such as {example}"));
+                }
             }
+            self.findings.extend(findings);
             return;
         };
         let (version, kind) = (version.to_owned(), kind.to_owned());

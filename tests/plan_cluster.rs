@@ -1,0 +1,142 @@
+//! `multibond plan` beside a real API server: both take the same, and refuse the same.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+
+mod schema_examples;
+
+use futures::stream::{self, StreamExt as _};
+use kube::Client;
+use multibond::api::{self, GROUP, VERSION};
+use multibond_testbed::{ControlPlane, Options};
+use schema_examples::{Example, findings};
+use serde_json::{Value, json};
+
+async fn cluster() -> &'static ControlPlane {
+    let crds = || async {
+        let manifests = api::crds().iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+        Ok(Options { manifests, ..Options::default() })
+    };
+    ControlPlane::shared(crds).await.unwrap()
+}
+
+/// Whether the API server would take a document, with strict field validation; and what it says.
+async fn verdict(client: &Client, namespace: &str, example: &Example) -> Result<(), String> {
+    let plural = example.kind.to_lowercase() + "s";
+    let uri = format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{plural}?dryRun=All&fieldValidation=Strict");
+    let form = if example.document.starts_with('{') { "application/json" } else { "application/yaml" };
+    let request = http::Request::post(uri).header("content-type", form).body(example.document.clone().into_bytes());
+    match client.request_text(request.unwrap()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 422) => Err(status.message.clone()),
+        Err(error) => panic!("{}: {error}", example.name),
+    }
+}
+
+/// Where the API server does not say what `multibond plan` says.
+async fn differences(examples: &[Example]) -> Vec<String> {
+    let cluster = cluster().await;
+    let client = cluster.client().await.unwrap();
+    let namespace = cluster.namespace("verdicts").await.unwrap();
+    let verdicts = stream::iter(examples).map(|example| verdict(&client, &namespace, example)).buffered(8);
+    let verdicts: Vec<_> = verdicts.collect().await;
+    let compared = examples.iter().zip(verdicts).zip(findings(examples));
+    compared
+        .filter_map(|((example, server), plan)| match (server, plan.is_empty()) {
+            (Ok(()), true) | (Err(_), false) => None,
+            (Ok(()), false) => {
+                Some(format!("{}\n  taken by the API server, but\n  {}", example.name, plan.join("\n  ")))
+            }
+            (Err(message), true) => Some(format!("{}\n  taken by plan, but: {message}", example.name)),
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a02_the_api_server_gives_every_example_the_verdict_of_the_table() {
+    let cluster = cluster().await;
+    let client = cluster.client().await.unwrap();
+    let namespace = cluster.namespace("table").await.unwrap();
+    let mut wrong = Vec::new();
+    for example in schema_examples::all() {
+        match verdict(&client, &namespace, &example).await {
+            Ok(()) if example.accepted => {}
+            Err(_) if !example.accepted => {}
+            Ok(()) => wrong.push(format!("{}: taken", example.name)),
+            Err(message) => wrong.push(format!("{}: refused: {message}", example.name)),
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ from the table:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a33_every_field_with_every_odd_value_gets_the_same_verdict_from_both() {
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(1),
+        json!(1.0),
+        json!(1.5),
+        json!(70000),
+        json!(1e30),
+        json!(""),
+        json!("x"),
+        json!("X"),
+        json!("1"),
+        json!("a b"),
+        json!("x".repeat(5000)),
+        json!([]),
+        json!([null]),
+        json!([""]),
+        json!(["x", "x"]),
+        json!([[]]),
+        json!([{}]),
+        json!({}),
+        json!({"x": null}),
+        json!({"x": "y"}),
+        json!({"x": {}}),
+    ];
+    let mut examples = Vec::new();
+    for base in schema_examples::bases() {
+        for pointer in pointers(&base) {
+            for value in &odd {
+                let mut object = base.clone();
+                *object.pointer_mut(&pointer).unwrap() = value.clone();
+                examples.push(Example {
+                    name: format!(
+                        "{} {pointer} {}",
+                        base["kind"],
+                        value.to_string().chars().take(60).collect::<String>()
+                    ),
+                    kind: base["kind"].as_str().unwrap().to_owned(),
+                    document: object.to_string(),
+                    accepted: false,
+                    field: String::new(),
+                    says: String::new(),
+                });
+            }
+        }
+    }
+    let found = differences(&examples).await;
+    assert!(found.is_empty(), "{} of {} differ:\n{}", found.len(), examples.len(), found.join("\n"));
+}
+
+/// Every value in an object, its `apiVersion` and `kind` apart: what another kind is, is not a question of its schema.
+fn pointers(object: &Value) -> Vec<String> {
+    fn walk(value: &Value, at: &str, found: &mut Vec<String>) {
+        let children: Vec<(String, &Value)> = match value {
+            Value::Object(fields) => fields.iter().map(|(name, value)| (name.replace('/', "~1"), value)).collect(),
+            Value::Array(items) => items.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
+            _ => Vec::new(),
+        };
+        for (name, child) in children {
+            let pointer = format!("{at}/{name}");
+            walk(child, &pointer, found);
+            found.push(pointer);
+        }
+    }
+    let mut found = Vec::new();
+    walk(object, "", &mut found);
+    found.retain(|pointer| pointer != "/apiVersion" && pointer != "/kind");
+    found
+}
