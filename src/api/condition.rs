@@ -92,7 +92,12 @@ pub fn merge(current: &[Condition], verdicts: Vec<Verdict>, generation: Option<i
     let mut merged = current.to_vec();
     for verdict in verdicts {
         let since = |old: Option<&Condition>| match old {
-            Some(old) if old.status == verdict.status.as_str() => old.last_transition_time.clone(),
+            // What an object is born with has no time of its own.
+            Some(old)
+                if old.status == verdict.status.as_str() && old.last_transition_time.0 != Timestamp::UNIX_EPOCH =>
+            {
+                old.last_transition_time.clone()
+            }
             _ => whole_second(now),
         };
         let at = merged.iter().position(|condition| condition.type_ == verdict.kind.as_str());

@@ -20,6 +20,7 @@ use crate::{
         CONTROLLER_MANAGER, DataCenter, GROUP, Host, HostSpec, IscsiBond, MADE_FOR_LABEL, NODE_CONDITION,
         NODE_GONE_ANNOTATION, Network, VERSION,
     },
+    ops::errors::brief,
     planner::Kind,
 };
 
@@ -271,7 +272,7 @@ async fn announce(
     let event = events::Event {
         metadata: ObjectMeta {
             namespace: Some(key.namespace.to_string()),
-            generate_name: Some(format!("{}.", key.name)),
+            generate_name: Some(format!("{}-", key.name)),
             ..ObjectMeta::default()
         },
         event_time: Some(MicroTime(Timestamp::now())),
@@ -294,6 +295,7 @@ async fn announce(
     let api: Api<events::Event> = Api::namespaced(client.clone(), &key.namespace);
     if let Err(error) = api.create(&PostParams::default(), &event).await {
         let note = event.note.as_deref().unwrap_or_default();
-        tracing::info!(%kind, object = %key, reason, note, %error, "an Event could not be published");
+        let error = brief(&error);
+        tracing::info!(%kind, object = %key, reason, note, error, "an Event could not be published");
     }
 }

@@ -28,7 +28,10 @@ use super::{
 };
 use crate::{
     api::Phase,
-    ops::{BondLabel, ControllerMetrics, KindLabel, PhaseLabel, ReasonLabel, WriteLabel, errors::ErrorReason},
+    ops::{
+        BondLabel, ControllerMetrics, KindLabel, PhaseLabel, ReasonLabel, WriteLabel,
+        errors::{ErrorReason, brief},
+    },
     planner::Kind,
 };
 
@@ -285,9 +288,9 @@ impl Engine {
         // A conflict, or an object that is gone: the watch is about to say so.
         let expected = matches!(reason, ErrorReason::Conflict | ErrorReason::NotFound);
         if expected || *failures > 1 {
-            tracing::debug!(object = %key, failures = *failures, %error, "a write has failed again; it is retried");
+            tracing::debug!(object = %key, failures = *failures, error = brief(error), "a write has failed; it is retried");
         } else {
-            tracing::warn!(object = %key, %error, "a write has failed; it is retried");
+            tracing::warn!(object = %key, error = brief(error), "a write has failed; it is retried");
         }
         let pause = FIRST_RETRY.saturating_mul(1 << (*failures - 1).min(10)).min(LAST_RETRY);
         self.queue.add_at(key, self.begun.elapsed() + jittered(pause));

@@ -250,9 +250,9 @@ fn write(key: &ObjectKey, host: &Host, plan: &HostPlan, verdict: &HostVerdict, n
 /// What is said of a change of phase, on the Host.
 fn announcement(before: Option<Phase>, verdict: &HostVerdict) -> Option<Announcement> {
     let warning = match verdict.phase {
-        Phase::NonOperational | Phase::Degraded | Phase::Unknown => true,
         // The first look at a host is no change.
-        Phase::Unassigned | Phase::Connecting if before.is_none() => return None,
+        Phase::Unassigned | Phase::Connecting | Phase::Unknown if before.is_none() => return None,
+        Phase::NonOperational | Phase::Degraded | Phase::Unknown => true,
         Phase::Unassigned | Phase::Maintenance | Phase::Connecting | Phase::Up => false,
     };
     let telling = match verdict.phase {

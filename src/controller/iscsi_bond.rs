@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{
-        BondHostCounts, BondNetwork, IscsiBond, IscsiBondStatus, PathCounts, Summary,
+        BondHostCounts, BondNetwork, IscsiBond, IscsiBondStatus, Summary,
         condition::{self, Status, Verdict},
         reason::{ConditionType, Reason},
     },
@@ -128,7 +128,6 @@ fn fully_connected(own: Option<&BondSums>) -> Verdict {
     let Some(own) = own else {
         return Verdict::new(kind, Status::False, Reason::Connecting, "there is no data center to connect to");
     };
-    let PathCounts { desired, connected } = own.paths;
     if own.failed > 0 {
         let first = own.degraded.as_deref().or(own.non_operational.as_deref()).unwrap_or("a host");
         return Verdict::new(
@@ -138,7 +137,7 @@ fn fully_connected(own: Option<&BondSums>) -> Verdict {
             format!("paths have failed, the first on {first}"),
         );
     }
-    if connected < desired {
+    if own.pending > 0 {
         return Verdict::new(kind, Status::False, Reason::Connecting, "paths are being connected");
     }
     if own.hosts.unknown > 0 {

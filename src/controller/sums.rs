@@ -40,7 +40,10 @@ pub(crate) struct Sums {
 pub(crate) struct BondSums {
     pub hosts: BondHostCounts,
     pub paths: PathCounts,
+    /// Failed paths of hosts whose agent is heard of.
     pub failed: u32,
+    /// Paths in their first attempt, of hosts whose agent is heard of.
+    pub pending: u32,
     /// Planned paths by network.
     pub by_network: HashMap<Arc<str>, u32>,
     /// The first host that is NonOperational.
@@ -156,7 +159,10 @@ fn count_for_bonds(
         let carries = state.plan.networks.iter().any(|carried| networks.iter().any(|name| **name == *carried.name));
         sums.paths.desired += share.desired;
         sums.paths.connected += share.connected;
-        sums.failed += share.failed;
+        if state.phase != Phase::Unknown {
+            sums.failed += share.failed;
+            sums.pending += share.desired - share.connected - share.failed;
+        }
         sums.hosts.total += 1;
         sums.hosts.default += u32::from(!carries && uses_default);
         let fine = if share.desired == 0 { state.phase == Phase::Up } else { share.connected == share.desired };

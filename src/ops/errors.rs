@@ -70,3 +70,12 @@ impl From<&kube::runtime::watcher::Error> for ErrorReason {
         }
     }
 }
+
+/// What the API server says, without the whole of its answer: one line for a log.
+#[must_use]
+pub fn brief(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
