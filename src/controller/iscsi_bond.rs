@@ -4,7 +4,7 @@ use super::{
     Moment,
     action::{Action, Announcement, Outcome},
     key::ObjectKey,
-    sums::{BondSums, Sums, shortened},
+    sums::{BondSums, Sums},
     watched::deleting_since,
     world::World,
 };
@@ -83,12 +83,8 @@ fn conditions(
     frozen: Option<String>,
 ) -> Vec<Verdict> {
     let resolved = resolved(bond, findings);
-    let used = match findings.unused_message() {
-        Some(message) => Verdict::new(ConditionType::NetworksUsed, Status::False, Reason::NetworkWithoutPath, message),
-        None => {
-            Verdict::new(ConditionType::NetworksUsed, Status::True, Reason::Used, "every network leads to a portal")
-        }
-    };
+    // Until every host has its new plan, what the networks lead to is not known anew.
+    let used = sums.is_none_or(|sums| sums.current).then(|| used(findings));
     let fully = fully_connected(own);
     let ready =
         |status, reason: &'static str, message: &str| Verdict::new(ConditionType::Ready, status, reason, message);
@@ -96,19 +92,27 @@ fn conditions(
         ready(Status::False, Reason::Frozen.into(), &message)
     } else if resolved.status != Status::True {
         ready(Status::False, resolved.reason, &resolved.message)
-    } else if let Some(failing) = sums.map(|sums| &sums.non_operational).filter(|hosts| !hosts.is_empty()) {
-        let message = format!("{} NonOperational: {}", counted(failing.len()), shortened(failing));
+    } else if let Some(failing) = sums.map(|sums| &sums.non_operational).filter(|hosts| hosts.count > 0) {
+        let message = format!("{} NonOperational: {failing}", counted(failing.count));
         ready(Status::False, Reason::HostsNonOperational.into(), &message)
-    } else if sums.is_some_and(|sums| !sums.pending.is_empty()) {
+    } else if sums.is_some_and(|sums| sums.pending > 0 || !sums.current) {
         // Not which are left, and how many: that would be a write for each.
         ready(Status::False, Reason::Progressing.into(), "hosts are connecting")
     } else {
         ready(Status::True, Reason::Ready.into(), "every host has what the bond asks for, as far as its paths allow")
     };
-    vec![resolved, used, fully, ready]
+    [Some(resolved), used, Some(fully), Some(ready)].into_iter().flatten().collect()
 }
 
-fn counted(hosts: usize) -> String {
+fn used(findings: &Findings) -> Verdict {
+    let kind = ConditionType::NetworksUsed;
+    match findings.unused_message() {
+        Some(message) => Verdict::new(kind, Status::False, Reason::NetworkWithoutPath, message),
+        None => Verdict::new(kind, Status::True, Reason::Used, "every network leads to a portal"),
+    }
+}
+
+fn counted(hosts: u32) -> String {
     if hosts == 1 { "1 host is".to_owned() } else { format!("{hosts} hosts are") }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::Arc,
 };
 
@@ -16,6 +17,9 @@ use crate::{
     planner::{AgentState, Usage},
 };
 
+/// Names that a message shows.
+const SHOWN: usize = 3;
+
 /// Sums over the hosts of a data center.
 #[derive(Debug, Default)]
 pub(crate) struct Sums {
@@ -25,14 +29,42 @@ pub(crate) struct Sums {
     /// By bond.
     pub bonds: HashMap<Arc<str>, BondSums>,
     pub usage: Usage,
+    /// Whether every host's plan follows from what there is now; if not, `usage` is of yesterday.
+    pub current: bool,
     /// Hosts in service with a live agent that have not finished the first attempts of their newest plan.
-    pub pending: Vec<String>,
+    pub pending: u32,
     /// Hosts that are NonOperational.
-    pub non_operational: Vec<String>,
+    pub non_operational: Named,
     /// Hosts with a known verdict.
     pub known: u32,
     /// Among them, those without any session, by target.
     pub without_session: HashMap<Arc<str>, u32>,
+}
+
+/// How many, and the names of the first few.
+#[derive(Debug, Default)]
+pub(crate) struct Named {
+    pub count: u32,
+    first: Vec<String>,
+}
+
+impl Named {
+    fn add(&mut self, name: &str) {
+        self.count += 1;
+        if self.first.len() < SHOWN {
+            self.first.push(name.to_owned());
+        }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.first.join(", "))?;
+        match self.count as usize - self.first.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
 }
 
 /// Sums over the hosts of a data center, for one of its bonds.
@@ -63,7 +95,7 @@ struct Share {
 impl Sums {
     /// Goes through the hosts of a data center once.
     pub(crate) fn new(world: &World, key: &ObjectKey, center: &Center) -> Self {
-        let mut sums = Sums::default();
+        let mut sums = Sums { current: true, ..Sums::default() };
         let bonds: Vec<(&Arc<str>, &[String])> = center
             .bonds
             .iter()
@@ -80,11 +112,11 @@ impl Sums {
             }
             sums.phases.total += 1;
             let Some(state) = world.state(&host_key) else {
-                if world.agent(&host.spec.node_name) == AgentState::Alive {
-                    sums.pending.push(name.to_string());
-                }
+                sums.current = false;
+                sums.pending += u32::from(world.agent(&host.spec.node_name) == AgentState::Alive);
                 continue;
             };
+            sums.current &= state.stamp == Some(center.stamp);
             sums.count_phase(state.phase);
             if state.plan.in_service() {
                 sums.count_in_service(name, host, state, center.stamp);
@@ -109,11 +141,9 @@ impl Sums {
     fn count_in_service(&mut self, name: &Arc<str>, host: &Host, state: &HostState, stamp: u64) {
         let written = host.status.as_ref().and_then(|status| status.plan.as_ref()).map(|plan| &plan.revision);
         let finished = state.settled && state.stamp == Some(stamp) && written == Some(&state.plan.revision);
-        if state.agent == AgentState::Alive && !finished {
-            self.pending.push(name.to_string());
-        }
+        self.pending += u32::from(state.agent == AgentState::Alive && !finished);
         if state.phase == Phase::NonOperational {
-            self.non_operational.push(name.to_string());
+            self.non_operational.add(name);
         }
         for networks in state.plan.networks.chunk_by(|a, b| a.name == b.name) {
             *self.carriers.entry(networks[0].name.clone()).or_default() += 1;
@@ -201,7 +231,6 @@ pub(crate) fn bonds_that_name(world: &World, center_key: &ObjectKey, network: &s
 
 /// The first few names of a list that may be long.
 pub(crate) fn shortened(names: &[String]) -> String {
-    const SHOWN: usize = 3;
     match names.len().saturating_sub(SHOWN) {
         0 => names.join(", "),
         more => format!("{} and {more} more", names[..SHOWN].join(", ")),

@@ -373,28 +373,29 @@ impl World {
         let nodes: BTreeSet<String> =
             difference.before.iter().chain(now).map(|host| host.spec.node_name.clone()).collect();
         let present = now.is_some();
+        // What was written and what was acknowledged decides whether a bond is Ready and a network may go.
+        let progress = difference.before.as_ref().map(revisions) != now.map(revisions);
         self.index::<Host>(key, difference.before.as_ref().map(|h| h.spec.data_center.clone()), now_center(now));
         for node in &nodes {
             let hosts = self.hosts_of_node.entry(node.clone()).or_default();
             if present {
-                hosts.insert(key.clone())
+                hosts.insert(key.clone());
             } else {
-                hosts.remove(key)
-            };
+                hosts.remove(key);
+            }
         }
         self.dirty.now.push(Key::Object(Kind::Host, key.clone()));
+        self.dirty.now.extend(nodes.iter().map(|node| Key::Node(node.as_str().into())));
         if changed {
             for node in nodes {
                 let others = self.hosts_of_node.get(&node).into_iter().flatten().filter(|other| *other != key);
                 self.dirty.now.extend(others.map(|other| Key::Object(Kind::Host, other.clone())));
-                self.dirty.now.push(Key::Node(node.into()));
-            }
-            for center in &concerned {
-                self.sums_of(center);
             }
         }
         if !present {
             self.states.remove(key);
+        }
+        if changed || progress {
             for center in &concerned {
                 self.sums_of(center);
             }
@@ -501,6 +502,13 @@ impl World {
             K::names(self.centers.entry(key.beside(&name)).or_default()).insert(key.name.clone());
         }
     }
+}
+
+/// The plan that was written into a Host, and the one that its agent has carried out.
+fn revisions(host: &Host) -> (Option<&str>, Option<&str>) {
+    let status = host.status.as_ref();
+    let written = status.and_then(|status| status.plan.as_ref()).map(|plan| plan.revision.as_str());
+    (written, status.and_then(|status| status.agent.as_ref()?.observed_revision.as_deref()))
 }
 
 fn now_center<K: Member>(now: Option<&K>) -> Option<String> {

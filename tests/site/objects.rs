@@ -1,0 +1,34 @@
+//! What tests read from objects.
+
+use serde_json::Value;
+
+/// A Host's phase; empty when it has none.
+pub fn phase(host: &Value) -> &str {
+    host["status"]["phase"].as_str().unwrap_or_default()
+}
+
+/// A condition of an object; `null` when it has none of this type.
+pub fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
+    static NONE: Value = Value::Null;
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.and_then(|list| list.iter().find(|condition| condition["type"] == kind)).unwrap_or(&NONE)
+}
+
+/// Whether an object is Ready in its newest generation.
+pub fn ready(object: &Value) -> bool {
+    condition(object, "Ready")["status"] == "True"
+        && object["status"]["observedGeneration"] == object["metadata"]["generation"]
+}
+
+/// The reason of a condition.
+pub fn reason<'a>(object: &'a Value, kind: &str) -> &'a str {
+    condition(object, kind)["reason"].as_str().unwrap_or_default()
+}
+
+/// What a host is connected to, as `portal interface state`; `-` stands for the default network.
+pub fn paths(host: &Value) -> Vec<String> {
+    let connections = host["status"]["connections"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let line = |c: &Value| format!("{} {} {}", text(&c["portal"]), text(&c["interface"]), text(&c["state"]));
+    connections.iter().map(line).collect()
+}
