@@ -4,6 +4,7 @@
 //! those networks holds a session through it to every target. [`planner`] decides, [`controller`] writes what should be
 //! into each Host's status, and [`agent`] makes it so on its node.
 
+pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod controller;

@@ -4,11 +4,13 @@
 //! `service…`: Kubernetes puts `MULTIBOND_PORT` and `MULTIBOND_SERVICE_HOST` into every pod beside a Service named
 //! `multibond`.
 
+mod agent;
 mod controller;
 mod crds;
 mod output;
 mod plan;
 mod process;
+mod simulate;
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
@@ -32,9 +34,11 @@ struct Cli {
 /// A subcommand, with its arguments.
 #[derive(Subcommand, Debug)]
 enum Command {
+    Agent(agent::Arguments),
     Controller(controller::Arguments),
     Crds(crds::Arguments),
     Plan(plan::Arguments),
+    Simulate(simulate::Arguments),
 }
 
 impl Command {
@@ -42,9 +46,11 @@ impl Command {
     /// `crds` need none, and start at once.
     fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         match self {
+            Command::Agent(arguments) => agent::run(arguments, global),
             Command::Controller(arguments) => controller::run(arguments, global),
             Command::Crds(arguments) => crds::run(&arguments),
             Command::Plan(arguments) => plan::run(arguments),
+            Command::Simulate(arguments) => simulate::run(arguments, global),
         }
     }
 }

@@ -1,0 +1,92 @@
+//! The node's lease: it tells the controller that the agent is alive, whatever its logins are doing.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio::{sync::Semaphore, time::sleep};
+
+use super::{backoff, complaint::Complaint};
+use crate::api::AGENT_MANAGER;
+
+/// A node's lease is named so: the node's name is a DNS subdomain, and so is a Lease's.
+#[must_use]
+pub fn name_for(node: &str) -> String {
+    format!("agent-{node}")
+}
+
+/// How a lease is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// How long the agent counts as alive after a renewal.
+    pub duration: Duration,
+    /// How often it is renewed.
+    pub renew_every: Duration,
+}
+
+/// The keeper of one node's lease.
+#[derive(Clone)]
+pub struct Keeper {
+    api: Api<Lease>,
+    node: Arc<str>,
+    timing: Timing,
+    requests: Arc<Semaphore>,
+}
+
+impl Keeper {
+    /// `requests` bounds the renewals at once of all that share it.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, node: Arc<str>, timing: Timing, requests: Arc<Semaphore>) -> Self {
+        Keeper { api: Api::namespaced(client, namespace), node, timing, requests }
+    }
+
+    /// Renews the lease for ever. It is not given up at the end: a restarted agent is not a silent one.
+    pub async fn keep(self) {
+        let mut complaint = Complaint::about(format!("renew the lease of node {}", self.node));
+        for round in 0_u64.. {
+            // Boxed, so that the thousands of keepers of a simulation are small while they sleep.
+            match Box::pin(self.renew()).await {
+                Ok(()) => complaint.settle(),
+                Err(error) => complaint.raise(error),
+            }
+            // A tenth of jitter: agents that started together do not renew together for ever.
+            let tenth = self.timing.renew_every / 10;
+            sleep(tenth.saturating_mul(9) + backoff::share(tenth, (&self.node, round))).await;
+        }
+    }
+
+    async fn renew(&self) -> kube::Result<()> {
+        let Ok(_turn) = self.requests.acquire().await else { return Ok(()) };
+        let name = name_for(&self.node);
+        let now = MicroTime(Timestamp::now());
+        let seconds = i32::try_from(self.timing.duration.as_secs()).unwrap_or(i32::MAX);
+        let renewal = json!({"spec": {
+            "holderIdentity": self.node, "leaseDurationSeconds": seconds, "renewTime": now,
+        }});
+        let manager = Some(AGENT_MANAGER.to_owned());
+        let parameters = PatchParams { field_manager: manager.clone(), ..PatchParams::default() };
+        match self.api.patch(&name, &parameters, &Patch::Merge(renewal)).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            renewed => return renewed.map(drop),
+        }
+        let lease = Lease {
+            metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.node.to_string()),
+                lease_duration_seconds: Some(seconds),
+                acquire_time: Some(now.clone()),
+                renew_time: Some(now),
+                ..LeaseSpec::default()
+            }),
+        };
+        self.api.create(&PostParams { field_manager: manager, ..PostParams::default() }, &lease).await.map(drop)
+    }
+}

@@ -1,0 +1,69 @@
+//! What the agent calls a path: what is connected with what, and through which device.
+
+use std::{fmt, sync::Arc, time::Instant};
+
+use jiff::Timestamp;
+
+use crate::api::{Connection, PlannedPath};
+
+/// A target at a portal, through a device or through the default network. Sorts as plans are sorted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path {
+    /// The target's iSCSI name.
+    pub target: Arc<str>,
+    /// Address and port, canonical.
+    pub portal: Arc<str>,
+    /// The target portal group tag.
+    pub tpgt: u16,
+    /// The device that the session is bound to; none for the default network.
+    pub interface: Option<Arc<str>>,
+}
+
+impl From<&PlannedPath> for Path {
+    fn from(planned: &PlannedPath) -> Self {
+        Path {
+            target: planned.target.clone(),
+            portal: planned.portal.clone(),
+            tpgt: planned.tpgt,
+            interface: planned.interface.clone(),
+        }
+    }
+}
+
+impl From<&Connection> for Path {
+    fn from(connection: &Connection) -> Self {
+        Path {
+            target: connection.target.clone(),
+            portal: connection.portal.clone(),
+            tpgt: connection.tpgt,
+            interface: connection.interface.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {},{} through ", self.target, self.portal, self.tpgt)?;
+        match &self.interface {
+            Some(interface) => write!(f, "{interface}"),
+            None => write!(f, "the default network"),
+        }
+    }
+}
+
+/// A moment, on both clocks: pauses are measured on the monotonic one, reports are dated by the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For pauses and deadlines.
+    pub instant: Instant,
+    /// For people.
+    pub wall: Timestamp,
+}
+
+impl Now {
+    /// The present moment. Inside a runtime whose time is paused the monotonic clock is the paused one.
+    #[must_use]
+    pub fn read() -> Self {
+        Now { instant: tokio::time::Instant::now().into_std(), wall: Timestamp::now() }
+    }
+}

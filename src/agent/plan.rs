@@ -1,0 +1,67 @@
+//! A host's plan, as the agent uses it: by path.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::path::Path;
+use crate::api::{PlanStatus, SessionSettings};
+
+/// What the controller wants of this host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Tells this plan from others.
+    pub revision: String,
+    /// Targets whose sessions are left as they are.
+    pub hold: BTreeSet<Arc<str>>,
+    /// Settings of every session.
+    pub settings: SessionSettings,
+    /// The paths, and what a login needs beside them.
+    pub paths: BTreeMap<Path, Order>,
+}
+
+/// What a login needs beside its path.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Order {
+    /// The network that the path goes through; none for the default network.
+    pub network: Option<Arc<str>>,
+    /// The Secret with the target's credentials.
+    pub chap_secret: Option<Arc<str>>,
+}
+
+impl From<&PlanStatus> for Plan {
+    fn from(status: &PlanStatus) -> Self {
+        let PlanStatus { revision, hold, session, paths } = status;
+        let order = |path: &crate::api::PlannedPath| Order {
+            network: path.network.clone(),
+            chap_secret: path.chap_secret.clone(),
+        };
+        Plan {
+            revision: revision.clone(),
+            hold: hold.iter().cloned().collect(),
+            settings: *session,
+            paths: paths.iter().map(|path| (Path::from(path), order(path))).collect(),
+        }
+    }
+}
+
+impl Plan {
+    /// The Secrets that the plan names.
+    #[must_use]
+    pub fn secrets(&self) -> BTreeSet<Arc<str>> {
+        self.paths.values().filter_map(|order| order.chap_secret.clone()).collect()
+    }
+
+    /// The devices that the plan's paths go through.
+    #[must_use]
+    pub fn interfaces(&self) -> BTreeSet<Arc<str>> {
+        self.paths.keys().filter_map(|path| path.interface.clone()).collect()
+    }
+
+    /// Whether some path leads to the target.
+    #[must_use]
+    pub fn has_target(&self, target: &str) -> bool {
+        self.paths.keys().any(|path| *path.target == *target)
+    }
+}

@@ -1,0 +1,153 @@
+//! `multibond agent`: the agent of one node.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, ValueEnum};
+use tokio::sync::{Semaphore, watch};
+use tracing::info;
+
+use super::{Global, in_runtime, process};
+use crate::agent::{
+    Agent,
+    cluster::KubeCluster,
+    hosts,
+    lease::{Keeper, Timing},
+    simulated::{self, FactsBook, Faults, Simulation},
+};
+
+/// Writes at once of one agent: a status and a lease, and room for a Host that it does not serve.
+const REQUESTS: usize = 4;
+
+/// Holds the iSCSI sessions of one node, as its Host's plan asks for
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  multibond agent --node-name worker-1\n  multibond agent --node-name worker-1 \
+                        --initiator simulated --faults faults.yaml")]
+pub struct Arguments {
+    /// The node: the agent serves the Host that names it in `spec.nodeName`
+    #[arg(long, env = "MULTIBOND_NODE_NAME", value_name = "NAME")]
+    node_name: String,
+    /// What makes the sessions
+    #[arg(long, env = "MULTIBOND_INITIATOR", value_enum, default_value = "open-iscsi")]
+    initiator: InitiatorKind,
+    #[command(flatten)]
+    simulation: SimulationArguments,
+    #[command(flatten)]
+    lease: LeaseArguments,
+}
+
+/// What makes the sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum InitiatorKind {
+    /// The host's open-iscsi.
+    OpenIscsi,
+    /// A table in memory.
+    Simulated,
+}
+
+/// What is simulated.
+#[derive(Args, Debug)]
+pub struct SimulationArguments {
+    /// Simulated only: what goes wrong, a YAML file that is read again when it changes
+    #[arg(long, env = "MULTIBOND_FAULTS", value_name = "FILE")]
+    pub faults: Option<PathBuf>,
+    /// Simulated only: the interfaces of nodes, a YAML file that is read again when it changes; a node without an entry
+    /// has those that its Host names
+    #[arg(long, env = "MULTIBOND_FACTS", value_name = "FILE")]
+    pub facts: Option<PathBuf>,
+    /// Simulated only: keep the sessions in this directory, which is made if need be, so that they survive the process
+    #[arg(long, env = "MULTIBOND_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+impl SimulationArguments {
+    /// A simulation with these files, which are checked now: later they are only complained about.
+    pub fn start(&self) -> anyhow::Result<Arc<Simulation>> {
+        if let Some(directory) = &self.state_dir {
+            std::fs::create_dir_all(directory)
+                .with_context(|| format!("making the directory {}", directory.display()))?;
+        }
+        let simulation = Simulation::new(self.state_dir.clone());
+        if let Some(file) = &self.faults {
+            simulation.set_faults(simulated::read::<Faults>(file)?);
+        }
+        if let Some(file) = &self.facts {
+            simulation.set_facts(simulated::read::<FactsBook>(file)?);
+        }
+        if self.faults.is_some() || self.facts.is_some() {
+            tokio::spawn(simulated::follow(simulation.clone(), self.faults.clone(), self.facts.clone()));
+        }
+        Ok(simulation)
+    }
+
+    fn is_empty(&self) -> bool {
+        let SimulationArguments { faults, facts, state_dir } = self;
+        faults.is_none() && facts.is_none() && state_dir.is_none()
+    }
+}
+
+/// How an agent shows that it is alive.
+#[derive(Args, Debug)]
+pub struct LeaseArguments {
+    /// The namespace of the leases; without it the pod's own, else `multibond-system`
+    #[arg(long, env = "MULTIBOND_NAMESPACE", value_name = "NAME")]
+    namespace: Option<String>,
+    /// How long an agent counts as alive after it has renewed its lease
+    #[arg(long, env = "MULTIBOND_LEASE_DURATION", value_name = "DURATION", default_value = "40s", value_parser = process::duration)]
+    lease_duration: Duration,
+    /// How often an agent renews its lease
+    #[arg(long, env = "MULTIBOND_LEASE_RENEW_INTERVAL", value_name = "DURATION", default_value = "10s", value_parser = process::duration)]
+    lease_renew_interval: Duration,
+}
+
+impl LeaseArguments {
+    /// The namespace of the leases.
+    pub fn namespace(&self) -> String {
+        process::own_namespace(self.namespace.clone())
+    }
+
+    /// How the lease is kept.
+    pub fn timing(&self) -> anyhow::Result<Timing> {
+        let (duration, renew_every) = (self.lease_duration, self.lease_renew_interval);
+        ensure!(
+            duration >= Duration::from_secs(1) && renew_every < duration,
+            "--lease-duration is {duration:?} and --lease-renew-interval {renew_every:?}: the lease must last at least a \
+             second, and longer than it takes until it is renewed"
+        );
+        Ok(Timing { duration, renew_every })
+    }
+}
+
+/// Runs the agent until it is told to stop.
+pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
+    match arguments.initiator {
+        InitiatorKind::OpenIscsi if !arguments.simulation.is_empty() => {
+            bail!("--faults, --facts and --state-dir are for --initiator simulated")
+        }
+        InitiatorKind::OpenIscsi => {
+            bail!("--initiator open-iscsi is not built into this version yet; try --initiator simulated")
+        }
+        InitiatorKind::Simulated => in_runtime(simulated(arguments, global)),
+    }
+}
+
+async fn simulated(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
+    let stop = process::shutdown()?;
+    let timing = arguments.lease.timing()?;
+    let simulation = arguments.simulation.start()?;
+    let node: Arc<str> = arguments.node_name.into();
+    let initiator = simulation.host(&node).context("reading the saved sessions")?;
+    let client = global.client().await?;
+    let requests = Arc::new(Semaphore::new(REQUESTS));
+    let (seen, receiver) = watch::channel(None);
+
+    let keeper = Keeper::new(client.clone(), &arguments.lease.namespace(), node.clone(), timing, requests.clone());
+    let lease = tokio::spawn(keeper.keep());
+    let hosts = tokio::spawn(hosts::watch_node(client.clone(), node.clone(), seen));
+    info!(%node, "serving");
+    Agent::new(&node, initiator, Arc::new(KubeCluster::new(client, requests)), receiver).run(stop).await;
+    lease.abort();
+    hosts.abort();
+    info!(%node, "stopped; sessions stay");
+    Ok(ExitCode::SUCCESS)
+}
