@@ -1,0 +1,29 @@
+# What a person types; `make` alone says what there is. Everything else is cargo's.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench crds cargo
+
+help: ## What there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+demo: cargo ## A small data center on this machine: a real control plane, simulated hosts; until Ctrl-C
+	@cargo build --workspace --bins
+	@"$$(tests/check.sh target)/debug/demo"
+
+test: cargo ## Everything: what `make lint` checks, then all tests; prepares what is missing
+	@tests/check.sh all
+
+lint: cargo ## Formatting, clippy, documentation, dependencies; no tests
+	@tests/check.sh lint
+
+bench: cargo ## The benchmarks
+	cargo bench --workspace --benches
+
+crds: cargo ## Write crds/ and the chart's copy anew from src/api
+	cargo run --quiet -- crds --out-dir crds
+	cargo run --quiet -- crds --out-dir charts/multibond/files/crds
+
+# The control plane's binaries are downloaded or built with Go; the program that does it says what is missing.
+cargo:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.89 or newer (https://rustup.rs)" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "cc is missing, Rust links with it: install a C compiler (apt install gcc libc6-dev)" >&2; exit 1; }
