@@ -151,7 +151,8 @@ pub(crate) fn reconcile(
     let Some((plan, stamp)) = plan(world, key, host) else { return (outcome, None) };
     let (verdict, state) = verdict(world, key, host, &plan, stamp, now.wall);
     outcome.recheck_at = verdict.recheck_at;
-    outcome.actions.extend(write(key, host, &state.plan, &verdict, now.wall));
+    let told = instruction(world, key, host, &state.plan);
+    outcome.actions.extend(write(key, host, &state.plan, told, &verdict, now.wall));
     (outcome, Some(state))
 }
 
@@ -211,8 +212,36 @@ fn warnings(world: &World, center: &ObjectKey, host: &Host, plan: &HostPlan) -> 
     warnings
 }
 
+/// What the agent is told to do; nothing until there is something to tell.
+fn instruction(world: &World, key: &ObjectKey, host: &Host, plan: &HostPlan) -> Option<PlanStatus> {
+    let told_before = host.status.as_ref().is_some_and(|status| status.plan.is_some());
+    match plan.reason {
+        // Manifests come in any order, and what is connected may be what the data center will ask for.
+        Some(EmptyReason::DataCenterNotFound | EmptyReason::InterfacesUnknown) if !told_before => None,
+        // A plan from before must not connect the default network meanwhile.
+        Some(EmptyReason::InterfacesUnknown) => {
+            let view = world.view(&key.beside(&host.spec.data_center));
+            Some(view.map_or_else(|| plan.to_status(), |view| HostPlan::holding(&view).to_status()))
+        }
+        Some(
+            EmptyReason::NodeClaimed
+            | EmptyReason::DataCenterNotFound
+            | EmptyReason::DataCenterDeleting
+            | EmptyReason::Maintenance,
+        )
+        | None => Some(plan.to_status()),
+    }
+}
+
 /// The write of a Host's status, if it differs from what is there.
-fn write(key: &ObjectKey, host: &Host, plan: &HostPlan, verdict: &HostVerdict, now: Timestamp) -> Option<Action> {
+fn write(
+    key: &ObjectKey,
+    host: &Host,
+    plan: &HostPlan,
+    told: Option<PlanStatus>,
+    verdict: &HostVerdict,
+    now: Timestamp,
+) -> Option<Action> {
     let nothing = HostStatus::default();
     let current = host.status.as_ref().unwrap_or(&nothing);
     let mut conditions =
@@ -222,10 +251,6 @@ fn write(key: &ObjectKey, host: &Host, plan: &HostPlan, verdict: &HostVerdict, n
     }
     let in_service = plan.in_service();
     let unknown_interfaces = plan.reason == Some(EmptyReason::InterfacesUnknown);
-    // Without a data center that it has ever served, a host is told nothing: manifests come in any order, and what is
-    // connected on it may be what the data center will ask for.
-    let no_instruction =
-        unknown_interfaces || (plan.reason == Some(EmptyReason::DataCenterNotFound) && current.plan.is_none());
     let desired = ControllerPart {
         observed_generation: host.metadata.generation,
         phase: Some(verdict.phase),
@@ -237,7 +262,7 @@ fn write(key: &ObjectKey, host: &Host, plan: &HostPlan, verdict: &HostVerdict, n
         }),
         networks: if unknown_interfaces { current.networks.clone() } else { plan.networks.clone() },
         targets: verdict.targets.clone(),
-        plan: if no_instruction { current.plan.clone() } else { Some(plan.to_status()) },
+        plan: told,
         conditions,
     };
     if ControllerPart::from(current) == desired {

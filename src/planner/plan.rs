@@ -40,6 +40,14 @@ impl HostPlan {
         HostPlan { reason, session, revision: revision(&[], &[], session), ..HostPlan::default() }
     }
 
+    /// A plan that leaves every session as it is and asks for none: the host is not known well enough.
+    #[must_use]
+    pub fn holding(view: &View) -> Self {
+        let hold: Vec<Arc<str>> = view.targets.iter().map(|target| target.iqn.clone()).collect();
+        let revision = revision(&[], &hold, view.session);
+        HostPlan { session: view.session, hold, revision, ..HostPlan::default() }
+    }
+
     /// The plan that a Host's status holds.
     #[must_use]
     pub fn from_status(status: &PlanStatus, networks: &[CarriedNetwork], reason: Option<EmptyReason>) -> Self {

@@ -1,52 +1,181 @@
 //! Hosts come to hold the paths that are declared, whatever changes.
 
-use super::site::{PATIENCE, Site, paths, ready};
+use serde_json::json;
 
-/// Two fabrics, one target with a portal on each, a bond over both; host `w1` carries both networks.
-pub const TWO_FABRICS: &str = "
-apiVersion: multibond.dev/v1alpha1
-kind: DataCenter
-metadata: {name: dc}
-spec:
-  storage:
-  - name: array
-    targets:
-    - {iqn: 'iqn.2003-01.org.example:array', portals: [{address: 10.0.1.10}, {address: 10.0.2.10}]}
----
-apiVersion: multibond.dev/v1alpha1
-kind: Network
-metadata: {name: san-a}
-spec: {dataCenter: dc, subnets: [10.0.1.0/24]}
----
-apiVersion: multibond.dev/v1alpha1
-kind: Network
-metadata: {name: san-b}
-spec: {dataCenter: dc, subnets: [10.0.2.0/24]}
----
-apiVersion: multibond.dev/v1alpha1
-kind: Host
-metadata: {name: w1}
-spec:
-  dataCenter: dc
-  nodeName: '{ns}-w1'
-  interfaces: [{name: ens1, networks: [san-a]}, {name: ens2, networks: [san-b]}]
-";
+use super::{
+    fixtures::{HOST_ON_A, HOST_ON_BOTH, HOST_ON_NEITHER, TWO_FABRICS, bond},
+    site::{Site, paths, phase, ready, sessions},
+};
 
-pub const BOND_OVER_BOTH: &str = "
-apiVersion: multibond.dev/v1alpha1
-kind: IscsiBond
-metadata: {name: storage}
-spec: {dataCenter: dc, networks: [san-a, san-b]}
-";
+const A: &str = "10.0.1.10:3260 ens1 Connected";
+const B: &str = "10.0.2.10:3260 ens2 Connected";
 
 #[tokio::test]
-async fn a10_a_new_host_connects_all_planned_paths() {
+async fn a10_a_new_host_connects_all_planned_paths_and_so_does_one_that_comes_out_of_maintenance() {
     let site = Site::new("a10").await;
     let _agents = site.agents(&["w1"]).await;
-    site.apply(&format!("{TWO_FABRICS}---{BOND_OVER_BOTH}")).await;
+    site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
     let host = site.until_phase("w1", "Up").await;
-    assert_eq!(paths(&host), ["10.0.1.10:3260 ens1 Connected", "10.0.2.10:3260 ens2 Connected"]);
+    assert_eq!(paths(&host), [A, B]);
     let bond = site.until("Ready", "IscsiBond", "storage", ready).await;
-    assert_eq!(bond["status"]["summary"], serde_json::json!({"hosts": "1/1", "paths": "2/2"}));
-    let _ = PATIENCE;
+    assert_eq!(bond["status"]["summary"], json!({"hosts": "1/1", "paths": "2/2"}));
+
+    site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
+    let host =
+        site.until("Ready in maintenance", "Host", "w1", |host| phase(host) == "Maintenance" && ready(host)).await;
+    assert_eq!(paths(&host), [""; 0]);
+    site.patch("Host", "w1", json!({"spec": {"maintenance": false}})).await;
+    site.until("all paths back", "Host", "w1", |host| phase(host) == "Up" && paths(host) == [A, B]).await;
+}
+
+#[tokio::test]
+async fn a11_a_network_added_to_a_bond_brings_new_paths_to_hosts_that_carry_it_and_touches_nothing_else() {
+    let site = Site::new("a11").await;
+    let _agents = site.agents(&["w1", "w2"]).await;
+    site.apply(&[TWO_FABRICS, HOST_ON_BOTH, HOST_ON_A, &bond("san-a")].concat()).await;
+    let before = site.until("on the first fabric", "Host", "w1", |host| paths(host) == [A] && ready(host)).await;
+    let other = site.until("on the first fabric", "Host", "w2", |host| paths(host) == [A] && ready(host)).await;
+
+    site.apply(&bond("san-a, san-b")).await;
+    let after = site.until("on both fabrics", "Host", "w1", |host| paths(host) == [A, B] && ready(host)).await;
+    assert_eq!(sessions(&after)[0], sessions(&before)[0], "the existing session is untouched");
+    let bond = site
+        .until("Ready", "IscsiBond", "storage", |bond| ready(bond) && bond["status"]["paths"]["desired"] == 3)
+        .await;
+    assert_eq!(
+        bond["status"]["networks"],
+        json!([{"name": "san-a", "hosts": 2, "paths": 2}, {"name": "san-b", "hosts": 1, "paths": 1}])
+    );
+    let untouched = site.get("Host", "w2").await;
+    assert_eq!(
+        untouched["metadata"]["resourceVersion"], other["metadata"]["resourceVersion"],
+        "nothing is written for others"
+    );
+}
+
+#[tokio::test]
+async fn a12_a_host_that_gains_a_network_later_converges_whether_by_its_spec_or_by_an_address() {
+    let site = Site::new("a12").await;
+    site.facts("facts: [{node: '{ns}-w4', interfaces: [{name: ens1, mtu: 1500, up: true, addresses: [10.0.1.21/24]}, {name: ens2, mtu: 1500, up: true, addresses: []}]}]");
+    let _agents = site.agents(&["w2", "w4"]).await;
+    let by_address = "
+apiVersion: multibond.dev/v1alpha1
+kind: Host
+metadata: {name: w4}
+spec: {dataCenter: dc, nodeName: '{ns}-w4'}
+";
+    site.apply(&[TWO_FABRICS, HOST_ON_A, &bond("san-a, san-b"), by_address].concat()).await;
+    for host in ["w2", "w4"] {
+        site.until("on the first fabric", "Host", host, |host| paths(host) == [A] && ready(host)).await;
+    }
+
+    let both = json!([{"name": "ens1", "networks": ["san-a"]}, {"name": "ens2", "networks": ["san-b"]}]);
+    site.patch("Host", "w2", json!({"spec": {"interfaces": both}})).await;
+    site.facts("facts: [{node: '{ns}-w4', interfaces: [{name: ens1, mtu: 1500, up: true, addresses: [10.0.1.21/24]}, {name: ens2, mtu: 1500, up: true, addresses: [10.0.2.21/24]}]}]");
+    for host in ["w2", "w4"] {
+        site.until("on both fabrics", "Host", host, |host| paths(host) == [A, B] && ready(host)).await;
+    }
+}
+
+#[tokio::test]
+async fn a12_a_host_that_loses_its_device_has_failed_paths_and_no_default_path_until_it_goes_through_maintenance() {
+    let site = Site::new("a12b").await;
+    let with = |interfaces: &str| site.facts(&format!("facts: [{{node: '{{ns}}-w4', interfaces: [{interfaces}]}}]"));
+    let ens1 = "{name: ens1, mtu: 1500, up: true, addresses: [10.0.1.21/24]}";
+    let mgmt = "{name: mgmt, mtu: 1500, up: true, addresses: [192.168.7.21/24]}";
+    with(&format!("{ens1}, {mgmt}"));
+    let _agents = site.agents(&["w4"]).await;
+    let by_address = "
+apiVersion: multibond.dev/v1alpha1
+kind: Host
+metadata: {name: w4}
+spec: {dataCenter: dc, nodeName: '{ns}-w4'}
+---
+";
+    site.apply(&[TWO_FABRICS, by_address, &bond("san-a")].concat()).await;
+    site.until("connected", "Host", "w4", |host| paths(host) == [A] && ready(host)).await;
+
+    with(mgmt);
+    let lost = site.until_phase("w4", "NonOperational").await;
+    assert_eq!(paths(&lost), ["10.0.1.10:3260 ens1 Failed"]);
+    assert_eq!(lost["status"]["connections"][0]["reason"], "InterfaceNotFound");
+
+    site.patch("Host", "w4", json!({"spec": {"maintenance": true}})).await;
+    site.until_phase("w4", "Maintenance").await;
+    site.patch("Host", "w4", json!({"spec": {"maintenance": false}})).await;
+    let default = ["10.0.1.10:3260 - Connected", "10.0.2.10:3260 - Connected"];
+    site.until("on its default network", "Host", "w4", |host| paths(host) == default).await;
+}
+
+#[tokio::test]
+async fn a13_exactly_the_surplus_sessions_go_when_a_network_a_portal_a_target_a_storage_or_the_bond_is_removed() {
+    let site = Site::new("a13").await;
+    let _agents = site.agents(&["w1"]).await;
+    site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
+    let storages = |portals: &[&str], more: bool| {
+        let portals: Vec<_> = portals.iter().map(|address| json!({"address": address})).collect();
+        let array = json!({"name": "array", "targets": [{"iqn": "iqn.2003-01.org.example:array", "portals": portals}]});
+        let other = json!({"name": "other", "targets": [
+            {"iqn": "iqn.2003-01.org.example:other-1", "portals": [{"address": "10.0.1.20"}]},
+            {"iqn": "iqn.2003-01.org.example:other-2", "portals": [{"address": "10.0.1.20"}]}]});
+        json!({"spec": {"storage": if more { vec![array, other] } else { vec![array] }}})
+    };
+    let other = "10.0.1.20:3260 ens1 Connected";
+    site.patch("DataCenter", "dc", storages(&["10.0.1.10", "10.0.1.11", "10.0.2.10"], true)).await;
+    let all = [A, "10.0.1.11:3260 ens1 Connected", B, other, other];
+    let before = site.until("everything", "Host", "w1", |host| paths(host) == all && ready(host)).await;
+
+    site.patch("DataCenter", "dc", storages(&["10.0.1.10", "10.0.2.10"], true)).await;
+    site.until("without the portal", "Host", "w1", |host| paths(host) == [A, B, other, other]).await;
+    let one = json!({"spec": {"storage": [
+        {"name": "array", "targets": [{"iqn": "iqn.2003-01.org.example:array", "portals": [{"address": "10.0.1.10"}, {"address": "10.0.2.10"}]}]},
+        {"name": "other", "targets": [{"iqn": "iqn.2003-01.org.example:other-2", "portals": [{"address": "10.0.1.20"}]}]}]}});
+    site.patch("DataCenter", "dc", one).await;
+    site.until("without the target", "Host", "w1", |host| paths(host) == [A, B, other]).await;
+    site.patch("DataCenter", "dc", storages(&["10.0.1.10", "10.0.2.10"], false)).await;
+    let after = site.until("without the storage", "Host", "w1", |host| paths(host) == [A, B]).await;
+    assert_eq!(sessions(&after), [sessions(&before)[0], sessions(&before)[2]], "the others are untouched");
+
+    site.apply(&bond("san-a")).await;
+    let after = site.until("without the network", "Host", "w1", |host| paths(host) == [A]).await;
+    assert_eq!(sessions(&after), [sessions(&before)[0]]);
+    site.delete("IscsiBond", "storage").await;
+    let default = ["10.0.1.10:3260 - Connected", "10.0.2.10:3260 - Connected"];
+    site.until("without the bond", "Host", "w1", |host| paths(host) == default && ready(host)).await;
+}
+
+#[tokio::test]
+async fn a07_a_host_with_none_of_a_bonds_networks_uses_its_default_network_and_the_bond_counts_it() {
+    let site = Site::new("a07").await;
+    let _agents = site.agents(&["w1", "w2", "w3"]).await;
+    site.apply(&[TWO_FABRICS, HOST_ON_BOTH, HOST_ON_A, HOST_ON_NEITHER, &bond("san-a, san-b")].concat()).await;
+    site.until("both", "Host", "w1", |host| paths(host) == [A, B]).await;
+    site.until("only the one it carries", "Host", "w2", |host| paths(host) == [A]).await;
+    let default = ["10.0.1.10:3260 - Connected", "10.0.2.10:3260 - Connected"];
+    site.until("its default network", "Host", "w3", |host| paths(host) == default).await;
+    let bond = site
+        .until("Ready", "IscsiBond", "storage", |bond| ready(bond) && bond["status"]["summary"]["hosts"] == "3/3")
+        .await;
+    assert_eq!(
+        bond["status"]["hosts"],
+        json!({"total": 3, "connected": 3, "degraded": 0, "nonOperational": 0, "default": 1, "unknown": 0})
+    );
+    assert_eq!(bond["status"]["paths"], json!({"desired": 3, "connected": 3}));
+}
+
+#[tokio::test]
+async fn a13_a_session_whose_device_is_in_use_is_retained_and_goes_when_it_is_free() {
+    let site = Site::new("a13r").await;
+    site.faults("faults: [{interface: ens2, fault: InUse}]");
+    let _agents = site.agents(&["w1"]).await;
+    site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
+    site.until("connected", "Host", "w1", |host| paths(host) == [A, B] && ready(host)).await;
+
+    site.apply(&bond("san-a")).await;
+    let retained = "10.0.2.10:3260 ens2 Retained";
+    let host = site.until("retained", "Host", "w1", |host| paths(host) == [A, retained] && ready(host)).await;
+    assert_eq!(host["status"]["connections"][1]["reason"], "InUse");
+    assert_eq!(host["status"]["paths"], json!({"desired": 1, "connected": 1}));
+    site.faults("faults: []");
+    site.until("gone", "Host", "w1", |host| paths(host) == [A]).await;
 }

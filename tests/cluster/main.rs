@@ -1,9 +1,12 @@
 //! Level K: the real binary against a real control plane, under the permissions that the chart grants.
 //!
 //! One control plane and one controller serve all tests; each test has a namespace, nodes and simulated hosts of its own.
-//! What needs to kill or to delay the controller has a control plane of its own (`tests/faults`).
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
+mod bonds;
 mod convergence;
+mod fixtures;
+mod kinds;
 #[path = "../site/mod.rs"]
 mod site;
+mod verdicts;

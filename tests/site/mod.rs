@@ -11,7 +11,7 @@ use std::{
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
     core::ApiResource,
     discovery,
 };
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-pub use objects::{condition, paths, phase, ready, reason};
+pub use objects::{condition, paths, phase, ready, reason, sessions};
 
 /// Where the chart is installed.
 pub const SYSTEM: &str = "multibond-system";
@@ -175,7 +175,7 @@ impl Site {
 
     /// Deletes an object, and does not wait until it is gone.
     pub async fn delete(&self, kind: &str, name: &str) {
-        self.api(kind).await.delete(name, &Default::default()).await.unwrap();
+        self.api(kind).await.delete(name, &DeleteParams::default()).await.unwrap();
     }
 
     /// Waits until an object is as it should be, and returns it; on time-out what was seen last is shown.

@@ -32,3 +32,9 @@ pub fn paths(host: &Value) -> Vec<String> {
     let line = |c: &Value| format!("{} {} {}", text(&c["portal"]), text(&c["interface"]), text(&c["state"]));
     connections.iter().map(line).collect()
 }
+
+/// The sessions that a host reports, in the order of its paths.
+pub fn sessions(host: &Value) -> Vec<u64> {
+    let connections = host["status"]["connections"].as_array().map(Vec::as_slice).unwrap_or_default();
+    connections.iter().filter_map(|connection| connection["sessionID"].as_u64()).collect()
+}

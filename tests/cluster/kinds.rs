@@ -1,0 +1,95 @@
+//! Each kind as a person meets it: applied, read back, applied again.
+
+use serde_json::{Value, json};
+
+use super::{
+    fixtures::{HOST_ON_BOTH, TWO_FABRICS, bond},
+    site::{Site, condition, phase, ready},
+};
+
+const KINDS: [(&str, &str); 5] =
+    [("DataCenter", "dc"), ("Network", "san-a"), ("Network", "san-b"), ("Host", "w1"), ("IscsiBond", "storage")];
+
+#[tokio::test]
+async fn a01_what_is_applied_is_read_back_and_a_second_apply_changes_nothing() {
+    let site = Site::new("a01").await;
+    let _agents = site.agents(&["w1"]).await;
+    let manifests = [TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat();
+    site.apply(&manifests).await;
+    for (kind, name) in KINDS {
+        site.until("Ready", kind, name, ready).await;
+    }
+    let mut before = Vec::new();
+    for (kind, name) in KINDS {
+        before.push(site.get(kind, name).await);
+    }
+    let host = &before[3]["spec"];
+    let interfaces = json!([{"name": "ens1", "networks": ["san-a"]}, {"name": "ens2", "networks": ["san-b"]}]);
+    assert_eq!(
+        *host,
+        json!({"dataCenter": "dc", "nodeName": site.node("w1"), "maintenance": false, "interfaces": interfaces})
+    );
+    assert_eq!(before[4]["spec"], json!({"dataCenter": "dc", "networks": ["san-a", "san-b"], "pairing": "Auto"}));
+
+    site.apply(&manifests).await;
+    site.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &manifests).await;
+    let server_side: Vec<Value> = {
+        let mut objects = Vec::new();
+        for (kind, name) in KINDS {
+            objects.push(site.get(kind, name).await);
+        }
+        objects
+    };
+    site.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &manifests).await;
+    for (((kind, name), before), server_side) in KINDS.into_iter().zip(before).zip(server_side) {
+        let after = site.get(kind, name).await;
+        assert_eq!(after["spec"], before["spec"], "{kind} {name}");
+        assert_eq!(after["metadata"]["generation"], before["metadata"]["generation"], "{kind} {name}");
+        let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+        assert_eq!(version(&after), version(&server_side), "{kind} {name}");
+    }
+}
+
+#[tokio::test]
+async fn a03_two_data_centers_in_two_namespaces_may_have_a_bond_of_one_name() {
+    let (one, other) = (Site::new("a03").await, Site::new("a03").await);
+    for site in [&one, &other] {
+        site.apply(&[TWO_FABRICS, &bond("san-a")].concat()).await;
+    }
+    for site in [&one, &other] {
+        let bond = site.until("Ready", "IscsiBond", "storage", ready).await;
+        assert_eq!(bond["status"]["networks"][0]["name"], "san-a");
+    }
+}
+
+#[tokio::test]
+async fn a10b_objects_are_born_with_ready_unknown_and_do_not_look_healthy_before_they_were_looked_at() {
+    let site = Site::new("a10b").await;
+    for document in
+        [TWO_FABRICS, HOST_ON_BOTH, &bond("san-a")].concat().split("---").filter(|text| text.contains("kind"))
+    {
+        let born = site.kubectl(&["create", "-o", "json", "-f", "-"], document).await;
+        let born: Value = serde_json::from_str(&born).unwrap();
+        let ready = condition(&born, "Ready");
+        assert_eq!((&ready["status"], &ready["reason"]), (&json!("Unknown"), &json!("Pending")), "{born}");
+        assert_eq!(phase(&born), "");
+    }
+}
+
+#[tokio::test]
+async fn a01_print_columns_answer_whether_it_is_fine_and_if_not_why() {
+    let site = Site::new("a01c").await;
+    let _agents = site.agents(&["w1"]).await;
+    site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, missing")].concat()).await;
+    site.until_phase("w1", "Up").await;
+    site.until("counted", "DataCenter", "dc", |dc| dc["status"]["summary"]["hosts"] == "1/1").await;
+    site.until("unresolved", "IscsiBond", "storage", |bond| bond["status"]["summary"]["paths"] == "1/1").await;
+    let table = site.kubectl(&["get", "multibond"], "").await;
+    let row = |name: &str| {
+        let row = table.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in\n{table}"));
+        row.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(row("datacenter.multibond.dev/dc")[1..7], ["1", "2", "1", "1/1", "True", "Ready"]);
+    assert_eq!(row("host.multibond.dev/w1")[1..6], ["dc", &site.node("w1"), "Up", "1/1", "Up"]);
+    assert_eq!(row("iscsibond.multibond.dev/storage")[3..7], ["1/1", "1/1", "False", "NetworkNotFound"]);
+}
