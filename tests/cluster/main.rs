@@ -7,6 +7,7 @@ mod bonds;
 mod convergence;
 mod fixtures;
 mod kinds;
+mod operations;
 #[path = "../site/mod.rs"]
 mod site;
 mod verdicts;

@@ -38,10 +38,15 @@ pub async fn options() -> anyhow::Result<Options> {
 
 /// The control plane of this test binary, with one controller.
 pub async fn shared() -> &'static ControlPlane {
+    shared_controller().await;
+    ControlPlane::shared(options).await.unwrap()
+}
+
+/// The controller of this test binary's control plane.
+pub async fn shared_controller() -> &'static Process {
     static CONTROLLER: OnceCell<Process> = OnceCell::const_new();
     let cluster = ControlPlane::shared(options).await.unwrap();
-    CONTROLLER.get_or_init(|| controller(cluster, &["--deletion-timeout", "8s"])).await;
-    cluster
+    CONTROLLER.get_or_init(|| controller(cluster, &["--deletion-timeout", "8s"])).await
 }
 
 /// A controller under its own service account, with quick elections.

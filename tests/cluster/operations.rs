@@ -1,0 +1,113 @@
+//! What operators look at: health, readiness, metrics, and how the controller ends.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use multibond_testbed::{Process, eventually};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use super::{
+    fixtures::{HOST_ON_BOTH, TWO_FABRICS, bond},
+    site::{self, PATIENCE, Site, phase, ready},
+};
+
+/// Where a controller serves, as its log says.
+async fn address(controller: &Process) -> String {
+    eventually("the controller says where it serves", PATIENCE, async || {
+        let log = controller.log();
+        let at = log.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
+        at.ok_or(log)
+    })
+    .await
+}
+
+/// Status line and body of a plain GET.
+async fn get(address: &str, path: &str) -> Result<(String, String), String> {
+    let fetch = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let answer = fetch.await.map_err(|error| error.to_string())?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no body")?;
+    Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
+}
+
+/// Samples of metrics, by name and labels.
+async fn metrics(address: &str) -> BTreeMap<String, f64> {
+    let (_, body) = get(address, "/metrics").await.unwrap();
+    let samples = body.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .filter_map(|line| line.rsplit_once(' '))
+        .map(|(name, value)| (name.to_owned(), value.parse().unwrap()))
+        .collect()
+}
+
+#[tokio::test]
+async fn metrics_tell_desired_and_connected_paths_of_each_bond_and_hosts_by_phase_and_go_with_the_objects() {
+    let site = Site::new("metrics").await;
+    site.faults("faults: [{portal: '10.0.2.10:3260', fault: Unreachable}]");
+    let _agents = site.agents(&["w1"]).await;
+    site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
+    site.until("Degraded", "Host", "w1", |host| phase(host) == "Degraded" && ready(host)).await;
+
+    let leader = address(site::shared_controller().await).await;
+    let of_bond = format!("namespace=\"{}\",data_center=\"dc\",bond=\"storage\"", site.namespace);
+    let degraded = format!("multibond_hosts{{namespace=\"{}\",data_center=\"dc\",phase=\"Degraded\"}}", site.namespace);
+    let expected = [
+        (format!("multibond_bond_paths_desired{{{of_bond}}}"), 2.0),
+        (format!("multibond_bond_paths_connected{{{of_bond}}}"), 1.0),
+        (degraded, 1.0),
+    ];
+    eventually("the gauges follow", PATIENCE, async || {
+        let samples = metrics(&leader).await;
+        let wrong = expected.iter().find(|(name, value)| samples.get(name) != Some(value));
+        wrong.map_or(Ok(()), |(name, _)| Err(format!("{name} is {:?}", samples.get(name))))
+    })
+    .await;
+    let samples = metrics(&leader).await;
+    assert_eq!(samples["multibond_leader"], 1.0);
+    assert!(samples["multibond_writes_total{kind=\"Host\",action=\"status\",outcome=\"ok\"}"] >= 1.0);
+    assert!(samples["multibond_reconciles_total{kind=\"IscsiBond\"}"] >= 1.0);
+    assert!(samples.contains_key("multibond_queue_length"));
+
+    site.delete("IscsiBond", "storage").await;
+    eventually("the gauges of the bond are gone", PATIENCE, async || {
+        let samples = metrics(&leader).await;
+        if samples.keys().any(|name| name.contains(&of_bond)) { Err("still there") } else { Ok(()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_standby_is_live_and_ready_says_so_and_ends_cleanly_at_sigterm() {
+    let cluster = site::shared().await;
+    site::shared_controller().await;
+    let standby = site::controller(cluster, &["--identity", "standby"]).await;
+    let address = address(&standby).await;
+    let (status, body) = eventually("ready", PATIENCE, async || {
+        let (status, body) = get(&address, "/readyz").await?;
+        if status.contains("200") { Ok((status, body)) } else { Err(body) }
+    })
+    .await;
+    assert!(status.contains("200") && body.starts_with("standby"), "{status} {body}");
+    assert!(get(&address, "/livez").await.unwrap().0.contains("200"));
+    assert_eq!(metrics(&address).await["multibond_leader"], 0.0);
+    let ended = standby.term(Duration::from_secs(10)).await.unwrap();
+    assert!(ended.success(), "{ended}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_an_error_that_says_what_to_do() {
+    let cluster = site::shared().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let controller = site::controller(cluster, &["--listen", &address]).await;
+    let ended = controller.exited(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(ended.code(), Some(1));
+    assert!(controller.log().contains("choose another port"), "{}", controller.log());
+}
