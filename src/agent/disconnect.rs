@@ -182,3 +182,183 @@ fn in_use(map: &Map) -> Option<String> {
 fn has_all_paths(session: &Session, map: &Map) -> bool {
     map.paths.iter().all(|path| session.disks.iter().any(|disk| disk.name == path.disk))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::{
+        fixtures::{disk, foreign, holding, inventory, lost, map, path, plan, session, used},
+        initiator::Use,
+    };
+
+    /// `go`, `flush` (go, after its map) or the reason for which it stays, of each surplus session by its number.
+    fn verdicts(plan: &Plan, inventory: &Inventory) -> Vec<(u32, String)> {
+        let word = |verdict: Verdict<'_>| match verdict {
+            Verdict::Go { flush } if flush.is_empty() => "go".to_owned(),
+            Verdict::Go { .. } => "flush".to_owned(),
+            Verdict::Keep(kept) => kept.to_string(),
+        };
+        judge(plan, inventory, &BTreeSet::new()).into_iter().map(|(s, verdict)| (s.id, word(verdict))).collect()
+    }
+
+    #[track_caller]
+    fn check(case: &str, plan: &Plan, inventory: &Inventory, expected: &[(u32, &str)]) {
+        let expected: Vec<_> = expected.iter().map(|(id, word)| (*id, (*word).to_owned())).collect();
+        assert_eq!(verdicts(plan, inventory), expected, "{case}");
+    }
+
+    const NO_OTHER_PATH: &str = "kept, because no planned path of the target is connected";
+    const MAP_OPEN: &str = "kept, because the multipath map mpatha is open and has no other active path that stays";
+
+    #[test]
+    fn a13_the_target_needs_a_connected_planned_path_or_has_left_the_plan() {
+        let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
+        let wanted = plan("r", std::slice::from_ref(&new));
+        let old_only = inventory(vec![session(2, old.clone())], vec![]);
+        check("no session on the planned path", &wanted, &old_only, &[(2, NO_OTHER_PATH)]);
+        let both = inventory(vec![session(1, new.clone()), session(2, old.clone())], vec![]);
+        check("the planned path is connected", &wanted, &both, &[(2, "go")]);
+        let new_lost = inventory(vec![lost(session(1, new)), session(2, old.clone())], vec![]);
+        check("the planned path is lost", &wanted, &new_lost, &[(2, NO_OTHER_PATH)]);
+        let elsewhere = plan("r", &[path("b", "1", "ens1")]);
+        check("another target is planned", &elsewhere, &old_only, &[(2, "go")]);
+        check("nothing is planned", &plan("r", &[]), &old_only, &[(2, "go")]);
+    }
+
+    #[test]
+    fn a04b_sessions_of_a_held_target_stay_also_foreign_ones() {
+        let held = holding(plan("r", &[]), "a");
+        let sessions = vec![
+            session(1, path("a", "1", "ens1")),
+            foreign(session(2, path("a", "2", "ens2"))),
+            session(3, path("b", "1", "ens1")),
+        ];
+        let why = "held, because a bond that covers the target names a network that does not exist";
+        check("held", &held, &inventory(sessions, vec![]), &[(1, why), (2, why), (3, "go")]);
+    }
+
+    #[test]
+    fn a20_foreign_sessions_are_not_judged_and_count_when_they_are_on_a_planned_path() {
+        let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
+        let wanted = plan("r", std::slice::from_ref(&new));
+        let unplanned = inventory(vec![session(1, new.clone()), foreign(session(2, old.clone()))], vec![]);
+        check("a foreign session that is not planned", &wanted, &unplanned, &[]);
+        let planned = inventory(vec![foreign(session(1, new)), session(2, old)], vec![]);
+        check("a foreign session on the planned path", &wanted, &planned, &[(2, "go")]);
+    }
+
+    #[test]
+    fn a13b_a_disk_that_is_used_directly_keeps_its_session() {
+        let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
+        let wanted = plan("r", std::slice::from_ref(&new));
+        let uses = [
+            (Use::Mount("/data".into()), "mounted at /data"),
+            (
+                Use::Mount("/var/lib/kubelet in the mount namespace of process 4711".into()),
+                "mounted at /var/lib/kubelet in the mount namespace of process 4711",
+            ),
+            (Use::Holder("dm-3 (vg-data)".into()), "held by dm-3 (vg-data)"),
+            (Use::Open("qemu (4711)".into()), "open in qemu (4711)"),
+            (Use::Swap, "used as swap"),
+            (Use::Loop("loop0".into()), "behind loop0"),
+        ];
+        for (by, words) in uses {
+            let sessions = vec![session(1, new.clone()), used(session(2, old.clone()), &by)];
+            let kept = format!("kept, because its disk sd2 is {words}");
+            check(words, &wanted, &inventory(sessions.clone(), vec![]), &[(2, &kept)]);
+            // A map that would do does not help what goes around it.
+            check(words, &wanted, &inventory(sessions, vec![map(1, &[(1, true), (2, true)])]), &[(2, &kept)]);
+        }
+    }
+
+    #[test]
+    fn a13_a_map_in_use_keeps_an_active_path_over_a_session_that_stays() {
+        let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
+        let wanted = plan("r", std::slice::from_ref(&new));
+        let both = vec![session(1, new), session(2, old)];
+        let cases = [
+            ("both active", map(1, &[(1, true), (2, true)]), "go"),
+            ("the one that stays has failed", map(1, &[(1, false), (2, true)]), MAP_OPEN),
+            ("the one that stays is not in the map yet", map(1, &[(2, true)]), MAP_OPEN),
+            ("the one that goes has failed as well", map(1, &[(1, false), (2, false)]), MAP_OPEN),
+            ("the map is not in use", map(0, &[(1, false), (2, true)]), "go"),
+            ("the map is not in use and has no other path", map(0, &[(2, true)]), "flush"),
+            ("a map of other disks", map(1, &[(8, true), (9, true)]), "go"),
+        ];
+        for (case, map, word) in cases {
+            check(case, &wanted, &inventory(both.clone(), vec![map]), &[(2, word)]);
+        }
+    }
+
+    #[test]
+    fn a13b_a_volume_on_a_map_keeps_it_and_is_named() {
+        let old = session(2, path("a", "2", "ens2"));
+        let stacked = Map { uses: vec![Use::Holder("dm-7 (vg-data)".into())], ..map(1, &[(2, true)]) };
+        let kept =
+            "kept, because the multipath map mpatha is held by dm-7 (vg-data) and has no other active path that stays";
+        check("LVM", &plan("r", &[]), &inventory(vec![old], vec![stacked]), &[(2, kept)]);
+    }
+
+    #[test]
+    fn a13b_two_surplus_paths_of_one_map_do_not_count_on_each_other() {
+        let sessions = vec![session(1, path("a", "1", "ens1")), session(2, path("a", "2", "ens2"))];
+        let none = plan("r", &[]);
+        let in_use = inventory(sessions.clone(), vec![map(1, &[(1, true), (2, true)])]);
+        check("in use", &none, &in_use, &[(1, MAP_OPEN), (2, MAP_OPEN)]);
+        let unused = inventory(sessions.clone(), vec![map(0, &[(1, true), (2, true)])]);
+        check("not in use", &none, &unused, &[(1, "go"), (2, "go")]);
+        assert!(exclude_each_other(&unused, &sessions[0], &sessions[1]), "and so the last is seen to be the last");
+        check("the last", &none, &inventory(sessions[1..].to_vec(), vec![map(0, &[(2, true)])]), &[(2, "flush")]);
+    }
+
+    #[test]
+    fn a13b_a_lun_behind_two_targets_is_one_map_and_its_logouts_wait_for_each_other() {
+        let sessions = vec![session(1, path("a", "1", "ens1")), session(2, path("b", "2", "ens2"))];
+        let shared = inventory(sessions.clone(), vec![map(0, &[(1, true), (2, true)])]);
+        assert!(exclude_each_other(&shared, &sessions[0], &sessions[1]));
+        let apart = inventory(sessions.clone(), vec![]);
+        assert!(!exclude_each_other(&apart, &sessions[0], &sessions[1]));
+    }
+
+    #[test]
+    fn a13b_every_disk_counts() {
+        let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
+        let wanted = plan("r", std::slice::from_ref(&new));
+        let mut two = session(2, old);
+        two.disks.push(disk(3, &[Use::Swap]));
+        let found = inventory(vec![session(1, new), two], vec![map(1, &[(1, true), (2, true)])]);
+        check("the second disk", &wanted, &found, &[(2, "kept, because its disk sd3 is used as swap")]);
+    }
+
+    #[test]
+    fn a13_a_session_that_is_being_logged_out_does_not_stay() {
+        let (first, second, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"), path("a", "3", "ens3"));
+        let wanted = plan("r", &[first.clone(), second.clone()]);
+        let sessions = vec![session(1, first), session(2, second), session(3, old)];
+        let found = inventory(sessions, vec![map(1, &[(1, true), (2, false), (3, true)])]);
+        let going = |leaving: &[u32]| {
+            let leaving = leaving.iter().copied().collect();
+            judge(&wanted, &found, &leaving).into_iter().all(|(_, verdict)| matches!(verdict, Verdict::Go { .. }))
+        };
+        assert!(going(&[]));
+        assert!(!going(&[1]), "the map would be left with a failed path");
+    }
+
+    #[test]
+    fn a23_a_session_is_made_anew_only_while_another_path_of_its_target_and_map_is_active() {
+        let (one, two) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
+        let wanted = plan("r", &[one.clone(), two.clone()]);
+        let both = [session(1, one), session(2, two)];
+        let may = |sessions: &[Session], maps: Vec<Map>| {
+            may_rotate(&wanted, &inventory(sessions.to_vec(), maps), &sessions[0], &BTreeSet::new())
+        };
+        assert!(may(&both, vec![map(1, &[(1, true), (2, true)])]));
+        assert!(may(&both, vec![]), "bare disks that nothing uses");
+        assert!(!may(&both[..1], vec![]), "the only path");
+        assert!(!may(&both, vec![map(1, &[(1, true), (2, false)])]), "the other path of the map has failed");
+        assert!(!may(&both, vec![map(0, &[(1, true)])]), "the other path is not in the map yet");
+        assert!(!may(&[both[0].clone(), lost(both[1].clone())], vec![]), "the other session is lost");
+        assert!(!may(&[used(both[0].clone(), &Use::Swap), both[1].clone()], vec![]), "its disk is used directly");
+        assert!(!may(&[foreign(both[0].clone()), both[1].clone()], vec![]), "it is not ours");
+    }
+}

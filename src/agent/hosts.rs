@@ -176,3 +176,86 @@ pub async fn watch_node(client: Client, node: Arc<str>, seen: watch::Sender<Seen
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn host(name: &str, node: &str) -> DeserializeGuard<Host> {
+        decode(json!({"metadata": {"namespace": "n", "name": name}, "spec": {"dataCenter": "d", "nodeName": node}}))
+    }
+
+    fn undecodable(name: &str) -> DeserializeGuard<Host> {
+        decode(json!({"metadata": {"namespace": "n", "name": name}, "spec": {"nodeName": 7}}))
+    }
+
+    fn decode(mut object: serde_json::Value) -> DeserializeGuard<Host> {
+        object["apiVersion"] = "multibond.dev/v1alpha1".into();
+        object["kind"] = "Host".into();
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn nodes(changed: &BTreeSet<Arc<str>>) -> Vec<String> {
+        changed.iter().map(ToString::to_string).collect()
+    }
+
+    fn names(roster: &Roster, node: &str) -> Vec<String> {
+        roster.of(node).iter().filter_map(|host| host.metadata.name.clone()).collect()
+    }
+
+    fn listed(hosts: Vec<DeserializeGuard<Host>>) -> Roster {
+        let mut roster = Roster::default();
+        list(&mut roster, hosts);
+        roster
+    }
+
+    fn list(roster: &mut Roster, hosts: Vec<DeserializeGuard<Host>>) -> Vec<String> {
+        let events = [Event::Init].into_iter().chain(hosts.into_iter().map(Event::InitApply)).chain([Event::InitDone]);
+        events.flat_map(|event| nodes(&roster.apply(event))).collect()
+    }
+
+    #[test]
+    fn nothing_is_told_before_the_first_list_is_complete() {
+        let mut roster = Roster::default();
+        roster.apply(Event::Init);
+        assert!(roster.apply(Event::InitApply(host("a", "w1"))).is_empty() && !roster.is_complete());
+        assert_eq!(nodes(&roster.apply(Event::InitDone)), ["w1"]);
+    }
+
+    #[test]
+    fn hosts_come_and_go_and_several_may_name_a_node() {
+        let mut roster = listed(vec![host("a", "w1"), host("b", "w2")]);
+        assert_eq!(nodes(&roster.apply(Event::Apply(host("c", "w1")))), ["w1"]);
+        assert_eq!(names(&roster, "w1"), ["a", "c"]);
+        assert_eq!(nodes(&roster.apply(Event::Delete(host("a", "w1")))), ["w1"]);
+        assert_eq!(names(&roster, "w1"), ["c"]);
+    }
+
+    #[test]
+    fn a_host_made_anew_for_another_node_leaves_the_old_one() {
+        let mut roster = listed(vec![host("a", "w1")]);
+        assert_eq!(nodes(&roster.apply(Event::Apply(host("a", "w2")))), ["w1", "w2"]);
+        assert_eq!((names(&roster, "w1"), names(&roster, "w2")), (vec![], vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn what_a_new_list_lacks_is_gone_only_when_that_list_is_complete() {
+        let mut roster = listed(vec![host("a", "w1"), host("b", "w2")]);
+        roster.apply(Event::Init);
+        assert_eq!(names(&roster, "w2"), ["b"]);
+        assert_eq!(list(&mut roster, vec![host("a", "w1")]), ["w1", "w2"]);
+        assert!(names(&roster, "w2").is_empty());
+    }
+
+    #[test]
+    fn a30_a_host_that_cannot_be_decoded_stays_as_it_was_last_understood() {
+        let mut roster = listed(vec![host("a", "w1")]);
+        assert!(roster.apply(Event::Apply(undecodable("a"))).is_empty());
+        assert!(list(&mut roster, vec![undecodable("a"), undecodable("b")]).is_empty());
+        assert_eq!(names(&roster, "w1"), ["a"]);
+        assert_eq!(nodes(&roster.apply(Event::Delete(undecodable("a")))), ["w1"]);
+        assert!(names(&roster, "w1").is_empty());
+    }
+}

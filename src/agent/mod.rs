@@ -25,3 +25,6 @@ pub mod situation;
 pub mod standing;
 
 pub use run::Agent;
+
+#[cfg(test)]
+mod fixtures;

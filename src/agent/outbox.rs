@@ -116,3 +116,146 @@ fn is_older(host: &Host, than: &Host) -> bool {
     let same_object = host.metadata.uid == than.metadata.uid;
     matches!((version(host), version(than)), (Some(a), Some(b)) if same_object && a < b)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        agent::{fixtures::Clock, report::Paths},
+        api::{AgentStatus, HostInterface, HostSpec, HostStatus, MultipathMap},
+    };
+
+    fn report(observed: &str) -> Report {
+        let agent = AgentStatus { observed_revision: Some(observed.into()), ..AgentStatus::default() };
+        Report { agent, interfaces: Some(Vec::new()), paths: Some(Paths::default()) }
+    }
+
+    fn with_interface(report: &Report, name: &str) -> Report {
+        let interface = HostInterface { name: name.into(), ..HostInterface::default() };
+        Report { interfaces: Some(vec![interface]), ..report.clone() }
+    }
+
+    fn with_map(report: &Report) -> Report {
+        let map = MultipathMap { wwid: "3600a".into(), target: "iqn.x".into(), paths: 1, active: 1 };
+        Report { paths: Some(Paths { connections: Vec::new(), multipath: vec![map] }), ..report.clone() }
+    }
+
+    /// The Host as it is after this report was written.
+    fn host(version: u64, report: &Report) -> Arc<Host> {
+        let mut host = Host::new("worker-1", HostSpec::default());
+        host.metadata.resource_version = Some(version.to_string());
+        host.status = Some(HostStatus {
+            agent: Some(report.agent.clone()),
+            interfaces: report.interfaces.clone(),
+            multipath: report.paths.iter().flat_map(|paths| paths.multipath.clone()).collect(),
+            ..HostStatus::default()
+        });
+        Arc::new(host)
+    }
+
+    fn at(clock: &Clock, milliseconds: u64) -> Due {
+        Due::At(clock.now().instant + Duration::from_millis(milliseconds))
+    }
+
+    #[test]
+    fn a21_what_the_api_has_is_not_written_again() {
+        let (clock, same) = (Clock::new(), report("one"));
+        assert_eq!(Outbox::new(host(1, &same)).due(&same, None, clock.now()), Due::No);
+    }
+
+    #[test]
+    fn the_first_report_and_an_acknowledgement_go_out_at_once() {
+        let clock = Clock::new();
+        let unreported = Arc::new(Host::new("worker-1", HostSpec::default()));
+        assert_eq!(Outbox::new(unreported).due(&report("one"), None, clock.now()), Due::Now);
+        let mut outbox = Outbox::new(host(1, &report("one")));
+        assert_eq!(outbox.due(&report("two"), Some(clock.now().instant), clock.now()), Due::Now);
+    }
+
+    #[test]
+    fn other_changes_are_collected_for_a_second_from_the_first() {
+        let mut clock = Clock::new();
+        let mut outbox = Outbox::new(host(1, &report("one")));
+        assert_eq!(outbox.due(&with_interface(&report("one"), "ens1"), None, clock.now()), at(&clock, 1000));
+        clock.pass(900);
+        assert_eq!(outbox.due(&with_interface(&report("one"), "ens2"), None, clock.now()), at(&clock, 100));
+        clock.pass(100);
+        assert_eq!(outbox.due(&with_interface(&report("one"), "ens2"), None, clock.now()), Due::Now);
+    }
+
+    #[test]
+    fn a_change_that_is_taken_back_is_never_written() {
+        let mut clock = Clock::new();
+        let mut outbox = Outbox::new(host(1, &report("one")));
+        let _ = outbox.due(&with_interface(&report("one"), "ens1"), None, clock.now());
+        clock.pass(900);
+        assert_eq!(outbox.due(&report("one"), None, clock.now()), Due::No);
+        clock.pass(900);
+        assert_eq!(outbox.due(&with_interface(&report("one"), "ens1"), None, clock.now()), at(&clock, 1000));
+    }
+
+    #[test]
+    fn while_first_attempts_keep_ending_the_write_waits_for_a_moment_without_news() {
+        let mut clock = Clock::new();
+        let mut outbox = Outbox::new(host(1, &report("one")));
+        let changed = with_interface(&report("one"), "ens1");
+        for _ in 0..6 {
+            assert_eq!(outbox.due(&changed, Some(clock.now().instant), clock.now()), {
+                let waited = outbox.changed_at.map(|at| clock.now().instant - at).unwrap();
+                at(&clock, 1000.min(5000 - u64::try_from(waited.as_millis()).unwrap()))
+            });
+            clock.pass(800);
+        }
+        clock.pass(200);
+        assert_eq!(outbox.due(&changed, Some(clock.now().instant), clock.now()), Due::Now, "but not for ever");
+    }
+
+    #[test]
+    fn maps_wait_for_the_sessions_that_they_follow() {
+        let clock = Clock::new();
+        let mut outbox = Outbox::new(host(1, &report("one")));
+        assert_eq!(outbox.due(&with_map(&report("one")), None, clock.now()), at(&clock, 5000));
+    }
+
+    #[test]
+    fn one_write_is_under_way_at_a_time_and_what_changes_meanwhile_is_not_lost() {
+        let mut clock = Clock::new();
+        let mut outbox = Outbox::new(host(1, &report("one")));
+        assert_eq!(outbox.due(&report("two"), None, clock.now()), Due::Now);
+        outbox.writing();
+        assert_eq!(outbox.due(&report("three"), None, clock.now()), Due::No);
+        clock.pass(50);
+        outbox.written(&host(2, &report("two")));
+        assert_eq!(outbox.due(&report("three"), None, clock.now()), Due::Now);
+    }
+
+    #[test]
+    fn a26_a_failed_write_is_tried_again_with_pauses() {
+        let mut clock = Clock::new();
+        let mut outbox = Outbox::new(host(1, &report("one")));
+        for _ in 0..10 {
+            let mut due = outbox.due(&report("two"), None, clock.now());
+            while due != Due::Now {
+                clock.pass(100);
+                due = outbox.due(&report("two"), None, clock.now());
+            }
+            outbox.writing();
+            outbox.failed(clock.now(), 1);
+            assert!(matches!(outbox.due(&report("two"), None, clock.now()), Due::At(_)));
+        }
+        clock.pass(30_000);
+        assert_eq!(outbox.due(&report("two"), None, clock.now()), Due::Now);
+    }
+
+    #[test]
+    fn a_watch_that_is_behind_our_own_write_does_not_cause_another() {
+        let clock = Clock::new();
+        let mut outbox = Outbox::new(host(1, &report("one")));
+        outbox.writing();
+        outbox.written(&host(7, &report("two")));
+        outbox.saw(&host(3, &report("one")));
+        assert_eq!(outbox.due(&report("two"), None, clock.now()), Due::No);
+        outbox.saw(&host(10, &report("somebody's")));
+        assert_eq!(outbox.due(&report("two"), None, clock.now()), Due::Now, "what somebody else has written is");
+    }
+}

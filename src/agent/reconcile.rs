@@ -149,12 +149,12 @@ impl Reconciler {
         let sessions = by_path(situation.inventory);
         self.follow(situation.plan, situation.now);
         self.take_in_logins(&sessions, situation.now);
-        let views = self.look_at_paths(situation, &sessions);
+        let mut views = self.look_at_paths(situation, &sessions);
         let may_go = self.look_at_leaving(situation);
 
         let mut actions = self.logouts(situation, &may_go);
         actions.extend(self.rotations(situation, &sessions));
-        actions.extend(self.logins(situation, &views));
+        actions.extend(self.logins(situation, &mut views));
         actions.extend(self.adjustments(situation));
         actions.extend(self.acknowledge(situation.plan));
 
@@ -204,7 +204,7 @@ impl Reconciler {
         situation: Situation<'a>,
         sessions: &BTreeMap<&Path, &'a Session>,
     ) -> BTreeMap<Path, PathView<'a>> {
-        let patience = Duration::from_secs(situation.plan.settings.login_timeout_seconds.into()) + LOGIN_MARGIN;
+        let patience = patience(situation.plan);
         let mut views = BTreeMap::new();
         for (path, order) in &situation.plan.paths {
             let login = self.logins.get(path).map(|begun| (*begun, patience));
@@ -276,7 +276,7 @@ impl Reconciler {
             let wanted = credentials(order, secrets).map(Credentials::fingerprint);
             let is_outdated = session.credentials.is_some() && wanted.is_some() && session.credentials != wanted;
             if is_outdated
-                && self.target_is_settled(path)
+                && self.target_is_settled(path, sessions)
                 && self.has_its_turn(inventory, session)
                 && disconnect::may_rotate(plan, inventory, session, &self.under_way())
             {
@@ -286,12 +286,13 @@ impl Reconciler {
         actions
     }
 
-    /// Whether no path of the target is being connected, or has been refused.
-    fn target_is_settled(&self, path: &Path) -> bool {
-        let same = |other: &Path| other.target == path.target;
-        let refused = Some(PathReason::AuthenticationFailed);
-        !self.logins.keys().any(same)
-            && !self.paths.iter().any(|(other, s)| same(other) && (s.is_first_attempt() || s.failure() == refused))
+    /// Whether no path of the target is being connected, has just lost its session, or has been refused.
+    fn target_is_settled(&self, path: &Path, sessions: &BTreeMap<&Path, &Session>) -> bool {
+        let mut same = self.paths.iter().filter(|(other, _)| other.target == path.target);
+        same.all(|(other, standing)| match standing.failure() {
+            Some(reason) => reason != PathReason::AuthenticationFailed && !self.logins.contains_key(other),
+            None => sessions.contains_key(other) && !standing.is_first_attempt(),
+        })
     }
 
     fn log_out(&mut self, session: &Session, why: Why) -> Action {
@@ -314,7 +315,7 @@ impl Reconciler {
     }
 
     /// First attempts before retries, and spread over the portals, so that one dead portal does not hold all the rest.
-    fn logins(&mut self, situation: Situation<'_>, views: &BTreeMap<Path, PathView<'_>>) -> Vec<Action> {
+    fn logins(&mut self, situation: Situation<'_>, views: &mut BTreeMap<Path, PathView<'_>>) -> Vec<Action> {
         let mut per_portal: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         for path in self.logins.keys() {
             *per_portal.entry(path.portal.clone()).or_default() += 1;
@@ -349,10 +350,17 @@ impl Reconciler {
         self.paths.get(path).is_some_and(|standing| standing.failure().is_some())
     }
 
-    fn log_in(&mut self, path: Path, situation: Situation<'_>, views: &BTreeMap<Path, PathView<'_>>) -> Option<Action> {
+    fn log_in(
+        &mut self,
+        path: Path,
+        situation: Situation<'_>,
+        views: &mut BTreeMap<Path, PathView<'_>>,
+    ) -> Option<Action> {
         let Situation { plan, secrets, now, .. } = situation;
         let order = plan.paths.get(&path)?;
-        self.paths.get_mut(&path)?.attempt(views.get(&path)?.circumstances);
+        let view = views.get_mut(&path)?;
+        self.paths.get_mut(&path)?.attempt(view.circumstances);
+        view.login = Some((now.instant, patience(plan)));
         self.logins.insert(path.clone(), now.instant);
         Some(Action::Login(Login {
             path,
@@ -413,6 +421,11 @@ impl Reconciler {
     }
 }
 
+/// How long a login may take before its path has failed.
+fn patience(plan: &Plan) -> Duration {
+    Duration::from_secs(plan.settings.login_timeout_seconds.into()) + LOGIN_MARGIN
+}
+
 fn multipath(inventory: &Inventory) -> Vec<MultipathMap> {
     let target_of = |disk: &str| {
         let has = |session: &&Session| session.disks.iter().any(|own| *own.name == *disk);
@@ -434,3 +447,6 @@ fn multipath(inventory: &Inventory) -> Vec<MultipathMap> {
     maps.sort();
     maps
 }
+
+#[cfg(test)]
+mod tests;

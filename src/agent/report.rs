@@ -93,3 +93,41 @@ impl Report {
         json!({ "status": status })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{HostSpec, PlanStatus, reason::PreparedReason};
+
+    #[test]
+    fn a29_the_patch_has_the_agents_fields_and_no_others_and_says_what_goes() {
+        let agent = AgentStatus { version: "1".into(), observed_revision: Some("r".into()), ..AgentStatus::default() };
+        let report = Report { agent, interfaces: Some(Vec::new()), paths: Some(Paths::default()) };
+        let expected = json!({"status": {
+            "agent": {"version": "1", "observedRevision": "r", "initiatorName": null, "initiator": null, "warnings": null},
+            "interfaces": [], "connections": [], "multipath": [],
+        }});
+        assert_eq!(report.patch(), expected);
+    }
+
+    #[test]
+    fn a_host_without_a_plan_keeps_the_paths_of_its_last_report() {
+        let report = Report { agent: AgentStatus::default(), interfaces: Some(Vec::new()), paths: None };
+        let fields: Vec<_> = report.patch()["status"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(fields, ["agent", "interfaces"]);
+    }
+
+    #[test]
+    fn a28_a_host_that_is_not_served_is_acknowledged_and_cleared() {
+        let plan = PlanStatus { revision: "r".into(), ..PlanStatus::default() };
+        let mut host = Host::new("worker-1", HostSpec::default());
+        host.status = Some(HostStatus { plan: Some(plan), interfaces: Some(Vec::new()), ..HostStatus::default() });
+        let warning = crate::api::HostWarning { reason: PreparedReason::FindMultipaths, message: "x".into() };
+        let agent = AgentStatus { warnings: vec![warning], ..AgentStatus::default() };
+        let report = Report::not_served(agent, &host);
+        assert_eq!(report.difference(&host), Difference::Awaited);
+        assert_eq!(report.patch()["status"]["agent"]["observedRevision"], "r");
+        assert_eq!(report.patch()["status"]["interfaces"], Value::Null);
+        assert_eq!(report.patch()["status"]["connections"], json!([]));
+    }
+}

@@ -195,3 +195,88 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let form = || format!("{text:?} is not a duration with its unit, such as 200ms, 5s or 1m30s");
     Duration::try_from(text.parse::<SignedDuration>().map_err(|_| form())?).map_err(|_| form())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::fixtures::path;
+
+    fn faults(yaml: &str) -> Faults {
+        serde_saphyr::from_str(yaml).unwrap()
+    }
+
+    fn of(faults: &Faults, host: &str, path: &Path, seconds: u64) -> Option<FaultKind> {
+        let node = format!("node-of-{host}");
+        let subject = Subject { host: Some(host), node: &node, path, network: Some("san-a") };
+        faults.of(subject, Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_documented_file_is_understood() {
+        let faults = faults(
+            "latency: 200ms
+faults:
+- {portal: \"10.0.2.10:3260\", fault: Unreachable, after: 5s}
+- {host: worker-2, interface: ens2f0, fault: InterfaceNotFound}
+",
+        );
+        assert_eq!(faults.latency, Duration::from_millis(200));
+        assert_eq!(faults.beginnings(), [Duration::from_secs(5)]);
+        let (cut, fine) = (path("a", "2", "ens1"), path("a", "1", "ens2f0"));
+        assert_eq!(of(&faults, "worker-1", &cut, 4), None);
+        assert_eq!(of(&faults, "worker-1", &cut, 5), Some(FaultKind::Unreachable));
+        assert_eq!(of(&faults, "worker-1", &fine, 5), None);
+        assert_eq!(of(&faults, "worker-2", &fine, 5), Some(FaultKind::InterfaceNotFound));
+        assert!(faults.hide(Some("worker-2"), "x", "ens2f0", Duration::ZERO));
+        assert!(!faults.hide(Some("worker-1"), "x", "ens2f0", Duration::ZERO));
+    }
+
+    #[test]
+    fn the_first_fault_that_matches_counts_and_a_host_is_meant_by_either_name() {
+        let faults = faults(
+            "faults:
+- {host: node-of-a, network: san-a, fault: Timeout}
+- {host: b, target: \"iqn.2003-01.org.example:a\", fault: Dropped}
+- {fault: InUse}
+",
+        );
+        let any = path("a", "1", "-");
+        assert_eq!(of(&faults, "a", &any, 0), Some(FaultKind::Timeout));
+        assert_eq!(of(&faults, "b", &any, 0), Some(FaultKind::Dropped));
+        assert_eq!(of(&faults, "c", &any, 0), Some(FaultKind::InUse));
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_the_place_and_what_is_allowed() {
+        let cases = [
+            ("latency: 5\n", "a duration with its unit"),
+            ("latency: soon\n", "200ms, 5s or 1m30s"),
+            ("faults:\n- {fault: Broken}\n", "Unreachable"),
+            ("faults:\n- {portals: x, fault: InUse}\n", "portals"),
+            ("faults:\n- {portal: x}\n", "fault"),
+            ("fault: []\n", "fault"),
+        ];
+        for (yaml, words) in cases {
+            let error = serde_saphyr::from_str::<Faults>(yaml).unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains("line"), "{yaml}: {error}");
+        }
+        let facts = [
+            ("facts:\n- {node: a, interfaces: [{name: e, addresses: [10.0.0.1]}]}\n", "10.0.1.21/24"),
+            ("facts:\n- {node: a}\n- {node: a}\n", "node a is listed twice"),
+            ("facts:\n- {host: a}\n", "host"),
+        ];
+        for (yaml, words) in facts {
+            let error = serde_saphyr::from_str::<FactsBook>(yaml).unwrap_err().to_string();
+            assert!(error.contains(words), "{yaml}: {error}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_with_their_unit() {
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
+        for bad in ["5", "-5s", "", "5 parsecs"] {
+            assert!(parse_duration(bad).unwrap_err().contains("with its unit"), "{bad}");
+        }
+    }
+}

@@ -106,13 +106,22 @@ impl SimulatedHost {
         self.announce();
     }
 
-    /// A session vanishes behind the agent's back.
+    /// Our session on a path vanishes behind the agent's back.
     pub fn kill(&self, path: &Path) {
         let mut world = self.world();
-        world.sessions.retain(|_, entry| entry.path != *path);
+        world.sessions.retain(|_, entry| entry.path != *path || !is_own(&entry.record));
         world.save();
         drop(world);
         self.announce();
+    }
+
+    /// The paths of our sessions, and those of foreign ones.
+    #[must_use]
+    pub fn paths(&self) -> (BTreeSet<Path>, BTreeSet<Path>) {
+        let world = self.world();
+        let (own, foreign): (Vec<_>, Vec<_>) = world.sessions.values().partition(|entry| is_own(&entry.record));
+        let paths = |entries: Vec<&Entry>| entries.into_iter().map(|entry| entry.path.clone()).collect();
+        (paths(own), paths(foreign))
     }
 
     /// Something begins, or ceases, to use the disk of a target.
@@ -230,8 +239,11 @@ impl SimulatedHost {
 impl Initiator for SimulatedHost {
     async fn facts(&self, named: &Named) -> Result<Facts, PathError> {
         let mut world = self.world();
-        world.host.clone_from(&named.host);
-        world.named.clone_from(&named.in_spec);
+        // A node's devices do not vanish with the object that names them.
+        if named.host.is_some() {
+            world.host.clone_from(&named.host);
+            world.named.clone_from(&named.in_spec);
+        }
         Ok(Facts {
             interfaces: self.interfaces(&world),
             initiator_name: Some(format!("iqn.2014-01.dev.multibond.simulated:{}", self.node)),
@@ -379,6 +391,10 @@ impl Saved {
         let Path { target, portal, tpgt, interface } = path.clone();
         Saved { id, target, portal, tpgt, interface, record: record.clone(), network: network.clone() }
     }
+}
+
+fn is_own(record: &str) -> bool {
+    record.starts_with(OWN_RECORD_PREFIX)
 }
 
 fn map_name(node: &str, target: &str) -> String {

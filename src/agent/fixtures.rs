@@ -1,0 +1,116 @@
+//! Short ways to say what tests are about.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    initiator::{Disk, Facts, Inventory, Map, MapPath, Session, SessionState, Use},
+    path::{Now, Path},
+    plan::{Order, Plan},
+};
+use crate::api::HostInterface;
+
+/// A path to target `a` or `b` by portal and interface; `-` is the default network.
+pub fn path(target: &str, portal: &str, interface: &str) -> Path {
+    Path {
+        target: format!("iqn.2003-01.org.example:{target}").into(),
+        portal: format!("10.0.{portal}.10:3260").into(),
+        tpgt: 1,
+        interface: (interface != "-").then(|| interface.into()),
+    }
+}
+
+/// A plan with these paths.
+pub fn plan(revision: &str, paths: &[Path]) -> Plan {
+    let paths: BTreeMap<Path, Order> = paths.iter().map(|path| (path.clone(), Order::default())).collect();
+    Plan { revision: revision.into(), paths, ..Plan::default() }
+}
+
+/// The same with a Secret for every path.
+pub fn with_secret(mut plan: Plan, name: &str) -> Plan {
+    plan.paths.values_mut().for_each(|order| order.chap_secret = Some(name.into()));
+    plan
+}
+
+/// The same with a held target.
+pub fn holding(mut plan: Plan, target: &str) -> Plan {
+    plan.hold.insert(format!("iqn.2003-01.org.example:{target}").into());
+    plan
+}
+
+/// A session of ours that works, with one disk `sd<id>`.
+pub fn session(id: u32, path: Path) -> Session {
+    let record = format!("mb.{}", path.interface.as_deref().unwrap_or("default"));
+    Session {
+        id,
+        path,
+        record: record.into(),
+        state: SessionState::LoggedIn,
+        credentials: None,
+        replacement_timeout: None,
+        disks: vec![disk(id, &[])],
+    }
+}
+
+pub fn disk(id: u32, uses: &[Use]) -> Disk {
+    Disk { name: format!("sd{id}").into(), uses: uses.to_vec() }
+}
+
+pub fn foreign(session: Session) -> Session {
+    Session { record: "default".into(), ..session }
+}
+
+pub fn lost(session: Session) -> Session {
+    Session { state: SessionState::Failed, ..session }
+}
+
+pub fn used(session: Session, by: &Use) -> Session {
+    Session {
+        disks: session.disks.into_iter().map(|disk| Disk { uses: vec![by.clone()], ..disk }).collect(),
+        ..session
+    }
+}
+
+/// A map over the disks of these sessions, `!` before those that are not active, open so many times.
+pub fn map(open_count: u32, disks: &[(u32, bool)]) -> Map {
+    let paths = disks.iter().map(|(id, active)| MapPath { disk: format!("sd{id}").into(), active: *active }).collect();
+    Map { name: "mpatha".into(), wwid: "3600a".into(), open_count, uses: Vec::new(), paths }
+}
+
+pub fn inventory(sessions: Vec<Session>, maps: Vec<Map>) -> Inventory {
+    Inventory { sessions, maps }
+}
+
+/// A host with these interfaces, each up and with an address.
+pub fn facts(interfaces: &[&str]) -> Facts {
+    let interface = |name: &&str| HostInterface {
+        name: Arc::from(*name),
+        up: true,
+        addresses: vec!["10.0.1.21/24".into()],
+        ..HostInterface::default()
+    };
+    Facts { interfaces: interfaces.iter().map(interface).collect(), ..Facts::default() }
+}
+
+/// A clock that only moves when told to.
+#[derive(Clone, Copy)]
+pub struct Clock(Now);
+
+impl Clock {
+    pub fn new() -> Self {
+        let wall = Timestamp::from_second(1_800_000_000).unwrap();
+        Clock(Now { instant: std::time::Instant::now(), wall })
+    }
+
+    pub fn now(&self) -> Now {
+        self.0
+    }
+
+    pub fn pass(&mut self, milliseconds: u64) -> Now {
+        let Now { instant, wall } = self.0;
+        let by = Duration::from_millis(milliseconds);
+        self.0 = Now { instant: instant + by, wall: wall + SignedDuration::try_from(by).unwrap() };
+        self.0
+    }
+}
