@@ -9,7 +9,9 @@ mod carry;
 mod claims;
 mod plan;
 mod problems;
+mod reality;
 mod revision;
+mod standing;
 mod verdict;
 mod view;
 

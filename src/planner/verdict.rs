@@ -5,11 +5,12 @@
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     plan::HostPlan,
     problems::{empty_message, no_network_message},
+    reality::{PathNow, Reality, has_session},
+    standing::{Memory, Standing, TargetNow, deadline, targets_now},
 };
 use crate::api::{
     Connection, ConnectionState, Host, HostWarning, PathCounts, Phase, PlannedPath, TargetStatus,
@@ -58,7 +59,8 @@ pub struct HostVerdict {
     pub absent: Vec<ConditionType>,
     /// When time alone may change the verdict.
     pub recheck_at: Option<Timestamp>,
-    /// Targets without any live session, retained ones included: what the Node's taint is about.
+    /// Targets that make the host NonOperational and have no live session, retained ones included: what the Node's
+    /// taint is about. It is empty, and says nothing, while the phase is Unknown.
     pub without_session: Vec<Arc<str>>,
     /// Whether every path has ended its first attempt.
     pub settled: bool,
@@ -86,73 +88,6 @@ pub fn judge(plan: &HostPlan, observation: &Observation<'_>, now: Timestamp) -> 
     verdict
 }
 
-/// What the agent reports, found by path.
-struct Reality<'a> {
-    connections: Vec<&'a Connection>,
-}
-
-type PathKey<'a> = (&'a str, &'a str, u16, Option<&'a str>);
-
-fn key(connection: &Connection) -> PathKey<'_> {
-    (&connection.target, &connection.portal, connection.tpgt, connection.interface.as_deref())
-}
-
-impl<'a> Reality<'a> {
-    fn new(host: &'a Host) -> Self {
-        let mut connections: Vec<&Connection> =
-            host.status.as_ref().map(|status| status.connections.iter().collect()).unwrap_or_default();
-        connections.sort_by(|a, b| key(a).cmp(&key(b)));
-        Reality { connections }
-    }
-
-    fn of(&self, path: &PlannedPath) -> Option<&'a Connection> {
-        let wanted = (&*path.target, &*path.portal, path.tpgt, path.interface.as_deref());
-        let at = self.connections.binary_search_by(|connection| key(connection).cmp(&wanted)).ok()?;
-        Some(self.connections[at])
-    }
-
-    fn has_live_session(&self, target: &str) -> bool {
-        let from = self.connections.partition_point(|connection| *connection.target < *target);
-        self.connections[from..]
-            .iter()
-            .take_while(|connection| *connection.target == *target)
-            .any(|connection| matches!(connection.state, ConnectionState::Connected | ConnectionState::Retained))
-    }
-}
-
-/// A planned path beside what is known of it.
-struct PathNow<'a> {
-    planned: &'a PlannedPath,
-    actual: Option<&'a Connection>,
-}
-
-impl PathNow<'_> {
-    fn is(&self, state: ConnectionState) -> bool {
-        self.actual.is_some_and(|connection| connection.state == state)
-    }
-
-    /// A path that nobody has reported on, or whose session is only now being taken over, is in its first attempt.
-    fn first_attempt(&self) -> bool {
-        !self.is(ConnectionState::Connected) && !self.is(ConnectionState::Failed)
-    }
-
-    fn describe(&self) -> String {
-        let PlannedPath { portal, interface, network, .. } = self.planned;
-        let mut text = match (interface, network) {
-            (Some(interface), Some(network)) => format!("{portal} through {interface} ({network})"),
-            (Some(interface), None) => format!("{portal} through {interface}"),
-            (None, _) => format!("{portal} through the default network"),
-        };
-        if let Some(reason) = self.actual.and_then(|connection| connection.reason) {
-            let _ = write!(text, ": {reason}");
-        }
-        if let Some(message) = self.actual.and_then(|connection| connection.message.as_deref()) {
-            let _ = write!(text, " ({message})");
-        }
-        text
-    }
-}
-
 /// Names the first few; a message is for reading.
 fn list<T>(items: &[T], describe: impl Fn(&T) -> String) -> String {
     const SHOWN: usize = 4;
@@ -163,25 +98,6 @@ fn list<T>(items: &[T], describe: impl Fn(&T) -> String) -> String {
     text
 }
 
-/// What is found of one target in service.
-struct TargetNow<'a> {
-    target: &'a Arc<str>,
-    paths: Vec<PathNow<'a>>,
-    standing: Standing,
-    memory: Option<TargetStatus>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Reachable,
-    /// First attempts are under way, or the delay of a lost one runs until then.
-    Connecting(Option<Timestamp>),
-    /// A held target without a session.
-    Held,
-    Unreachable,
-    NoNetwork,
-}
-
 fn in_service(plan: &HostPlan, observation: &Observation<'_>, reality: &Reality<'_>, now: Timestamp) -> HostVerdict {
     let targets = targets_now(plan, observation, reality, now);
     let paths = || targets.iter().flat_map(|target| &target.paths);
@@ -190,6 +106,8 @@ fn in_service(plan: &HostPlan, observation: &Observation<'_>, reality: &Reality<
     let no_network: Vec<Arc<str>> = standing(|s| s == Standing::NoNetwork).map(|t| t.target.clone()).collect();
     let waiting: Vec<_> = standing(|s| matches!(s, Standing::Connecting(_) | Standing::Held)).collect();
     let failed: Vec<_> = paths().filter(|path| path.is(ConnectionState::Failed)).collect();
+    let lost = standing(|s| matches!(s, Standing::Unreachable | Standing::NoNetwork)).map(|target| target.target);
+    let without_session = lost.filter(|target| !reality.has_live_session(target));
     let settled = plan.reason.is_none() && !paths().any(PathNow::first_attempt);
 
     let (phase, status, reason, message): (Phase, Status, &'static str, String) = if !unreachable.is_empty() {
@@ -224,104 +142,17 @@ fn in_service(plan: &HostPlan, observation: &Observation<'_>, reality: &Reality<
     };
 
     let operational = Verdict::new(ConditionType::Operational, status, reason, message);
-    let fully = fully_connected(&failed, settled);
+    let fully = fully_connected(phase, &failed, settled, &operational);
     let ready = ready_in_service(phase, &operational, &fully, settled);
     HostVerdict {
         phase,
         paths: counts(plan, reality),
         recheck_at: targets.iter().filter_map(|target| deadline(target.standing)).min(),
-        without_session: without_session(plan, reality),
+        without_session: without_session.cloned().collect(),
         targets: targets.iter().filter_map(|target| target.memory.clone()).collect(),
         conditions: vec![operational, fully, ready],
         absent: Vec::new(),
         settled,
-    }
-}
-
-fn deadline(standing: Standing) -> Option<Timestamp> {
-    match standing {
-        Standing::Connecting(until) => until,
-        Standing::Reachable | Standing::Held | Standing::Unreachable | Standing::NoNetwork => None,
-    }
-}
-
-fn targets_now<'a>(
-    plan: &'a HostPlan,
-    observation: &Observation<'_>,
-    reality: &Reality<'a>,
-    now: Timestamp,
-) -> Vec<TargetNow<'a>> {
-    let memory = Memory::new(observation);
-    let planned = plan.paths.chunk_by(|a, b| a.target == b.target).map(|paths| {
-        let target = &paths[0].target;
-        let paths: Vec<_> = paths.iter().map(|planned| PathNow { planned, actual: reality.of(planned) }).collect();
-        let (standing, memory) = planned_standing(target, &paths, reality, &memory, now);
-        TargetNow { target, paths, standing, memory }
-    });
-    let held = plan.hold.iter().map(|target| {
-        let live = reality.has_live_session(target);
-        let memory = live.then(|| TargetStatus { target: target.clone(), lost_at: None }).or_else(|| memory.of(target));
-        let standing = if live { Standing::Reachable } else { Standing::Held };
-        TargetNow { target, paths: Vec::new(), standing, memory }
-    });
-    let no_network = plan.no_network.iter().map(|target| TargetNow {
-        target,
-        paths: Vec::new(),
-        standing: Standing::NoNetwork,
-        memory: None,
-    });
-    let mut targets: Vec<_> = planned.chain(held).chain(no_network).collect();
-    targets.sort_by(|a, b| a.target.cmp(b.target));
-    targets
-}
-
-fn planned_standing(
-    target: &Arc<str>,
-    paths: &[PathNow<'_>],
-    reality: &Reality<'_>,
-    memory: &Memory<'_>,
-    now: Timestamp,
-) -> (Standing, Option<TargetStatus>) {
-    let known = |lost_at: Option<Time>| Some(TargetStatus { target: target.clone(), lost_at });
-    if paths.iter().any(|path| path.is(ConnectionState::Connected)) {
-        return (Standing::Reachable, known(None));
-    }
-    let before = memory.of(target);
-    if before.is_none() && !reality.has_live_session(target) {
-        let pending = paths.iter().any(PathNow::first_attempt);
-        return (if pending { Standing::Connecting(None) } else { Standing::Unreachable }, None);
-    }
-    // dm-multipath queues through short outages; so does the verdict.
-    let lost_at = before.and_then(|before| before.lost_at).unwrap_or_else(|| Time(next_second(now)));
-    let until = lost_at.0.saturating_add(memory.delay).unwrap_or(Timestamp::MAX);
-    // Without a delay the rounding to whole seconds must not make one.
-    let standing =
-        if until <= now || memory.delay.is_zero() { Standing::Unreachable } else { Standing::Connecting(Some(until)) };
-    (standing, known(Some(lost_at)))
-}
-
-/// The API's times have whole seconds; rounding up never ends a delay early.
-fn next_second(now: Timestamp) -> Timestamp {
-    let up = i64::from(now.subsec_nanosecond() != 0);
-    Timestamp::from_second(now.as_second() + up).unwrap_or(now)
-}
-
-/// What is remembered of a host's targets since it entered service.
-struct Memory<'a> {
-    targets: &'a [TargetStatus],
-    delay: Duration,
-}
-
-impl<'a> Memory<'a> {
-    fn new(observation: &Observation<'a>) -> Self {
-        let host = observation.host;
-        let same = |status: &&crate::api::HostStatus| status.data_center.as_ref() == Some(&host.spec.data_center);
-        let targets = host.status.as_ref().filter(same).map(|status| status.targets.as_slice()).unwrap_or_default();
-        Memory { targets, delay: observation.non_operational_after }
-    }
-
-    fn of(&self, target: &str) -> Option<TargetStatus> {
-        self.targets.iter().find(|known| *known.target == *target).cloned()
     }
 }
 
@@ -331,20 +162,18 @@ fn counts(plan: &HostPlan, reality: &Reality<'_>) -> PathCounts {
     PathCounts { desired: count(plan.paths.len()), connected: count(plan.paths.iter().filter(connected).count()) }
 }
 
-fn without_session(plan: &HostPlan, reality: &Reality<'_>) -> Vec<Arc<str>> {
-    let planned = plan.paths.chunk_by(|a, b| a.target == b.target).map(|paths| &paths[0].target);
-    planned.chain(&plan.no_network).filter(|target| !reality.has_live_session(target)).cloned().collect()
-}
-
-fn fully_connected(failed: &[&PathNow<'_>], settled: bool) -> Verdict {
+/// `operational` says why when no path has failed or is waited for, and a target is without a session all the same.
+fn fully_connected(phase: Phase, failed: &[&PathNow<'_>], settled: bool, operational: &Verdict) -> Verdict {
     let kind = ConditionType::FullyConnected;
     if !failed.is_empty() {
         let failures = list(failed, |path| format!("{} {}", path.planned.target, path.describe()));
         Verdict::new(kind, Status::False, Reason::PathsFailed, failures)
-    } else if settled {
+    } else if !settled {
+        Verdict::new(kind, Status::False, Reason::Connecting, "paths are being connected")
+    } else if phase == Phase::Up {
         Verdict::new(kind, Status::True, Reason::AllPathsConnected, "every planned path is connected")
     } else {
-        Verdict::new(kind, Status::False, Reason::Connecting, "paths are being connected")
+        Verdict::new(kind, Status::False, operational.reason, &operational.message)
     }
 }
 
@@ -381,7 +210,7 @@ fn unassigned(observation: &Observation<'_>, reason: EmptyReason) -> HostVerdict
 fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>, reality: &Reality<'_>) -> HostVerdict {
     let reason = EmptyReason::Maintenance;
     let message = empty_message(observation.host, reason, None);
-    let left: Vec<&Connection> = reality.connections.clone();
+    let left: Vec<&Connection> = reality.connections.iter().copied().filter(|c| has_session(c)).collect();
     let acknowledged = observation
         .host
         .status
@@ -393,14 +222,21 @@ fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>, reality: &Real
         let why = connection.message.as_deref().map(|message| format!(" ({message})")).unwrap_or_default();
         format!("{} {}{why}", connection.target, connection.portal)
     };
-    let ready = if !left.is_empty() && observation.agent != AgentState::Alive {
-        ready(Status::Unknown, Reason::AgentSilent, format!("last reported as connected: {}", list(&left, describe)))
-    } else if !left.is_empty() {
-        ready(Status::False, Reason::Disconnecting, format!("still connected: {}", list(&left, describe)))
-    } else if observation.agent == AgentState::Alive && !acknowledged {
-        ready(Status::False, Reason::Disconnecting, "the agent has not acknowledged yet".to_owned())
-    } else {
-        ready(Status::True, Reason::Maintenance, "nothing is connected".to_owned())
+    let ready = match observation.agent {
+        AgentState::Alive if !left.is_empty() => {
+            ready(Status::False, Reason::Disconnecting, format!("still connected: {}", list(&left, describe)))
+        }
+        AgentState::Alive if !acknowledged => {
+            ready(Status::False, Reason::Disconnecting, "the agent has not acknowledged yet".to_owned())
+        }
+        AgentState::Silent | AgentState::Missing if !left.is_empty() => {
+            let left = list(&left, describe);
+            let message = format!("the agent is silent, and last reported as connected: {left}");
+            ready(Status::False, Reason::Disconnecting, message)
+        }
+        AgentState::Alive | AgentState::Silent | AgentState::Missing => {
+            ready(Status::True, Reason::Maintenance, "nothing is connected".to_owned())
+        }
     };
     HostVerdict {
         phase: Phase::Maintenance,
@@ -422,11 +258,11 @@ fn unknown(plan: &HostPlan, observation: &Observation<'_>, reality: &Reality<'_>
     HostVerdict {
         phase: Phase::Unknown,
         paths: counts(plan, reality),
-        targets: memory.targets.to_vec(),
+        targets: memory.targets.into_iter().cloned().collect(),
         conditions: vec![of(ConditionType::Operational), of(ConditionType::FullyConnected), of(ConditionType::Ready)],
         absent: Vec::new(),
         recheck_at: None,
-        without_session: without_session(plan, reality),
+        without_session: Vec::new(),
         settled: false,
     }
 }

@@ -1,0 +1,82 @@
+//! What the agent reports, found by path.
+
+use std::fmt::Write as _;
+
+use crate::api::{Connection, ConnectionState, Host, PlannedPath};
+
+/// What the agent reports, found by path.
+pub(super) struct Reality<'a> {
+    pub connections: Vec<&'a Connection>,
+}
+
+type PathKey<'a> = (&'a str, &'a str, u16, Option<&'a str>);
+
+fn key(connection: &Connection) -> PathKey<'_> {
+    (&connection.target, &connection.portal, connection.tpgt, connection.interface.as_deref())
+}
+
+impl<'a> Reality<'a> {
+    pub(super) fn new(host: &'a Host) -> Self {
+        let mut connections: Vec<&Connection> =
+            host.status.as_ref().map(|status| status.connections.iter().collect()).unwrap_or_default();
+        // Of two sessions on one path a connected one counts.
+        connections.sort_by_key(|connection| (key(connection), connection.state != ConnectionState::Connected));
+        connections.dedup_by(|a, b| key(a) == key(b));
+        Reality { connections }
+    }
+
+    pub(super) fn of(&self, path: &PlannedPath) -> Option<&'a Connection> {
+        let wanted = (&*path.target, &*path.portal, path.tpgt, path.interface.as_deref());
+        let at = self.connections.binary_search_by(|connection| key(connection).cmp(&wanted)).ok()?;
+        Some(self.connections[at])
+    }
+
+    pub(super) fn has_live_session(&self, target: &str) -> bool {
+        let from = self.connections.partition_point(|connection| *connection.target < *target);
+        self.connections[from..]
+            .iter()
+            .take_while(|connection| *connection.target == *target)
+            .any(|connection| matches!(connection.state, ConnectionState::Connected | ConnectionState::Retained))
+    }
+}
+
+/// Whether something is left to log out.
+pub(super) fn has_session(connection: &Connection) -> bool {
+    match connection.state {
+        ConnectionState::Connected | ConnectionState::Retained | ConnectionState::Disconnecting => true,
+        ConnectionState::Connecting | ConnectionState::Failed => false,
+    }
+}
+
+/// A planned path beside what is known of it.
+pub(super) struct PathNow<'a> {
+    pub planned: &'a PlannedPath,
+    pub actual: Option<&'a Connection>,
+}
+
+impl PathNow<'_> {
+    pub(super) fn is(&self, state: ConnectionState) -> bool {
+        self.actual.is_some_and(|connection| connection.state == state)
+    }
+
+    /// A path that nobody has reported on, or whose session is only now being taken over, is in its first attempt.
+    pub(super) fn first_attempt(&self) -> bool {
+        !self.is(ConnectionState::Connected) && !self.is(ConnectionState::Failed)
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let PlannedPath { portal, interface, network, .. } = self.planned;
+        let mut text = match (interface, network) {
+            (Some(interface), Some(network)) => format!("{portal} through {interface} ({network})"),
+            (Some(interface), None) => format!("{portal} through {interface}"),
+            (None, _) => format!("{portal} through the default network"),
+        };
+        if let Some(reason) = self.actual.and_then(|connection| connection.reason) {
+            let _ = write!(text, ": {reason}");
+        }
+        if let Some(message) = self.actual.and_then(|connection| connection.message.as_deref()) {
+            let _ = write!(text, " ({message})");
+        }
+        text
+    }
+}
