@@ -59,6 +59,7 @@ fn named(spec: &HostSpec, network: &Arc<str>) -> Vec<CarriedNetwork> {
         })
         .collect();
     entries.sort();
+    entries.dedup();
     entries
 }
 
@@ -125,10 +126,12 @@ fn by_subnet(network: &NetworkView, reported: &[Reported<'_>], remembered: &[Car
         }
     }
     entries.sort();
+    entries.dedup_by(|a, b| a.interface == b.interface);
     entries
 }
 
-/// Interfaces that carry a network with another MTU than it needs: (network, interface, needed, found).
+/// Interfaces that carry a network with another MTU than it needs: (network, interface, needed, found). An MTU of 0 is
+/// one that was not reported.
 #[must_use]
 pub fn mtu_mismatches<'a>(
     view: &'a View,
@@ -140,7 +143,7 @@ pub fn mtu_mismatches<'a>(
         .filter_map(|carried| {
             let network = view.networks.iter().find(|network| network.name == carried.name)?;
             let interface = interfaces.iter().find(|interface| interface.name == carried.interface)?;
-            let needed = network.mtu.filter(|&mtu| mtu != interface.mtu)?;
+            let needed = network.mtu.filter(|&mtu| interface.mtu != 0 && mtu != interface.mtu)?;
             Some((&*network.name, &*interface.name, needed, interface.mtu))
         })
         .collect()

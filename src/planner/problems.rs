@@ -1,18 +1,19 @@
 //! What is wrong across objects: never refused, always said, on the object that is wrong.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{HashMap, HashSet},
     fmt,
     sync::Arc,
 };
 
 use super::{
+    carry::mtu_mismatches,
     plan::HostPlan,
-    view::{Place, TargetView, View},
+    view::{BondView, Place, TargetView, View},
 };
 use crate::api::{
     Host, IscsiBond, Network,
-    reason::{EmptyReason, Reason},
+    reason::{EmptyReason, PreparedReason, Reason},
 };
 
 /// The four kinds.
@@ -143,13 +144,30 @@ pub fn host_problems(host: &Host, plan: &HostPlan, winner: Option<(&str, &str)>)
     empty.into_iter().chain(no_network).collect()
 }
 
+/// Interfaces of a host whose MTU is not that of the networks they carry.
+#[must_use]
+pub fn mtu_problems(view: &View, host: &Host, plan: &HostPlan) -> Vec<Problem> {
+    let interfaces = host.status.as_ref().and_then(|status| status.interfaces.as_deref()).unwrap_or_default();
+    let mismatches = mtu_mismatches(view, &plan.networks, interfaces).into_iter();
+    let problem = |(network, interface, needed, found)| Problem {
+        kind: Kind::Host,
+        namespace: host.metadata.namespace.clone().unwrap_or_default(),
+        name: host.metadata.name.clone().unwrap_or_default(),
+        reason: PreparedReason::MTUMismatch.as_str(),
+        message: format!("{interface} has the MTU {found}, and network {network} needs {needed}"),
+    };
+    mismatches.map(problem).collect()
+}
+
 /// Why a host's plan is empty, for people.
 pub(super) fn empty_message(host: &Host, reason: EmptyReason, winner: Option<(&str, &str)>) -> String {
     let node = &host.spec.node_name;
     match reason {
         EmptyReason::NodeClaimed => match winner {
             Some((namespace, name)) => {
-                format!("node {node} is served as Host {namespace}/{name}, which is older; delete one of the two")
+                format!(
+                    "node {node} is served as Host {namespace}/{name}, which comes first (the older, then by namespace and name); delete one of the two"
+                )
             }
             None => format!("node {node} is served as another Host; delete one of the two"),
         },
@@ -177,10 +195,12 @@ pub(super) fn no_network_message(targets: &[Arc<str>]) -> String {
 /// What the hosts of a data center make of its bonds.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
-    carried: BTreeSet<Arc<str>>,
-    uses: BTreeSet<(Arc<str>, Arc<str>)>,
-    portals: HashSet<(Arc<str>, Arc<str>)>,
-    bonded_targets: BTreeSet<Arc<str>>,
+    /// Networks.
+    carried: HashSet<Arc<str>>,
+    /// Of each bond, the networks that lead to a path.
+    uses: HashMap<Arc<str>, HashSet<Arc<str>>>,
+    /// Of each target, the portals with a path of a bond.
+    portals: HashMap<Arc<str>, HashSet<Arc<str>>>,
 }
 
 impl Usage {
@@ -189,16 +209,29 @@ impl Usage {
         if plan.reason.is_some() {
             return;
         }
-        let missing = plan.networks.iter().filter(|network| !self.carried.contains(&network.name));
-        let missing: Vec<_> = missing.map(|network| network.name.clone()).collect();
-        self.carried.extend(missing);
-        let missing: Vec<_> = plan.uses.iter().filter(|pair| !self.uses.contains(pair)).cloned().collect();
-        self.uses.extend(missing);
-        for path in plan.paths.iter().filter(|path| path.interface.is_some()) {
-            if self.portals.insert((path.target.clone(), path.portal.clone())) {
-                self.bonded_targets.insert(path.target.clone());
-            }
+        for network in &plan.networks {
+            note(&mut self.carried, &network.name);
         }
+        for (bond, network) in &plan.uses {
+            note_of(&mut self.uses, bond, network);
+        }
+        for path in plan.paths.iter().filter(|path| path.interface.is_some()) {
+            note_of(&mut self.portals, &path.target, &path.portal);
+        }
+    }
+}
+
+/// Takes a name over only when it is new: most hosts say what another has said.
+fn note(known: &mut HashSet<Arc<str>>, name: &Arc<str>) {
+    if !known.contains(name) {
+        known.insert(name.clone());
+    }
+}
+
+fn note_of(known: &mut HashMap<Arc<str>, HashSet<Arc<str>>>, of: &Arc<str>, name: &Arc<str>) {
+    match known.get_mut(of) {
+        Some(names) => note(names, name),
+        None => drop(known.insert(of.clone(), HashSet::from([name.clone()]))),
     }
 }
 
@@ -238,36 +271,38 @@ pub fn bond_problems(
 
 fn without_path(bond: &IscsiBond, view: &View, usage: &Usage) -> Vec<String> {
     let name = bond.metadata.name.as_deref().unwrap_or_default();
-    let Some(index) = view.bonds.iter().position(|candidate| *candidate.name == *name) else { return Vec::new() };
+    let Ok(index) = view.bonds.binary_search_by(|candidate| (*candidate.name).cmp(name)) else { return Vec::new() };
     let this = &view.bonds[index];
-    let carried: Vec<usize> =
-        this.networks.iter().copied().filter(|&network| usage.carried.contains(&view.networks[network].name)).collect();
+    let names = this.networks.iter().map(|&network| &view.networks[network].name);
+    let carried: Vec<&Arc<str>> = names.filter(|&name| usage.carried.contains(name)).collect();
     if carried.is_empty() || view.targets.is_empty() {
         return Vec::new();
     }
-    let used = |network: &Arc<str>| usage.uses.contains(&(this.name.clone(), network.clone()));
-    let idle = carried.iter().map(|&network| &view.networks[network].name).filter(|network| !used(network));
+    let used = |network: &Arc<str>| usage.uses.get(&this.name).is_some_and(|used| used.contains(network));
+    let idle = carried.into_iter().filter(|network| !used(network));
     let mut found: Vec<String> = idle.map(|network| format!("network {network} leads to no portal")).collect();
 
-    for target in view.targets.iter().filter(|target| target.bonds.contains(&index)) {
-        found.extend(unreached_portals(view, target, usage));
+    for target in view.targets.iter().filter(|target| target.bonds.binary_search(&index).is_ok()) {
+        // A target without any bond path uses the default network, or is held: that is said elsewhere.
+        let Some(reached) = usage.portals.get(&target.iqn) else { continue };
+        let unreached = target.portals.iter().filter(|portal| !reached.contains(&portal.text));
+        let why = unreached.filter_map(|portal| Some((portal, why_unreached(view, this, target, &portal.place)?)));
+        found.extend(why.map(|(portal, why)| format!("portal {} of {} {why}", portal.text, target.iqn)));
     }
     found
 }
 
-/// Portals that no bond of the target can reach: they are on networks that none of them names.
-fn unreached_portals<'a>(
-    view: &'a View,
-    target: &'a TargetView,
-    usage: &'a Usage,
-) -> impl Iterator<Item = String> + 'a {
-    let bonded = usage.bonded_targets.contains(&target.iqn);
-    let named = move |network: &usize| target.bonds.iter().any(|&bond| view.bonds[bond].networks.contains(network));
-    target.portals.iter().filter(move |_| bonded).filter_map(move |portal| {
-        let unreachable = matches!(&portal.place, Place::On(networks) if !networks.iter().any(named))
-            && !usage.portals.contains(&(target.iqn.clone(), portal.text.clone()));
-        unreachable.then(|| format!("portal {} of {} is on no network of the bond", portal.text, target.iqn))
-    })
+/// Why no host has a path to a portal, as far as this bond can tell: another bond may name the portal's network.
+fn why_unreached(view: &View, this: &BondView, target: &TargetView, place: &Place) -> Option<String> {
+    let Place::On(networks) = place else { return None };
+    let names = |bond: &BondView| networks.iter().copied().filter(|n| bond.networks.binary_search(n).is_ok()).collect();
+    let ours: Vec<usize> = names(this);
+    if !ours.is_empty() {
+        let ours: Vec<&str> = ours.into_iter().map(|network| &*view.networks[network].name).collect();
+        return Some(format!("is on {}, which no host in service carries", ours.join(" and ")));
+    }
+    let nobodys = target.bonds.iter().all(|&bond| names(&view.bonds[bond]).is_empty());
+    nobodys.then(|| "is on no network of the bond".to_owned())
 }
 
 impl Findings {

@@ -2,13 +2,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
     sync::Arc,
 };
 
 use ipnet::IpNet;
 
-use super::address::{canonical_portal, subnets};
+use super::address::{canonical_portal, ip, subnets};
 use crate::api::{DataCenter, DefaultNetwork, IscsiBond, Network, Pairing, SessionSettings, Storage};
 
 /// A data center with its networks and bonds, indexed: planning a host takes no step per other host, and none per
@@ -246,7 +245,7 @@ fn place(portal: &crate::api::Portal, networks: &[NetworkView], index: &HashMap<
     if let Some(pin) = &portal.network {
         return Place::On(index.get(pin.as_str()).copied().into_iter().collect());
     }
-    let Ok(address) = portal.address.parse::<IpAddr>() else { return Place::Anywhere };
+    let Some(address) = ip(&portal.address) else { return Place::Anywhere };
     let on: Vec<usize> = (0..networks.len())
         .filter(|&network| networks[network].subnets.iter().any(|subnet| subnet.contains(&address)))
         .collect();
