@@ -275,7 +275,7 @@ fn without_path(bond: &IscsiBond, view: &View, usage: &Usage) -> Vec<String> {
     let this = &view.bonds[index];
     let names = this.networks.iter().map(|&network| &view.networks[network].name);
     let carried: Vec<&Arc<str>> = names.filter(|&name| usage.carried.contains(name)).collect();
-    if carried.is_empty() || view.targets.is_empty() {
+    if view.targets.is_empty() {
         return Vec::new();
     }
     let used = |network: &Arc<str>| usage.uses.get(&this.name).is_some_and(|used| used.contains(network));

@@ -1,0 +1,18 @@
+//! The planner and the verdict, as tables and as properties: no cluster, no clock, no runtime.
+
+mod planner {
+    mod bonds;
+    mod carrying;
+    mod claims;
+    mod conditions;
+    mod fixture;
+    mod lifecycle;
+    mod pairing;
+    mod problems;
+    mod revision;
+    mod service;
+    mod storage;
+    mod transitions;
+    mod verdicts;
+    mod world;
+}

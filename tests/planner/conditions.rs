@@ -1,0 +1,88 @@
+//! metav1 conditions: merging keeps times and what is not ours.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use multibond::api::{
+    condition::{self, Status, Verdict},
+    reason::{ConditionType, Reason},
+};
+
+fn at(seconds: i64) -> Time {
+    Time(Timestamp::from_second(seconds).expect("a time"))
+}
+
+fn condition(type_: &str, status: &str, since: i64) -> Condition {
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        last_transition_time: at(since),
+        reason: "Before".to_owned(),
+        message: "before".to_owned(),
+        observed_generation: Some(1),
+    }
+}
+
+fn verdict(kind: ConditionType, status: Status) -> Verdict {
+    Verdict::new(kind, status, Reason::Progressing, "after")
+}
+
+#[test]
+fn the_time_moves_only_with_the_status_and_everything_else_is_kept_in_its_order() {
+    let before = [
+        condition("example.com/Foreign", "True", 10),
+        condition("Ready", "False", 20),
+        condition("Operational", "Unknown", 30),
+    ];
+    let now = Timestamp::from_millisecond(99_900).expect("a time");
+    let verdicts = vec![
+        verdict(ConditionType::Operational, Status::True),
+        verdict(ConditionType::AgentReady, Status::Unknown),
+        verdict(ConditionType::Ready, Status::False),
+    ];
+    let ours = |type_: &str, status: &str, since: i64| Condition {
+        reason: "Progressing".to_owned(),
+        message: "after".to_owned(),
+        observed_generation: Some(2),
+        ..condition(type_, status, since)
+    };
+    let after = condition::merge(&before, verdicts.clone(), Some(2), now);
+    assert_eq!(
+        after,
+        [
+            condition("example.com/Foreign", "True", 10),
+            ours("Ready", "False", 20),
+            ours("Operational", "True", 99),
+            ours("AgentReady", "Unknown", 99),
+        ]
+    );
+    let later = Timestamp::from_second(500).expect("a time");
+    assert_eq!(condition::merge(&after, verdicts, Some(2), later), after);
+}
+
+#[test]
+fn a10b_a_born_condition_is_replaced_and_keeps_its_time_while_unknown() {
+    let born: Condition = serde_json::from_value(condition::pending()).expect("a condition");
+    assert_eq!((&*born.type_, &*born.status, &*born.reason), ("Ready", "Unknown", "Pending"));
+    let now = Timestamp::from_second(77).expect("a time");
+    let merged = |status| condition::merge(&[born.clone()], vec![verdict(ConditionType::Ready, status)], None, now);
+    assert_eq!(merged(Status::Unknown)[0].last_transition_time, at(0));
+    assert_eq!(merged(Status::True)[0].last_transition_time, at(77));
+}
+
+#[test]
+fn a_condition_is_found_and_left_out_by_its_type() {
+    let conditions = [condition("Ready", "True", 1), condition("FullyConnected", "True", 2)];
+    assert_eq!(condition::find(&conditions, ConditionType::FullyConnected), Some(&conditions[1]));
+    assert_eq!(condition::find(&conditions, ConditionType::Operational), None);
+    assert_eq!(condition::without(&conditions, ConditionType::FullyConnected), conditions[..1]);
+}
+
+#[test]
+fn a_message_has_an_end() {
+    for long in ["x".repeat(5000), "é".repeat(5000), "x".repeat(2049)] {
+        let Verdict { message, .. } = Verdict::new(ConditionType::Ready, true, Reason::Ready, &long);
+        assert!(message.len() <= 2048 && message.ends_with('…') && long.starts_with(message.trim_end_matches('…')));
+    }
+    let fits = "x".repeat(2048);
+    assert_eq!(Verdict::new(ConditionType::Ready, true, Reason::Ready, &fits).message, fits);
+}

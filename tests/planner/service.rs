@@ -1,0 +1,236 @@
+//! Lost targets over time: delays, what is remembered, retained sessions, messages (behaviour 2).
+
+use super::world::{World, line, message};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use multibond::{
+    api::{ConnectionState, HostWarning, Phase, reason::ConditionType, reason::PreparedReason},
+    planner::AgentState,
+};
+
+const HALL: &str = "
+    hall:
+      storage: [{name: array, targets: [{iqn: '@alpha', portals: [{address: 10.0.1.10}, {address: 10.0.1.11}]}]}]
+      networks: {san-a: {}}
+      bonds: {storage: {networks: [san-a]}}
+      hosts: {h1: {interfaces: [{name: ens3, networks: [san-a]}]}}
+    ";
+
+fn running() -> World {
+    let mut world = World::new(HALL);
+    assert_eq!(world.reports("CC").judge().phase, Phase::Up);
+    world
+}
+
+#[test]
+fn a18_a_lost_target_is_non_operational_after_the_delay_and_not_before() {
+    let mut world = running();
+    let lost = world.reports("FF").judge();
+    assert_eq!(line(&lost), "Connecting 0/2 | Unknown Progressing | False PathsFailed | False Progressing");
+    assert!(lost.without_session.is_empty(), "I/O is still queued");
+    let boundary = lost.recheck_at.expect("a time to look again");
+    // Lost at 1000.4 s: the API's times have whole seconds, and the delay never ends early.
+    assert_eq!(boundary.as_millisecond(), 1_061_000);
+
+    assert_eq!(world.wait(60.599).judge(), lost, "nothing changes meanwhile");
+    assert_eq!(world.now.as_millisecond(), 1_060_999);
+    let verdict = world.wait(0.001).judge();
+    assert_eq!(verdict.phase, Phase::NonOperational);
+    assert_eq!(verdict.recheck_at, None);
+    assert_eq!(verdict.without_session, ["iqn.2003-01.org.example:alpha".into()]);
+    assert_eq!(verdict.targets, lost.targets, "and is remembered as lost since then");
+    assert_eq!(world.wait(4000.0).judge(), verdict);
+
+    assert_eq!(world.reports("FC").judge().phase, Phase::Degraded, "back by itself");
+    let back = world.reports("CC").judge();
+    assert_eq!((back.phase, back.targets[0].lost_at.as_ref()), (Phase::Up, None));
+    assert_eq!(world.reports("FF").judge().phase, Phase::Connecting, "and the next loss has its own delay");
+}
+
+#[test]
+fn a_loss_at_a_whole_second_has_exactly_its_delay() {
+    let mut world = running();
+    world.wait(0.6).reports("FF");
+    assert_eq!(world.judge().recheck_at.map(|at| at.as_millisecond()), Some(world.now.as_millisecond() + 60_000));
+    assert_eq!(world.wait(59.999).judge().phase, Phase::Connecting);
+    assert_eq!(world.wait(0.001).judge().phase, Phase::NonOperational);
+}
+
+#[test]
+fn a18_without_a_delay_a_lost_target_is_non_operational_at_once() {
+    let mut world = running();
+    world.delay = 0;
+    let verdict = world.reports("FF").judge();
+    assert_eq!((verdict.phase, verdict.recheck_at), (Phase::NonOperational, None));
+    assert_eq!(world.reports("C-").judge().phase, Phase::Up);
+    assert_eq!(world.reports("cF").judge().phase, Phase::NonOperational);
+}
+
+#[test]
+fn a_changed_delay_counts_from_the_loss() {
+    let mut world = running();
+    world.reports("FF").judge();
+    world.delay = 10;
+    assert_eq!(world.wait(11.0).judge().phase, Phase::NonOperational);
+    world.delay = 3600;
+    assert_eq!(world.judge().phase, Phase::Connecting);
+}
+
+#[test]
+fn a_time_of_loss_that_cannot_be_added_to_is_no_crash() {
+    let mut world = running();
+    world.reports("FF").judge();
+    let targets = &mut world.host().status.as_mut().expect("a status").targets;
+    targets[0].lost_at = Some(Time(jiff::Timestamp::MAX));
+    assert_eq!(world.judge().phase, Phase::Connecting);
+}
+
+#[test]
+fn each_target_has_a_delay_of_its_own() {
+    let mut world =
+        World::new(&HALL.replace(
+            "{address: 10.0.1.11}]}",
+            "{address: 10.0.1.11}]}, {iqn: '@beta', portals: [{address: 10.0.1.12}]}",
+        ));
+    world.reports("CCC").judge();
+    world.reports("FFC").judge();
+    assert_eq!(world.wait(50.0).reports("FFF").judge().phase, Phase::Connecting);
+    let verdict = world.wait(11.0).judge();
+    assert_eq!(verdict.phase, Phase::NonOperational);
+    assert_eq!(verdict.without_session.len(), 1, "only what makes it NonOperational");
+    assert!(!message(&verdict, ConditionType::Operational).contains("@beta"));
+    assert!(verdict.recheck_at.is_some_and(|at| at > world.now));
+    assert_eq!(world.wait(50.0).judge().without_session.len(), 2);
+}
+
+#[test]
+fn retained_sessions_do_not_count_as_reachable_and_keep_the_taint_away() {
+    let mut world = running();
+    world.reports("FF").also("alpha", ConnectionState::Retained);
+    assert_eq!(world.judge().phase, Phase::Connecting);
+    let verdict = world.wait(61.0).judge();
+    assert_eq!(verdict.phase, Phase::NonOperational);
+    assert!(verdict.without_session.is_empty());
+}
+
+#[test]
+fn a_retained_session_bridges_first_attempts_after_an_edit_however_short_the_delay() {
+    for delay in [0, 1] {
+        let mut world = running();
+        world.delay = delay;
+        world.reports("c-").also("alpha", ConnectionState::Retained).judge();
+        assert_eq!(world.wait(5.0).judge().phase, Phase::Connecting, "delay {delay}");
+        world.reports("FF").also("alpha", ConnectionState::Retained);
+        assert_eq!(world.judge().phase, Phase::NonOperational, "delay {delay}");
+    }
+}
+
+#[test]
+fn a_retained_session_is_a_live_one_since_the_host_entered_service() {
+    let mut world = World::new(HALL);
+    world.reports("FF").also("alpha", ConnectionState::Retained);
+    assert_eq!(world.judge().phase, Phase::Connecting, "after the delay, as at run time");
+    assert_eq!(world.wait(61.0).judge().phase, Phase::NonOperational);
+}
+
+#[test]
+fn what_is_remembered_belongs_to_the_time_in_service() {
+    let mut world = running();
+    world.host().spec.maintenance = true;
+    assert_eq!(world.reports("").judge().targets, []);
+    world.host().spec.maintenance = false;
+    assert_eq!(world.reports("FF").judge().phase, Phase::NonOperational, "at once, as when created");
+
+    let mut moved = running();
+    moved.host().status.as_mut().expect("a status").data_center = Some("cellar".to_owned());
+    assert_eq!(moved.reports("FF").judge().phase, Phase::NonOperational);
+}
+
+#[test]
+fn an_outage_goes_on_while_the_agent_is_silent() {
+    let mut world = running();
+    world.reports("FF").judge();
+    world.agent = AgentState::Silent;
+    assert_eq!(world.wait(120.0).judge().phase, Phase::Unknown);
+    world.agent = AgentState::Alive;
+    assert_eq!(world.judge().phase, Phase::NonOperational);
+}
+
+#[test]
+fn of_two_reports_on_one_path_the_connected_one_counts() {
+    for order in [["C", "F"], ["F", "C"]] {
+        let mut world = World::new(&HALL.replace(", {address: 10.0.1.11}", ""));
+        let connections: Vec<_> = order
+            .into_iter()
+            .flat_map(|state| world.reports(state).host().status.clone().expect("a status").connections)
+            .collect();
+        world.host().status.as_mut().expect("a status").connections = connections;
+        assert_eq!(world.judge().phase, Phase::Up);
+    }
+}
+
+#[test]
+fn a18_messages_name_targets_paths_and_reasons() {
+    let mut world = World::new(HALL);
+    let verdict = world.reports("FF").judge();
+    let paths = "10.0.1.10:3260 through ens3 (san-a): PortalUnreachable (no answer), \
+                 10.0.1.11:3260 through ens3 (san-a): PortalUnreachable (no answer)";
+    let expected = format!("target @alpha is not reachable: {paths}");
+    assert_eq!(message(&verdict, ConditionType::Operational), expected);
+    assert_eq!(message(&verdict, ConditionType::Ready), expected);
+
+    let verdict = world.reports("CF").judge();
+    let failed = "@alpha 10.0.1.11:3260 through ens3 (san-a): PortalUnreachable (no answer)";
+    assert_eq!(message(&verdict, ConditionType::FullyConnected), failed);
+    assert_eq!(message(&verdict, ConditionType::Ready), failed);
+
+    let mut default = World::new(&HALL.replace("interfaces: [{name: ens3, networks: [san-a]}]", ""));
+    let verdict = default.reports("FF").judge();
+    assert!(message(&verdict, ConditionType::Operational).contains("10.0.1.10:3260 through the default network: "));
+
+    let held = World::new(&HALL.replace("[san-a]}}", "[typo]}}")).judge();
+    let why =
+        "a bond that covers it names a network that does not exist, and this host carries no other of its networks";
+    assert_eq!(message(&held, ConditionType::Operational), format!("@alpha is held without a session: {why}"));
+
+    let mut maintenance = World::new(&HALL.replace("h1: {", "h1: {maintenance: true, "));
+    let verdict = maintenance.reports("").also("alpha", ConnectionState::Retained).judge();
+    assert_eq!(message(&verdict, ConditionType::Ready), "still connected: @alpha 192.0.2.99:3260 (sdb is mounted)");
+    maintenance.agent = AgentState::Silent;
+    assert_eq!(
+        message(&maintenance.judge(), ConditionType::Ready),
+        "the agent is silent, and last reported as connected: @alpha 192.0.2.99:3260 (sdb is mounted)"
+    );
+}
+
+#[test]
+fn a_message_names_the_first_and_counts_the_rest() {
+    let targets: Vec<String> =
+        (0..9).map(|n| format!("{{iqn: '@t{n}', portals: [{{address: 10.0.2.{n}}}]}}")).collect();
+    let mut world = World::new(&HALL.replace("targets: [", &format!("targets: [{}, ", targets.join(", "))));
+    let verdict = world.reports(&"F".repeat(11)).judge();
+    let text = message(&verdict, ConditionType::Operational);
+    assert!(text.starts_with("target @alpha is not reachable: ") && text.ends_with(", and 6 more"), "{text}");
+}
+
+#[test]
+fn what_wants_attention_on_a_host_stops_nothing() {
+    let prepared = |world: &mut World| {
+        let verdict = world.judge();
+        let condition = verdict.conditions.iter().find(|condition| condition.kind == ConditionType::HostPrepared);
+        (
+            verdict.phase,
+            condition.map(|condition| (condition.status.as_str(), condition.reason, condition.message.clone())),
+        )
+    };
+    let mut world = running();
+    assert_eq!(prepared(&mut world), (Phase::Up, None), "nothing has been reported");
+    world.host().status.as_mut().expect("a status").interfaces = Some(Vec::new());
+    let fine = ("True", "Prepared", "nothing on the host wants attention".to_owned());
+    assert_eq!(prepared(&mut world), (Phase::Up, Some(fine)));
+    world.warnings = vec![
+        HostWarning { reason: PreparedReason::MultipathdMissing, message: "it does not run".to_owned() },
+        HostWarning { reason: PreparedReason::MTUMismatch, message: "ens3".to_owned() },
+    ];
+    let warned = ("False", "MultipathdMissing", "MultipathdMissing: it does not run, MTUMismatch: ens3".to_owned());
+    assert_eq!(prepared(&mut world), (Phase::Up, Some(warned)));
+}

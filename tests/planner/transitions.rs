@@ -1,0 +1,181 @@
+//! The same state gives the same verdict, however it came about (behaviour 2 and 3).
+
+use super::world::{World, line};
+use multibond::{
+    api::{ConnectionState, Phase, reason::ConditionType},
+    planner::{AgentState, HostVerdict},
+};
+use proptest::prelude::*;
+use rstest::rstest;
+
+/// Two data centers with the same storage; the host is in the first.
+fn world(networks: &str, delay: u64) -> World {
+    let hall = |name: &str| {
+        format!(
+            "
+        {name}:
+          storage: [{{name: array, targets: [{{iqn: '@alpha', portals: [{{address: 10.0.1.10}}]}}, {{iqn: '@beta', portals: [{{address: 10.0.1.11}}]}}]}}]
+          networks: {{{name}-a: {{}}, {name}-b: {{}}}}
+          bonds: {{{name}: {{networks: [{networks}]}}}}",
+            networks = networks.replace('?', name),
+        )
+    };
+    let host = "
+          hosts: {h1: {interfaces: [{name: ens3, networks: [hall-a, cellar-a]}, {name: ens4, networks: [hall-b, cellar-b]}]}}";
+    let mut world = World::new(&format!("{}{host}{}", hall("hall"), hall("cellar")));
+    world.delay = delay;
+    world
+}
+
+fn bond_networks(world: &mut World, networks: &[&str]) {
+    for bond in &mut world.objects.bonds {
+        let data_center = bond.spec.data_center.clone();
+        bond.spec.networks = networks.iter().map(|network| network.replace('?', &data_center)).collect();
+    }
+}
+
+/// Everything of a verdict that a user sees.
+fn seen(verdict: &HostVerdict) -> String {
+    let messages = verdict.conditions.iter().map(|condition| format!("\n{}: {}", condition.kind, condition.message));
+    format!("{}{}", line(verdict), messages.collect::<String>())
+}
+
+/// Ends a story: the bond names `networks`, the agent reports `states`, and the delay passes.
+fn end(world: &mut World, networks: &[&str], states: &str) -> String {
+    bond_networks(world, networks);
+    world.host().spec.maintenance = false;
+    "hall".clone_into(&mut world.host().spec.data_center);
+    world.agent = AgentState::Alive;
+    world.reports(states).judge();
+    let delay = world.delay as f64;
+    seen(&world.wait(delay + 1.0).judge())
+}
+
+#[rstest]
+#[case::through_a_bond(&["?-b"])]
+#[case::through_the_default_network(&[])]
+fn a19_the_same_failure_has_the_same_verdict_on_create_edit_activation_move_and_run_time(
+    #[case] networks: &[&str],
+    #[values(0, 60)] delay: u64,
+    #[values("FF", "CF", "FC", "CC")] states: &str,
+) {
+    let created = end(&mut world("?-a", delay), networks, states);
+
+    let mut edited = world("?-a", delay);
+    edited.reports("CC").judge();
+    assert_eq!(end(&mut edited, networks, states), created, "edit");
+
+    let mut activated = world("?-a", delay);
+    bond_networks(&mut activated, networks);
+    activated.host().spec.maintenance = true;
+    activated.reports("").judge();
+    assert_eq!(end(&mut activated, networks, states), created, "activation");
+
+    let mut moved = world("?-a", delay);
+    "cellar".clone_into(&mut moved.host().spec.data_center);
+    moved.reports("CC").judge();
+    assert_eq!(end(&mut moved, networks, states), created, "move");
+
+    let mut run_time = world("?-a", delay);
+    bond_networks(&mut run_time, networks);
+    run_time.reports("CC").judge();
+    assert_eq!(end(&mut run_time, networks, states), created, "run time");
+}
+
+#[test]
+fn a19_only_run_time_and_edits_have_a_delay() {
+    let mut created = world("?-a", 60);
+    assert_eq!(created.reports("FF").judge().phase, Phase::NonOperational);
+    let mut run_time = world("?-a", 60);
+    run_time.reports("CC").judge();
+    assert_eq!(run_time.reports("FF").judge().phase, Phase::Connecting);
+    bond_networks(&mut run_time, &["?-b"]);
+    assert_eq!(run_time.reports("FF").judge().phase, Phase::Connecting);
+    assert_eq!(run_time.wait(61.0).judge().phase, Phase::NonOperational);
+}
+
+#[test]
+fn a_target_that_is_released_from_its_hold_is_judged_as_any_other() {
+    let mut held = world("?-typo", 60);
+    held.reports("").also("alpha", ConnectionState::Connected).also("beta", ConnectionState::Retained);
+    assert_eq!(held.judge().phase, Phase::Up);
+    bond_networks(&mut held, &["?-a"]);
+    held.reports("FF").also("beta", ConnectionState::Retained);
+    assert_eq!(held.judge().phase, Phase::Connecting);
+    let verdict = held.wait(61.0).judge();
+    assert_eq!(verdict.phase, Phase::NonOperational);
+    let operational = super::world::message(&verdict, ConditionType::Operational);
+    assert!(operational.contains("@alpha") && operational.contains("@beta"), "{operational}");
+}
+
+/// Something that happens to a host.
+#[derive(Clone, Debug)]
+enum Event {
+    Bond(&'static [&'static str]),
+    Maintenance(bool),
+    DataCenter(&'static str),
+    Agent(AgentState),
+    Reports([char; 8]),
+    Also(ConnectionState),
+    Wait(u16),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let networks: [&'static [&'static str]; 5] = [&[], &["?-a"], &["?-b"], &["?-a", "?-b"], &["?-typo"]];
+    let event = prop_oneof![
+        prop::sample::select(networks.to_vec()).prop_map(Event::Bond),
+        any::<bool>().prop_map(Event::Maintenance),
+        prop::sample::select(vec!["hall", "cellar", "typo"]).prop_map(Event::DataCenter),
+        prop::sample::select(vec![AgentState::Alive, AgentState::Silent, AgentState::Missing]).prop_map(Event::Agent),
+        prop::array::uniform8(prop::sample::select(vec!['C', 'F', 'c', '-', 'R', 'D'])).prop_map(Event::Reports),
+        prop::sample::select(vec![ConnectionState::Connected, ConnectionState::Retained]).prop_map(Event::Also),
+        (0..100_u16).prop_map(Event::Wait),
+    ];
+    prop::collection::vec(event, 0..12)
+}
+
+fn happen(world: &mut World, event: &Event) {
+    match event {
+        Event::Bond(networks) => bond_networks(world, networks),
+        Event::Maintenance(maintenance) => world.host().spec.maintenance = *maintenance,
+        Event::DataCenter(name) => (*name).clone_into(&mut world.host().spec.data_center),
+        Event::Agent(agent) => world.agent = *agent,
+        Event::Reports(states) => {
+            let states: String = states.iter().take(world.plan().paths.len()).collect();
+            world.reports(&states);
+        }
+        Event::Also(state) => drop(world.also("alpha", *state)),
+        Event::Wait(seconds) => drop(world.wait(f64::from(*seconds))),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a19_no_history_leaves_another_verdict(
+        story in events(),
+        delay in prop::sample::select(vec![0_u64, 1, 60]),
+        networks in prop::sample::select(vec![&[][..], &["?-a"], &["?-a", "?-b"]]),
+        states in prop::array::uniform4(prop::sample::select(vec!['C', 'F'])),
+    ) {
+        let paths = 2 * networks.len().max(1);
+        let states: String = states.iter().take(paths).collect();
+        let mut lived = world("?-a", delay);
+        for event in &story {
+            happen(&mut lived, event);
+            lived.judge();
+        }
+        prop_assert_eq!(end(&mut lived, networks, &states), end(&mut world("?-a", delay), networks, &states));
+    }
+
+    #[test]
+    fn nothing_changes_when_nothing_changes(story in events()) {
+        let mut world = world("?-a", 60);
+        for event in &story {
+            happen(&mut world, event);
+            let first = world.judge();
+            prop_assert_eq!(world.judge(), first);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The verdict table (behaviour 2, and the table that oVirt gets wrong).
+
+use super::world::World;
+use multibond::{
+    api::{ConnectionState, Phase},
+    planner::AgentState,
+};
+use rstest::rstest;
+
+fn one_target(portals: &str, pairing: &str, networks: &str) -> World {
+    World::new(&format!(
+        "
+        hall:
+          storage: [{{name: array, targets: [{{iqn: '@alpha', portals: [{portals}]}}]}}]
+          networks: {{n1: {{}}, n2: {{}}}}
+          bonds: {{storage: {{networks: [n1, n2], pairing: {pairing}}}}}
+          hosts: {{h1: {{interfaces: [{networks}]}}}}
+        "
+    ))
+}
+
+const C1: &str = "{address: 10.0.1.10}";
+const C1_C2: &str = "{address: 10.0.1.10}, {address: 10.0.2.20}";
+const N1: &str = "{name: ens3, networks: [n1]}";
+const N1_N2: &str = "{name: ens3, networks: [n1]}, {name: ens4, networks: [n2]}";
+
+/// Paths are sorted by portal, then by interface: c1n1, c1n2, c2n1, c2n2.
+#[rstest]
+#[case::one_portal_nothing_fails(C1, N1_N2, "CC", Phase::Up)]
+#[case::one_portal_n1_fails(C1, N1_N2, "FC", Phase::Degraded)]
+#[case::one_portal_n2_fails(C1, N1_N2, "CF", Phase::Degraded)]
+#[case::one_portal_fails(C1, N1_N2, "FF", Phase::NonOperational)]
+#[case::nothing_fails(C1_C2, N1_N2, "CCCC", Phase::Up)]
+#[case::path_c1_n1_fails(C1_C2, N1_N2, "FCCC", Phase::Degraded)]
+#[case::path_c1_n2_fails(C1_C2, N1_N2, "CFCC", Phase::Degraded)]
+#[case::path_c2_n1_fails(C1_C2, N1_N2, "CCFC", Phase::Degraded)]
+#[case::path_c2_n2_fails(C1_C2, N1_N2, "CCCF", Phase::Degraded)]
+#[case::network_n1_fails(C1_C2, N1_N2, "FCFC", Phase::Degraded)]
+#[case::network_n2_fails(C1_C2, N1_N2, "CFCF", Phase::Degraded)]
+#[case::portal_c1_fails(C1_C2, N1_N2, "FFCC", Phase::Degraded)]
+#[case::portal_c2_fails(C1_C2, N1_N2, "CCFF", Phase::Degraded)]
+#[case::opposite_paths_fail(C1_C2, N1_N2, "FCCF", Phase::Degraded)]
+#[case::one_path_is_left(C1_C2, N1_N2, "FFFC", Phase::Degraded)]
+#[case::everything_is_dead(C1_C2, N1_N2, "FFFF", Phase::NonOperational)]
+#[case::a_host_with_one_network_of_two(C1_C2, N1, "CF", Phase::Degraded)]
+#[case::the_default_path_of_one_portal(C1_C2, "", "CF", Phase::Degraded)]
+#[case::the_default_paths_of_all(C1_C2, "", "FF", Phase::NonOperational)]
+fn a17_at_activation(#[case] portals: &str, #[case] networks: &str, #[case] states: &str, #[case] phase: Phase) {
+    let mut world = one_target(portals, "AllPairs", networks);
+    assert_eq!(world.reports(states).judge().phase, phase);
+    let first = world.verdict();
+
+    let mut reversed = one_target(portals, "AllPairs", networks);
+    reversed.host().spec.interfaces.reverse();
+    reversed.objects.bonds[0].spec.networks.reverse();
+    reversed.objects.networks.reverse();
+    reversed.objects.data_centers[0].spec.storage[0].targets[0].portals.reverse();
+    reversed.reports(states).host().status.as_mut().expect("a status").connections.reverse();
+    assert_eq!(reversed.judge().phase, phase);
+    assert_eq!(reversed.verdict(), first);
+}
+
+#[test]
+fn a17_every_mix_of_connected_failed_and_first_attempts_of_four_paths() {
+    for number in 0..81_u32 {
+        let states: String = (0..4).map(|path| ['C', 'F', 'c'][(number / 3_u32.pow(path) % 3) as usize]).collect();
+        let expected = match (states.contains('C'), states.contains('F'), states.contains('c')) {
+            (true, false, false) => "Up | True TargetsReachable | True AllPathsConnected | True Up",
+            (true, false, true) => "Up | True TargetsReachable | False Connecting | False Progressing",
+            (true, true, _) => "Degraded | True TargetsReachable | False PathsFailed | True Degraded",
+            (false, true, false) => {
+                "NonOperational | False StorageUnreachable | False PathsFailed | False StorageUnreachable"
+            }
+            (false, true, true) => "Connecting | Unknown Progressing | False PathsFailed | False Progressing",
+            (false, false, _) => "Connecting | Unknown Progressing | False Connecting | False Progressing",
+        };
+        let connected = states.matches('C').count();
+        let expected = expected.replacen(" |", &format!(" {connected}/4 |"), 1);
+        assert_eq!(one_target(C1_C2, "AllPairs", N1_N2).reports(&states).verdict(), expected, "{states}");
+    }
+}
+
+const HALL: &str = "
+    hall:
+      storage:
+      - {name: array, targets: [{iqn: '@alpha', portals: [{address: 10.0.1.10}]}, {iqn: '@beta', portals: [{address: 10.0.1.11}]}]}
+      networks: {n1: {subnets: [10.0.1.0/24]}, n2: {}}
+      bonds: {storage: {networks: [n1, n2]}}
+      hosts: {h1: {interfaces: [{name: ens3, networks: [n1]}]}}
+    ";
+
+fn hall(from: &str, to: &str) -> World {
+    assert!(HALL.contains(from));
+    World::new(&HALL.replacen(from, to, 1))
+}
+
+#[test]
+fn a10b_unassigned() {
+    let verdict = |from, to| hall(from, to).verdict();
+    assert_eq!(
+        verdict("hosts: {h1: {", "hosts: {h1: {dataCenter: typo, "),
+        "Unassigned 0/0 | False DataCenterNotFound | - | False DataCenterNotFound"
+    );
+    assert_eq!(
+        verdict("storage:\n", "deleting: true\n      storage:\n"),
+        "Unassigned 0/0 | False DataCenterDeleting | - | False DataCenterDeleting"
+    );
+    let mut claimed = hall("hosts: {", "hosts: {h0: {nodeName: node-of-h1, created: '2026-01-01'}, ");
+    claimed.objects.hosts.reverse();
+    claimed.agent = AgentState::Silent;
+    assert_eq!(claimed.verdict(), "Unassigned 0/0 | False NodeClaimed | - | False NodeClaimed");
+}
+
+#[test]
+fn a10b_maintenance_is_ready_when_nothing_is_left_connected() {
+    let maintenance = || hall("hosts: {h1: {", "hosts: {h1: {maintenance: true, ");
+    let done = "Maintenance 0/0 | False Maintenance | - | True Maintenance";
+    let leaving = "Maintenance 0/0 | False Maintenance | - | False Disconnecting";
+
+    assert_eq!(maintenance().verdict(), leaving, "the agent has not acknowledged yet");
+    assert_eq!(maintenance().reports("").verdict(), done);
+    for (state, expected) in [
+        (ConnectionState::Connected, leaving),
+        (ConnectionState::Retained, leaving),
+        (ConnectionState::Disconnecting, leaving),
+        (ConnectionState::Failed, done),
+        (ConnectionState::Connecting, done),
+    ] {
+        for agent in [AgentState::Alive, AgentState::Silent, AgentState::Missing] {
+            let mut world = maintenance();
+            world.agent = agent;
+            assert_eq!(world.reports("").also("alpha", state).verdict(), expected, "{state:?}, {agent:?}");
+        }
+    }
+    for agent in [AgentState::Silent, AgentState::Missing] {
+        let mut never_reported = maintenance();
+        never_reported.agent = agent;
+        assert_eq!(never_reported.verdict(), done, "{agent:?}");
+    }
+}
+
+#[test]
+fn a10b_connecting_up_degraded_and_non_operational() {
+    for (states, expected) in [
+        ("--", "Connecting 0/2 | Unknown Progressing | False Connecting | False Progressing"),
+        ("C-", "Connecting 1/2 | Unknown Progressing | False Connecting | False Progressing"),
+        ("CD", "Connecting 1/2 | Unknown Progressing | False Connecting | False Progressing"),
+        ("CC", "Up 2/2 | True TargetsReachable | True AllPathsConnected | True Up"),
+        ("CF", "NonOperational 1/2 | False StorageUnreachable | False PathsFailed | False StorageUnreachable"),
+        ("cF", "NonOperational 0/2 | False StorageUnreachable | False PathsFailed | False StorageUnreachable"),
+    ] {
+        assert_eq!(hall("", "").reports(states).verdict(), expected, "{states}");
+    }
+}
+
+#[test]
+fn a05_a_host_with_nothing_to_connect_is_up() {
+    let up = "Up 0/0 | True NothingToConnect | True AllPathsConnected | True Up";
+    assert_eq!(World::new("hall: {hosts: {h1: {}}}").verdict(), up);
+}
+
+#[test]
+fn a27_a_silent_or_missing_agent_is_unknown_and_nothing_that_is_remembered_changes() {
+    for (agent, reason, ready) in
+        [(AgentState::Silent, "AgentSilent", "False"), (AgentState::Missing, "AgentMissing", "Unknown")]
+    {
+        for states in ["CC", "CF", "--"] {
+            let mut world = hall("", "");
+            let before = world.reports("CC").judge().targets;
+            world.reports(states).agent = agent;
+            let verdict = world.wait(600.0).judge();
+            let connected = states.matches('C').count();
+            assert_eq!(
+                super::world::line(&verdict),
+                format!("Unknown {connected}/2 | Unknown {reason} | Unknown {reason} | Unknown {reason}")
+            );
+            assert_eq!(verdict.targets, before);
+            assert_eq!((verdict.recheck_at, verdict.without_session.len()), (None, 0));
+            let agent_ready = verdict.conditions.iter().find(|c| c.kind.as_str() == "AgentReady").expect("AgentReady");
+            assert_eq!((agent_ready.status.as_str(), agent_ready.reason), (ready, reason));
+        }
+    }
+    let mut unreported = hall("h1: {interfaces: [{name: ens3, networks: [n1]}]}", "h1: {}");
+    unreported.agent = AgentState::Missing;
+    assert_eq!(
+        unreported.verdict(),
+        "Unknown 0/0 | Unknown AgentMissing | Unknown AgentMissing | Unknown AgentMissing"
+    );
+}
+
+#[test]
+fn a04b_a_host_that_has_not_reported_its_interfaces_connects() {
+    let mut world = hall("h1: {interfaces: [{name: ens3, networks: [n1]}]}", "h1: {}");
+    assert_eq!(
+        world.verdict(),
+        "Connecting 0/0 | Unknown InterfacesUnknown | False Connecting | False InterfacesUnknown"
+    );
+}
+
+#[test]
+fn a04b_a_held_target_counts_as_reachable_through_any_live_session() {
+    let held = || {
+        let mut world = hall("networks: [n1, n2]", "networks: [typo], targets: ['@beta']");
+        world.reports("C");
+        world
+    };
+    let waiting = "Connecting 1/1 | Unknown NetworkNotFound | False NetworkNotFound | False NetworkNotFound";
+    let up = "Up 1/1 | True TargetsReachable | True AllPathsConnected | True Up";
+    assert_eq!(held().verdict(), waiting);
+    assert_eq!(held().also("beta", ConnectionState::Connected).verdict(), up);
+    assert_eq!(held().also("beta", ConnectionState::Retained).verdict(), up);
+    assert_eq!(held().also("beta", ConnectionState::Failed).verdict(), waiting);
+    assert_eq!(held().also("gamma", ConnectionState::Connected).verdict(), waiting);
+}
+
+#[test]
+fn a_target_without_a_network_where_the_default_one_is_forbidden_is_non_operational() {
+    let mut world = hall("storage:\n", "defaultNetwork: Never\n      storage:\n");
+    world.objects.bonds[0].spec.targets = vec!["iqn.2003-01.org.example:alpha".to_owned()];
+    let expected = "NonOperational 1/1 | False NoNetwork | False NoNetwork | False NoNetwork";
+    assert_eq!(world.reports("C").verdict(), expected);
+    assert_eq!(world.reports("F").judge().phase, Phase::NonOperational);
+}

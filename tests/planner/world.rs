@@ -1,0 +1,149 @@
+//! One host through time: planned, reported on, judged, and restarted between any two judgements.
+
+use std::time::Duration;
+
+use jiff::{Span, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use multibond::{
+    api::{AgentStatus, Connection, ConnectionState, Host, HostWarning, reason::ConditionType, reason::PathReason},
+    planner::{AgentState, HostPlan, HostVerdict, Objects, Observation, judge, plan_all},
+};
+
+use super::fixture::objects;
+
+pub struct World {
+    pub objects: Objects,
+    pub agent: AgentState,
+    pub delay: u64,
+    pub now: Timestamp,
+    pub warnings: Vec<HostWarning>,
+}
+
+impl World {
+    /// The first host of a fixture, judged from now on.
+    pub fn new(yaml: &str) -> Self {
+        World {
+            objects: objects(yaml),
+            agent: AgentState::Alive,
+            delay: 60,
+            now: Timestamp::from_millisecond(1_000_400).expect("a time"),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub fn host(&mut self) -> &mut Host {
+        &mut self.objects.hosts[0]
+    }
+
+    /// The host's plan now.
+    pub fn plan(&self) -> HostPlan {
+        let name = self.objects.hosts[0].metadata.name.as_deref().expect("a name");
+        plan_all(&self.objects).hosts.into_iter().find(|host| host.name == name).expect("the host").plan
+    }
+
+    /// The agent reports on the planned paths, in their order: `C`onnected, `F`ailed, `c`onnecting, `R`etained,
+    /// `D`isconnecting, or nothing (`-`) . It has seen the plan.
+    pub fn reports(&mut self, states: &str) -> &mut Self {
+        let plan = self.plan();
+        assert_eq!(states.len(), plan.paths.len(), "a state for each path of {:?}", plan.paths);
+        let planned = plan.paths.iter().zip(states.chars()).filter_map(|(path, state)| {
+            let (state, reason) = match state {
+                'C' => (ConnectionState::Connected, None),
+                'c' => (ConnectionState::Connecting, None),
+                'F' => (ConnectionState::Failed, Some(PathReason::PortalUnreachable)),
+                'R' => (ConnectionState::Retained, Some(PathReason::InUse)),
+                'D' => (ConnectionState::Disconnecting, None),
+                '-' => return None,
+                other => panic!("no state {other}"),
+            };
+            Some(Connection {
+                target: path.target.clone(),
+                portal: path.portal.clone(),
+                tpgt: path.tpgt,
+                interface: path.interface.clone(),
+                state,
+                session_id: None,
+                reason,
+                message: reason.map(|_| "no answer".to_owned()),
+                since: Time(self.now),
+                retry_every: None,
+            })
+        });
+        let connections = planned.collect();
+        let status = self.host().status.get_or_insert_default();
+        status.connections = connections;
+        status.agent = Some(AgentStatus { observed_revision: Some(plan.revision), ..AgentStatus::default() });
+        self
+    }
+
+    /// Beside the planned paths there is this session.
+    pub fn also(&mut self, target: &str, state: ConnectionState) -> &mut Self {
+        let connection = Connection {
+            target: format!("iqn.2003-01.org.example:{target}").into(),
+            portal: "192.0.2.99:3260".into(),
+            tpgt: 1,
+            interface: None,
+            state,
+            session_id: Some(9),
+            reason: None,
+            message: Some("sdb is mounted".to_owned()),
+            since: Time(self.now),
+            retry_every: None,
+        };
+        self.host().status.get_or_insert_default().connections.push(connection);
+        self
+    }
+
+    pub fn wait(&mut self, seconds: f64) -> &mut Self {
+        self.now += Span::new().try_milliseconds((seconds * 1000.0).round() as i64).expect("a span");
+        self
+    }
+
+    /// Plans and judges, and writes what the controller writes; a restart between two judgements changes nothing, for
+    /// what is remembered goes through the API's form.
+    pub fn judge(&mut self) -> HostVerdict {
+        let plan = self.plan();
+        let observation = Observation {
+            host: &self.objects.hosts[0],
+            winner: None,
+            agent: self.agent,
+            non_operational_after: Duration::from_secs(self.delay),
+            warnings: &self.warnings,
+        };
+        let verdict = judge(&plan, &observation, self.now);
+        let data_center = plan.in_service().then(|| self.objects.hosts[0].spec.data_center.clone());
+        let status = self.host().status.get_or_insert_default();
+        status.networks.clone_from(&plan.networks);
+        status.targets.clone_from(&verdict.targets);
+        status.data_center = data_center;
+        let stored = serde_json::to_string(&self.objects.hosts[0]).expect("JSON");
+        self.objects.hosts[0] = serde_json::from_str(&stored).expect("a Host");
+        verdict
+    }
+
+    /// The verdict as one line.
+    pub fn verdict(&mut self) -> String {
+        line(&self.judge())
+    }
+}
+
+/// Phase and paths, then status and reason of Operational, FullyConnected and Ready.
+pub fn line(verdict: &HostVerdict) -> String {
+    let condition = |kind| match verdict.conditions.iter().find(|condition| condition.kind == kind) {
+        Some(condition) => format!("{} {}", condition.status.as_str(), condition.reason),
+        None => {
+            assert!(verdict.absent.contains(&kind), "{kind} is neither given nor absent");
+            "-".to_owned()
+        }
+    };
+    let [operational, fully, ready] =
+        [ConditionType::Operational, ConditionType::FullyConnected, ConditionType::Ready].map(condition);
+    let (paths, phase) = (verdict.paths, verdict.phase.as_str());
+    format!("{phase} {}/{} | {operational} | {fully} | {ready}", paths.connected, paths.desired)
+}
+
+/// The message of a condition.
+pub fn message(verdict: &HostVerdict, kind: ConditionType) -> String {
+    let condition = verdict.conditions.iter().find(|condition| condition.kind == kind).expect("the condition");
+    condition.message.replace("iqn.2003-01.org.example:", "@")
+}
