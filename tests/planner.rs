@@ -1,14 +1,17 @@
 //! The planner and the verdict, as tables and as properties: no cluster, no clock, no runtime.
 
 mod planner {
+    mod anything;
     mod bonds;
     mod carrying;
     mod claims;
     mod conditions;
     mod fixture;
     mod lifecycle;
+    mod model;
     mod pairing;
     mod problems;
+    mod properties;
     mod revision;
     mod service;
     mod storage;

@@ -1,0 +1,209 @@
+//! What holds of every plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use multibond::{
+    api::{CarriedNetwork, Host, HostStatus, IscsiBond, IscsiBondSpec, Network, NetworkSpec, PlannedPath},
+    planner::{HostPlan, Objects, PlannedHost, plan_all},
+};
+use proptest::prelude::*;
+
+use super::{
+    anything::{objects, shuffled},
+    model::{Outcome, Paths, outcomes},
+};
+
+fn plans(objects: &Objects) -> Vec<PlannedHost> {
+    plan_all(objects).hosts
+}
+
+fn host<'a>(objects: &'a Objects, planned: &PlannedHost) -> &'a Host {
+    objects.hosts.iter().find(|host| host.metadata.name.as_ref() == Some(&planned.name)).expect("the host")
+}
+
+/// What the controller writes of the plans into the hosts' status.
+fn written(objects: &Objects) -> Objects {
+    let mut after = objects.clone();
+    for planned in plans(objects) {
+        let host = after.hosts.iter_mut().find(|host| host.metadata.name.as_ref() == Some(&planned.name));
+        let status = host.expect("the host").status.get_or_insert_with(HostStatus::default);
+        status.networks.clone_from(&planned.plan.networks);
+        status.data_center = planned.plan.in_service().then_some(planned.data_center);
+    }
+    after
+}
+
+/// The part of a plan that a host acts on.
+fn work(plan: &HostPlan) -> (Vec<impl Ord + Clone + std::fmt::Debug + use<>>, Vec<std::sync::Arc<str>>) {
+    let key = |path: &PlannedPath| (path.target.clone(), path.portal.clone(), path.tpgt, path.interface.clone());
+    (plan.paths.iter().map(key).collect(), plan.hold.clone())
+}
+
+fn is_strictly_sorted<T: Ord>(items: &[T]) -> bool {
+    items.is_sorted_by(|a, b| a < b)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a09_the_order_of_inputs_never_matters(objects in objects(), seed: u64) {
+        prop_assert_eq!(plan_all(&shuffled(&objects, seed)), plan_all(&objects));
+    }
+
+    #[test]
+    fn every_target_comes_to_what_the_rules_say(objects in objects()) {
+        for planned in plans(&objects).into_iter().filter(|planned| planned.plan.reason.is_none()) {
+            let HostPlan { networks, hold, no_network, paths, .. } = planned.plan;
+            let mut found: BTreeMap<String, Outcome> = BTreeMap::new();
+            for target in hold {
+                found.insert(target.to_string(), Outcome::Held);
+            }
+            for target in no_network {
+                prop_assert_eq!(found.insert(target.to_string(), Outcome::NoNetwork), None);
+            }
+            let expected = outcomes(&objects, &planned.data_center, &networks);
+            for same_target in paths.chunk_by(|a, b| a.target == b.target) {
+                let mut all = Paths::new();
+                for path in same_target {
+                    let key = (path.portal.to_string(), path.tpgt, path.interface.as_ref().map(ToString::to_string));
+                    let bonds: BTreeSet<String> = path.bonds.iter().map(ToString::to_string).collect();
+                    // Of the networks that it serves a path names the first.
+                    let Some(Outcome::Paths(wanted)) = expected.get(&*path.target) else { continue };
+                    let serves = wanted.get(&key).map(|(_, networks)| networks.clone()).unwrap_or_default();
+                    prop_assert_eq!(serves.first().map(String::as_str), path.network.as_deref());
+                    all.insert(key, (bonds, serves));
+                }
+                prop_assert_eq!(found.insert(same_target[0].target.to_string(), Outcome::Paths(all)), None);
+            }
+            prop_assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn every_path_of_a_bond_runs_through_a_network_that_is_carried_and_bonded(objects in objects()) {
+        for PlannedHost { plan, .. } in plans(&objects) {
+            for path in plan.paths.iter().filter(|path| path.interface.is_some()) {
+                let carried = |network: &str| {
+                    let on = |c: &CarriedNetwork| *c.name == *network && Some(&c.interface) == path.interface.as_ref();
+                    plan.networks.iter().any(on)
+                };
+                prop_assert!(path.network.as_deref().is_some_and(carried), "{path:?}");
+                prop_assert!(!path.bonds.is_empty());
+                for name in &path.bonds {
+                    let bond = objects.bonds.iter().find(|bond| bond.metadata.name.as_deref() == Some(name));
+                    let IscsiBondSpec { networks, targets, .. } = &bond.expect("the bond").spec;
+                    prop_assert!(targets.is_empty() || targets.iter().any(|target| **target == *path.target));
+                    prop_assert!(networks.iter().any(|network| carried(network)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a04b_no_default_path_beside_a_bond_path_or_an_unknown_network_or_before_the_host_has_reported(objects in objects()) {
+        let exists = |name: &str, data_center: &str| {
+            let is = |n: &&Network| n.metadata.name.as_deref() == Some(name) && n.spec.data_center == data_center;
+            objects.networks.iter().find(is).filter(|network| network.metadata.deletion_timestamp.is_none())
+        };
+        for planned in plans(&objects) {
+            let defaults: Vec<&PlannedPath> = planned.plan.paths.iter().filter(|path| path.interface.is_none()).collect();
+            for path in &defaults {
+                prop_assert!(path.network.is_none() && path.bonds.is_empty());
+                prop_assert!(planned.plan.paths.iter().all(|p| p.target != path.target || p.interface.is_none()));
+                let here = |b: &&IscsiBond| b.spec.data_center == planned.data_center && b.metadata.deletion_timestamp.is_none();
+                for IscsiBondSpec { networks, targets, .. } in objects.bonds.iter().filter(here).map(|bond| &bond.spec) {
+                    if targets.is_empty() || targets.iter().any(|target| **target == *path.target) {
+                        prop_assert!(networks.iter().all(|network| exists(network, &planned.data_center).is_some()));
+                    }
+                    if host(&objects, &planned).status.as_ref().is_none_or(|status| status.interfaces.is_none()) {
+                        let spec = &host(&objects, &planned).spec.interfaces;
+                        let placed = |name: &String| spec.iter().any(|interface| interface.networks.contains(name));
+                        let told = |name: &String| exists(name, &planned.data_center).is_none_or(|n| n.spec.subnets.is_empty());
+                        prop_assert!(networks.iter().all(|network| placed(network) || told(network)));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_plan_is_sorted_and_free_of_duplicates(objects in objects()) {
+        let report = plan_all(&objects);
+        prop_assert!(report.problems.is_sorted());
+        for PlannedHost { plan, .. } in &report.hosts {
+            let HostPlan { reason, networks, hold, no_network, paths, uses, .. } = plan;
+            prop_assert!(is_strictly_sorted(&work(plan).0));
+            prop_assert!(is_strictly_sorted(hold) && is_strictly_sorted(no_network) && is_strictly_sorted(uses));
+            let places: Vec<_> = networks.iter().map(|carried| (&carried.name, &carried.interface)).collect();
+            prop_assert!(is_strictly_sorted(&places));
+            prop_assert!(paths.iter().all(|path| is_strictly_sorted(&path.bonds)));
+            prop_assert!(reason.is_none() || (networks.is_empty() && hold.is_empty() && paths.is_empty()));
+        }
+    }
+
+    #[test]
+    fn planning_again_with_what_was_written_changes_nothing(objects in objects()) {
+        let before = plan_all(&objects);
+        prop_assert_eq!(plan_all(&written(&objects)), before);
+    }
+
+    #[test]
+    fn a12_a_host_that_loses_all_devices_keeps_its_plan(objects in objects()) {
+        let before = plans(&objects);
+        let mut after = written(&objects);
+        for status in after.hosts.iter_mut().filter_map(|host| host.status.as_mut()) {
+            if let Some(interfaces) = &mut status.interfaces {
+                interfaces.clear();
+            }
+        }
+        prop_assert_eq!(plans(&after), before);
+    }
+
+    #[test]
+    fn a_revision_is_equal_exactly_when_the_work_is(first in objects(), second in objects()) {
+        let all: Vec<HostPlan> = plans(&first).into_iter().chain(plans(&second)).map(|planned| planned.plan).collect();
+        for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
+            prop_assert_eq!(a.revision == b.revision, work(a) == work(b));
+        }
+    }
+
+    #[test]
+    fn what_does_not_concern_a_host_does_not_change_its_plan(objects in objects(), foreign in objects()) {
+        let before = plans(&objects);
+        let mut more = objects.clone();
+        for mut other in foreign.data_centers {
+            other.metadata.namespace = Some("ams".to_owned());
+            more.data_centers.push(other);
+        }
+        for mut other in foreign.networks {
+            other.metadata.namespace = Some("ams".to_owned());
+            more.networks.push(other);
+        }
+        for mut other in foreign.bonds {
+            other.metadata.namespace = Some("ams".to_owned());
+            more.bonds.push(other);
+        }
+        for (n, mut other) in foreign.hosts.into_iter().enumerate() {
+            other.metadata.namespace = Some("ams".to_owned());
+            other.spec.node_name = format!("elsewhere-{n}");
+            more.hosts.push(other);
+        }
+        for data_center in ["hall", "cellar"] {
+            let subnets = vec!["203.0.113.0/24".to_owned()];
+            let spec = NetworkSpec { data_center: data_center.to_owned(), subnets, ..NetworkSpec::default() };
+            more.networks.push(named(Network::new(&format!("apart-{data_center}"), spec)));
+            let targets = vec!["iqn.2003-01.org.example:of-nobody".to_owned()];
+            let spec = IscsiBondSpec { data_center: data_center.to_owned(), targets, ..IscsiBondSpec::default() };
+            more.bonds.push(named(IscsiBond::new(&format!("apart-{data_center}"), spec)));
+        }
+        let mut after = plans(&more);
+        after.retain(|planned| planned.namespace == "fra");
+        prop_assert_eq!(after, before);
+    }
+}
+
+fn named<K: kube::ResourceExt>(mut object: K) -> K {
+    object.meta_mut().namespace = Some("fra".to_owned());
+    object
+}
