@@ -19,9 +19,9 @@ use crate::{
         CarriedNetwork, ConnectionState, FINALIZER, Host, HostStatus, HostWarning, PathCounts, Phase, PlanStatus,
         Summary, TargetStatus,
         condition::{self, Status, Verdict},
-        reason::{ConditionType, EmptyReason, PreparedReason, Reason},
+        reason::{ConditionType, EmptyReason, Reason},
     },
-    planner::{AgentState, HostPlan, HostVerdict, Kind, Observation, judge, mtu_mismatches, plan_host},
+    planner::{AgentState, HostPlan, HostVerdict, Kind, Observation, judge, mtu_warnings, plan_host},
 };
 
 /// What was last decided for a host: what sums, nodes and deletions are made from.
@@ -202,12 +202,8 @@ fn verdict(
 fn warnings(world: &World, center: &ObjectKey, host: &Host, plan: &HostPlan) -> Vec<HostWarning> {
     let Some(status) = &host.status else { return Vec::new() };
     let mut warnings = status.agent.as_ref().map(|agent| agent.warnings.clone()).unwrap_or_default();
-    if let (Some(view), Some(interfaces)) = (world.view(center), &status.interfaces) {
-        let mismatches = mtu_mismatches(&view, &plan.networks, interfaces);
-        warnings.extend(mismatches.into_iter().map(|(network, interface, needed, found)| HostWarning {
-            reason: PreparedReason::MTUMismatch,
-            message: format!("{interface} carries {network} with MTU {found}, and the network needs {needed}"),
-        }));
+    if let Some(view) = world.view(center) {
+        warnings.extend(mtu_warnings(&view, host, &plan.networks));
     }
     warnings
 }

@@ -6,7 +6,7 @@ use super::{
     address::host_address,
     view::{NetworkView, View},
 };
-use crate::api::{CarriedNetwork, CarrySource, Host, HostInterface, HostSpec};
+use crate::api::{CarriedNetwork, CarrySource, Host, HostInterface, HostSpec, HostWarning, reason::PreparedReason};
 
 /// A network that a host carries, with the network's index in the view.
 #[derive(Clone, Debug)]
@@ -130,21 +130,16 @@ fn by_subnet(network: &NetworkView, reported: &[Reported<'_>], remembered: &[Car
     entries
 }
 
-/// Interfaces that carry a network with another MTU than it needs: (network, interface, needed, found). An MTU of 0 is
-/// one that was not reported.
+/// Interfaces of a host that carry a network with another MTU than it needs. An MTU of 0 is one that was not reported.
 #[must_use]
-pub fn mtu_mismatches<'a>(
-    view: &'a View,
-    networks: &'a [CarriedNetwork],
-    interfaces: &'a [HostInterface],
-) -> Vec<(&'a str, &'a str, u32, u32)> {
-    networks
-        .iter()
-        .filter_map(|carried| {
-            let network = view.networks.iter().find(|network| network.name == carried.name)?;
-            let interface = interfaces.iter().find(|interface| interface.name == carried.interface)?;
-            let needed = network.mtu.filter(|&mtu| interface.mtu != 0 && mtu != interface.mtu)?;
-            Some((&*network.name, &*interface.name, needed, interface.mtu))
-        })
-        .collect()
+pub fn mtu_warnings(view: &View, host: &Host, networks: &[CarriedNetwork]) -> Vec<HostWarning> {
+    let interfaces = host.status.as_ref().and_then(|status| status.interfaces.as_deref()).unwrap_or_default();
+    let warning = |carried: &CarriedNetwork| {
+        let CarriedNetwork { name, interface, .. } = carried;
+        let needed = view.networks.iter().find(|network| network.name == *name)?.mtu?;
+        let found = interfaces.iter().find(|reported| reported.name == *interface)?.mtu;
+        let message = format!("{interface} carries {name} with MTU {found}, and the network needs {needed}");
+        (found != 0 && found != needed).then_some(HostWarning { reason: PreparedReason::MTUMismatch, message })
+    };
+    networks.iter().filter_map(warning).collect()
 }

@@ -16,11 +16,11 @@ mod verdict;
 mod view;
 
 pub use address::canonical_portal;
-pub use carry::mtu_mismatches;
+pub use carry::mtu_warnings;
 pub use claims::{Precedence, claims};
 pub use plan::{HostPlan, plan_host};
 pub use problems::{
-    Findings, Kind, Problem, Usage, bond_problems, data_center_problems, host_problems, mtu_problems, network_problems,
+    Findings, Kind, Problem, Usage, bond_problems, data_center_problems, host_problems, network_problems,
 };
 pub use verdict::{AgentState, HostVerdict, Observation, judge};
 pub use view::View;
@@ -79,10 +79,9 @@ pub fn plan_all(objects: &Objects) -> Report {
         let name = host.metadata.name.as_deref().unwrap_or_default();
         let winner = winners.get(host.spec.node_name.as_str()).filter(|winner| **winner != (key.0, name));
         let plan = plan_host(views.get(&key), host, winner.is_some());
-        report.problems.extend(host_problems(host, &plan, winner.copied()));
-        if let Some(view) = views.get(&key) {
+        report.problems.extend(host_problems(host, views.get(&key), &plan, winner.copied()));
+        if views.contains_key(&key) {
             usage.entry(key).or_default().add(&plan);
-            report.problems.extend(mtu_problems(view, host, &plan));
         }
         report.hosts.push(PlannedHost {
             namespace: key.0.to_owned(),

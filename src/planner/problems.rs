@@ -7,13 +7,13 @@ use std::{
 };
 
 use super::{
-    carry::mtu_mismatches,
+    carry::mtu_warnings,
     plan::HostPlan,
     view::{BondView, Place, TargetView, View},
 };
 use crate::api::{
     Host, IscsiBond, Network,
-    reason::{EmptyReason, PreparedReason, Reason},
+    reason::{EmptyReason, Reason},
 };
 
 /// The four kinds.
@@ -120,9 +120,10 @@ fn data_center_not_found(namespace: Option<&str>, data_center: &str) -> String {
     format!("there is no DataCenter {data_center} in namespace {namespace}; create it, or correct spec.dataCenter")
 }
 
-/// What is wrong with a host; `winner` is the Host that has its node, if that is another one.
+/// What is wrong with a host. `view` is its data center, if there is one; `winner` is the Host that has its node, if
+/// that is another one.
 #[must_use]
-pub fn host_problems(host: &Host, plan: &HostPlan, winner: Option<(&str, &str)>) -> Vec<Problem> {
+pub fn host_problems(host: &Host, view: Option<&View>, plan: &HostPlan, winner: Option<(&str, &str)>) -> Vec<Problem> {
     let problem = |reason: &'static str, message: String| Problem {
         kind: Kind::Host,
         namespace: host.metadata.namespace.clone().unwrap_or_default(),
@@ -141,22 +142,9 @@ pub fn host_problems(host: &Host, plan: &HostPlan, winner: Option<(&str, &str)>)
     };
     let no_network = (!plan.no_network.is_empty())
         .then(|| problem(Reason::NoNetwork.as_str(), no_network_message(&plan.no_network)));
-    empty.into_iter().chain(no_network).collect()
-}
-
-/// Interfaces of a host whose MTU is not that of the networks they carry.
-#[must_use]
-pub fn mtu_problems(view: &View, host: &Host, plan: &HostPlan) -> Vec<Problem> {
-    let interfaces = host.status.as_ref().and_then(|status| status.interfaces.as_deref()).unwrap_or_default();
-    let mismatches = mtu_mismatches(view, &plan.networks, interfaces).into_iter();
-    let problem = |(network, interface, needed, found)| Problem {
-        kind: Kind::Host,
-        namespace: host.metadata.namespace.clone().unwrap_or_default(),
-        name: host.metadata.name.clone().unwrap_or_default(),
-        reason: PreparedReason::MTUMismatch.as_str(),
-        message: format!("{interface} has the MTU {found}, and network {network} needs {needed}"),
-    };
-    mismatches.map(problem).collect()
+    let mtu = view.map(|view| mtu_warnings(view, host, &plan.networks)).unwrap_or_default();
+    let mtu = mtu.into_iter().map(|warning| problem(warning.reason.as_str(), warning.message));
+    empty.into_iter().chain(no_network).chain(mtu).collect()
 }
 
 /// Why a host's plan is empty, for people.

@@ -59,8 +59,8 @@ pub struct HostVerdict {
     pub absent: Vec<ConditionType>,
     /// When time alone may change the verdict.
     pub recheck_at: Option<Timestamp>,
-    /// Targets that make the host NonOperational and have no live session, retained ones included: what the Node's
-    /// taint is about. It is empty, and says nothing, while the phase is Unknown.
+    /// Targets without any live session, retained ones included, from the moment that it is lost: what the Node's
+    /// taint is about, and whether the storage and not the host is at fault.
     pub without_session: Vec<Arc<str>>,
     /// Whether every path has ended its first attempt.
     pub settled: bool,
@@ -106,8 +106,6 @@ fn in_service(plan: &HostPlan, observation: &Observation<'_>, reality: &Reality<
     let no_network: Vec<Arc<str>> = standing(|s| s == Standing::NoNetwork).map(|t| t.target.clone()).collect();
     let waiting: Vec<_> = standing(|s| matches!(s, Standing::Connecting(_) | Standing::Held)).collect();
     let failed: Vec<_> = paths().filter(|path| path.is(ConnectionState::Failed)).collect();
-    let lost = standing(|s| matches!(s, Standing::Unreachable | Standing::NoNetwork)).map(|target| target.target);
-    let without_session = lost.filter(|target| !reality.has_live_session(target));
     let settled = plan.reason.is_none() && !paths().any(PathNow::first_attempt);
 
     let (phase, status, reason, message): (Phase, Status, &'static str, String) = if !unreachable.is_empty() {
@@ -148,7 +146,7 @@ fn in_service(plan: &HostPlan, observation: &Observation<'_>, reality: &Reality<
         phase,
         paths: counts(plan, reality),
         recheck_at: targets.iter().filter_map(|target| deadline(target.standing)).min(),
-        without_session: without_session.cloned().collect(),
+        without_session: without_session(plan, reality),
         targets: targets.iter().filter_map(|target| target.memory.clone()).collect(),
         conditions: vec![operational, fully, ready],
         absent: Vec::new(),
@@ -160,6 +158,11 @@ fn counts(plan: &HostPlan, reality: &Reality<'_>) -> PathCounts {
     let connected = |path: &&PlannedPath| reality.of(path).is_some_and(|c| c.state == ConnectionState::Connected);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     PathCounts { desired: count(plan.paths.len()), connected: count(plan.paths.iter().filter(connected).count()) }
+}
+
+fn without_session(plan: &HostPlan, reality: &Reality<'_>) -> Vec<Arc<str>> {
+    let planned = plan.paths.chunk_by(|a, b| a.target == b.target).map(|paths| &paths[0].target);
+    planned.chain(&plan.no_network).filter(|target| !reality.has_live_session(target)).cloned().collect()
 }
 
 /// `operational` says why when no path has failed or is waited for, and a target is without a session all the same.
@@ -262,7 +265,7 @@ fn unknown(plan: &HostPlan, observation: &Observation<'_>, reality: &Reality<'_>
         conditions: vec![of(ConditionType::Operational), of(ConditionType::FullyConnected), of(ConditionType::Ready)],
         absent: Vec::new(),
         recheck_at: None,
-        without_session: Vec::new(),
+        without_session: without_session(plan, reality),
         settled: false,
     }
 }

@@ -198,7 +198,9 @@ pub fn shuffled(objects: &Objects, seed: u64) -> Objects {
         let interfaces = status.interfaces.iter_mut();
         interfaces.for_each(|interfaces| {
             dice.shuffle(interfaces);
-            interfaces.iter_mut().for_each(|interface| dice.shuffle(&mut interface.addresses));
+            for interface in interfaces {
+                dice.shuffle(&mut interface.addresses);
+            }
         });
     }
     objects

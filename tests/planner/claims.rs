@@ -1,7 +1,10 @@
 //! Which Host has a node (behaviour 1.2).
 
 use super::fixture::{check, objects};
-use multibond::planner::{claims, plan_all};
+use multibond::{
+    api::reason::EmptyReason,
+    planner::{claims, plan_all},
+};
 use rstest::rstest;
 
 #[rstest]
@@ -47,7 +50,7 @@ fn of_two_hosts_with_one_node(#[case] hosts: &str, #[case] winner: &str) {
         let (namespace, name) = winner.split_once('/').expect("a namespace");
         assert_eq!(claims(&objects.hosts)["node-1"], (namespace, name));
         for host in plan_all(&objects).hosts {
-            let claimed = host.plan.reason.map(|reason| reason.as_str()) == Some("NodeClaimed");
+            let claimed = host.plan.reason.is_some_and(|reason| reason == EmptyReason::NodeClaimed);
             assert_eq!(claimed, (&*host.namespace, &*host.name) != (namespace, name), "{}", host.name);
         }
         objects.hosts.reverse();

@@ -60,12 +60,13 @@ fn the_time_moves_only_with_the_status_and_everything_else_is_kept_in_its_order(
 }
 
 #[test]
-fn a10b_a_born_condition_is_replaced_and_keeps_its_time_while_unknown() {
+fn a10b_a_born_condition_is_replaced_and_its_time_is_that_of_the_first_look() {
     let born: Condition = serde_json::from_value(condition::pending()).expect("a condition");
     assert_eq!((&*born.type_, &*born.status, &*born.reason), ("Ready", "Unknown", "Pending"));
     let now = Timestamp::from_second(77).expect("a time");
-    let merged = |status| condition::merge(&[born.clone()], vec![verdict(ConditionType::Ready, status)], None, now);
-    assert_eq!(merged(Status::Unknown)[0].last_transition_time, at(0));
+    let merged =
+        |status| condition::merge(std::slice::from_ref(&born), vec![verdict(ConditionType::Ready, status)], None, now);
+    assert_eq!(merged(Status::Unknown)[0].last_transition_time, at(77));
     assert_eq!(merged(Status::True)[0].last_transition_time, at(77));
 }
 

@@ -61,7 +61,7 @@ fn good_objects_have_no_problems() {
 #[case::a_wrong_mtu(
     "mtu: 9000, addresses",
     "mtu: 1500, addresses",
-    "Host fra/h1 MTUMismatch: ens3 has the MTU 1500, and network san-a needs 9000"
+    "Host fra/h1 MTUMismatch: ens3 carries san-a with MTU 1500, and the network needs 9000"
 )]
 #[case::a_network_of_the_bond_that_does_not_exist(
     "networks: [san-a, san-b]}}",

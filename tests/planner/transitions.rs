@@ -47,8 +47,8 @@ fn end(world: &mut World, networks: &[&str], states: &str) -> String {
     "hall".clone_into(&mut world.host().spec.data_center);
     world.agent = AgentState::Alive;
     world.reports(states).judge();
-    let delay = world.delay as f64;
-    seen(&world.wait(delay + 1.0).judge())
+    let delay = world.delay;
+    seen(&world.wait(delay + 1).judge())
 }
 
 #[rstest]
@@ -91,7 +91,7 @@ fn a19_only_run_time_and_edits_have_a_delay() {
     assert_eq!(run_time.reports("FF").judge().phase, Phase::Connecting);
     bond_networks(&mut run_time, &["?-b"]);
     assert_eq!(run_time.reports("FF").judge().phase, Phase::Connecting);
-    assert_eq!(run_time.wait(61.0).judge().phase, Phase::NonOperational);
+    assert_eq!(run_time.wait(61).judge().phase, Phase::NonOperational);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_target_that_is_released_from_its_hold_is_judged_as_any_other() {
     bond_networks(&mut held, &["?-a"]);
     held.reports("FF").also("beta", ConnectionState::Retained);
     assert_eq!(held.judge().phase, Phase::Connecting);
-    let verdict = held.wait(61.0).judge();
+    let verdict = held.wait(61).judge();
     assert_eq!(verdict.phase, Phase::NonOperational);
     let operational = super::world::message(&verdict, ConditionType::Operational);
     assert!(operational.contains("@alpha") && operational.contains("@beta"), "{operational}");
@@ -117,7 +117,7 @@ enum Event {
     Agent(AgentState),
     Reports([char; 8]),
     Also(ConnectionState),
-    Wait(u16),
+    Wait(u64),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -129,7 +129,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         prop::sample::select(vec![AgentState::Alive, AgentState::Silent, AgentState::Missing]).prop_map(Event::Agent),
         prop::array::uniform8(prop::sample::select(vec!['C', 'F', 'c', '-', 'R', 'D'])).prop_map(Event::Reports),
         prop::sample::select(vec![ConnectionState::Connected, ConnectionState::Retained]).prop_map(Event::Also),
-        (0..100_u16).prop_map(Event::Wait),
+        (0..100_u64).prop_map(Event::Wait),
     ];
     prop::collection::vec(event, 0..12)
 }
@@ -145,7 +145,7 @@ fn happen(world: &mut World, event: &Event) {
             world.reports(&states);
         }
         Event::Also(state) => drop(world.also("alpha", *state)),
-        Event::Wait(seconds) => drop(world.wait(f64::from(*seconds))),
+        Event::Wait(seconds) => drop(world.wait(*seconds)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{Span, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use multibond::{
     api::{AgentStatus, Connection, ConnectionState, Host, HostWarning, reason::ConditionType, reason::PathReason},
@@ -42,7 +42,7 @@ impl World {
     }
 
     /// The agent reports on the planned paths, in their order: `C`onnected, `F`ailed, `c`onnecting, `R`etained,
-    /// `D`isconnecting, or nothing (`-`) . It has seen the plan.
+    /// `D`isconnecting, or nothing (`-`). It has seen the plan.
     pub fn reports(&mut self, states: &str) -> &mut Self {
         let plan = self.plan();
         assert_eq!(states.len(), plan.paths.len(), "a state for each path of {:?}", plan.paths);
@@ -70,9 +70,9 @@ impl World {
             })
         });
         let connections = planned.collect();
-        let status = self.host().status.get_or_insert_default();
-        status.connections = connections;
-        status.agent = Some(AgentStatus { observed_revision: Some(plan.revision), ..AgentStatus::default() });
+        let reported = self.host().status.get_or_insert_default();
+        reported.connections = connections;
+        reported.agent = Some(AgentStatus { observed_revision: Some(plan.revision), ..AgentStatus::default() });
         self
     }
 
@@ -94,8 +94,12 @@ impl World {
         self
     }
 
-    pub fn wait(&mut self, seconds: f64) -> &mut Self {
-        self.now += Span::new().try_milliseconds((seconds * 1000.0).round() as i64).expect("a span");
+    pub fn wait(&mut self, seconds: u64) -> &mut Self {
+        self.wait_millis(seconds * 1000)
+    }
+
+    pub fn wait_millis(&mut self, milliseconds: u64) -> &mut Self {
+        self.now += Duration::from_millis(milliseconds);
         self
     }
 
@@ -127,14 +131,12 @@ impl World {
     }
 }
 
-/// Phase and paths, then status and reason of Operational, FullyConnected and Ready.
+/// Phase and paths, then status and reason of Operational, `FullyConnected` and Ready.
 pub fn line(verdict: &HostVerdict) -> String {
-    let condition = |kind| match verdict.conditions.iter().find(|condition| condition.kind == kind) {
-        Some(condition) => format!("{} {}", condition.status.as_str(), condition.reason),
-        None => {
-            assert!(verdict.absent.contains(&kind), "{kind} is neither given nor absent");
-            "-".to_owned()
-        }
+    let condition = |kind| {
+        let found = verdict.conditions.iter().find(|condition| condition.kind == kind);
+        assert!(found.is_some() != verdict.absent.contains(&kind), "{kind} is either given or absent");
+        found.map_or("-".to_owned(), |found| format!("{} {}", found.status.as_str(), found.reason))
     };
     let [operational, fully, ready] =
         [ConditionType::Operational, ConditionType::FullyConnected, ConditionType::Ready].map(condition);
