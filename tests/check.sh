@@ -41,7 +41,7 @@ dependencies() {
   fi
   cargo deny --all-features check --hide-inclusion-graph bans licenses sources
   if timeout 60 cargo deny fetch db &>/dev/null; then
-    cargo deny --all-features check --disable-fetch advisories
+    cargo deny --offline --all-features check advisories
   else
     echo "advisories: not checked, their database cannot be reached from here"
   fi

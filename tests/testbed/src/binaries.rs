@@ -48,7 +48,10 @@ impl Tool {
     }
 
     /// Its version, such as `v1.36.3`.
-    pub(crate) fn version(self) -> Result<&'static str> {
+    ///
+    /// # Errors
+    /// If `tests/control-plane` does not require it.
+    pub fn version(self) -> Result<&'static str> {
         let (file, module) = match self {
             Self::Etcd => (include_str!("../../control-plane/go.mod"), "go.etcd.io/etcd/server/v3"),
             Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => {
@@ -123,8 +126,11 @@ impl Binaries {
     }
 }
 
-/// `$MULTIBOND_CACHE`, else `$XDG_CACHE_HOME/multibond`, else `~/.cache/multibond`.
-fn cache_directory() -> Result<PathBuf> {
+/// Where slow things are kept: `$MULTIBOND_CACHE`, else `$XDG_CACHE_HOME/multibond`, else `~/.cache/multibond`.
+///
+/// # Errors
+/// If the environment names no home.
+pub fn cache_directory() -> Result<PathBuf> {
     let directory = |name| env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
     directory("MULTIBOND_CACHE")
         .or_else(|| directory("XDG_CACHE_HOME").map(|cache| cache.join("multibond")))

@@ -25,7 +25,7 @@ mod manifests;
 mod process;
 mod supervisor;
 
-pub use binaries::{Binaries, Tool};
+pub use binaries::{Binaries, Tool, cache_directory};
 pub use command::Output;
 pub use control_plane::{ControlPlane, Options, Write};
 pub use eventually::eventually;

@@ -108,6 +108,15 @@ impl Process {
         self.exited(within).await
     }
 
+    /// Asks it to end, with SIGINT as Ctrl-C does, and waits for its exit status.
+    ///
+    /// # Errors
+    /// If it has not ended `within` that time; the error shows the end of its log.
+    pub async fn interrupt(&self, within: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::INT)?;
+        self.exited(within).await
+    }
+
     /// Waits until it ends by itself.
     ///
     /// # Errors

@@ -81,7 +81,7 @@ impl ControlPlane {
         client(&self.kubeconfig_as(user, groups)?).await
     }
 
-    /// A token of a service account, valid for an hour. With `bound_node` it is one as a pod on that Node has it:
+    /// A token of a service account, valid for a week: longer than any demo stays. With `bound_node` it is one as a pod on that Node has it:
     /// policies see the Node's name, and the token ends with the Node.
     ///
     /// # Errors
@@ -105,7 +105,8 @@ impl ControlPlane {
                 })
             }
         };
-        let spec = TokenRequestSpec { audiences: Vec::new(), bound_object_ref, expiration_seconds: Some(3600) };
+        let spec =
+            TokenRequestSpec { audiences: Vec::new(), bound_object_ref, expiration_seconds: Some(7 * 24 * 3600) };
         let request = TokenRequest { spec, ..TokenRequest::default() };
         let accounts: Api<ServiceAccount> = Api::namespaced(client, namespace);
         let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
