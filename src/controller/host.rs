@@ -252,8 +252,8 @@ fn write(
         phase: Some(verdict.phase),
         data_center: in_service.then(|| host.spec.data_center.clone()),
         paths: Some(verdict.paths),
-        summary: Some(Summary {
-            paths: in_service.then(|| format!("{}/{}", verdict.paths.connected, verdict.paths.desired)),
+        summary: in_service.then(|| Summary {
+            paths: Some(format!("{}/{}", verdict.paths.connected, verdict.paths.desired)),
             hosts: None,
         }),
         networks: if unknown_interfaces { current.networks.clone() } else { plan.networks.clone() },
