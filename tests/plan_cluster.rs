@@ -121,6 +121,24 @@ async fn a33_every_field_with_every_odd_value_gets_the_same_verdict_from_both() 
     assert!(found.is_empty(), "{} of {} differ:\n{}", found.len(), examples.len(), found.join("\n"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_reads_yaml_as_multibond_does() {
+    let readings: Vec<(String, Value)> = serde_json::from_str(include_str!("yaml-readings.json")).unwrap();
+    let head = "apiVersion: multibond.dev/v1alpha1\nkind: Host\nmetadata: {name: a}\nspec:\n";
+    let document = |(yaml, _): &(String, Value)| format!("{head}  value: {}\n", yaml.replace('\n', "\n  "));
+    let all: Vec<String> = readings.iter().map(document).collect();
+    let args = ["create", "--dry-run=client", "--validate=false", "--output=json", "--filename=-"];
+    let read = cluster().await.kubectl(args, &all.join("---\n")).await.unwrap().success().unwrap();
+    let read: Vec<Value> = serde_json::Deserializer::from_str(&read).into_iter().map(Result::unwrap).collect();
+    assert_eq!(read.len(), readings.len());
+    let differ = readings.iter().zip(&read).filter_map(|((yaml, expected), read)| {
+        let read = &read["spec"]["value"];
+        let same = read == expected || (read.is_number() && read.as_f64() == expected.as_f64());
+        (!same).then(|| format!("{yaml}: {read} instead of {expected}"))
+    });
+    assert_eq!(differ.collect::<Vec<_>>(), [""; 0]);
+}
+
 /// Every value in an object, its `apiVersion` and `kind` apart: what another kind is, is not a question of its schema.
 fn pointers(object: &Value) -> Vec<String> {
     fn walk(value: &Value, at: &str, found: &mut Vec<String>) {

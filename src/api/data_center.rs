@@ -110,7 +110,7 @@ pub struct Portal {
     #[serde(default = "default_tpgt")]
     #[schemars(with = "i32", range(min = 0, max = 65535))]
     pub tpgt: u16,
-    /// The Network that the portal is on, where subnets do not tell.
+    /// The Network that the portal is on, where subnets do not tell: its name, of lower-case letters, digits and `-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::label")]
     pub network: Option<String>,
@@ -142,7 +142,7 @@ pub struct Chap {
 /// A Secret of the same namespace.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 pub struct SecretReference {
-    /// The Secret's name, such as `array-a-chap`.
+    /// The Secret's name, such as `array-a-chap`: lower-case letters, digits, `-` and `.`.
     #[schemars(schema_with = "schema::subdomain")]
     pub name: String,
 }

@@ -34,11 +34,12 @@ use super::{SessionSettings, Summary, reason::PathReason, schema};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HostSpec {
-    /// The data center that the host belongs to, by name, in the same namespace. It may change: the host leaves one
-    /// data center and joins the other.
+    /// The data center that the host belongs to: its name, of lower-case letters, digits and `-`, in the same
+    /// namespace. It may change: the host leaves one data center and joins the other.
     #[schemars(schema_with = "schema::label")]
     pub data_center: String,
-    /// The Node that this host is; the agent on that Node serves this Host. Immutable.
+    /// The Node that this host is: its name, of lower-case letters, digits, `-` and `.`. The agent on that Node serves
+    /// this Host. Immutable.
     #[schemars(schema_with = "schema::subdomain")]
     #[x_kube(validation = Rule::new("self == oldSelf").message("spec.nodeName is immutable: delete the host and create one for the other node"))]
     pub node_name: String,
@@ -57,7 +58,8 @@ pub struct HostSpec {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InterfaceNetworks {
-    /// The device's name on the host, such as `ens2f0` or `bond0.100`: the device that has the address.
+    /// The device's name on the host, such as `ens2f0` or `bond0.100`: the device that has the address. At most 15
+    /// letters, digits and `_.@-`.
     #[schemars(schema_with = "schema::interface_name")]
     pub name: String,
     /// Names of Networks of the data center; a set, at most 64.

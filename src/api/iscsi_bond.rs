@@ -31,7 +31,8 @@ use super::{PathCounts, Summary, schema};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct IscsiBondSpec {
-    /// The data center that the bond belongs to, by name, in the same namespace. Immutable.
+    /// The data center that the bond belongs to: its name, of lower-case letters, digits and `-`, in the same
+    /// namespace. Immutable.
     #[schemars(schema_with = "schema::label")]
     #[x_kube(validation = Rule::new("self == oldSelf").message("spec.dataCenter is immutable: delete the bond and create it in the other data center"))]
     pub data_center: String,

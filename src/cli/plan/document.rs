@@ -95,6 +95,7 @@ fn yaml(text: &str, line: usize) -> Result<Content, String> {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         legacy_octal_numbers: true,
         with_snippet: false,
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         budget: serde_saphyr::budget! {
             max_depth: DEPTH,
             max_nodes: 20_000_000,
@@ -202,7 +203,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
+        while let Some(key) = entries.next_key_seed(Strict { path: self.path, duplicates: self.duplicates })? {
+            // JSON knows texts only: `1: a` and `on: b` become "1" and "true".
+            let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
             let path = self.path.field(&key);
             if map.contains_key(&key) {
                 self.duplicates.push(path.to_string());
@@ -211,5 +214,75 @@ impl<'de> Visitor<'de> for Strict<'_> {
             map.insert(key, value);
         }
         Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn values(text: &str) -> Vec<Value> {
+        read(text).into_iter().map(|document| document.content.unwrap().value).collect()
+    }
+
+    #[test]
+    fn scalars_are_read_as_kubectl_reads_them() {
+        // The same list is put to kubectl in tests/plan_cluster.rs.
+        let readings: Vec<(String, Value)> =
+            serde_json::from_str(include_str!("../../../tests/yaml-readings.json")).unwrap();
+        let differ = readings.into_iter().filter_map(|(yaml, expected)| {
+            let read = values(&format!("value: {yaml}")).remove(0)["value"].take();
+            let same = read == expected || (read.is_number() && read.as_f64() == expected.as_f64());
+            (!same).then(|| format!("{yaml}: {read} instead of {expected}"))
+        });
+        assert_eq!(differ.collect::<Vec<_>>(), [""; 0]);
+    }
+
+    #[test]
+    fn documents_are_numbered_without_the_empty_ones_and_know_their_line() {
+        let text = "# head\n---\n---\na: 1\n--- # second\n\nb: 2\n---\n# nothing\n---\nc: |\n  ---\n  text\n...\n";
+        let places: Vec<_> = read(text).into_iter().map(|document| (document.number, document.line)).collect();
+        assert_eq!(places, [(1, Some(3)), (2, Some(5)), (3, Some(10))]);
+        assert_eq!(values(text), [json!({"a": 1}), json!({"b": 2}), json!({"c": "---\ntext\n"})]);
+    }
+
+    #[test]
+    fn a_document_beside_its_marker_and_a_directive_before_it_count() {
+        assert_eq!(values("%YAML 1.2\n--- {a: 1}\n---\tb\n"), [json!({"a": 1}), json!("b")]);
+    }
+
+    #[test]
+    fn byte_order_mark_and_windows_line_ends_do_no_harm() {
+        assert_eq!(values("\u{feff}a: b\r\n---\r\nc: |\r\n  d\r\n"), [json!({"a": "b"}), json!({"c": "d\n"})]);
+    }
+
+    #[test]
+    fn json_may_have_tabs_and_several_objects_in_a_row() {
+        assert_eq!(values("{\n\t\"a\": 1\n}\n{\"b\": 2}"), [json!({"a": 1}), json!({"b": 2})]);
+    }
+
+    #[test]
+    fn yaml_in_braces_is_still_yaml() {
+        assert_eq!(values("{a: 1}\n---\n{b: 2}"), [json!({"a": 1}), json!({"b": 2})]);
+    }
+
+    #[test]
+    fn every_key_given_twice_is_named_and_the_last_value_wins() {
+        for text in ["{a: 1, b: [{c: 1, c: 2}], a: 2}", r#"{"a": 1, "b": [{"c": 1, "c": 2}], "a": 2}"#] {
+            let Content { value, duplicates } = read(text).remove(0).content.unwrap();
+            assert_eq!(duplicates, ["b[0].c", "a"], "{text}");
+            assert_eq!(value, json!({"a": 2, "b": [{"c": 2}]}), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_syntax_error_names_the_line_of_the_file_and_spares_the_other_documents() {
+        let documents = read("a: 1\n---\nb:\n  c: [\n---\nd: 4\n");
+        assert_eq!(documents.len(), 3);
+        let error = documents[1].content.as_ref().unwrap_err();
+        assert!(error.starts_with("line 4"), "{error}");
+        assert!(documents[2].content.is_ok());
     }
 }
