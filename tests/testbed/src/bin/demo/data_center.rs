@@ -34,18 +34,18 @@ impl DataCenter {
         // It says by itself what it downloads or builds; mostly there is nothing to say.
         let binaries = tokio::task::spawn_blocking(Binaries::locate).await??;
         let place = Place::take()?;
-        let what = format!("Kubernetes {}, and the chart's CRDs, permissions and policies", Tool::Kubectl.version()?);
+        let what = format!("Kubernetes {} with the chart's CRDs, permissions and policies", Tool::Kubectl.version()?);
         let cluster = screen.step(&what, control_plane()).await?;
         place.link("bin/multibond", multibond)?;
         place.link("bin/kubectl", &binaries.path(Tool::Kubectl))?;
         write_kubeconfig(&cluster, &place).await?;
 
-        let what = "the controller, under its service account";
+        let what = "the controller, under its own service account";
         let controller = screen.step(what, controller(multibond, &cluster)).await?;
         place.link("controller.log", controller.log_path())?;
 
         let nodes = nodes(&examples())?;
-        let what = format!("agents on {}, simulated, each with a token of its node", nodes.join(", "));
+        let what = format!("{} simulated hosts, each with an agent and a token of its own", nodes.len());
         let agents = screen.step(&what, agents(multibond, &cluster, &place, &nodes)).await?;
         place.link("agents.log", agents.log_path())?;
 

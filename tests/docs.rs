@@ -1,0 +1,87 @@
+//! What the documentation says is complete, and leads somewhere.
+#![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use multibond::api::Phase;
+use multibond::api::reason::{ConditionType, EmptyReason, PathReason, PreparedReason, Reason};
+use regex::Regex;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap()
+}
+
+/// The words in the first column of the tables under a heading, without their quotes.
+fn words_under(page: &str, heading: &str) -> Vec<String> {
+    let section = page.split_once(&format!("\n## {heading}\n")).unwrap().1;
+    let section = section.split("\n## ").next().unwrap();
+    let words = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn the_reference_explains_every_condition_and_every_reason_and_no_other() {
+    let words = |words: &[&dyn ToString]| words.iter().map(|word| word.to_string()).collect::<Vec<_>>();
+    macro_rules! all {
+        ($set:ident) => {
+            words(&$set::ALL.iter().map(|word| word as &dyn ToString).collect::<Vec<_>>())
+        };
+    }
+    let reference = read("docs/reference.md");
+    assert_eq!(words_under(&reference, "Conditions"), all!(ConditionType));
+    assert_eq!(words_under(&reference, "Reasons of conditions"), all!(Reason));
+    assert_eq!(words_under(&reference, "Reasons of empty plans"), all!(EmptyReason));
+    assert_eq!(words_under(&reference, "Reasons of paths"), all!(PathReason));
+    assert_eq!(words_under(&reference, "Reasons of HostPrepared"), all!(PreparedReason));
+}
+
+#[test]
+fn the_concepts_explain_every_phase() {
+    let explained = words_under(&read("docs/concepts.md"), "The verdict");
+    let mut phases: Vec<_> = Phase::ALL.iter().map(|phase| phase.as_str().to_owned()).collect();
+    phases.sort_by_key(|phase| explained.iter().position(|word| word == phase));
+    assert_eq!(explained, phases);
+}
+
+#[test]
+fn the_operations_page_names_every_metric() {
+    let source = read("src/ops/metrics.rs");
+    let registered = Regex::new(r#"register(?:_with_unit)?\(\s*"(\w+)""#).unwrap();
+    let page = read("docs/operations.md");
+    for metric in registered.captures_iter(&source) {
+        let name = format!("| `multibond_{}", &metric[1]);
+        assert!(page.contains(&name), "docs/operations.md has no row that begins with {name}");
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let link = Regex::new(r"\]\(([^)]+)\)").unwrap();
+    for page in ["README.md", "docs/concepts.md", "docs/reference.md", "docs/operations.md", "examples/README.md"] {
+        let text = read(page);
+        for target in link.captures_iter(&text).map(|link| link[1].to_owned()).filter(|link| !link.contains("://")) {
+            let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let file = if file.is_empty() { root().join(page) } else { beside(page).join(file) };
+            assert!(file.exists(), "{page} links to {target}");
+            if !anchor.is_empty() {
+                let anchors: Vec<_> = fs::read_to_string(&file).unwrap().lines().filter_map(anchor_of).collect();
+                assert!(anchors.iter().any(|known| known == anchor), "{page} links to {target}");
+            }
+        }
+    }
+}
+
+fn beside(page: &str) -> PathBuf {
+    root().join(Path::new(page).parent().unwrap())
+}
+
+/// The anchor that a heading gets.
+fn anchor_of(line: &str) -> Option<String> {
+    let heading = line.strip_prefix('#')?.trim_start_matches('#').trim().to_lowercase();
+    Some(heading.chars().filter(|c| c.is_alphanumeric() || *c == ' ').collect::<String>().replace(' ', "-"))
+}

@@ -1,0 +1,170 @@
+//! `make demo`, and what the README says of it: its commands are run here, and its output is compared.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use multibond_testbed::{Process, eventually};
+use regex::Regex;
+use tempfile::TempDir;
+
+/// Long enough for a busy machine; nothing waits this long when it works.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The last words of a demo that stays.
+const STAYS: &str = "Ctrl-C ends everything";
+/// Where the README says that the demo is; another demo at the same time has another directory.
+const PLACE: &str = "~/.cache/multibond/demo";
+
+/// A demo with all of its temporary files in a directory of its own.
+struct Demo {
+    process: Process,
+    home: TempDir,
+}
+
+impl Demo {
+    fn start(arguments: &[&str]) -> Self {
+        let demo = Path::new(env!("CARGO_BIN_EXE_multibond")).with_file_name("demo");
+        assert!(demo.exists(), "{} is not built: `cargo build --workspace --bins`", demo.display());
+        let home = TempDir::new().unwrap();
+        let cache = std::env::var_os("MULTIBOND_CACHE").map(|cache| ("MULTIBOND_CACHE", PathBuf::from(cache)));
+        let environment = [("TMPDIR", home.path().to_owned())].into_iter().chain(cache);
+        Demo { process: Process::spawn(demo, arguments, environment, "demo").unwrap(), home }
+    }
+
+    /// Waits until it says something.
+    async fn says(&self, words: &str) -> String {
+        eventually(&format!("the demo says {words:?}"), PATIENCE, async || {
+            let said = self.process.log();
+            if said.contains(words) || !self.process.alive() { Ok(said) } else { Err(said) }
+        })
+        .await
+    }
+
+    /// What it has started carries the directory of its temporary files in its environment.
+    async fn nothing_is_left(&self) {
+        eventually("nothing runs, and no file is left", PATIENCE, async || {
+            let running = running_with(self.home.path());
+            let files = fs::read_dir(self.home.path()).unwrap().count();
+            if running.is_empty() && files == 0 { Ok(()) } else { Err(format!("{files} files, {running:#?}")) }
+        })
+        .await;
+    }
+}
+
+/// The command lines of the processes that have a path in their environment.
+fn running_with(path: &Path) -> Vec<String> {
+    let path = path.to_str().unwrap();
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
+    let ours = processes.filter(|process| {
+        fs::read(process.join("environ")).is_ok_and(|environ| String::from_utf8_lossy(&environ).contains(path))
+    });
+    ours.map(|process| {
+        let line = fs::read(process.join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).replace('\0', " ")
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn without_a_terminal_the_demo_ends_well_and_leaves_nothing() {
+    let demo = Demo::start(&[]);
+    let status = demo.process.exited(PATIENCE).await.unwrap();
+    assert!(status.success(), "{status}\n{}", demo.process.log());
+    assert!(!demo.process.log().contains(STAYS), "nobody is there to go on");
+    demo.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn ctrl_c_while_the_demo_starts_leaves_nothing() {
+    let demo = Demo::start(&["--stay"]);
+    eventually("an API server runs", PATIENCE, async || {
+        let running = running_with(demo.home.path());
+        if running.iter().any(|line| line.contains("--etcd-servers")) { Ok(()) } else { Err(format!("{running:?}")) }
+    })
+    .await;
+    let status = demo.process.interrupt(PATIENCE).await.unwrap();
+    assert_eq!(status.code(), Some(130), "{}", demo.process.log());
+    demo.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn what_the_readme_shows_is_what_happens() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let demo = Demo::start(&["--stay"]);
+    let said = demo.says(STAYS).await;
+    let place = Regex::new("KUBECONFIG=(.*)/kubeconfig ").unwrap();
+    let place = place.captures(&said).unwrap_or_else(|| panic!("{said}"))[1].to_owned();
+
+    let mut exports = String::new();
+    for step in steps(&readme) {
+        let command = step.command.replace(PLACE, &place);
+        if command == "make demo" {
+            assert_eq!(masked(&said.replace(&place, PLACE)), masked(&step.output), "make demo");
+        } else if command.starts_with("export ") {
+            exports = command + "; ";
+        } else if command.starts_with("kubectl get ") {
+            // What was written last may not be there yet; a person would not see the difference.
+            let what = format!("`{command}` prints what the README shows");
+            eventually(&what, Duration::from_secs(30), async || {
+                let output = bash(&format!("{exports}{command}")).await;
+                let (found, shown) = (masked(&output), masked(&step.output));
+                if found == shown { Ok(()) } else { Err(format!("it prints\n{found}\nnot\n{shown}")) }
+            })
+            .await;
+        } else {
+            let output = bash(&format!("{exports}{command}")).await;
+            assert_eq!(masked(&output), masked(&step.output), "{command}");
+        }
+    }
+
+    let status = demo.process.interrupt(PATIENCE).await.unwrap();
+    assert!(status.success(), "{status}");
+    demo.nothing_is_left().await;
+    assert!(!Path::new(&place.replace('~', &std::env::var("HOME").unwrap())).exists(), "{place} is still there");
+}
+
+/// A command, and what it prints.
+struct Step {
+    command: String,
+    output: String,
+}
+
+/// The blocks of the language `console`: commands begin with `$ `, what is below them is their output.
+fn steps(page: &str) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut inside = false;
+    for line in page.lines() {
+        match (inside, line.strip_prefix("$ ")) {
+            _ if line.starts_with("```") => inside = line == "```console",
+            (true, Some(command)) => steps.push(Step { command: command.to_owned(), output: String::new() }),
+            (true, None) => steps.last_mut().unwrap().output.extend([line, "\n"]),
+            (false, _) => {}
+        }
+    }
+    assert!(steps.len() > 10, "the README shows {} commands", steps.len());
+    steps
+}
+
+/// Runs a command as a person does in the project's directory; it must succeed.
+async fn bash(command: &str) -> String {
+    let output = tokio::process::Command::new("bash")
+        .args(["-c", command])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A text without ages and durations, and without what they do to the width of columns.
+fn masked(text: &str) -> String {
+    let time = Regex::new(r"\b\d+(\.\d+)? ?(s|m|h|m\d+s)\b").unwrap();
+    let spaces = Regex::new(r" +").unwrap();
+    let lines = text.trim_end().lines().map(|line| {
+        let line = time.replace_all(line, "TIME");
+        spaces.replace_all(&line, " ").trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
