@@ -140,7 +140,9 @@ pub(crate) fn reconcile(
     settings: &Settings,
     now: Moment,
 ) -> (Outcome, Option<HostState>) {
-    let Some(host) = world.hosts.get(key) else { return (Outcome::default(), None) };
+    let Some(host) = world.hosts.get(key).filter(|_| world.hosts.get_undecodable(key).is_none()) else {
+        return (Outcome::default(), None);
+    };
     if let Some(since) = deleting_since(&host.metadata) {
         return leave(world, key, host, since, settings, now);
     }
@@ -219,13 +221,12 @@ fn instruction(world: &World, key: &ObjectKey, host: &Host, plan: &HostPlan) -> 
             let view = world.view(&key.beside(&host.spec.data_center));
             Some(view.map_or_else(|| plan.to_status(), |view| HostPlan::holding(&view).to_status()))
         }
-        Some(
-            EmptyReason::NodeClaimed
-            | EmptyReason::DataCenterNotFound
-            | EmptyReason::DataCenterDeleting
-            | EmptyReason::Maintenance,
-        )
-        | None => Some(plan.to_status()),
+        // The node does as the other Host's plan says. Should that Host go, what is connected stays until this one is
+        // told: an empty plan would log out what both want.
+        Some(EmptyReason::NodeClaimed) => None,
+        Some(EmptyReason::DataCenterNotFound | EmptyReason::DataCenterDeleting | EmptyReason::Maintenance) | None => {
+            Some(plan.to_status())
+        }
     }
 }
 
@@ -332,7 +333,8 @@ fn leave(
             outcome.actions.push(Action::write_status(Kind::Host, key, &desired, host.metadata.uid.clone(), None));
         }
     }
-    let wait = Wait { since, waiting_for: if waiting { vec![key.to_string()] } else { Vec::new() } };
+    let waiting_for = if waiting { vec![format!("its agent on node {}", host.spec.node_name)] } else { Vec::new() };
+    let wait = Wait::new(world, since, waiting_for);
     deletion::let_go(Kind::Host, key, &host.metadata, &wait, settings, now, &mut outcome);
     (outcome, None)
 }

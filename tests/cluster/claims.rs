@@ -1,0 +1,222 @@
+//! Which Host has a node; Hosts that move, and Hosts that go.
+
+use jiff::Timestamp;
+use kube::api::DeleteParams;
+use multibond_testbed::eventually;
+use serde_json::{Value, json};
+
+use super::{
+    fixtures::{HOST_ON_BOTH, TWO_FABRICS, bond},
+    site::{PATIENCE, Site, paths, phase, ready, reason, sessions},
+};
+
+const A: &str = "10.0.1.10:3260 ens1 Connected";
+const B: &str = "10.0.2.10:3260 ens2 Connected";
+const BOTH: &str = "[{name: ens1, networks: [san-a]}, {name: ens2, networks: [san-b]}]";
+
+async fn connected(name: &str) -> (Site, multibond_testbed::Process, Value) {
+    let site = Site::new(name).await;
+    let agents = site.agents(&["w1"]).await;
+    site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
+    let host = site.until("connected", "Host", "w1", |host| paths(host) == [A, B] && ready(host)).await;
+    (site, agents, host)
+}
+
+fn host(name: &str, node: &str) -> String {
+    format!(
+        "
+apiVersion: multibond.dev/v1alpha1
+kind: Host
+metadata: {{name: {name}}}
+spec: {{dataCenter: dc, nodeName: '{node}', interfaces: {BOTH}}}
+"
+    )
+}
+
+fn claimed(by: String) -> impl Fn(&Value) -> bool {
+    move |host| {
+        let ready = super::site::condition(host, "Ready");
+        phase(host) == "Unassigned" && ready["reason"] == "NodeClaimed" && ready["message"].to_string().contains(&by)
+    }
+}
+
+/// Creation times have whole seconds: what is created from now on is younger.
+async fn second_is_over(object: &Value) {
+    let created: Timestamp = object["metadata"]["creationTimestamp"].as_str().unwrap().parse().unwrap();
+    let next = created.as_second() + 1;
+    let now = || Timestamp::now().as_second();
+    eventually("the next second", PATIENCE, async || if now() >= next { Ok(()) } else { Err(now()) }).await;
+}
+
+#[tokio::test]
+async fn a28_of_two_hosts_for_one_node_the_older_has_it_and_the_other_takes_over_its_sessions_when_it_goes() {
+    let (site, _agents, older) = connected("a28").await;
+    let (winner, node) = (format!("{}/w1", site.namespace), site.node("w1"));
+    // Before the other by name, so that it is the age that decides.
+    second_is_over(&older).await;
+    site.apply(&host("a-younger", &node)).await;
+    let younger = site.until("claimed", "Host", "a-younger", claimed(winner)).await;
+    assert_eq!(younger["status"]["plan"], Value::Null, "it is told nothing that the node could do instead");
+    let same = site.get("Host", "w1").await;
+    assert_eq!((paths(&same), sessions(&same)), (paths(&older), sessions(&older)));
+
+    site.delete("Host", "w1").await;
+    site.until_gone("Host", "w1").await;
+    let taken = site.until("taken over", "Host", "a-younger", |host| paths(host) == [A, B] && ready(host)).await;
+    assert_eq!(sessions(&taken), sessions(&older), "no session that both want was lost");
+}
+
+#[tokio::test]
+async fn a28_hosts_of_two_namespaces_may_name_one_node_and_it_goes_from_one_to_the_other() {
+    let (first, _agents, before) = connected("a28-first").await;
+    let second = Site::new("a28-second").await;
+    let node = first.node("w1");
+    second.apply(&[TWO_FABRICS, &bond("san-a"), &host("w1", &node)].concat()).await;
+    second.until("claimed", "Host", "w1", claimed(format!("{}/w1", first.namespace))).await;
+
+    first.delete("Host", "w1").await;
+    first.until_gone("Host", "w1").await;
+    let after = second.until("taken over", "Host", "w1", |host| paths(host) == [A] && ready(host)).await;
+    assert_eq!(sessions(&after), [sessions(&before)[0]], "what both want is the same session");
+    assert_eq!(first.held_sessions("w1"), ["10.0.1.10:3260"], "what only the first wanted is gone");
+
+    // Back again, as the younger: it waits for its turn.
+    first.apply(&host("w1", &node)).await;
+    first.until("claimed", "Host", "w1", claimed(format!("{}/w1", second.namespace))).await;
+    second.delete("DataCenter", "dc").await;
+    second.until_gone("DataCenter", "dc").await;
+    second.until("Unassigned", "Host", "w1", |host| phase(host) == "Unassigned" && paths(host).is_empty()).await;
+    second.delete("Host", "w1").await;
+    first.until("connected again", "Host", "w1", |host| paths(host) == [A, B] && ready(host)).await;
+}
+
+#[tokio::test]
+async fn a28_a_claimed_host_that_is_deleted_is_gone_at_once_and_the_other_does_not_notice() {
+    let (site, agents, before) = connected("a28-loser").await;
+    site.apply(&host("younger", &site.node("w1"))).await;
+    site.until("claimed", "Host", "younger", |host| reason(host, "Ready") == "NodeClaimed").await;
+    // Nobody has to acknowledge.
+    agents.pause().unwrap();
+    site.delete("Host", "younger").await;
+    site.until_gone("Host", "younger").await;
+    agents.resume().unwrap();
+    let after = site.until("as before", "Host", "w1", |host| phase(host) == "Up" && ready(host)).await;
+    assert_eq!(sessions(&after), sessions(&before));
+}
+
+#[tokio::test]
+async fn a28_both_hosts_of_a_node_deleted_at_once_are_gone_and_so_are_the_sessions() {
+    let (site, _agents, _) = connected("a28-both").await;
+    site.apply(&host("younger", &site.node("w1"))).await;
+    site.until("claimed", "Host", "younger", |host| reason(host, "Ready") == "NodeClaimed").await;
+    tokio::join!(site.delete("Host", "w1"), site.delete("Host", "younger"));
+    tokio::join!(site.until_gone("Host", "w1"), site.until_gone("Host", "younger"));
+    assert_eq!(site.held_sessions("w1"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a28_a_host_moved_to_another_data_center_leaves_one_and_joins_the_other() {
+    let (site, _agents, before) = connected("a28-move").await;
+    let other = "
+apiVersion: multibond.dev/v1alpha1
+kind: DataCenter
+metadata: {name: other}
+spec:
+  storage:
+  - name: array
+    targets:
+    - {iqn: 'iqn.2003-01.org.example:array', portals: [{address: 10.0.1.10}]}
+    - {iqn: 'iqn.2003-01.org.example:new', portals: [{address: 10.0.9.10}]}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: Network
+metadata: {name: san-c}
+spec: {dataCenter: other}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: IscsiBond
+metadata: {name: others}
+spec: {dataCenter: other, networks: [san-c]}
+";
+    site.apply(other).await;
+    let moved = json!({"spec": {"dataCenter": "other", "interfaces": [{"name": "ens1", "networks": ["san-c"]}]}});
+    site.patch("Host", "w1", moved).await;
+    let paths_there = [A, "10.0.9.10:3260 ens1 Connected"];
+    let after = site.until("moved", "Host", "w1", |host| paths(host) == paths_there && ready(host)).await;
+    assert_eq!(after["status"]["dataCenter"], "other");
+    assert_eq!(sessions(&after)[0], sessions(&before)[0], "what both data centers want is the same session");
+    let total = |wanted: u64| move |center: &Value| center["status"]["hosts"]["total"] == wanted;
+    site.until("left", "DataCenter", "dc", total(0)).await;
+    site.until("joined", "DataCenter", "other", total(1)).await;
+    site.until("counted", "IscsiBond", "others", |bond| bond["status"]["summary"]["hosts"] == "1/1").await;
+
+    site.patch("Host", "w1", json!({"spec": {"dataCenter": "nowhere"}})).await;
+    let nowhere = |host: &Value| phase(host) == "Unassigned" && reason(host, "Ready") == "DataCenterNotFound";
+    site.until("nowhere", "Host", "w1", |host| nowhere(host) && paths(host).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a28_a_deleted_host_is_gone_after_its_sessions_and_can_come_back_under_its_name() {
+    let (site, _agents, before) = connected("a28-delete").await;
+    site.delete("Host", "w1").await;
+    // Twice is as good as once.
+    let _ = site.api("Host").await.delete("w1", &DeleteParams::default()).await;
+    site.until_gone("Host", "w1").await;
+    assert_eq!(site.held_sessions("w1"), [""; 0]);
+    site.until("not counted", "DataCenter", "dc", |center| center["status"]["hosts"]["total"] == 0).await;
+
+    site.apply(HOST_ON_BOTH).await;
+    let after = site.until("connected", "Host", "w1", |host| paths(host) == [A, B] && ready(host)).await;
+    assert_ne!(after["metadata"]["uid"], before["metadata"]["uid"]);
+}
+
+#[tokio::test]
+async fn a28_a_deleted_host_keeps_the_sessions_whose_devices_are_in_use_and_is_gone() {
+    let (site, _agents, _) = connected("a28-inuse").await;
+    site.faults("faults: [{portal: '10.0.2.10:3260', fault: InUse}]");
+    site.delete("Host", "w1").await;
+    site.until_gone("Host", "w1").await;
+    assert_eq!(site.held_sessions("w1"), ["10.0.2.10:3260"]);
+    assert_eq!(site.events("Host", "w1").await.iter().filter(|event| event.contains("TimedOut")).count(), 0);
+}
+
+#[tokio::test]
+async fn a28_a_host_whose_agent_is_dead_or_never_was_is_gone_when_it_is_deleted() {
+    let (site, agents, _) = connected("a28-dead").await;
+    site.apply(&host("never", "no-such-node")).await;
+    site.until_phase("never", "Unknown").await;
+    agents.kill();
+    tokio::join!(site.delete("Host", "w1"), site.delete("Host", "never"));
+    tokio::join!(site.until_gone("Host", "w1"), site.until_gone("Host", "never"));
+    let timed_out = |events: Vec<String>| events.iter().filter(|event| event.contains("TimedOut")).count();
+    assert_eq!(timed_out(site.events("Host", "w1").await), 0, "its lease has run out, which is waiting enough");
+    assert_eq!(timed_out(site.events("Host", "never").await), 0);
+}
+
+#[tokio::test]
+async fn a27_a_silent_agent_makes_its_host_unknown_and_nothing_that_is_deleted_meanwhile_waits_for_it() {
+    let (site, agents, before) = connected("a27").await;
+    agents.pause().unwrap();
+    let unknown = site.until_phase("w1", "Unknown").await;
+    assert_eq!(reason(&unknown, "Operational"), "AgentSilent");
+    assert_eq!(super::site::condition(&unknown, "Operational")["status"], "Unknown");
+    assert_eq!(unknown["status"]["plan"], before["status"]["plan"], "not knowing takes nothing away");
+    agents.resume().unwrap();
+    let back = site.until("back", "Host", "w1", |host| phase(host) == "Up" && ready(host)).await;
+    assert_eq!(sessions(&back), sessions(&before));
+
+    agents.pause().unwrap();
+    site.until_phase("w1", "Unknown").await;
+    site.delete("Network", "san-a").await;
+    site.until_gone("Network", "san-a").await;
+    site.delete("IscsiBond", "storage").await;
+    site.until_gone("IscsiBond", "storage").await;
+    site.delete("Host", "w1").await;
+    site.until_gone("Host", "w1").await;
+    site.delete("DataCenter", "dc").await;
+    site.until_gone("DataCenter", "dc").await;
+    for (kind, name) in [("Network", "san-a"), ("Host", "w1"), ("DataCenter", "dc")] {
+        let events = site.events(kind, name).await;
+        assert_eq!(events.iter().filter(|event| event.contains("TimedOut")).count(), 0, "{kind}: {events:?}");
+    }
+}
