@@ -113,7 +113,9 @@ impl Global {
     }
 
     fn start_logging(&self) {
-        let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+        // Watches that fail are our own to tell of, once; kube tells of every try.
+        let usual = || EnvFilter::new("info,kube_runtime=error");
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| usual());
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(io::stderr)

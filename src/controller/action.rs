@@ -14,7 +14,11 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{key::ObjectKey, watched::NodePart, world::Written};
+use super::{
+    key::ObjectKey,
+    watched::{NodePart, Watched},
+    world::Written,
+};
 use crate::{
     api::{
         CONTROLLER_MANAGER, DataCenter, GROUP, Host, HostSpec, IscsiBond, MADE_FOR_LABEL, NODE_CONDITION,
@@ -152,7 +156,7 @@ impl Action {
                 patch(client, Kind::Host, &key, false, &Patch::Merge(body)).await.map(Some)
             }
             Action::NodeCondition { node, condition } => {
-                let nodes: Api<NodePart> = Api::all(client.clone());
+                let nodes: Api<Watched<NodePart>> = Api::all(client.clone());
                 let condition = match condition {
                     Some(NodeCondition { status, reason, message, since }) => json!({"type": NODE_CONDITION,
                         "status": status, "reason": reason, "message": message,
@@ -163,15 +167,12 @@ impl Action {
                 nodes
                     .patch_status(&node, &parameters(), &Patch::Strategic(body))
                     .await
-                    .map(|node| Some(Written::Node(Box::new(node))))
+                    .map(|node| Some(Written::Node(node)))
             }
             Action::NodeTaints { node, taints, version } => {
-                let nodes: Api<NodePart> = Api::all(client.clone());
+                let nodes: Api<Watched<NodePart>> = Api::all(client.clone());
                 let body = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
-                nodes
-                    .patch(&node, &parameters(), &Patch::Merge(body))
-                    .await
-                    .map(|node| Some(Written::Node(Box::new(node))))
+                nodes.patch(&node, &parameters(), &Patch::Merge(body)).await.map(|node| Some(Written::Node(node)))
             }
         }
     }
@@ -188,14 +189,14 @@ async fn patch(
     status: bool,
     body: &Patch<Value>,
 ) -> kube::Result<Written> {
-    async fn send<K>(client: &Client, key: &ObjectKey, status: bool, body: &Patch<Value>) -> kube::Result<K>
+    async fn send<K>(client: &Client, key: &ObjectKey, status: bool, body: &Patch<Value>) -> kube::Result<Watched<K>>
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
             + Clone
             + DeserializeOwned
             + std::fmt::Debug,
     {
-        let api: Api<K> = Api::namespaced(client.clone(), &key.namespace);
+        let api: Api<Watched<K>> = Api::namespaced(client.clone(), &key.namespace);
         if status {
             api.patch_status(&key.name, &parameters(), body).await
         } else {
@@ -203,11 +204,21 @@ async fn patch(
         }
     }
     Ok(match kind {
-        Kind::DataCenter => Written::DataCenter(Box::new(send::<DataCenter>(client, key, status, body).await?)),
-        Kind::Network => Written::Network(Box::new(send::<Network>(client, key, status, body).await?)),
-        Kind::Host => Written::Host(Box::new(send::<Host>(client, key, status, body).await?)),
-        Kind::IscsiBond => Written::Bond(Box::new(send::<IscsiBond>(client, key, status, body).await?)),
+        Kind::DataCenter => Written::DataCenter(send(client, key, status, body).await?),
+        Kind::Network => Written::Network(send(client, key, status, body).await?),
+        Kind::Host => Written::Host(send(client, key, status, body).await?),
+        Kind::IscsiBond => Written::Bond(send(client, key, status, body).await?),
     })
+}
+
+async fn gone<K>(client: Client, namespace: &str, name: &str, parameters: &DeleteParams) -> kube::Result<()>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    Api::<Watched<K>>::namespaced(client, namespace).delete(name, parameters).await.map(drop)
 }
 
 async fn delete(client: &Client, kind: Kind, key: &ObjectKey, uid: Option<String>) -> kube::Result<()> {
@@ -217,10 +228,10 @@ async fn delete(client: &Client, kind: Kind, key: &ObjectKey, uid: Option<String
     };
     let (client, namespace, name) = (client.clone(), &key.namespace, &key.name);
     match kind {
-        Kind::DataCenter => Api::<DataCenter>::namespaced(client, namespace).delete(name, &parameters).await.map(drop),
-        Kind::Network => Api::<Network>::namespaced(client, namespace).delete(name, &parameters).await.map(drop),
-        Kind::Host => Api::<Host>::namespaced(client, namespace).delete(name, &parameters).await.map(drop),
-        Kind::IscsiBond => Api::<IscsiBond>::namespaced(client, namespace).delete(name, &parameters).await.map(drop),
+        Kind::DataCenter => gone::<DataCenter>(client, namespace, name, &parameters).await,
+        Kind::Network => gone::<Network>(client, namespace, name, &parameters).await,
+        Kind::Host => gone::<Host>(client, namespace, name, &parameters).await,
+        Kind::IscsiBond => gone::<IscsiBond>(client, namespace, name, &parameters).await,
     }
 }
 

@@ -13,14 +13,15 @@ use kube::Resource;
 #[derive(Debug)]
 pub(crate) struct Cache<K> {
     objects: HashMap<ObjectKey, K>,
-    undecodable: HashMap<ObjectKey, Undecodable>,
+    undecodable: HashMap<ObjectKey, Undecodable<K>>,
     listed: Option<HashSet<ObjectKey>>,
     filled: bool,
+    refused: bool,
 }
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        Cache { objects: HashMap::new(), undecodable: HashMap::new(), listed: None, filled: false }
+        Cache { objects: HashMap::new(), undecodable: HashMap::new(), listed: None, filled: false, refused: false }
     }
 }
 
@@ -50,8 +51,18 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         self.filled
     }
 
-    pub(crate) fn undecodable(&self) -> impl Iterator<Item = (&ObjectKey, &Undecodable)> {
+    /// Whether a list has been asked for and refused: waiting for one may take for ever.
+    pub(crate) fn refused(&self) -> bool {
+        self.refused
+    }
+
+    pub(crate) fn undecodable(&self) -> impl Iterator<Item = (&ObjectKey, &Undecodable<K>)> {
         self.undecodable.iter()
+    }
+
+    /// An object whose newest version cannot be decoded.
+    pub(crate) fn get_undecodable(&self, key: &ObjectKey) -> Option<&Undecodable<K>> {
+        self.undecodable.get(key)
     }
 
     /// Takes an event of a watch in, and tells what it did.
@@ -69,10 +80,15 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
             }
             Event::ListEnds => {
                 self.filled = true;
+                self.refused = false;
                 let listed = self.listed.take().unwrap_or_default();
                 let known = self.objects.keys().chain(self.undecodable.keys());
                 let gone: HashSet<ObjectKey> = known.filter(|key| !listed.contains(key)).cloned().collect();
                 gone.into_iter().map(|key| self.remove(key)).collect()
+            }
+            Event::Refused => {
+                self.refused = true;
+                Vec::new()
             }
             Event::Applied(object) => self.upsert(object).into_iter().collect(),
             Event::Deleted(object) => vec![self.remove(key_of(object.meta()))],
@@ -80,23 +96,34 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
     }
 
     /// Takes the answer to a write in, unless something newer is known, or the object is gone.
-    pub(crate) fn wrote(&mut self, object: K) -> Option<Difference<K>> {
-        let known = self.objects.get(&key_of(object.meta()))?;
-        (known.meta().uid == object.meta().uid).then(|| self.upsert(Watched::Good(Box::new(object))))?
+    pub(crate) fn wrote(&mut self, object: Watched<K>) -> Option<Difference<K>> {
+        let key = key_of(object.meta());
+        let known = self.objects.get(&key).map(Resource::meta);
+        let known = known.or_else(|| self.undecodable.get(&key).map(|bad| &bad.metadata))?;
+        (known.uid == object.meta().uid).then(|| self.upsert(object))?
     }
 
     fn upsert(&mut self, object: Watched<K>) -> Option<Difference<K>> {
         let key = key_of(object.meta());
-        let newest = self.objects.get(&key).map_or(0, |known| version(known.meta()));
-        match object {
-            // The watch may bring what an answer to a write has already told, or less.
-            Watched::Good(object) if version(object.meta()) <= newest && newest != 0 => {
-                let was_bad = self.undecodable.contains_key(&key);
-                if was_bad && version(object.meta()) == newest {
-                    return Some(self.replace(key, *object));
+        let good = self.objects.get(&key).map(|known| version(known.meta()));
+        let bad = self.undecodable.get(&key).map(|known| version(&known.metadata));
+        let new = version(object.meta());
+        // The watch may bring what an answer to a write has already told, or less. A new schema may change what can be
+        // read of a version.
+        let known = match object {
+            Watched::Good(_) => {
+                if bad.is_none() {
+                    good
+                } else {
+                    None
                 }
-                None
             }
+            Watched::Bad(_) => bad,
+        };
+        if good.max(bad).is_some_and(|newest| new < newest) || known.is_some_and(|known| new != 0 && new == known) {
+            return None;
+        }
+        match object {
             Watched::Good(object) => Some(self.replace(key, *object)),
             Watched::Bad(bad) => {
                 let now = bad.data_center.clone();

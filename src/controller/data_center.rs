@@ -16,7 +16,7 @@ use super::{
     deletion::{self, Wait},
     key::ObjectKey,
     sums::shortened,
-    watched::{deleting_since, labels},
+    watched::{Undecodable, deleting_since, labels},
     world::World,
 };
 use crate::{
@@ -33,19 +33,22 @@ const NODE_GONE_GRACE: Duration = Duration::from_secs(600);
 
 /// Decides for one data center.
 pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now: Moment) -> Outcome {
+    if let Some(bad) = world.data_centers.get_undecodable(key) {
+        return undecodable(world, key, bad, now);
+    }
     let Some(data_center) = world.data_centers.get(key) else { return Outcome::default() };
     let mut outcome = Outcome::default();
     let mut waiting_for = Vec::new();
     if let Some(since) = deleting_since(&data_center.metadata) {
         waiting_for = leave(world, key, data_center, &mut outcome);
-        let wait = Wait { since, waiting_for: waiting_for.clone() };
+        let wait = Wait::new(world, since, waiting_for.clone());
         deletion::let_go(Kind::DataCenter, key, &data_center.metadata, &wait, settings, now, &mut outcome);
         if waiting_for.is_empty() {
             return outcome;
         }
     } else {
         outcome.actions.extend(deletion::hold(Kind::DataCenter, key, &data_center.metadata));
-        if world.frozen(key).is_none() && !world.terminating(&key.namespace) {
+        if world.frozen(key).is_none() && !world.terminating(&key.namespace) && world.nodes.filled() {
             made_hosts(world, key, data_center, now, &mut outcome);
         }
     }
@@ -78,6 +81,19 @@ fn write(
     };
     (*current != desired)
         .then(|| Action::write_status(Kind::DataCenter, key, &desired, data_center.metadata.uid.clone(), None))
+}
+
+/// Says of a data center that cannot be decoded that it stands still, if its status can be read.
+fn undecodable(world: &World, key: &ObjectKey, bad: &Undecodable<DataCenter>, now: Moment) -> Outcome {
+    let outline = bad.outline.as_ref().and_then(|outline| Some((outline, outline.status.as_ref()?)));
+    let Some((outline, status)) = outline else { return Outcome::default() };
+    let generation = outline.metadata.generation;
+    let ready = ready(world, key, outline, &[]);
+    let conditions = condition::merge(&status.conditions, vec![ready], generation, now.wall);
+    let desired = DataCenterStatus { observed_generation: generation, conditions, ..status.clone() };
+    let uid = outline.metadata.uid.clone();
+    let write = (desired != *status).then(|| Action::write_status(Kind::DataCenter, key, &desired, uid, None));
+    Outcome { actions: write.into_iter().collect(), recheck_at: None }
 }
 
 fn storage_valid(view: Option<&View>, key: &ObjectKey) -> Verdict {
@@ -186,11 +202,15 @@ fn leave(world: &World, key: &ObjectKey, data_center: &DataCenter, outcome: &mut
     let owner = owner_reference(data_center);
     let mut waiting_for = Vec::new();
     let mut take = |kind: Kind, child: ObjectKey, metadata: &ObjectMeta| {
-        waiting_for.push(format!("{kind} {}", child.name));
-        let owners = metadata.owner_references.clone().unwrap_or_default();
-        if deleting_since(metadata).is_some() {
+        let deleting = deleting_since(metadata).is_some();
+        // For finalizers of others it is not waited.
+        if !deleting || deletion::holds(metadata) {
+            waiting_for.push(format!("{kind} {}", child.name));
+        }
+        if deleting {
             return;
         }
+        let owners = metadata.owner_references.clone().unwrap_or_default();
         if !owners.iter().any(|known| known.uid == owner.uid) {
             let owners = owners.into_iter().chain([owner.clone()]).collect();
             let version = metadata.resource_version.clone();
@@ -198,23 +218,17 @@ fn leave(world: &World, key: &ObjectKey, data_center: &DataCenter, outcome: &mut
         }
         outcome.actions.push(Action::Delete { kind, key: child, uid: metadata.uid.clone() });
     };
-    if let Some(center) = world.center(key) {
-        for child in center.bonds.iter().map(|name| key.beside(name)) {
-            if let Some(bond) = world.bonds.get(&child) {
-                take(Kind::IscsiBond, child, &bond.metadata);
-            }
-        }
-        for child in center.networks.iter().map(|name| key.beside(name)) {
-            if let Some(network) = world.networks.get(&child) {
-                take(Kind::Network, child, &network.metadata);
-            }
-        }
+    for (child, metadata) in world.bonds_of(key) {
+        take(Kind::IscsiBond, child, metadata);
+    }
+    for (child, metadata) in world.networks_of(key) {
+        take(Kind::Network, child, metadata);
     }
     let mut made: Vec<_> = made_for(world, key).collect();
     made.sort_by(|a, b| a.0.cmp(&b.0));
     for (child, host) in made {
         take(Kind::Host, child, &host.metadata);
     }
-    waiting_for.extend(deletion::unacknowledged(world, key).into_iter().map(|host| format!("host {host}")));
+    waiting_for.extend(deletion::unacknowledged(world, key));
     waiting_for
 }

@@ -17,13 +17,20 @@ use crate::{
 
 /// What a deletion waits for.
 pub(crate) struct Wait {
-    /// When the object was marked for deletion.
-    pub since: Timestamp,
+    since: Timestamp,
     /// Names of what has not acknowledged yet; none: nothing is waited for.
     pub waiting_for: Vec<String>,
 }
 
-fn holds(metadata: &ObjectMeta) -> bool {
+impl Wait {
+    /// Waiting begins when the object is marked for deletion, and not before somebody is there to tell the hosts.
+    pub(crate) fn new(world: &World, marked: Timestamp, waiting_for: Vec<String>) -> Self {
+        Wait { since: marked.max(world.acting_since), waiting_for }
+    }
+}
+
+/// Whether an object has our finalizer.
+pub(crate) fn holds(metadata: &ObjectMeta) -> bool {
     metadata.finalizers.as_ref().is_some_and(|finalizers| finalizers.iter().any(|name| name == FINALIZER))
 }
 
@@ -55,23 +62,28 @@ pub(crate) fn let_go(
         outcome.recheck_at = Some(outcome.recheck_at.map_or(until, |earlier| earlier.min(until)));
         return;
     }
-    if !wait.waiting_for.is_empty() {
-        let note = format!(
-            "gone without an acknowledgement of {} after {} s: their sessions may still be there",
-            wait.waiting_for.join(", "),
-            settings.deletion_timeout.as_secs()
-        );
-        let announcement = Announcement { warning: true, reason: "DeletionTimedOut", note };
-        outcome.actions.push(Action::Announce { kind, key: key.clone(), uid: metadata.uid.clone(), announcement });
-    }
     let finalizers = metadata.finalizers.iter().flatten().filter(|name| *name != FINALIZER).cloned().collect();
     let version = metadata.resource_version.clone();
-    outcome.actions.push(Action::SetFinalizers { kind, key: key.clone(), finalizers, version });
+    let let_go = Action::SetFinalizers { kind, key: key.clone(), finalizers, version };
+    if wait.waiting_for.is_empty() {
+        outcome.actions.push(let_go);
+        return;
+    }
+    let note = format!(
+        "gone without an acknowledgement of {} after {} s: their sessions may still be there",
+        wait.waiting_for.join(", "),
+        settings.deletion_timeout.as_secs()
+    );
+    let announcement = Announcement { warning: true, reason: "DeletionTimedOut", note };
+    let announce = Action::Announce { kind, key: key.clone(), uid: metadata.uid.clone(), announcement };
+    // What has not succeeded in all this time must not stand in the way now.
+    outcome.actions = vec![let_go, announce];
 }
 
 /// Hosts of a data center that live and have not acknowledged the plan that follows from what there is now.
 pub(crate) fn unacknowledged(world: &World, center_key: &ObjectKey) -> Vec<String> {
-    let Some(center) = world.center(center_key) else { return Vec::new() };
+    let missing = world.missing().into_iter().map(|plural| format!("the list of {plural}"));
+    let Some(center) = world.center(center_key) else { return missing.collect() };
     let hosts = center.hosts.iter().map(|name| center_key.beside(name));
     let pending = hosts.filter(|key| {
         let Some(host) = world.hosts.get(key) else { return false };
@@ -79,7 +91,7 @@ pub(crate) fn unacknowledged(world: &World, center_key: &ObjectKey) -> Vec<Strin
             && world.claimant(&host.spec.node_name).is_some_and(|winner| winner == key);
         lives && !world.state(key).is_some_and(|state| acknowledged(host, state, center.stamp))
     });
-    pending.map(|key| key.to_string()).collect()
+    pending.map(|key| format!("host {key}")).chain(missing).collect()
 }
 
 /// Whether the agent has carried out the plan that follows from what there is now.

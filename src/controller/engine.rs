@@ -2,9 +2,9 @@
 //! carries the decisions out, many objects at a time, one request at a time for each.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     future::pending,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -52,17 +52,26 @@ const DRAIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report(Arc<Mutex<ReportLines>>);
 
-#[derive(Debug, Default)]
-struct ReportLines {
-    leading: bool,
-    unfilled: Vec<&'static str>,
+/// What the engine tells of itself, for people and for readiness.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReportLines {
+    /// Whether this replica leads.
+    pub leading: bool,
+    /// Lists that have not been read.
+    pub unfilled: Vec<&'static str>,
+    /// Objects that cannot be decoded.
+    pub undecodable: Vec<String>,
+    /// Kinds of writes that are forbidden.
+    pub forbidden: Vec<String>,
 }
 
 impl Report {
-    /// Whether this replica acts, and which caches are not filled.
-    pub(crate) fn read(&self) -> (bool, Vec<&'static str>) {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (lines.leading, lines.unfilled.clone())
+    pub(crate) fn read(&self) -> ReportLines {
+        self.lines().clone()
+    }
+
+    fn lines(&self) -> MutexGuard<'_, ReportLines> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,7 +92,8 @@ struct Done {
     key: Key,
     began: Instant,
     written: Vec<Written>,
-    failure: Option<kube::Error>,
+    succeeded: Vec<&'static str>,
+    failure: Option<(&'static str, kube::Error)>,
 }
 
 /// The loop's state.
@@ -97,6 +107,8 @@ pub(crate) struct Engine {
     /// Looked at again as soon as their requests have ended.
     parked: HashSet<Key>,
     failures: HashMap<Key, u32>,
+    /// What the API server said of writes that it forbids, by kind and action.
+    forbidden: BTreeMap<(&'static str, &'static str), String>,
     acting: bool,
 }
 
@@ -112,6 +124,7 @@ impl Engine {
             in_flight: HashSet::new(),
             parked: HashSet::new(),
             failures: HashMap::new(),
+            forbidden: BTreeMap::new(),
             acting: false,
         }
     }
@@ -161,13 +174,17 @@ impl Engine {
     fn take_or_leave_office(&mut self) {
         let leading = *self.outside.leading.borrow_and_update();
         let unfilled = self.world.unfilled();
-        let act = leading && unfilled.is_empty();
+        let act = leading && self.world.complete();
+        let unfilled_has_changed;
         {
-            let mut lines = self.outside.report.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut lines = self.outside.report.lines();
             lines.leading = leading;
+            unfilled_has_changed = lines.unfilled != unfilled;
             lines.unfilled = unfilled;
         }
         if act && !self.acting {
+            self.world.begin_to_act(self.now());
+        } else if act && unfilled_has_changed {
             self.world.everything();
         }
         if !act && self.acting {
@@ -228,7 +245,11 @@ impl Engine {
             }
             Key::Object(Kind::Network, network) => network::reconcile(&self.world, network, settings, now),
             Key::Object(Kind::IscsiBond, bond) => iscsi_bond::reconcile(&self.world, bond, now),
-            Key::Object(Kind::DataCenter, center) => data_center::reconcile(&self.world, center, settings, now),
+            Key::Object(Kind::DataCenter, center) => {
+                let outcome = data_center::reconcile(&self.world, center, settings, now);
+                self.world.look_for_fault(center);
+                outcome
+            }
             Key::Node(name) => node::reconcile(&self.world, name, now),
         }
     }
@@ -238,17 +259,20 @@ impl Engine {
         let identity = self.outside.identity.clone();
         let metrics = self.outside.metrics.clone();
         self.tasks.spawn(async move {
-            let mut done = Done { began, written: Vec::new(), failure: None, key };
+            let mut done = Done { began, written: Vec::new(), succeeded: Vec::new(), failure: None, key };
             for action in actions {
                 let name = action.name();
                 let ended = action.carry_out(&client, &identity).await;
                 let outcome = ended.as_ref().map_or_else(|error| ErrorReason::from(error).as_str(), |_| "ok");
                 metrics.writes.get_or_create(&WriteLabel { kind: done.key.kind(), action: name, outcome }).inc();
                 match ended {
-                    Ok(written) => done.written.extend(written),
+                    Ok(written) => {
+                        done.written.extend(written);
+                        done.succeeded.push(name);
+                    }
                     Err(error) => {
                         metrics.errors.get_or_create(&ReasonLabel { operation: "write", reason: outcome }).inc();
-                        done.failure = Some(error);
+                        done.failure = Some((name, error));
                         break;
                     }
                 }
@@ -259,7 +283,7 @@ impl Engine {
 
     fn finished(&mut self, done: Result<Done, tokio::task::JoinError>) {
         // A task that was aborted has lost its office; nothing in it panics.
-        let Ok(Done { key, began, written, failure }) = done else { return };
+        let Ok(Done { key, began, written, succeeded, failure }) = done else { return };
         self.outside
             .metrics
             .durations
@@ -269,6 +293,11 @@ impl Engine {
         for object in written {
             self.world.wrote(object);
         }
+        for action in succeeded {
+            if self.forbidden.remove(&(key.kind(), action)).is_some() {
+                tracing::info!(kind = key.kind(), action, "writes of this kind are allowed again");
+            }
+        }
         let parked = self.parked.remove(&key);
         match failure {
             None => {
@@ -277,17 +306,20 @@ impl Engine {
                     self.queue.add(key);
                 }
             }
-            Some(error) => self.failed(key, &error),
+            Some((action, error)) => self.failed(key, action, &error),
         }
     }
 
-    fn failed(&mut self, key: Key, error: &kube::Error) {
+    fn failed(&mut self, key: Key, action: &'static str, error: &kube::Error) {
         let reason = ErrorReason::from(error);
         let failures = self.failures.entry(key.clone()).or_default();
         *failures += 1;
         // A conflict, or an object that is gone: the watch is about to say so.
         let expected = matches!(reason, ErrorReason::Conflict | ErrorReason::NotFound);
-        if expected || *failures > 1 {
+        // A missing permission concerns every object of the kind: it is said once.
+        let known =
+            reason == ErrorReason::Forbidden && self.forbidden.insert((key.kind(), action), brief(error)).is_some();
+        if expected || known || *failures > 1 {
             tracing::debug!(object = %key, failures = *failures, error = brief(error), "a write has failed; it is retried");
         } else {
             tracing::warn!(object = %key, error = brief(error), "a write has failed; it is retried");
@@ -313,11 +345,15 @@ impl Engine {
     fn measure(&mut self) {
         let metrics = &self.outside.metrics;
         let world = &self.world;
-        let bad = world.data_centers.undecodable().count()
-            + world.networks.undecodable().count()
-            + world.bonds.undecodable().count()
-            + world.hosts.undecodable().count();
-        metrics.undecodable.set(i64::try_from(bad).unwrap_or(i64::MAX));
+        let undecodable = world.undecodable();
+        metrics.undecodable.set(i64::try_from(undecodable.len()).unwrap_or(i64::MAX));
+        {
+            let mut lines = self.outside.report.lines();
+            lines.undecodable = undecodable;
+            let forbidden =
+                self.forbidden.iter().map(|((kind, action), error)| format!("writing {kind} ({action}): {error}"));
+            lines.forbidden = forbidden.collect();
+        }
         metrics.desired_paths.clear();
         metrics.connected_paths.clear();
         metrics.hosts.clear();

@@ -20,7 +20,7 @@ use crate::{
 /// Decides for one bond. A bond that is being deleted needs nothing: gone is gone.
 pub(crate) fn reconcile(world: &World, key: &ObjectKey, now: Moment) -> Outcome {
     let Some(bond) = world.bonds.get(key) else { return Outcome::default() };
-    if deleting_since(&bond.metadata).is_some() {
+    if deleting_since(&bond.metadata).is_some() || world.bonds.get_undecodable(key).is_some() {
         return Outcome::default();
     }
     let nothing = IscsiBondStatus::default();

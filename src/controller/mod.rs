@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ops::{self, ControllerMetrics, Readiness};
 use election::{Election, Timing};
-use engine::{Engine, Report, Surroundings};
+use engine::{Engine, Report, ReportLines, Surroundings};
 use watch::{Complaints, Watches};
 
 /// The time, twice: as the world tells it, and as this process measures it. Decisions get it as a value.
@@ -124,10 +124,12 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
 
 /// Ready: every cache is filled and every watch works, whether this replica leads or stands by.
 fn readiness(report: &Report, complaints: &Complaints) -> Readiness {
-    let (leading, unfilled) = report.read();
+    let ReportLines { leading, unfilled, undecodable, forbidden } = report.read();
     let complaints = complaints.lines();
     let ready = unfilled.is_empty() && complaints.is_empty();
     let role = if leading { "leader" } else { "standby" };
     let waiting = unfilled.into_iter().map(|plural| format!("waiting for the first list of {plural}"));
-    Readiness { ready, lines: std::iter::once(role.to_owned()).chain(waiting).chain(complaints).collect() }
+    // What concerns some objects only must not stop a rollout, which may be what mends it.
+    let some = undecodable.into_iter().chain(forbidden);
+    Readiness { ready, lines: std::iter::once(role.to_owned()).chain(waiting).chain(complaints).chain(some).collect() }
 }

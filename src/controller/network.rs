@@ -20,7 +20,9 @@ use crate::{
 
 /// Decides for one Network.
 pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now: Moment) -> Outcome {
-    let Some(network) = world.networks.get(key) else { return Outcome::default() };
+    let Some(network) = world.networks.get(key).filter(|_| world.networks.get_undecodable(key).is_none()) else {
+        return Outcome::default();
+    };
     let mut outcome = Outcome::default();
     let waiting_for = match deleting_since(&network.metadata) {
         None => {
@@ -29,7 +31,7 @@ pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now
         }
         Some(since) => {
             let waiting_for = leave(world, key, network, &mut outcome);
-            let wait = Wait { since, waiting_for };
+            let wait = Wait::new(world, since, waiting_for);
             deletion::let_go(Kind::Network, key, &network.metadata, &wait, settings, now, &mut outcome);
             wait.waiting_for
         }
@@ -52,7 +54,7 @@ fn write(world: &World, key: &ObjectKey, network: &Network, waiting_for: &[Strin
             kind,
             Status::False,
             Reason::Deleting,
-            format!("waiting for {} to disconnect its paths", sums::shortened(waiting_for)),
+            format!("waiting for {} to let go of it", sums::shortened(waiting_for)),
         ),
         Some(problem) => Verdict::new(kind, Status::False, problem.reason, problem.message),
         None => Verdict::new(kind, Status::True, Reason::Ready, "the network is part of its data center"),
@@ -73,15 +75,19 @@ fn leave(world: &World, key: &ObjectKey, network: &Network, outcome: &mut Outcom
     let center_key = key.beside(&network.spec.data_center);
     let Some(center) = world.center(&center_key) else { return Vec::new() };
     let mut waiting_for = Vec::new();
+    // Once: whoever puts the name back meanwhile is told so by the bond, and is not fought.
+    let conditions = network.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let dropped = condition::find(conditions, ConditionType::Ready)
+        .is_some_and(|ready| ready.reason == Reason::Deleting.as_str());
     for bond in center.bonds.iter().map(|name| key.beside(name)) {
         let networks = world.bonds.get(&bond).map(|bond| bond.spec.networks.as_slice()).unwrap_or_default();
-        if let Some(index) = networks.iter().position(|name| **name == *key.name) {
+        if !dropped && let Some(index) = networks.iter().position(|name| **name == *key.name) {
             waiting_for.push(format!("bond {}", bond.name));
             outcome.actions.push(Action::DropNetwork { bond, index, network: key.name.clone() });
         }
     }
     if world.data_centers.get(&center_key).is_some() {
-        waiting_for.extend(deletion::unacknowledged(world, &center_key).into_iter().map(|host| format!("host {host}")));
+        waiting_for.extend(deletion::unacknowledged(world, &center_key));
     }
     waiting_for
 }

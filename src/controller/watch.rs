@@ -1,7 +1,7 @@
 //! Watches that never end: what they bring goes to the engine, what goes wrong is said once, counted, and retried.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt::Debug,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -21,7 +21,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use super::{
-    watched::{Event, LeasePart, NamespacePart, NodePart, Watched},
+    key::ObjectKey,
+    watched::{Event, LeasePart, NamespacePart, NodePart, Watched, key_of},
     world::Change,
 };
 use crate::{
@@ -62,6 +63,13 @@ pub(crate) struct Watches {
     pub metrics: ControllerMetrics,
 }
 
+/// Whether asking again is not enough: the kind does not exist, or it may not be read.
+fn refused(error: &watcher::Error) -> bool {
+    let reason = ErrorReason::from(error);
+    matches!(error, watcher::Error::InitialListFailed(_))
+        && matches!(reason, ErrorReason::NotFound | ErrorReason::Forbidden)
+}
+
 impl Watches {
     /// Starts them all; they end when the receiver of the changes does.
     pub(crate) fn start(self) {
@@ -88,6 +96,7 @@ impl Watches {
                 .with_jitter();
             let backoff = ExponentialBackoff::from(pauses);
             let mut stream = pin!(watcher(api, watcher::Config::default()).backoff(backoff));
+            let mut unread = Unread::default();
             while let Some(step) = stream.next().await {
                 let event = match step {
                     Ok(event) => event,
@@ -97,10 +106,14 @@ impl Watches {
                         if complaints.begin(plural, error.to_string()) {
                             tracing::warn!(kind = plural, %error, "a watch has failed; it is retried");
                         }
+                        if refused(&error) && changes.send(wrap(Event::Refused)).await.is_err() {
+                            return;
+                        }
                         continue;
                     }
                 };
-                if complaints.end(plural) {
+                // A watch that only begins to begin again has not succeeded yet.
+                if !matches!(event, watcher::Event::Init) && complaints.end(plural) {
                     tracing::info!(kind = plural, "the watch works again");
                 }
                 let event = match event {
@@ -110,10 +123,35 @@ impl Watches {
                     watcher::Event::Apply(object) => Event::Applied(object),
                     watcher::Event::Delete(object) => Event::Deleted(object),
                 };
+                unread.look_at(plural, &event);
                 if changes.send(wrap(event)).await.is_err() {
                     return;
                 }
             }
         });
+    }
+}
+
+/// Objects that cannot be decoded, and why: each is said once.
+#[derive(Default)]
+struct Unread(HashMap<ObjectKey, String>);
+
+impl Unread {
+    fn look_at<K: Resource<DynamicType = ()>>(&mut self, plural: &'static str, event: &Event<Watched<K>>) {
+        match event {
+            Event::Listed(Watched::Bad(bad)) | Event::Applied(Watched::Bad(bad)) => {
+                let key = key_of(&bad.metadata);
+                if self.0.get(&key) != Some(&bad.error) {
+                    tracing::warn!(kind = plural, object = %key, error = bad.error, "an object cannot be decoded; its data center stands still");
+                    self.0.insert(key, bad.error.clone());
+                }
+            }
+            Event::Listed(object) | Event::Applied(object) | Event::Deleted(object) => {
+                if !self.0.is_empty() && self.0.remove(&key_of(object.meta())).is_some() {
+                    tracing::info!(kind = plural, object = %key_of(object.meta()), "the object can be decoded again, or is gone");
+                }
+            }
+            Event::ListBegins | Event::ListEnds | Event::Refused => {}
+        }
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 use kube::{Resource, api::ObjectMeta};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use super::key::ObjectKey;
 
@@ -20,35 +20,50 @@ use super::key::ObjectKey;
 #[derive(Clone, Debug)]
 pub(crate) enum Watched<K> {
     Good(Box<K>),
-    Bad(Box<Undecodable>),
+    Bad(Box<Undecodable<K>>),
 }
 
 /// An object that cannot be decoded.
 #[derive(Clone, Debug)]
-pub(crate) struct Undecodable {
+pub(crate) struct Undecodable<K> {
     pub metadata: ObjectMeta,
     /// What it says in `spec.dataCenter`, if that is a text.
     pub data_center: Option<String>,
     pub error: String,
+    /// Its metadata, the names in its spec, and its status, if these can be read.
+    pub outline: Option<K>,
 }
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Watched<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Shell {
-            metadata: ObjectMeta,
-            #[serde(default)]
-            spec: Value,
-        }
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         let error = match serde_json::from_str(raw.get()) {
             Ok(object) => return Ok(Watched::Good(Box::new(object))),
             Err(error) => error.to_string(),
         };
-        let Shell { metadata, spec } = serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)?;
-        let data_center = spec.get("dataCenter").and_then(Value::as_str).map(str::to_owned);
-        Ok(Watched::Bad(Box::new(Undecodable { metadata, data_center, error })))
+        let text: Value = serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)?;
+        let metadata = text.get("metadata").cloned().unwrap_or_default();
+        let metadata: ObjectMeta = serde_json::from_value(metadata).map_err(serde::de::Error::custom)?;
+        let outline = outline(&text);
+        Ok(match outline {
+            // Of an object that is being deleted no more is needed: a bad spec must not block its deletion.
+            Some(outline) if metadata.deletion_timestamp.is_some() => Watched::Good(Box::new(outline)),
+            outline => {
+                let data_center = text["spec"]["dataCenter"].as_str().map(str::to_owned);
+                Watched::Bad(Box::new(Undecodable { metadata, data_center, error, outline }))
+            }
+        })
     }
+}
+
+/// What can be read of an object that cannot be decoded.
+fn outline<K: DeserializeOwned>(text: &Value) -> Option<K> {
+    let mut object = text.clone();
+    object["spec"].as_object_mut()?.retain(|field, _| field == "dataCenter" || field == "nodeName");
+    serde_json::from_value(object.clone()).ok().or_else(|| {
+        object["status"] = json!(null);
+        serde_json::from_value(object).ok()
+    })
 }
 
 impl<K: Resource> Resource for Watched<K> {
@@ -184,6 +199,8 @@ pub(crate) enum Event<K> {
     Listed(K),
     /// The list is complete.
     ListEnds,
+    /// There is no list: the kind does not exist, or it may not be read. Nobody knows for how long.
+    Refused,
     /// An object was added or has changed.
     Applied(K),
     /// An object is gone.

@@ -4,12 +4,12 @@
 
 use std::{
     cell::{Cell, OnceCell},
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use jiff::Timestamp;
-use kube::Resource;
+use kube::{Resource, api::ObjectMeta};
 
 use super::{
     Moment,
@@ -18,10 +18,10 @@ use super::{
     host::HostState,
     key::{Key, ObjectKey},
     sums::Sums,
-    watched::{Event, LeasePart, NamespacePart, NodePart, Watched, labels},
+    watched::{Event, LeasePart, NamespacePart, NodePart, Watched, deleting_since, labels},
 };
 use crate::{
-    api::{DataCenter, Host, IscsiBond, MADE_FOR_LABEL, Network},
+    api::{DataCenter, Host, IscsiBond, MADE_FOR_LABEL, NODE_GONE_ANNOTATION, Network},
     planner::{Kind, Precedence, View},
 };
 
@@ -40,11 +40,11 @@ pub(crate) enum Change {
 /// The answer to a write.
 #[derive(Debug)]
 pub(crate) enum Written {
-    DataCenter(Box<DataCenter>),
-    Network(Box<Network>),
-    Host(Box<Host>),
-    Bond(Box<IscsiBond>),
-    Node(Box<NodePart>),
+    DataCenter(Watched<DataCenter>),
+    Network(Watched<Network>),
+    Host(Watched<Host>),
+    Bond(Watched<IscsiBond>),
+    Node(Watched<NodePart>),
 }
 
 /// What names one data center, whether that exists or not.
@@ -57,6 +57,8 @@ pub(crate) struct Center {
     view: OnceCell<Option<Arc<View>>>,
     /// Counts the changes of what plans are made from.
     pub stamp: u64,
+    /// Whether the storage, and not the hosts, was at fault when that was last looked at.
+    at_fault: bool,
     /// Made when first needed after a change.
     sums: OnceCell<Arc<Sums>>,
 }
@@ -87,6 +89,8 @@ pub(crate) struct World {
     dirty: Dirty,
     /// When the last eviction was decided: its taint may still be on its way.
     pub evicted_at: Cell<Option<Timestamp>>,
+    /// Since when this process acts: nothing was waited for before.
+    pub acting_since: Timestamp,
 }
 
 /// A kind whose objects name a data center.
@@ -116,7 +120,7 @@ member!(Network, networks);
 member!(Host, hosts);
 member!(IscsiBond, bonds);
 
-fn marked(metadata: &kube::api::ObjectMeta) -> (bool, Option<&str>) {
+fn marked(metadata: &ObjectMeta) -> (bool, Option<&str>) {
     (metadata.deletion_timestamp.is_some(), metadata.uid.as_deref())
 }
 
@@ -166,27 +170,27 @@ impl World {
     pub(crate) fn wrote(&mut self, written: Written) {
         match written {
             Written::DataCenter(object) => {
-                if let Some(difference) = self.data_centers.wrote(*object) {
+                if let Some(difference) = self.data_centers.wrote(object) {
                     self.data_center_changed(&difference);
                 }
             }
             Written::Network(object) => {
-                if let Some(difference) = self.networks.wrote(*object) {
+                if let Some(difference) = self.networks.wrote(object) {
                     self.network_changed(&difference);
                 }
             }
             Written::Bond(object) => {
-                if let Some(difference) = self.bonds.wrote(*object) {
+                if let Some(difference) = self.bonds.wrote(object) {
                     self.bond_changed(&difference);
                 }
             }
             Written::Host(object) => {
-                if let Some(difference) = self.hosts.wrote(*object) {
+                if let Some(difference) = self.hosts.wrote(object) {
                     self.host_changed(&difference);
                 }
             }
             Written::Node(object) => {
-                if let Some(difference) = self.nodes.wrote(*object) {
+                if let Some(difference) = self.nodes.wrote(object) {
                     self.node_changed(&difference);
                 }
             }
@@ -206,6 +210,12 @@ impl World {
     }
 
     /// Everything has to be looked at: this process has just begun to act.
+    pub(crate) fn begin_to_act(&mut self, now: Moment) {
+        self.acting_since = now.wall;
+        self.everything();
+    }
+
+    /// Everything has to be looked at.
     pub(crate) fn everything(&mut self) {
         fn keys<K: Resource<DynamicType = ()>>(kind: Kind, cache: &Cache<K>) -> impl Iterator<Item = Key> {
             cache.iter().map(move |(key, _)| Key::Object(kind, key.clone()))
@@ -222,23 +232,67 @@ impl World {
 
     /// The caches that have not been filled yet, by the name of what they hold.
     pub(crate) fn unfilled(&self) -> Vec<&'static str> {
-        [
+        let cluster = [
+            ("nodes", self.nodes.filled()),
+            ("namespaces", self.namespaces.filled()),
+            ("leases", self.leases.filled()),
+        ];
+        let missing = cluster.into_iter().filter_map(|(name, filled)| (!filled).then_some(name));
+        self.missing().into_iter().chain(missing).collect()
+    }
+
+    /// Those of them that plans are made from.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        let kinds = [
             ("datacenters", self.data_centers.filled()),
             ("networks", self.networks.filled()),
             ("hosts", self.hosts.filled()),
             ("iscsibonds", self.bonds.filled()),
-            ("nodes", self.nodes.filled()),
-            ("namespaces", self.namespaces.filled()),
-            ("leases", self.leases.filled()),
-        ]
-        .into_iter()
-        .filter_map(|(name, filled)| (!filled).then_some(name))
-        .collect()
+        ];
+        kinds.into_iter().filter_map(|(name, filled)| (!filled).then_some(name)).collect()
+    }
+
+    /// Whether every list has been read, or refused: of what is not to be had the rest must not wait.
+    pub(crate) fn complete(&self) -> bool {
+        fn known<K: Resource<DynamicType = ()>>(cache: &Cache<K>) -> bool {
+            cache.filled() || cache.refused()
+        }
+        known(&self.data_centers)
+            && known(&self.networks)
+            && known(&self.hosts)
+            && known(&self.bonds)
+            && known(&self.nodes)
+            && known(&self.namespaces)
+            && known(&self.leases)
+    }
+
+    /// One line for each object that cannot be decoded.
+    pub(crate) fn undecodable(&self) -> Vec<String> {
+        fn lines<K: Resource<DynamicType = ()>>(kind: Kind, cache: &Cache<K>) -> impl Iterator<Item = String> {
+            cache.undecodable().map(move |(key, bad)| format!("{kind} {key} cannot be read: {}", bad.error))
+        }
+        let mut lines: Vec<String> = lines(Kind::DataCenter, &self.data_centers)
+            .chain(lines(Kind::Network, &self.networks))
+            .chain(lines(Kind::Host, &self.hosts))
+            .chain(lines(Kind::IscsiBond, &self.bonds))
+            .collect();
+        lines.sort();
+        lines
     }
 
     /// What names a data center.
     pub(crate) fn center(&self, key: &ObjectKey) -> Option<&Center> {
         self.centers.get(key)
+    }
+
+    /// The bonds of a data center, those that cannot be decoded included.
+    pub(crate) fn bonds_of(&self, center: &ObjectKey) -> Vec<(ObjectKey, &ObjectMeta)> {
+        members(&self.bonds, center)
+    }
+
+    /// The networks of a data center, those that cannot be decoded included.
+    pub(crate) fn networks_of(&self, center: &ObjectKey) -> Vec<(ObjectKey, &ObjectMeta)> {
+        members(&self.networks, center)
     }
 
     /// A data center as the planner needs it, if it exists.
@@ -267,8 +321,16 @@ impl World {
         namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
     }
 
-    /// Why a data center's plans must stay as they are: an object of it that cannot be decoded.
+    /// Why a data center's plans must stay as they are: an object of it that cannot be decoded, or a kind that cannot
+    /// be listed. With a data center that is being deleted everything goes, whatever it says.
     pub(crate) fn frozen(&self, center: &ObjectKey) -> Option<String> {
+        let deleting = self.data_centers.get(center).is_some_and(|found| deleting_since(&found.metadata).is_some());
+        if deleting || self.terminating(&center.namespace) {
+            return None;
+        }
+        if let Some(plural) = self.missing().first() {
+            return Some(format!("{plural} cannot be listed; the plans of this data center stay as they are"));
+        }
         let networks = undecodable(Kind::Network, &self.networks, center);
         let bonds = undecodable(Kind::IscsiBond, &self.bonds, center);
         let hosts = undecodable(Kind::Host, &self.hosts, center);
@@ -298,6 +360,17 @@ impl World {
     /// What was last decided for a host.
     pub(crate) fn state(&self, key: &ObjectKey) -> Option<&HostState> {
         self.states.get(key)
+    }
+
+    /// Compares whether the storage is at fault with what it was. The Nodes of hosts that have failed depend on it.
+    pub(crate) fn look_for_fault(&mut self, key: &ObjectKey) {
+        let at_fault = self.sums(key).is_some_and(|sums| sums.storage_at_fault().is_some());
+        let Some(center) = self.centers.get_mut(key) else { return };
+        if std::mem::replace(&mut center.at_fault, at_fault) == at_fault {
+            return;
+        }
+        let hosts = center.hosts.iter().filter_map(|name| self.hosts.get(&key.beside(name)));
+        self.dirty.now.extend(hosts.map(|host| Key::Node(host.spec.node_name.as_str().into())));
     }
 
     /// Keeps what was decided for a host.
@@ -399,6 +472,12 @@ impl World {
             for center in &concerned {
                 self.sums_of(center);
             }
+        }
+        if difference.before.as_ref().map(made) != self.hosts.get(key).map(made) {
+            // Its name is taken or free, or the time since when its Node is gone has changed.
+            let making = self.data_centers.iter().filter(|(center, _)| center.namespace == key.namespace);
+            let making: Vec<Key> = making.map(|(center, _)| Key::Object(Kind::DataCenter, center.clone())).collect();
+            self.dirty.sums.extend(making);
         }
         self.thaw(difference);
     }
@@ -504,6 +583,13 @@ impl World {
     }
 }
 
+/// What the making of Hosts for Nodes depends on.
+fn made(host: &Host) -> (Option<String>, Option<String>) {
+    let text = |texts: &Option<BTreeMap<String, String>>, name: &str| texts.as_ref()?.get(name).cloned();
+    let Host { metadata, .. } = host;
+    (text(&metadata.labels, MADE_FOR_LABEL), text(&metadata.annotations, NODE_GONE_ANNOTATION))
+}
+
 /// The plan that was written into a Host, and the one that its agent has carried out.
 fn revisions(host: &Host) -> (Option<&str>, Option<&str>) {
     let status = host.status.as_ref();
@@ -530,12 +616,23 @@ fn member_changed<K: Member>(difference: &Difference<K>, now: Option<&K>) -> boo
     }
 }
 
+fn members<'a, K: Member>(cache: &'a Cache<K>, center: &ObjectKey) -> Vec<(ObjectKey, &'a ObjectMeta)> {
+    let bad = cache.undecodable().filter(|(_, bad)| bad.data_center.as_deref() == Some(&*center.name));
+    let bad = bad.map(|(key, bad)| (key, &bad.metadata));
+    let good =
+        cache.iter().filter(|(key, object)| object.center() == &*center.name && cache.get_undecodable(key).is_none());
+    let good = good.map(|(key, object)| (key, object.meta()));
+    let mut all: Vec<_> = good.chain(bad).filter(|(key, _)| key.namespace == center.namespace).collect();
+    all.sort_by_key(|(key, _)| *key);
+    all.into_iter().map(|(key, metadata)| (key.clone(), metadata)).collect()
+}
+
 fn undecodable<'a, K: Member>(
     kind: Kind,
     cache: &'a Cache<K>,
     center: &ObjectKey,
 ) -> Option<(Kind, &'a ObjectKey, &'a String)> {
-    let concerns = |(key, bad): &(&ObjectKey, &super::watched::Undecodable)| {
+    let concerns = |(key, bad): &(&ObjectKey, &super::watched::Undecodable<K>)| {
         let last_read = cache.get(key).is_some_and(|object| *object.center() == *center.name);
         key.namespace == center.namespace
             && (last_read || bad.data_center.as_ref().is_none_or(|name| **name == *center.name))
