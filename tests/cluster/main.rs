@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod bonds;
+mod claims;
 mod convergence;
+mod deletion;
+mod deletion_of_data_centers;
 mod fixtures;
 mod kinds;
 mod operations;

@@ -1,7 +1,9 @@
 //! A site to test on: a namespace, nodes with simulated hosts, and what a person would do with kubectl.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+mod nodes;
 mod objects;
+mod records;
 
 use std::{
     path::{Path, PathBuf},
