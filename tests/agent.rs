@@ -14,6 +14,7 @@ use multibond::{
         cluster::{Cluster, ClusterError},
         credentials::Credentials,
         hosts::Seen,
+        metrics::AgentMetrics,
         path::Path,
         simulated::{Fault, FaultKind, Faults, SimulatedHost, Simulation},
         situation::SecretState,
@@ -103,9 +104,9 @@ impl Cluster for Client {
         };
         self.0.writes.lock().unwrap().push((name.to_owned(), !fails));
         if fails {
-            return Err(ClusterError("the server is away".into()));
+            return Err(ClusterError::Failed("the server is away".into()));
         }
-        self.0.merge(name, patch).ok_or_else(|| ClusterError("not found".into()))
+        self.0.merge(name, patch).ok_or(ClusterError::NotFound)
     }
 
     fn secret(&self, _namespace: &str, name: &Arc<str>) -> watch::Receiver<SecretState> {
@@ -136,7 +137,8 @@ impl Site {
     fn start(&mut self) {
         let stop = CancellationToken::new();
         let client = Arc::new(Client(self.table.clone()));
-        let agent = Agent::new("node-1", self.host.clone(), client, self.table.seen.subscribe());
+        let agent =
+            Agent::new("node-1", self.host.clone(), client, self.table.seen.subscribe(), AgentMetrics::default());
         self.agent = Some((stop.clone(), tokio::spawn(agent.run(stop))));
     }
 

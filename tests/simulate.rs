@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use multibond::api::{self, ConnectionState, Host, HostStatus};
@@ -174,5 +174,80 @@ async fn a18_a26_a_lost_path_fails_heals_and_survives_a_killed_agent() -> Result
     let _agents = site.agents(&[])?;
     states(&[ConnectionState::Connected, ConnectionState::Connected]).await;
     assert_eq!(ids(&site.status("worker-2").await?), before, "the sessions are the same");
+    Ok(())
+}
+
+/// What an agent may do, and the Secret `array` of the namespace by its name.
+fn permissions(namespace: &str) -> Vec<Value> {
+    let role = |name: &str, rules: Value| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+               "metadata": {"name": format!("{namespace}-{name}")}, "rules": rules})
+    };
+    let subjects = json!([{"kind": "ServiceAccount", "name": "agent", "namespace": namespace}]);
+    let reference = |name: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": format!("{namespace}-{name}")});
+    vec![
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "agent", "namespace": namespace}}),
+        role(
+            "agent",
+            json!([
+                {"apiGroups": ["multibond.dev"], "resources": ["hosts"], "verbs": ["get", "list", "watch"]},
+                {"apiGroups": ["multibond.dev"], "resources": ["hosts/status"], "verbs": ["patch"]},
+                {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "patch"]},
+            ]),
+        ),
+        role(
+            "secret",
+            json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["array"], "verbs": ["get", "watch"]}]),
+        ),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+               "metadata": {"name": format!("{namespace}-agent")}, "roleRef": reference("agent"), "subjects": subjects}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+               "metadata": {"name": "secret", "namespace": namespace}, "roleRef": reference("secret"), "subjects": subjects}),
+    ]
+}
+
+#[tokio::test]
+async fn a23_an_agent_that_may_read_one_secret_by_name_acts_when_it_appears_goes_and_comes_back() -> Result<()> {
+    let site = Site::new().await?;
+    site.cluster.apply_all(&permissions(&site.namespace)).await?;
+    let token = site.cluster.service_account_token(&site.namespace, "agent", None).await?;
+    let kubeconfig = site.cluster.kubeconfig_for_token(&token)?.to_string_lossy().into_owned();
+    let node = site.node("worker-3");
+    let arguments = ["agent", "--node-name", &node, "--initiator", "simulated", "--namespace", &site.namespace];
+    let arguments = [&arguments[..], &["--listen", "127.0.0.1:0"]].concat();
+    let agent = Process::spawn(env!("CARGO_BIN_EXE_multibond"), arguments, [("KUBECONFIG", kubeconfig)], "agent")?;
+
+    site.host("worker-3").await?;
+    let plan = json!({"status": {"plan": {"revision": "one", "hold": [], "session": {}, "paths": [
+        {"target": TARGET, "portal": "10.0.1.10:3260", "tpgt": 1, "interface": "ens1", "network": "san",
+         "storage": "array-a", "bonds": [], "chapSecret": "array"}]}}});
+    site.hosts().patch_status("worker-3", &PatchParams::default(), &Patch::Merge(plan)).await?;
+    let first = async |what: &str, wanted: &str| {
+        eventually(what, SOON, async || {
+            let status = site.status("worker-3").await?;
+            let connection = status.connections.first().context("no connection")?;
+            let found = format!("{:?} {}", connection.state, connection.message.as_deref().unwrap_or("-"));
+            anyhow::ensure!(found == wanted, "{found}");
+            Ok::<_, anyhow::Error>(())
+        })
+        .await;
+    };
+    let missing = format!("Failed the Secret array cannot be used: there is none in namespace {}", site.namespace);
+    first("it is missing", &missing).await;
+
+    let secrets: Api<Secret> = Api::namespaced(site.client.clone(), &site.namespace);
+    let secret: Secret = serde_json::from_value(json!({
+        "metadata": {"name": "array"}, "type": "kubernetes.io/iscsi-chap",
+        "stringData": {"node.session.auth.username": "ann", "node.session.auth.password": "hunter2"},
+    }))?;
+    secrets.create(&PostParams::default(), &secret).await?;
+    let created = std::time::Instant::now();
+    first("it is used", "Connected -").await;
+    assert!(created.elapsed() < Duration::from_secs(10), "it was watched, and not only read again");
+    secrets.delete("array", &DeleteParams::default()).await?;
+    site.plan("worker-3", "two", &[]).await?;
+    assert_eq!(site.acknowledged("worker-3", "two").await, []);
+    assert!(!agent.log().contains("hunter2") && !agent.log().contains("ann\""), "{}", agent.log());
+    assert!(agent.term(SOON).await?.success());
     Ok(())
 }

@@ -1,34 +1,50 @@
 //! What the agent wants of the API server beside its Hosts: writing a status, and reading Secrets.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, pin_mut};
-use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams, WatchEvent, WatchParams},
+    api::{Patch, PatchParams},
 };
 use serde_json::Value;
 use thiserror::Error;
 use tokio::{
     sync::{Semaphore, watch},
-    time::sleep,
+    time::timeout,
 };
 
-use super::{complaint::Complaint, credentials::Credentials, hosts, situation::SecretState};
-use crate::api::{AGENT_MANAGER, Host};
+use super::{hosts, secrets::Secrets, situation::SecretState};
+use crate::{
+    api::{AGENT_MANAGER, Host},
+    ops::errors::brief,
+};
 
-/// How often a Secret is read again that may be read and not watched, or that could not be read.
-const SECRET_REREAD: Duration = Duration::from_secs(30);
+/// How long the API server may take for one answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why the API server did not do what it was asked for.
 #[derive(Debug, Error)]
-#[error("{0}")]
-pub struct ClusterError(pub String);
+pub enum ClusterError {
+    /// There is no such object.
+    #[error("there is none")]
+    NotFound,
+    /// It may not be done.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<kube::Error> for ClusterError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.is_not_found() => ClusterError::NotFound,
+            kube::Error::Api(status) if status.is_forbidden() => ClusterError::Forbidden(status.message),
+            error => ClusterError::Failed(brief(&error)),
+        }
+    }
+}
 
 /// The API server, as the agent's loop sees it.
 pub trait Cluster: Send + Sync + 'static {
@@ -49,119 +65,34 @@ pub trait Cluster: Send + Sync + 'static {
 pub struct KubeCluster {
     client: Client,
     requests: Arc<Semaphore>,
-    secrets: Arc<Mutex<HashMap<SecretKey, watch::Sender<SecretState>>>>,
+    secrets: Secrets,
 }
-
-type SecretKey = (String, Arc<str>);
 
 impl KubeCluster {
     /// `requests` bounds the writes at once of all that share it: beyond a few more only make each slower.
     #[must_use]
     pub fn new(client: Client, requests: Arc<Semaphore>) -> Self {
-        KubeCluster { client, requests, secrets: Arc::default() }
+        KubeCluster { secrets: Secrets::new(client.clone()), client, requests }
     }
 }
 
 impl Cluster for KubeCluster {
     async fn write_status(&self, namespace: &str, name: &str, patch: &Value) -> Result<Host, ClusterError> {
-        let _turn = self.requests.acquire().await.map_err(|closed| ClusterError(closed.to_string()))?;
+        let _turn = self.requests.acquire().await.map_err(|closed| ClusterError::Failed(closed.to_string()))?;
         let api: Api<Host> = Api::namespaced(self.client.clone(), namespace);
         let parameters = PatchParams { field_manager: Some(AGENT_MANAGER.into()), ..PatchParams::default() };
-        let written = api.patch_status(name, &parameters, &Patch::Merge(patch)).await;
-        written.map(hosts::trimmed).map_err(|error| ClusterError(error.to_string()))
+        in_time(api.patch_status(name, &parameters, &Patch::Merge(patch))).await.map(hosts::trimmed)
     }
 
     fn secret(&self, namespace: &str, name: &Arc<str>) -> watch::Receiver<SecretState> {
-        let key = (namespace.to_owned(), name.clone());
-        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(followed) = secrets.get(&key) {
-            return followed.subscribe();
-        }
-        let (sender, receiver) = watch::channel(SecretState::Unread);
-        secrets.insert(key.clone(), sender.clone());
-        tokio::spawn(self.clone().follow_secret(key, sender));
-        receiver
+        self.secrets.follow(namespace, name)
     }
 }
 
-impl KubeCluster {
-    /// Follows a Secret for as long as somebody wants to know of it.
-    async fn follow_secret(self, key: SecretKey, sender: watch::Sender<SecretState>) {
-        loop {
-            tokio::select! {
-                () = sender.closed() => {}
-                () = read_and_watch(&self.client, &key, &sender) => continue,
-            }
-            let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
-            // Somebody may have come back between the last receiver's end and this lock.
-            if sender.receiver_count() == 0 {
-                secrets.remove(&key);
-                return;
-            }
-        }
+/// A request that ends. What was carried out though its answer did not come is seen in a watch.
+pub(super) async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
+    match timeout(PATIENCE, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(ClusterError::Failed(format!("no answer from the API server in {} s", PATIENCE.as_secs()))),
     }
-}
-
-/// Reads a Secret, then watches it until the watch ends. `watch` with the name as field selector is allowed by a rule
-/// with this name in `resourceNames`, and `list` is not needed; where `watch` is not granted, it is read now and then.
-async fn read_and_watch(client: &Client, (namespace, name): &SecretKey, sender: &watch::Sender<SecretState>) {
-    let mut complaint = Complaint::about(format!("follow the Secret {namespace}/{name}"));
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let version = match api.get_opt(name).await {
-        Ok(Some(secret)) => {
-            publish(sender, Some(&secret), namespace);
-            secret.metadata.resource_version.unwrap_or_default()
-        }
-        Ok(None) => {
-            publish(sender, None, namespace);
-            String::from("0")
-        }
-        Err(error) => {
-            // What was read before stays valid: an API server that is away must not cost a login.
-            if !matches!(&*sender.borrow(), SecretState::Read(_)) || is_forbidden(&error) {
-                set(sender, SecretState::Unusable(format!("it cannot be read: {error}")));
-            }
-            complaint.raise(error);
-            return sleep(SECRET_REREAD).await;
-        }
-    };
-    let only_this = WatchParams::default().fields(&format!("metadata.name={name}"));
-    let events = match api.watch(&only_this, &version).await {
-        Ok(events) => events,
-        Err(error) => {
-            complaint.raise(error);
-            return sleep(SECRET_REREAD).await;
-        }
-    };
-    pin_mut!(events);
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(WatchEvent::Added(secret) | WatchEvent::Modified(secret)) => publish(sender, Some(&secret), namespace),
-            Ok(WatchEvent::Deleted(_)) => publish(sender, None, namespace),
-            Ok(WatchEvent::Bookmark(_)) => {}
-            Ok(WatchEvent::Error(_)) | Err(_) => break,
-        }
-    }
-    sleep(Duration::from_secs(1)).await;
-}
-
-fn is_forbidden(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_forbidden())
-}
-
-fn publish(sender: &watch::Sender<SecretState>, secret: Option<&Secret>, namespace: &str) {
-    let state = match secret.map(Credentials::from_secret) {
-        None => SecretState::Unusable(format!("there is none in namespace {namespace}")),
-        Some(Ok(credentials)) => SecretState::Read(credentials),
-        Some(Err(why)) => SecretState::Unusable(why),
-    };
-    set(sender, state);
-}
-
-fn set(sender: &watch::Sender<SecretState>, state: SecretState) {
-    sender.send_if_modified(|known| {
-        let differs = *known != state;
-        *known = state;
-        differs
-    });
 }

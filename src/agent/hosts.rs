@@ -21,7 +21,10 @@ use kube::{
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::complaint::Complaint;
+use super::{
+    complaint::Complaint,
+    metrics::{AgentMetrics, WatchShare},
+};
 use crate::api::Host;
 
 /// The Hosts that name a node; none until they have been read for the first time.
@@ -136,8 +139,12 @@ pub fn trimmed(mut host: Host) -> Host {
     host
 }
 
-/// A watch of Hosts that never ends; errors are logged once each.
-pub fn events(client: Client, config: watcher::Config) -> impl Stream<Item = Event<DeserializeGuard<Host>>> + Send {
+/// A watch of Hosts that never ends; errors are logged once each, and tell in `share` that it fails.
+pub fn events(
+    client: Client,
+    config: watcher::Config,
+    mut share: WatchShare,
+) -> impl Stream<Item = Event<DeserializeGuard<Host>>> + Send {
     let mut complaint = Complaint::about("watch Hosts");
     watcher::watcher(Api::<DeserializeGuard<Host>>::all(client), config).default_backoff().filter_map(move |event| {
         let event = match event {
@@ -145,11 +152,13 @@ pub fn events(client: Client, config: watcher::Config) -> impl Stream<Item = Eve
                 // A watch that only begins to begin again has not succeeded yet.
                 if !matches!(event, Event::Init) {
                     complaint.settle();
+                    share.set(true);
                 }
                 Some(event)
             }
             Err(error) => {
                 complaint.raise(error);
+                share.set(false);
                 None
             }
         };
@@ -158,9 +167,9 @@ pub fn events(client: Client, config: watcher::Config) -> impl Stream<Item = Eve
 }
 
 /// Watches the Hosts of one node, for as long as somebody wants to know.
-pub async fn watch_node(client: Client, node: Arc<str>, seen: watch::Sender<Seen>) {
+pub async fn watch_node(client: Client, node: Arc<str>, seen: watch::Sender<Seen>, metrics: AgentMetrics) {
     let of_node = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    let events = events(client, of_node);
+    let events = events(client, of_node, WatchShare::of(metrics));
     pin_mut!(events);
     let mut roster = Roster::default();
     loop {

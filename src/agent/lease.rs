@@ -12,10 +12,17 @@ use kube::{
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use tokio::{sync::Semaphore, time::sleep};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 
-use super::{backoff, complaint::Complaint};
-use crate::api::AGENT_MANAGER;
+use super::{
+    backoff,
+    complaint::Complaint,
+    metrics::{AgentMetrics, accepted},
+};
+use crate::{api::AGENT_MANAGER, ops::errors::brief};
 
 /// A node's lease is named so: the node's name is a DNS subdomain, and so is a Lease's.
 #[must_use]
@@ -39,13 +46,21 @@ pub struct Keeper {
     node: Arc<str>,
     timing: Timing,
     requests: Arc<Semaphore>,
+    metrics: AgentMetrics,
 }
 
 impl Keeper {
     /// `requests` bounds the renewals at once of all that share it.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, node: Arc<str>, timing: Timing, requests: Arc<Semaphore>) -> Self {
-        Keeper { api: Api::namespaced(client, namespace), node, timing, requests }
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        node: Arc<str>,
+        timing: Timing,
+        requests: Arc<Semaphore>,
+        metrics: AgentMetrics,
+    ) -> Self {
+        Keeper { api: Api::namespaced(client, namespace), node, timing, requests, metrics }
     }
 
     /// Renews the lease for ever. It is not given up at the end: a restarted agent is not a silent one.
@@ -53,7 +68,13 @@ impl Keeper {
         let mut complaint = Complaint::about(format!("renew the lease of node {}", self.node));
         for round in 0_u64.. {
             // Boxed, so that the thousands of keepers of a simulation are small while they sleep.
-            match Box::pin(self.renew()).await {
+            let renewed = Box::pin(timeout(self.timing.duration / 2, self.renew())).await;
+            let renewed = match renewed {
+                Ok(renewed) => renewed.map_err(|error| brief(&error)),
+                Err(_) => Err("the API server does not answer".to_owned()),
+            };
+            self.metrics.renewals.get_or_create(&accepted(&renewed)).inc();
+            match renewed {
                 Ok(()) => complaint.settle(),
                 Err(error) => complaint.raise(error),
             }

@@ -27,6 +27,7 @@ use super::{
     disconnect::{self, Verdict},
     hosts::Seen,
     initiator::{Facts, Initiator, Inventory, Named, PathError, Session},
+    metrics::{AgentMetrics, OutcomeLabel, PathShare, accepted},
     outbox::{Due, Outbox},
     path::{Now, Path},
     plan::Plan,
@@ -51,7 +52,10 @@ pub struct Agent<I, C> {
     seed: u64,
     jobs: JoinSet<Done>,
     served: Option<Identity>,
-    plan: Option<Arc<Plan>>,
+    /// The Host as the plan was last taken from it.
+    followed: Option<Arc<Host>>,
+    /// What should be; jobs look at it again before they act.
+    plan: watch::Sender<Option<Arc<Plan>>>,
     reconciler: Option<Reconciler>,
     /// By namespace and name.
     secrets: BTreeMap<(String, Arc<str>), watch::Receiver<SecretState>>,
@@ -60,6 +64,8 @@ pub struct Agent<I, C> {
     progress_at: Option<Instant>,
     writing: Complaint,
     reading: Complaint,
+    metrics: AgentMetrics,
+    paths: PathShare,
 }
 
 /// Namespace, name and uid.
@@ -76,7 +82,13 @@ enum Done {
 impl<I: Initiator, C: Cluster> Agent<I, C> {
     /// The agent of the node whose Hosts are seen.
     #[must_use]
-    pub fn new(node: &str, initiator: Arc<I>, cluster: Arc<C>, seen: watch::Receiver<Seen>) -> Self {
+    pub fn new(
+        node: &str,
+        initiator: Arc<I>,
+        cluster: Arc<C>,
+        seen: watch::Receiver<Seen>,
+        metrics: AgentMetrics,
+    ) -> Self {
         Agent {
             initiator,
             cluster,
@@ -84,13 +96,16 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             seed: RandomState::new().hash_one(node),
             jobs: JoinSet::new(),
             served: None,
-            plan: None,
+            followed: None,
+            plan: watch::Sender::new(None),
             reconciler: None,
             secrets: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             progress_at: None,
             writing: Complaint::about(format!("write the status of the Host of node {node}")),
             reading: Complaint::about(format!("read the devices of node {node}")),
+            paths: PathShare::of(&metrics),
+            metrics,
         }
     }
 
@@ -152,28 +167,34 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         {
             reconciler.serve_another();
         }
-        let status = self.outboxes.get(&served).and_then(|outbox| outbox.host().status.clone());
         self.served = Some(served);
-        if let Some(status) = status {
-            self.follow(&status);
+        if let Some(host) = self.served_host().cloned()
+            && self.followed.as_ref().is_none_or(|followed| !Arc::ptr_eq(followed, &host))
+        {
+            host.status.iter().for_each(|status| self.follow(status));
+            self.followed = Some(host);
         }
+    }
+
+    /// The newest known version of the Host that is served.
+    fn served_host(&self) -> Option<&Arc<Host>> {
+        self.outboxes.get(self.served.as_ref()?).map(Outbox::host)
     }
 
     fn follow(&mut self, status: &HostStatus) {
         let Some(plan) = status.plan.as_ref().map(Plan::from) else { return };
-        if self.plan.as_deref() != Some(&plan) {
-            self.plan = Some(Arc::new(plan));
+        if self.plan.borrow().as_deref() != Some(&plan) {
+            self.follow_secrets(&plan);
+            self.plan.send_replace(Some(Arc::new(plan)));
             self.progress_at = Some(Now::read().instant);
-            self.follow_secrets();
         }
         let observed = || status.agent.as_ref().and_then(|agent| agent.observed_revision.clone());
         self.reconciler.get_or_insert_with(|| Reconciler::new(self.seed, &status.connections, observed()));
     }
 
-    fn follow_secrets(&mut self) {
+    fn follow_secrets(&mut self, plan: &Plan) {
         let namespace = self.served.as_ref().map(|(namespace, ..)| namespace.clone()).unwrap_or_default();
-        let names = self.plan.as_ref().map(|plan| plan.secrets()).unwrap_or_default();
-        let wanted: BTreeSet<_> = names.into_iter().map(|name| (namespace.clone(), name)).collect();
+        let wanted: BTreeSet<_> = plan.secrets().into_iter().map(|name| (namespace.clone(), name)).collect();
         self.secrets.retain(|secret, _| wanted.contains(secret));
         for secret in wanted {
             let cluster = &self.cluster;
@@ -182,7 +203,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
     }
 
     fn named(&self) -> Named {
-        let host = self.served.as_ref().and_then(|served| self.outboxes.get(served)).map(Outbox::host);
+        let host = self.served_host();
         Named {
             host: host.and_then(|host| host.metadata.name.as_deref()).map(Arc::from),
             in_spec: host
@@ -190,7 +211,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 .flat_map(|host| &host.spec.interfaces)
                 .map(|named| named.name.as_str().into())
                 .collect(),
-            in_plan: self.plan.as_ref().map(|plan| plan.interfaces()).unwrap_or_default(),
+            in_plan: self.plan.borrow().as_ref().map(|plan| plan.interfaces()).unwrap_or_default(),
         }
     }
 
@@ -199,7 +220,8 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let mut paths = None;
         let mut observed_revision = None;
         let mut wake_at = None;
-        if let (Some(plan), Some(reconciler)) = (self.plan.clone(), &mut self.reconciler) {
+        let plan = self.plan.borrow().clone();
+        if let (Some(plan), Some(reconciler)) = (plan, &mut self.reconciler) {
             let secrets =
                 self.secrets.iter().map(|((_, name), state)| (name.clone(), state.borrow().clone())).collect();
             let situation = Situation { plan: &plan, inventory, facts: &facts, secrets: &secrets, now };
@@ -208,15 +230,16 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 self.progress_at = None;
             }
             for action in step.actions {
-                self.begin(action, &plan);
+                self.begin(action);
             }
+            self.paths.set(&step.connections);
             paths = Some(Paths { connections: step.connections, multipath: step.multipath });
             observed_revision = step.observed_revision;
             wake_at = step.wake_at;
         }
         // A Host that has no plan yet must not be told of what another's plan wants.
-        let served_plan = self.served.as_ref().and_then(|served| self.outboxes.get(served)).map(Outbox::host);
-        let has_plan = served_plan.and_then(|host| host.status.as_ref()).is_some_and(|status| status.plan.is_some());
+        let status = self.served_host().and_then(|host| host.status.as_ref());
+        let has_plan = status.is_some_and(|status| status.plan.is_some());
         let Facts { interfaces, initiator_name, initiator, warnings } = facts;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let agent = AgentStatus {
@@ -229,7 +252,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         (Report { agent, interfaces: Some(interfaces), paths: paths.filter(|_| has_plan) }, wake_at)
     }
 
-    fn begin(&mut self, action: Action, plan: &Arc<Plan>) {
+    fn begin(&mut self, action: Action) {
         let initiator = self.initiator.clone();
         match action {
             Action::Login(login) => {
@@ -241,7 +264,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             }
             Action::Logout { session, why, leaving } => {
                 info!(path = %session.path, session = session.id, ?why, "logging out");
-                let plan = plan.clone();
+                let plan = self.plan.subscribe();
                 self.jobs.spawn(async move {
                     let result = log_out(&*initiator, &plan, &session, why, &leaving).await;
                     Done::Logout(session.id, why, result)
@@ -305,18 +328,27 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         };
         match (done, &mut self.reconciler) {
             (Done::Login(path, result), Some(reconciler)) => {
+                let outcome = OutcomeLabel::of(result.as_ref().err().map(|error| error.reason));
+                self.metrics.logins.get_or_create(&outcome).inc();
                 self.progress_at = self.progress_at.map(|_| now.instant);
                 reconciler.login_ended(path, result);
             }
-            (Done::Logout(id, why, result), Some(reconciler)) => reconciler.logout_ended(id, why, result, now),
+            (Done::Logout(id, why, result), Some(reconciler)) => {
+                let outcome = OutcomeLabel::of(result.as_ref().err().map(|error| error.reason));
+                self.metrics.logouts.get_or_create(&outcome).inc();
+                reconciler.logout_ended(id, why, result, now);
+            }
             (Done::Write(identity, result), _) => self.take_in_write(&identity, result, now),
             (Done::Chore, _) | (Done::Login(..) | Done::Logout(..), None) => {}
         }
     }
 
     fn take_in_write(&mut self, identity: &Identity, result: Result<Box<Host>, ClusterError>, now: Now) {
+        self.metrics.writes.get_or_create(&accepted(&result)).inc();
         match &result {
             Ok(_) => self.writing.settle(),
+            // The watch is about to tell.
+            Err(ClusterError::NotFound) => {}
             Err(error) => self.writing.raise(error),
         }
         let Some(outbox) = self.outboxes.get_mut(identity) else { return };
@@ -347,11 +379,11 @@ async fn any_changed<K>(secrets: &mut BTreeMap<K, watch::Receiver<SecretState>>)
     select_all(secrets.values_mut().map(|secret| Box::pin(changed(secret)))).await;
 }
 
-/// Logs a session out if the rule, asked with an inventory that is read just before, still says so. Ok(false): it does
-/// not.
+/// Logs a session out if the rule, asked with the newest plan and an inventory that is read just before, still says so.
+/// Ok(false): it does not.
 async fn log_out(
     initiator: &impl Initiator,
-    plan: &Plan,
+    plan: &watch::Receiver<Option<Arc<Plan>>>,
     session: &Session,
     why: Why,
     leaving: &BTreeSet<u32>,
@@ -363,11 +395,12 @@ async fn log_out(
     loop {
         let inventory = initiator.inventory().await?;
         let Some(found) = find(&inventory) else { return Ok(true) };
+        let Some(plan) = plan.borrow().clone() else { return Ok(false) };
         match why {
-            Why::Rotated if disconnect::may_rotate(plan, &inventory, &found, leaving) => {}
+            Why::Rotated if disconnect::may_rotate(&plan, &inventory, &found, leaving) => {}
             Why::Rotated => return Ok(false),
             Why::Surplus => {
-                let judged = disconnect::judge(plan, &inventory, leaving);
+                let judged = disconnect::judge(&plan, &inventory, leaving);
                 let verdict = judged.into_iter().find(|(judged, _)| judged.id == found.id).map(|(_, verdict)| verdict);
                 match verdict {
                     Some(Verdict::Go { flush }) if flush.is_empty() => {}

@@ -1,19 +1,25 @@
 //! `multibond agent`: the agent of one node.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
+use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{Global, in_runtime, process};
-use crate::agent::{
-    Agent,
-    cluster::KubeCluster,
-    hosts,
-    lease::{Keeper, Timing},
-    simulated::{self, FactsBook, Faults, Simulation},
+use crate::{
+    agent::{
+        Agent,
+        cluster::KubeCluster,
+        hosts,
+        lease::{Keeper, Timing},
+        metrics::AgentMetrics,
+        simulated::{self, FactsBook, Faults, Simulation},
+    },
+    ops,
 };
 
 /// Writes at once of one agent: a status and a lease, and room for a Host that it does not serve.
@@ -34,6 +40,8 @@ pub struct Arguments {
     simulation: SimulationArguments,
     #[command(flatten)]
     lease: LeaseArguments,
+    #[command(flatten)]
+    health: HealthArguments,
 }
 
 /// What makes the sessions.
@@ -118,6 +126,29 @@ impl LeaseArguments {
     }
 }
 
+/// What operators look at.
+#[derive(Args, Debug)]
+pub struct HealthArguments {
+    /// Where /metrics, /livez and /readyz are served; default: nowhere
+    #[arg(long, env = "MULTIBOND_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+impl HealthArguments {
+    /// Metrics, which are served from now on if that is asked for.
+    pub async fn start(&self, stop: CancellationToken) -> anyhow::Result<AgentMetrics> {
+        let mut registry = Registry::default();
+        let metrics = AgentMetrics::new(&mut registry);
+        if let Some(address) = self.listen {
+            let listener = ops::bind(address).await?;
+            info!(address = %listener.local_addr()?, "serving metrics and health");
+            let known = metrics.clone();
+            tokio::spawn(ops::serve(listener, registry, move || known.readiness(), stop));
+        }
+        Ok(metrics)
+    }
+}
+
 /// Runs the agent until it is told to stop.
 pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     match arguments.initiator {
@@ -138,14 +169,17 @@ async fn simulated(arguments: Arguments, global: &Global) -> anyhow::Result<Exit
     let node: Arc<str> = arguments.node_name.into();
     let initiator = simulation.host(&node).context("reading the saved sessions")?;
     let client = global.client().await?;
+    let metrics = arguments.health.start(stop.clone()).await?;
     let requests = Arc::new(Semaphore::new(REQUESTS));
     let (seen, receiver) = watch::channel(None);
 
-    let keeper = Keeper::new(client.clone(), &arguments.lease.namespace(), node.clone(), timing, requests.clone());
+    let namespace = arguments.lease.namespace();
+    let keeper = Keeper::new(client.clone(), &namespace, node.clone(), timing, requests.clone(), metrics.clone());
     let lease = tokio::spawn(keeper.keep());
-    let hosts = tokio::spawn(hosts::watch_node(client.clone(), node.clone(), seen));
+    let hosts = tokio::spawn(hosts::watch_node(client.clone(), node.clone(), seen, metrics.clone()));
     info!(%node, "serving");
-    Agent::new(&node, initiator, Arc::new(KubeCluster::new(client, requests)), receiver).run(stop).await;
+    let cluster = Arc::new(KubeCluster::new(client, requests));
+    Agent::new(&node, initiator, cluster, receiver, metrics).run(stop).await;
     lease.abort();
     hosts.abort();
     info!(%node, "stopped; sessions stay");

@@ -8,7 +8,7 @@ use kube::runtime::watcher;
 
 use super::{
     Global,
-    agent::{LeaseArguments, SimulationArguments},
+    agent::{HealthArguments, LeaseArguments, SimulationArguments},
     in_runtime, process,
 };
 use crate::agent::simulated::Fleet;
@@ -39,6 +39,8 @@ pub struct Arguments {
     token_dir: Option<PathBuf>,
     #[command(flatten)]
     lease: LeaseArguments,
+    #[command(flatten)]
+    health: HealthArguments,
 }
 
 /// Runs the agents until it is told to stop.
@@ -48,7 +50,9 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
 
 async fn simulate(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     let stop = process::shutdown()?;
-    let fleet = Fleet::new(arguments.simulation.start()?, arguments.lease.namespace(), arguments.lease.timing()?, stop);
+    let metrics = arguments.health.start(stop.clone()).await?;
+    let (namespace, timing) = (arguments.lease.namespace(), arguments.lease.timing()?);
+    let fleet = Fleet::new(arguments.simulation.start()?, namespace, timing, metrics, stop);
     if let Some(directory) = &arguments.token_dir {
         let done = fleet.follow_tokens(&global.cluster().await?, directory).await;
         done.with_context(|| format!("--token-dir {}", directory.display()))?;

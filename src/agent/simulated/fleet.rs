@@ -1,7 +1,7 @@
 //! Agents of many simulated hosts in one process: the real loop for each, coming and going with the Hosts.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -24,6 +24,7 @@ use crate::agent::{
     complaint::Complaint,
     hosts::{self, Roster, Seen},
     lease::{Keeper, Timing},
+    metrics::{AgentMetrics, WatchShare},
 };
 
 /// Requests at once of a whole fleet: 4 to 16 reach what an API server can do, more only make each slower.
@@ -41,6 +42,7 @@ pub struct Fleet {
     /// Hosts whose agents have gone, and that still hold sessions: like real ones they keep them.
     left: HashMap<Arc<str>, Arc<SimulatedHost>>,
     tasks: TaskTracker,
+    metrics: AgentMetrics,
     stop: CancellationToken,
 }
 
@@ -53,7 +55,13 @@ struct Member {
 impl Fleet {
     /// A fleet without members.
     #[must_use]
-    pub fn new(simulation: Arc<Simulation>, namespace: String, timing: Timing, stop: CancellationToken) -> Self {
+    pub fn new(
+        simulation: Arc<Simulation>,
+        namespace: String,
+        timing: Timing,
+        metrics: AgentMetrics,
+        stop: CancellationToken,
+    ) -> Self {
         Fleet {
             simulation,
             namespace,
@@ -61,6 +69,7 @@ impl Fleet {
             members: HashMap::new(),
             left: HashMap::new(),
             tasks: TaskTracker::new(),
+            metrics,
             stop,
         }
     }
@@ -72,7 +81,7 @@ impl Fleet {
     pub async fn follow_hosts(mut self, client: Client, config: watcher::Config) -> io::Result<()> {
         let requests = Arc::new(Semaphore::new(FLEET_REQUESTS));
         let cluster = Arc::new(KubeCluster::new(client.clone(), requests.clone()));
-        let events = hosts::events(client.clone(), config);
+        let events = hosts::events(client.clone(), config, WatchShare::of(self.metrics.clone()));
         pin_mut!(events);
         let mut roster = Roster::default();
         while let Some(event) = self.stop.run_until_cancelled(events.next()).await.flatten() {
@@ -95,40 +104,47 @@ impl Fleet {
     /// its own identity and its own watch, until told to stop.
     ///
     /// # Errors
-    /// When the directory cannot be read at the start, a token cannot be used, or a host's saved sessions cannot be read.
+    /// When the directory cannot be read at the start.
     pub async fn follow_tokens(mut self, config: &Config, directory: &Path) -> io::Result<()> {
-        let mut complaint = Complaint::about(format!("read {}", directory.display()));
-        let mut tokens = tokens(directory)?;
+        let mut complaint = Complaint::about(format!("use {}", directory.display()));
+        let mut found = tokens(directory);
+        // A directory that is not there is a typing error at the start, and somebody at work on it later.
+        found.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
         loop {
-            let gone: Vec<Arc<str>> = self.members.keys().filter(|node| !tokens.contains_key(*node)).cloned().collect();
-            for node in gone {
-                self.dismiss(&node);
-            }
-            let new: BTreeSet<_> = tokens.keys().filter(|node| !self.members.contains_key(*node)).cloned().collect();
-            for node in new {
-                let Some(token) = tokens.get(&node) else { continue };
-                let client = client_with(config, token).map_err(io::Error::other)?;
-                let requests = Arc::new(Semaphore::new(FLEET_REQUESTS));
-                let cluster = Arc::new(KubeCluster::new(client.clone(), requests.clone()));
-                self.recruit(&node, client.clone(), cluster, requests, None)?;
-                if let Some(member) = self.members.get(&node) {
-                    let (seen, stop) = (member.seen.clone(), member.stop.clone());
-                    let watch = hosts::watch_node(client, node, seen);
-                    self.tasks.spawn(async move { stop.run_until_cancelled(watch).await });
-                }
+            let used = found.and_then(|tokens| self.use_tokens(config, &tokens));
+            match used {
+                Ok(()) => complaint.settle(),
+                Err(error) => complaint.raise(error),
             }
             if self.stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_none() {
                 break;
             }
-            match self::tokens(directory) {
-                Ok(found) => {
-                    complaint.settle();
-                    tokens = found;
-                }
-                Err(error) => complaint.raise(error),
-            }
+            found = tokens(directory);
         }
         self.finish().await;
+        Ok(())
+    }
+
+    /// Agents come and go with their tokens.
+    fn use_tokens(&mut self, config: &Config, tokens: &HashMap<Arc<str>, PathBuf>) -> io::Result<()> {
+        let gone: Vec<Arc<str>> = self.members.keys().filter(|node| !tokens.contains_key(*node)).cloned().collect();
+        for node in gone {
+            self.dismiss(&node);
+        }
+        for (node, token) in tokens {
+            if self.members.contains_key(node) {
+                continue;
+            }
+            let client = client_with(config, token).map_err(io::Error::other)?;
+            let requests = Arc::new(Semaphore::new(FLEET_REQUESTS));
+            let cluster = Arc::new(KubeCluster::new(client.clone(), requests.clone()));
+            self.recruit(node, client.clone(), cluster, requests, None)?;
+            if let Some(member) = self.members.get(node) {
+                let (seen, stop) = (member.seen.clone(), member.stop.clone());
+                let watch = hosts::watch_node(client, node.clone(), seen, self.metrics.clone());
+                self.tasks.spawn(async move { stop.run_until_cancelled(watch).await });
+            }
+        }
         Ok(())
     }
 
@@ -144,8 +160,9 @@ impl Fleet {
         self.left.remove(node);
         let (seen, receiver) = watch::channel(hosts);
         let stop = self.stop.child_token();
-        let agent = Agent::new(node, host.clone(), cluster, receiver);
-        let keeper = Keeper::new(client, &self.namespace, node.clone(), self.timing, requests);
+        let agent = Agent::new(node, host.clone(), cluster, receiver, self.metrics.clone());
+        let metrics = self.metrics.clone();
+        let keeper = Keeper::new(client, &self.namespace, node.clone(), self.timing, requests, metrics);
         self.tasks.spawn(agent.run(stop.clone()));
         let until = stop.clone();
         self.tasks.spawn(async move { until.run_until_cancelled(keeper.keep()).await });
