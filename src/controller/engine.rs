@@ -224,7 +224,9 @@ impl Engine {
                 let wait = Duration::try_from(at.duration_since(now.wall)).unwrap_or_default();
                 self.queue.add_at(key.clone(), now.uptime + wait + Duration::from_millis(1));
             }
-            if !actions.is_empty() {
+            if actions.is_empty() {
+                self.failures.remove(&key);
+            } else {
                 self.in_flight.insert(key.clone());
                 self.carry_out(key, actions, began);
             }

@@ -154,7 +154,9 @@ pub(crate) fn reconcile(
     let (verdict, state) = verdict(world, key, host, &plan, stamp, now.wall);
     outcome.recheck_at = verdict.recheck_at;
     let told = instruction(world, key, host, &state.plan);
-    outcome.actions.extend(write(key, host, &state.plan, told, &verdict, now.wall));
+    // While the data center stands still, the plan is of an older generation.
+    let generation = if stamp.is_some() { host.metadata.generation } else { observed_generation(host) };
+    outcome.actions.extend(write(key, host, (&state.plan, generation), told, &verdict, now.wall));
     (outcome, Some(state))
 }
 
@@ -210,6 +212,10 @@ fn warnings(world: &World, center: &ObjectKey, host: &Host, plan: &HostPlan) -> 
     warnings
 }
 
+fn observed_generation(host: &Host) -> Option<i64> {
+    host.status.as_ref().and_then(|status| status.observed_generation)
+}
+
 /// What the agent is told to do; nothing until there is something to tell.
 fn instruction(world: &World, key: &ObjectKey, host: &Host, plan: &HostPlan) -> Option<PlanStatus> {
     let told_before = host.status.as_ref().is_some_and(|status| status.plan.is_some());
@@ -234,7 +240,7 @@ fn instruction(world: &World, key: &ObjectKey, host: &Host, plan: &HostPlan) -> 
 fn write(
     key: &ObjectKey,
     host: &Host,
-    plan: &HostPlan,
+    (plan, generation): (&HostPlan, Option<i64>),
     told: Option<PlanStatus>,
     verdict: &HostVerdict,
     now: Timestamp,
@@ -249,7 +255,7 @@ fn write(
     let in_service = plan.in_service();
     let unknown_interfaces = plan.reason == Some(EmptyReason::InterfacesUnknown);
     let desired = ControllerPart {
-        observed_generation: host.metadata.generation,
+        observed_generation: generation,
         phase: Some(verdict.phase),
         data_center: in_service.then(|| host.spec.data_center.clone()),
         paths: Some(verdict.paths),

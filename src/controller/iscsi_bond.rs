@@ -85,7 +85,7 @@ fn conditions(
     let resolved = resolved(bond, findings);
     // Until every host has its new plan, what the networks lead to is not known anew.
     let used = sums.is_none_or(|sums| sums.current).then(|| used(findings));
-    let fully = fully_connected(own);
+    let fully = fully_connected(findings, own);
     let ready =
         |status, reason: &'static str, message: &str| Verdict::new(ConditionType::Ready, status, reason, message);
     let ready = if let Some(message) = frozen {
@@ -106,6 +106,9 @@ fn conditions(
 
 fn used(findings: &Findings) -> Verdict {
     let kind = ConditionType::NetworksUsed;
+    if let Some(message) = &findings.data_center_not_found {
+        return Verdict::new(kind, Status::Unknown, Reason::DataCenterNotFound, message);
+    }
     match findings.unused_message() {
         Some(message) => Verdict::new(kind, Status::False, Reason::NetworkWithoutPath, message),
         None => Verdict::new(kind, Status::True, Reason::Used, "every network leads to a portal"),
@@ -127,10 +130,13 @@ fn resolved(bond: &IscsiBond, findings: &Findings) -> Verdict {
     }
 }
 
-fn fully_connected(own: Option<&BondSums>) -> Verdict {
+fn fully_connected(findings: &Findings, own: Option<&BondSums>) -> Verdict {
     let kind = ConditionType::FullyConnected;
+    if let Some(message) = &findings.data_center_not_found {
+        return Verdict::new(kind, Status::Unknown, Reason::DataCenterNotFound, message);
+    }
     let Some(own) = own else {
-        return Verdict::new(kind, Status::False, Reason::Connecting, "there is no data center to connect to");
+        return Verdict::new(kind, Status::False, Reason::Connecting, "paths are being connected");
     };
     if own.failed > 0 {
         let first = own.degraded.as_deref().or(own.non_operational.as_deref()).unwrap_or("a host");

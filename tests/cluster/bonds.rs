@@ -142,3 +142,25 @@ async fn a_network_that_leads_to_no_portal_is_named_by_its_bond() {
     let message = condition(&bond, "NetworksUsed")["message"].as_str().unwrap();
     assert!(message.contains("san-b") && !message.contains("san-a"), "{message}");
 }
+
+#[tokio::test]
+async fn manifests_may_come_in_any_order_and_what_lacks_its_data_center_says_so_until_it_is_there() {
+    let site = Site::new("order").await;
+    let _agents = site.agents(&["w1"]).await;
+    let (center, networks) = TWO_FABRICS.split_at(TWO_FABRICS.find("---").unwrap() + 4);
+    site.apply(&[HOST_ON_BOTH, &bond("san-a, san-b"), networks].concat()).await;
+    for (kind, name) in [("IscsiBond", "storage"), ("Network", "san-a"), ("Network", "san-b"), ("Host", "w1")] {
+        let object = site.until("waits", kind, name, |object| reason(object, "Ready") == "DataCenterNotFound").await;
+        assert_eq!(condition(&object, "Ready")["status"], "False");
+    }
+    let host = site.get("Host", "w1").await;
+    assert_eq!((phase(&host), &host["status"]["plan"]), ("Unassigned", &json!(null)), "nothing to log out for");
+    let bond = site.get("IscsiBond", "storage").await;
+    assert_eq!(condition(&bond, "FullyConnected")["status"], "Unknown");
+
+    site.apply(center).await;
+    for (kind, name) in [("IscsiBond", "storage"), ("Network", "san-a"), ("Network", "san-b"), ("Host", "w1")] {
+        site.until("Ready", kind, name, ready).await;
+    }
+    assert_eq!(paths(&site.get("Host", "w1").await).len(), 2);
+}
