@@ -57,9 +57,7 @@ fn file_stem(crd: &CustomResourceDefinition) -> String {
 fn yaml(crd: &CustomResourceDefinition) -> anyhow::Result<String> {
     let mut value = serde_json::to_value(crd)?;
     write_integers_as_integers(&mut value);
-    // One line for each text, as the Kubernetes tools write them: a diff then shows the field that changed.
-    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    Ok(serde_saphyr::to_string_with_options(&value, options)?)
+    output::yaml(&value)
 }
 
 /// Bounds are floats in the schema's type, also those of integers.

@@ -11,6 +11,7 @@ mod output;
 mod plan;
 mod process;
 mod simulate;
+mod status;
 
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ enum Command {
     Crds(crds::Arguments),
     Plan(plan::Arguments),
     Simulate(simulate::Arguments),
+    Status(status::Arguments),
 }
 
 impl Command {
@@ -51,6 +53,7 @@ impl Command {
             Command::Crds(arguments) => crds::run(&arguments),
             Command::Plan(arguments) => plan::run(arguments),
             Command::Simulate(arguments) => simulate::run(arguments, global),
+            Command::Status(arguments) => status::run(arguments, global),
         }
     }
 }

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use clap::ValueEnum;
+use serde::Serialize;
+
 /// Writes text to standard output. A reader that has gone (`multibond crds | head -1`) is no error.
 ///
 /// # Errors
@@ -27,18 +30,67 @@ pub fn colours_wanted() -> bool {
 }
 
 /// Whether standard output is a terminal on which colours are wanted.
-#[expect(dead_code, reason = "`status` is not written yet")]
 pub fn in_colour() -> bool {
     io::stdout().is_terminal() && colours_wanted()
+}
+
+/// The form of what a subcommand prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// One JSON object
+    Json,
+    /// The same as YAML
+    Yaml,
+}
+
+/// A value as JSON.
+pub fn json(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+/// A value as YAML, with the structure of its JSON.
+pub fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
+    // One line for each text, as the Kubernetes tools write them: a diff then shows the field that changed.
+    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
+    Ok(serde_saphyr::to_string_with_options(value, options)?)
+}
+
+/// A colour of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    /// Bold, in the terminal's own colour.
+    Bold = 1,
+    /// Something has failed.
+    Red = 31,
+    /// All is well.
+    Green = 32,
+    /// Neither, or not yet.
+    Yellow = 33,
+}
+
+impl Colour {
+    /// The text in this colour.
+    pub fn paint(self, text: &str) -> String {
+        format!("\x1b[{}m{text}\x1b[0m", self as u8)
+    }
+}
+
+/// How many columns of a terminal a text takes: colours take none.
+fn width(text: &str) -> usize {
+    let coloured = text.split("\x1b[").skip(1).filter_map(|part| part.find('m')).map(|end| end + 3).sum::<usize>();
+    text.chars().count() - coloured
 }
 
 /// Rows as aligned columns, each line indented.
 pub fn columns(rows: &[Vec<String>], indent: &str) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..count).map(|column| width(column).unwrap_or_default()).collect();
+    let widest = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max();
+    let widths: Vec<usize> = (0..count).map(|column| widest(column).unwrap_or_default()).collect();
+    let padded = |(cell, widest): (&String, &usize)| format!("{cell}{}", " ".repeat(widest - width(cell)));
     let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> = row.iter().zip(&widths).map(padded).collect();
         format!("{indent}{}", cells.join("  ")).trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()

@@ -11,10 +11,10 @@ mod schema;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use self::objects::Reader;
-use super::output;
+use super::output::{self, Format};
 use crate::planner::plan_all;
 
 /// Prints which paths each host would get from these manifests, and every problem with them, without a cluster
@@ -40,17 +40,6 @@ pub struct Arguments {
     /// The form of the output
     #[arg(short, long, env = "MULTIBOND_OUTPUT", value_enum, default_value = "table")]
     output: Format,
-}
-
-/// The form of the output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Table,
-    /// One JSON object: hosts and problems
-    Json,
-    /// The same as YAML
-    Yaml,
 }
 
 fn namespace(text: &str) -> Result<String, String> {
@@ -88,8 +77,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let report = plan_all(&objects);
     output::print(&match format {
         Format::Table => render::table(&report),
-        Format::Json => render::json(&report)?,
-        Format::Yaml => render::yaml(&report)?,
+        Format::Json => output::json(&render::Output::from(&report))?,
+        Format::Yaml => output::yaml(&render::Output::from(&report))?,
     })?;
     Ok(ExitCode::from(if report.problems.is_empty() { 0 } else { 2 }))
 }

@@ -10,7 +10,7 @@ use super::super::output::columns;
 
 /// `plan -o json` and `-o yaml`.
 #[derive(Serialize)]
-struct Output<'a> {
+pub struct Output<'a> {
     hosts: Vec<HostOutput<'a>>,
     problems: Vec<ProblemOutput<'a>>,
 }
@@ -93,17 +93,6 @@ impl<'a> From<&'a Problem> for ProblemOutput<'a> {
     fn from(Problem { kind, namespace, name, reason, message }: &'a Problem) -> Self {
         ProblemOutput { kind: kind.as_str(), namespace, name, reason, message }
     }
-}
-
-/// JSON.
-pub fn json(report: &Report) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(&Output::from(report))? + "\n")
-}
-
-/// YAML, with the structure of the JSON.
-pub fn yaml(report: &Report) -> anyhow::Result<String> {
-    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    Ok(serde_saphyr::to_string_with_options(&Output::from(report), options)?)
 }
 
 /// For people: each host with its paths, then the problems.

@@ -1,0 +1,162 @@
+//! `multibond status`: data centers, bonds, hosts, and each path with its state and reason.
+
+mod overview;
+mod render;
+
+use std::fmt::Debug;
+use std::process::ExitCode;
+
+use clap::Args;
+use jiff::Timestamp;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use self::overview::{Overview, Snapshot};
+use self::render::Style;
+use super::output::{self, Format};
+use super::{Global, in_runtime};
+use crate::api::{DataCenter, Host, IscsiBond, Network};
+
+/// Shows data centers, bonds and hosts, and each path with its state and reason
+///
+/// Installed as `kubectl-multibond` on the PATH, it is `kubectl multibond status` too.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  multibond status -n frankfurt
+  multibond status -A -o json")]
+pub struct Arguments {
+    /// The namespace to show; without it, that of the kubeconfig's context
+    #[arg(short, long, env = "MULTIBOND_NAMESPACE")]
+    namespace: Option<String>,
+    /// Show all namespaces, whatever else is given
+    #[arg(short = 'A', long, env = "MULTIBOND_ALL_NAMESPACES")]
+    all_namespaces: bool,
+    /// The form of the output
+    #[arg(short, long, env = "MULTIBOND_OUTPUT", value_enum, default_value = "table")]
+    output: Format,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    /// No answer.
+    #[error("the cluster {url} cannot be reached: {reason}; is it the right one (--kubeconfig, --context)?")]
+    Unreachable { url: String, reason: String },
+    /// The API server does not know our kinds.
+    #[error(
+        "Multibond is not installed on the cluster {url}: it has no {kind} of multibond.dev; `multibond crds | kubectl apply --server-side -f -` installs the kinds, the chart everything"
+    )]
+    NotInstalled { url: String, kind: String },
+    /// The API server says who may not read.
+    #[error("nothing may be read: {0}")]
+    Forbidden(String),
+    /// Anything else.
+    #[error("listing {kind}: {reason}")]
+    Other { kind: String, reason: String },
+}
+
+/// Reads the cluster once, and shows it.
+pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
+    let Arguments { namespace, all_namespaces, output: format } = arguments;
+    in_runtime(async {
+        let config = global.cluster().await?;
+        let url = config.cluster_url.to_string();
+        let namespace = (!all_namespaces).then(|| namespace.unwrap_or_else(|| config.default_namespace.clone()));
+        let client = Client::try_from(config)?;
+        let overview = Overview::from(read(&client, &url, namespace.as_deref()).await?);
+        output::print(&match format {
+            Format::Json => output::json(&overview)?,
+            Format::Yaml => output::yaml(&overview)?,
+            Format::Table if overview.data_centers.is_empty() && overview.unreadable.is_empty() => match namespace {
+                Some(namespace) => format!("Nothing of Multibond in namespace {namespace}; -A shows all namespaces.\n"),
+                None => "Nothing of Multibond in any namespace.\n".to_owned(),
+            },
+            Format::Table => render::tree(&overview, Style { colours: output::in_colour(), now: Timestamp::now() }),
+        })?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn read(client: &Client, url: &str, namespace: Option<&str>) -> Result<Snapshot, Error> {
+    let mut snapshot = Snapshot::default();
+    let (data_centers, networks, bonds, hosts) = tokio::join!(
+        list::<DataCenter>(client, url, namespace),
+        list::<Network>(client, url, namespace),
+        list::<IscsiBond>(client, url, namespace),
+        list::<Host>(client, url, namespace),
+    );
+    let unreadable = &mut snapshot.unreadable;
+    snapshot.data_centers = keep(data_centers?, unreadable);
+    snapshot.networks = keep(networks?, unreadable);
+    snapshot.bonds = keep(bonds?, unreadable);
+    snapshot.hosts = keep(hosts?, unreadable);
+    let nothing = snapshot.data_centers.is_empty()
+        && snapshot.networks.is_empty()
+        && snapshot.bonds.is_empty()
+        && snapshot.hosts.is_empty();
+    match snapshot.unreadable.first() {
+        Some(reason) if nothing && snapshot.unreadable.len() == 4 => Err(Error::Forbidden(reason.clone())),
+        _ => Ok(snapshot),
+    }
+}
+
+/// The objects of a kind, and what could not be read of it.
+type Listed<T> = (Vec<T>, Vec<String>);
+
+fn keep<T>((objects, problems): Listed<T>, unreadable: &mut Vec<String>) -> Vec<T> {
+    unreadable.extend(problems);
+    objects
+}
+
+/// Lists a kind. What may not be read, or cannot be decoded, is said beside what can.
+async fn list<K>(client: &Client, url: &str, namespace: Option<&str>) -> Result<Listed<K>, Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+{
+    let kind = K::plural(&()).into_owned();
+    let api: Api<DeserializeGuard<K>> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let objects = match api.list(&kube::api::ListParams::default()).await {
+        Ok(list) => list.items,
+        Err(kube::Error::Api(status)) => {
+            return match status.code {
+                403 => Ok((Vec::new(), vec![status.message.clone()])),
+                404 => Err(Error::NotInstalled { url: url.to_owned(), kind }),
+                _ => Err(Error::Other { kind, reason: status.message.clone() }),
+            };
+        }
+        Err(kube::Error::Service(error)) => {
+            return Err(Error::Unreachable { url: url.to_owned(), reason: causes(&*error) });
+        }
+        Err(error) => return Err(Error::Other { kind, reason: causes(&error) }),
+    };
+    let (mut readable, mut problems) = (Vec::new(), Vec::new());
+    for DeserializeGuard(object) in objects {
+        match object {
+            Ok(object) => readable.push(object),
+            Err(broken) => {
+                let name = broken.metadata.name.unwrap_or_default();
+                problems.push(format!("{} {name}: {}", K::kind(&()), broken.error));
+            }
+        }
+    }
+    Ok((readable, problems))
+}
+
+/// An error with everything that led to it, each once.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

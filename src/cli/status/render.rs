@@ -1,0 +1,273 @@
+//! An overview as a tree, for people.
+
+use jiff::Timestamp;
+
+use super::super::output::{Colour, columns};
+use super::overview::{BondView, ConditionView, DataCenterView, HostView, NetworkView, Overview, PathView};
+use crate::api::{ConnectionState, PathCounts, Phase};
+
+/// How the tree is drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Style {
+    /// Whether colours may be used.
+    pub colours: bool,
+    /// The time that ages are counted from.
+    pub now: Timestamp,
+}
+
+impl Style {
+    fn paint(self, colour: Colour, text: &str) -> String {
+        if self.colours { colour.paint(text) } else { text.to_owned() }
+    }
+}
+
+/// The whole tree, and a summary at its end.
+pub fn tree(overview: &Overview, style: Style) -> String {
+    let mut text: String = overview.data_centers.iter().map(|view| data_center(view, style) + "\n").collect();
+    for what in &overview.unreadable {
+        text += &(style.paint(Colour::Yellow, "not shown: ") + what + "\n");
+    }
+    text + &summary(overview)
+}
+
+fn data_center(view: &DataCenterView, style: Style) -> String {
+    let DataCenterView { namespace, name, exists, storage, conditions, networks, bonds, hosts } = view;
+    let title = style.paint(Colour::Bold, &format!("DataCenter {namespace}/{name}"));
+    let state =
+        if *exists { ready(conditions, style) } else { style.paint(Colour::Red, "does not exist, or may not be read") };
+    let storage = if storage.is_empty() { String::new() } else { format!("  storage: {}\n", storage.join(", ")) };
+    let rows: Vec<Vec<String>> =
+        networks.iter().map(|view| network(view, style)).chain(bonds.iter().map(|view| bond(view, style))).collect();
+    let mut text =
+        format!("{title}  {state}\n{}{storage}{}", complaints(conditions, "  ", style), columns(&rows, "  "));
+    let of_networks = networks.iter().map(|view| (&view.name, &view.conditions));
+    for (name, conditions) in of_networks.chain(bonds.iter().map(|view| (&view.name, &view.conditions))) {
+        text += &complaints(conditions, &format!("  {name}: "), style);
+    }
+    text + &hosts.iter().map(|view| host(view, style)).collect::<String>()
+}
+
+fn network(NetworkView { name, subnets, hosts, conditions }: &NetworkView, style: Style) -> Vec<String> {
+    let hosts = hosts.map(|hosts| count(hosts, "host")).unwrap_or_default();
+    vec!["Network".to_owned(), name.clone(), ready(conditions, style), hosts, subnets.join(", ")]
+}
+
+fn bond(BondView { name, networks, targets, hosts, paths, conditions }: &BondView, style: Style) -> Vec<String> {
+    let hosts = hosts.map(|hosts| format!("{}/{} hosts", hosts.connected, hosts.total)).unwrap_or_default();
+    let paths = paths.map(|paths| format!("{}, ", fraction(paths))).unwrap_or_default();
+    let over = if networks.is_empty() { "no networks".to_owned() } else { networks.join(", ") };
+    let to = if targets.is_empty() { String::new() } else { format!(" to {}", targets.join(", ")) };
+    vec!["IscsiBond".to_owned(), name.clone(), ready(conditions, style), hosts, format!("{paths}{over}{to}")]
+}
+
+fn host(view: &HostView, style: Style) -> String {
+    let HostView { name, node, phase, counts, conditions, paths } = view;
+    let phase = match phase {
+        Some(phase) => style.paint(colour_of_phase(*phase), phase.as_str()),
+        None => style.paint(Colour::Yellow, "not looked at yet"),
+    };
+    let node = if node == name { String::new() } else { format!(" (node {node})") };
+    let counts = counts.map(|counts| format!("  {}", fraction(counts))).unwrap_or_default();
+    let title = style.paint(Colour::Bold, &format!("Host {name}"));
+    let rows: Vec<Vec<String>> = paths.iter().map(|view| path(view, style)).collect();
+    format!("  {title}{node}  {phase}{counts}\n{}{}", complaints(conditions, "    ", style), columns(&rows, "    "))
+}
+
+fn path(view: &PathView, style: Style) -> Vec<String> {
+    let PathView {
+        target,
+        portal,
+        tpgt,
+        interface,
+        network,
+        bonds,
+        planned,
+        state,
+        reason,
+        message,
+        since,
+        retry_every,
+    } = view;
+    let state_text = match state {
+        Some(state) => style.paint(colour_of_state(*state), &format!("{state:?}")),
+        None => style.paint(Colour::Yellow, "Planned"),
+    };
+    let portal = if *tpgt == 1 { portal.clone() } else { format!("{portal},{tpgt}") };
+    let through = match (interface, network, planned) {
+        (Some(interface), Some(network), _) => format!("{interface} ({network})"),
+        (Some(interface), None, _) => interface.clone(),
+        (None, _, _) => "default network".to_owned(),
+    };
+    let bonds = match (planned, bonds.is_empty()) {
+        (false, _) => "not planned".to_owned(),
+        (true, true) => "no bond".to_owned(),
+        (true, false) => bonds.join(","),
+    };
+    let settled = *state == Some(ConnectionState::Connected);
+    let why = match (reason, message) {
+        (Some(reason), Some(message)) => format!("{reason}: {message}"),
+        (Some(reason), None) => reason.to_string(),
+        (None, Some(message)) => message.clone(),
+        (None, None) => String::new(),
+    };
+    let age = since.filter(|_| !settled).map(|since| format!("for {}", age(since, style.now)));
+    let retry = retry_every.as_ref().map(|pause| format!("retried every {pause}"));
+    let notes: Vec<String> = [Some(why).filter(|why| !why.is_empty()), age, retry].into_iter().flatten().collect();
+    vec![state_text, target.clone(), portal, through, bonds, notes.join(", ")]
+}
+
+/// Everything that is not as it should be. That nobody has looked yet is said by the state.
+fn complaints(conditions: &[ConditionView], indent: &str, style: Style) -> String {
+    let wrong = conditions.iter().filter(|condition| condition.status != "True" && condition.reason != "Pending");
+    let mut said: Vec<(&str, &str)> = Vec::new();
+    let mut lines = String::new();
+    for ConditionView { r#type, status, reason, message } in wrong {
+        if !said.contains(&(reason, message)) {
+            said.push((reason, message));
+            let colour = if status == "False" { Colour::Red } else { Colour::Yellow };
+            let what = style.paint(colour, &format!("{type} {status}, {reason}"));
+            lines.extend([indent, &what, ": ", message, "\n"]);
+        }
+    }
+    lines
+}
+
+fn ready(conditions: &[ConditionView], style: Style) -> String {
+    match conditions.iter().find(|condition| condition.r#type == "Ready").map(|condition| condition.status.as_str()) {
+        Some("True") => style.paint(Colour::Green, "Ready"),
+        Some("False") => style.paint(Colour::Red, "not Ready"),
+        _ => style.paint(Colour::Yellow, "not looked at yet"),
+    }
+}
+
+fn summary(overview: &Overview) -> String {
+    let hosts: Vec<&HostView> = overview.data_centers.iter().flat_map(|view| &view.hosts).collect();
+    let with = |phase: Phase| hosts.iter().filter(|host| host.phase == Some(phase)).count();
+    let phases: Vec<String> = Phase::ALL
+        .into_iter()
+        .filter_map(|phase| Some(format!("{} {phase:?}", Some(with(phase)).filter(|count| *count > 0)?)))
+        .collect();
+    let phases = if phases.is_empty() { String::new() } else { format!(" ({})", phases.join(", ")) };
+    let sum = |of: fn(&PathCounts) -> u32| hosts.iter().filter_map(|host| host.counts.as_ref()).map(of).sum::<u32>();
+    let data_centers = overview.data_centers.iter().filter(|view| view.exists).count();
+    format!(
+        "{}, {}{phases}, {} of {} paths connected\n",
+        count(data_centers, "data center"),
+        count(hosts.len(), "host"),
+        sum(|counts| counts.connected),
+        sum(|counts| counts.desired),
+    )
+}
+
+fn count(number: impl TryInto<u64>, word: &str) -> String {
+    match number.try_into() {
+        Ok(1) => format!("1 {word}"),
+        Ok(number) => format!("{number} {word}s"),
+        Err(_) => format!("many {word}s"),
+    }
+}
+
+fn fraction(PathCounts { desired, connected }: PathCounts) -> String {
+    format!("{connected}/{desired} paths")
+}
+
+/// How long ago, in the largest unit: `40s`, `12m`, `3h`, `5d`.
+fn age(since: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(since).as_secs().max(0);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86400),
+    }
+}
+
+fn colour_of_phase(phase: Phase) -> Colour {
+    match phase {
+        Phase::Up => Colour::Green,
+        Phase::Unassigned | Phase::NonOperational => Colour::Red,
+        Phase::Maintenance | Phase::Connecting | Phase::Degraded | Phase::Unknown => Colour::Yellow,
+    }
+}
+
+fn colour_of_state(state: ConnectionState) -> Colour {
+    match state {
+        ConnectionState::Connected => Colour::Green,
+        ConnectionState::Failed => Colour::Red,
+        ConnectionState::Connecting | ConnectionState::Disconnecting | ConnectionState::Retained => Colour::Yellow,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::super::overview::Snapshot;
+    use super::*;
+    use crate::api::{DataCenter, Host, IscsiBond, Network};
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Fixture {
+        data_centers: Vec<DataCenter>,
+        networks: Vec<Network>,
+        bonds: Vec<IscsiBond>,
+        hosts: Vec<Host>,
+        unreadable: Vec<String>,
+    }
+
+    fn snapshot() -> Snapshot {
+        let Fixture { data_centers, networks, bonds, hosts, unreadable } =
+            serde_saphyr::from_str(include_str!("../../../tests/cli/status.yaml")).unwrap();
+        Snapshot { data_centers, networks, bonds, hosts, unreadable }
+    }
+
+    fn style(colours: bool) -> Style {
+        Style { colours, now: "2026-01-31T12:00:00Z".parse().unwrap() }
+    }
+
+    #[test]
+    fn a_tree_shows_each_path_with_its_state_and_reason() {
+        insta::assert_snapshot!(tree(&Overview::from(snapshot()), style(false)));
+    }
+
+    #[test]
+    fn colours_change_no_width() {
+        let plain = tree(&Overview::from(snapshot()), style(false));
+        let coloured = tree(&Overview::from(snapshot()), style(true));
+        let bare = ["1", "31", "32", "33", "0"]
+            .iter()
+            .fold(coloured.clone(), |text, code| text.replace(&format!("\x1b[{code}m"), ""));
+        assert_eq!(bare, plain);
+        assert!(coloured.contains("\x1b[31mFailed\x1b[0m"), "{coloured}");
+    }
+
+    #[test]
+    fn programs_get_the_same_as_one_structure() {
+        insta::assert_snapshot!(super::super::output::yaml(&Overview::from(snapshot())).unwrap());
+    }
+
+    #[test]
+    fn the_order_of_what_is_read_does_not_matter() {
+        let mut other = snapshot();
+        other.hosts.reverse();
+        other.bonds.reverse();
+        other.networks.reverse();
+        assert_eq!(tree(&Overview::from(other), style(false)), tree(&Overview::from(snapshot()), style(false)));
+    }
+
+    #[test]
+    fn ages_have_one_unit() {
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let cases = [
+            ("2026-01-31T12:00:05Z", "0s"),
+            ("2026-01-31T11:58:30Z", "90s"),
+            ("2026-01-31T11:50:00Z", "10m"),
+            ("2026-01-31T06:00:00Z", "6h"),
+            ("2026-01-20T12:00:00Z", "11d"),
+        ];
+        for (since, expected) in cases {
+            assert_eq!(age(since.parse().unwrap(), now), expected);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `multibond plan` beside the controller: the same objects, the same plans.
+#![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
+
+#[allow(unused_imports, reason = "each test binary uses its part")]
+mod site;
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use multibond_testbed::eventually;
+use serde_json::{Value, json};
+use site::{PATIENCE, Site, condition};
+
+/// The objects of `tests/cli/frankfurt`, in a namespace and on nodes of the test's own.
+fn manifests(namespace: &str) -> String {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/frankfurt");
+    let read = |name: &&str| std::fs::read_to_string(directory.join(name)).unwrap();
+    let files: Vec<String> =
+        ["data-center.yaml", "networks.yaml", "hosts.yaml", "bonds.yml"].iter().map(read).collect();
+    let here = files.join("---\n").replace("namespace: storage", &format!("namespace: {namespace}"));
+    here.replace("nodeName: ", &format!("nodeName: {namespace}-"))
+}
+
+fn plan(text: String) -> Value {
+    let output =
+        Command::new(site::MULTIBOND).args(["plan", "-o", "json", "-f", "-"]).write_stdin(text).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// What a host has to do, as `multibond plan` says it.
+fn planned(host: &Value) -> Value {
+    json!({"revision": host["revision"], "hold": host["hold"], "paths": host["paths"], "networks": host["networks"]})
+}
+
+/// What a host has to do, as the controller has written it.
+fn written(host: &Value) -> Value {
+    let status = &host["status"];
+    let mut paths = status["plan"]["paths"].clone();
+    for path in paths.as_array_mut().into_iter().flatten() {
+        // In an object these are absent, in a plan null.
+        for name in ["interface", "network"] {
+            let value = path[name].take();
+            path[name] = value;
+        }
+    }
+    let networks = status["networks"].as_array().cloned().unwrap_or_default();
+    json!({"revision": status["plan"]["revision"], "hold": status["plan"]["hold"], "paths": paths, "networks": networks})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a33_a_plan_on_files_is_the_plan_that_the_controller_makes() {
+    let site = Site::new("plan").await;
+    site.facts(
+        "facts:\n\
+         - {node: {ns}-worker-2, interfaces: [{name: ens5f0, mac: \"02:00:00:00:00:01\", mtu: 9000, up: true, addresses: [10.0.1.22/24]}]}\n\
+         - {node: {ns}-worker-3, interfaces: []}\n",
+    );
+    // Nothing runs on worker-4, which therefore reports nothing.
+    let _agents = site.agents(&["worker-1", "worker-2", "worker-3", "worker-5"]).await;
+    let files = manifests(&site.namespace);
+    site.apply(&files).await;
+
+    eventually("the controller's plans are those of the files", PATIENCE, async || {
+        let plan = plan(files.clone());
+        for host in plan["hosts"].as_array().unwrap() {
+            let name = host["name"].as_str().unwrap();
+            let object = site.get("Host", name).await;
+            if host["reason"] == "InterfacesUnknown" {
+                // What it is told meanwhile, if anything, is to leave everything as it is.
+                if object["status"]["plan"]["paths"].as_array().is_some_and(|paths| !paths.is_empty()) {
+                    return Err(format!("{name} has paths"));
+                }
+                continue;
+            }
+            let (expected, found) = (planned(host), written(&object));
+            if expected != found {
+                return Err(format!("{name}: files: {expected:#}\ncluster: {found:#}"));
+            }
+        }
+        Ok(())
+    })
+    .await;
+
+    let exported = site.kubectl(&["get", "multibond", "-o", "yaml"], "").await;
+    assert_eq!(plan(exported), plan(files.clone()), "what is in the cluster is what is in the files");
+    let problem = &plan(files)["problems"][0];
+    let name = problem["name"].as_str().unwrap();
+    let bond = site
+        .until("says what is wrong", "IscsiBond", name, |it| condition(it, "NetworksResolved")["status"] == "False");
+    assert_eq!(condition(&bond.await, "NetworksResolved")["message"], problem["message"]);
+}
