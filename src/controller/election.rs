@@ -15,7 +15,10 @@ use kube::{
     Api,
     api::{ObjectMeta, PostParams},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 /// The lease that the replicas share.
@@ -32,6 +35,25 @@ pub(crate) struct Timing {
     pub retry: Duration,
 }
 
+/// Whether this replica may act.
+///
+/// It is asked for right before each write, and answers by the clock: a process that stood still for longer than its
+/// lease may be told so last of all its tasks.
+#[derive(Clone, Debug)]
+pub(crate) struct Authority(watch::Receiver<Option<Instant>>);
+
+impl Authority {
+    /// Whether this replica leads, for all that it can know.
+    pub(crate) fn holds(&self) -> bool {
+        self.0.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Returns when it was given, prolonged or taken.
+    pub(crate) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        self.0.changed().await
+    }
+}
+
 /// The lease as last seen, and when it last changed by our own clock.
 struct Seen {
     lease: Lease,
@@ -40,21 +62,27 @@ struct Seen {
 
 /// A replica's part in the election.
 pub(crate) struct Election {
-    pub leases: Api<Lease>,
-    pub identity: String,
-    pub timing: Timing,
+    leases: Api<Lease>,
+    identity: String,
+    timing: Timing,
+    authority: watch::Sender<Option<Instant>>,
 }
 
 impl Election {
-    /// Runs until `shutdown`; `leading` tells whether this replica may act. At the end the lease is released, so that
-    /// another replica need not wait for it.
-    pub(crate) async fn run(self, leading: watch::Sender<bool>, shutdown: CancellationToken) {
+    /// A candidate, and whether it may act.
+    pub(crate) fn new(leases: Api<Lease>, identity: String, timing: Timing) -> (Self, Authority) {
+        let (authority, receiver) = watch::channel(None);
+        (Election { leases, identity, timing, authority }, Authority(receiver))
+    }
+
+    /// Runs until `shutdown`. At the end the lease is released, so that another replica need not wait for it.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut seen = None;
         let mut renewed: Option<Instant> = None;
         loop {
             let give_up = renewed.map(|at| at + self.timing.renew);
             let begun = Instant::now();
-            let attempt = tokio::time::timeout(self.timing.renew.min(self.timing.lease / 2), self.attempt(&mut seen));
+            let attempt = timeout(self.timing.renew.min(self.timing.lease / 2), self.attempt(&mut seen));
             let outcome = tokio::select! {
                 outcome = attempt => outcome,
                 () = shutdown.cancelled() => break,
@@ -74,9 +102,8 @@ impl Election {
             if renewed.is_some_and(|at| Instant::now() >= at + self.timing.renew) {
                 renewed = None;
             }
-            let changed =
-                leading.send_if_modified(|now| std::mem::replace(now, renewed.is_some()) != renewed.is_some());
-            if changed {
+            let before = self.authority.send_replace(renewed.map(|at| at + self.timing.renew));
+            if before.is_some() != renewed.is_some() {
                 tracing::info!(identity = self.identity, leading = renewed.is_some(), "leader election");
             }
             tokio::select! {
@@ -84,11 +111,15 @@ impl Election {
                 () = shutdown.cancelled() => break,
             }
         }
-        leading.send_replace(false);
-        if renewed.is_some()
-            && let Err(error) = self.release().await
-        {
-            tracing::info!(%error, "the leader's lease could not be released; another replica waits until it runs out");
+        self.authority.send_replace(None);
+        if renewed.is_none() {
+            return;
+        }
+        let unreleased = "the leader's lease could not be released; another replica waits until it runs out";
+        match timeout(self.timing.renew, self.release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::info!(%error, "{unreleased}"),
+            Err(_) => tracing::info!(error = "the API server does not answer", "{unreleased}"),
         }
     }
 
@@ -132,7 +163,7 @@ impl Election {
             metadata: metadata.unwrap_or_else(|| ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() }),
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
-                lease_duration_seconds: Some(i32::try_from(self.timing.lease.as_secs()).unwrap_or(i32::MAX)),
+                lease_duration_seconds: Some(whole_seconds(self.timing.lease)),
                 acquire_time: if still_ours { before.acquire_time } else { Some(now.clone()) },
                 renew_time: Some(now),
                 lease_transitions: Some(before.lease_transitions.unwrap_or(0) + i32::from(!still_ours)),
@@ -141,16 +172,26 @@ impl Election {
         }
     }
 
+    /// Gives the lease back. A conflict, such as with our own last renewal, only means to look at it once more.
     async fn release(&self) -> kube::Result<()> {
-        let Some(mut lease) = self.leases.get_opt(LEASE).await? else { return Ok(()) };
-        if let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.identity)) {
+        loop {
+            let Some(mut lease) = self.leases.get_opt(LEASE).await? else { return Ok(()) };
+            let ours = |spec: &&mut LeaseSpec| spec.holder_identity.as_deref() == Some(&self.identity);
+            let Some(spec) = lease.spec.as_mut().filter(ours) else { return Ok(()) };
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
             spec.renew_time = Some(MicroTime(Timestamp::now()));
-            self.leases.replace(LEASE, &PostParams::default(), &lease).await?;
+            match self.leases.replace(LEASE, &PostParams::default(), &lease).await {
+                Err(kube::Error::Api(status)) if status.is_conflict() => {}
+                released => return released.map(drop),
+            }
         }
-        Ok(())
     }
+}
+
+/// Rounded up: others must not take a lease for expired that its holder still counts on.
+fn whole_seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i32::MAX)
 }
 
 /// Of two that write the same version one gets a conflict: it has lost, and that is no error.

@@ -10,17 +10,15 @@ use std::{
 
 use jiff::Timestamp;
 use kube::Client;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-    time::Instant,
-};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Moment, Settings,
     action::{Action, Outcome},
-    data_center, host, iscsi_bond,
+    data_center,
+    election::Authority,
+    host, iscsi_bond,
     key::Key,
     network, node,
     queue::Queue,
@@ -83,7 +81,7 @@ pub(crate) struct Surroundings {
     pub metrics: ControllerMetrics,
     pub report: Report,
     pub changes: mpsc::Receiver<Change>,
-    pub leading: watch::Receiver<bool>,
+    pub authority: Authority,
     pub shutdown: CancellationToken,
 }
 
@@ -158,7 +156,7 @@ impl Engine {
                     self.measure();
                 }
                 () = sleep_until(due) => {}
-                Ok(()) = self.outside.leading.changed() => {}
+                Ok(()) = self.outside.authority.changed() => {}
                 () = shutdown.cancelled() => break,
             }
             self.take_or_leave_office();
@@ -172,7 +170,7 @@ impl Engine {
 
     /// Begins to act when this replica leads and every cache is filled; stops at once when it does not lead any more.
     fn take_or_leave_office(&mut self) {
-        let leading = *self.outside.leading.borrow_and_update();
+        let leading = self.outside.authority.holds();
         let unfilled = self.world.unfilled();
         let act = leading && self.world.complete();
         let unfilled_has_changed;
@@ -260,9 +258,13 @@ impl Engine {
         let client = self.outside.client.clone();
         let identity = self.outside.identity.clone();
         let metrics = self.outside.metrics.clone();
+        let authority = self.outside.authority.clone();
         self.tasks.spawn(async move {
             let mut done = Done { began, written: Vec::new(), succeeded: Vec::new(), failure: None, key };
             for action in actions {
+                if !authority.holds() {
+                    break;
+                }
                 let name = action.name();
                 let ended = action.carry_out(&client, &identity).await;
                 let outcome = ended.as_ref().map_or_else(|error| ErrorReason::from(error).as_str(), |_| "ok");

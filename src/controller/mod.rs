@@ -26,7 +26,7 @@ use std::{net::SocketAddr, time::Duration};
 use jiff::Timestamp;
 use kube::{Api, Client};
 use prometheus_client::registry::Registry;
-use tokio::sync::{mpsc, watch as channel};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::ops::{self, ControllerMetrics, Readiness};
@@ -79,7 +79,6 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     let mut registry = Registry::default();
     let metrics = ControllerMetrics::new(&mut registry);
     let (changes, received) = mpsc::channel(4096);
-    let (lead, leading) = channel::channel(false);
     let complaints = Complaints::default();
     let report = Report::default();
 
@@ -91,14 +90,12 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
         metrics: metrics.clone(),
     }
     .start();
-    let election = Election {
-        leases: Api::namespaced(client.clone(), &options.namespace),
-        identity: options.identity.clone(),
-        timing: Timing { lease: options.lease_duration, renew: options.renew_deadline, retry: options.retry_period },
-    };
+    let timing = Timing { lease: options.lease_duration, renew: options.renew_deadline, retry: options.retry_period };
+    let leases = Api::namespaced(client.clone(), &options.namespace);
+    let (election, authority) = Election::new(leases, options.identity.clone(), timing);
     // The lease is released after the last write, not before.
     let drained = CancellationToken::new();
-    let election = tokio::spawn(election.run(lead, drained.clone()));
+    let election = tokio::spawn(election.run(drained.clone()));
     let readiness = {
         let report = report.clone();
         move || readiness(&report, &complaints)
@@ -112,7 +109,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
         metrics,
         report,
         changes: received,
-        leading,
+        authority,
         shutdown,
     };
     Engine::new(surroundings).run().await;
