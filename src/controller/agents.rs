@@ -14,6 +14,8 @@ pub(crate) const LEASE_PREFIX: &str = "agent-";
 #[derive(Debug, Default)]
 pub(crate) struct Agents {
     by_node: HashMap<Arc<str>, Heard>,
+    /// Leases cannot be watched: that nothing is heard of an agent is not its silence.
+    deaf: bool,
 }
 
 #[derive(Debug)]
@@ -35,6 +37,18 @@ impl Agents {
         }
     }
 
+    /// Leases cannot be watched any more.
+    pub(crate) fn lost(&mut self) {
+        self.deaf = true;
+    }
+
+    /// Leases can be watched again: who was alive has a lease's time to say so.
+    pub(crate) fn regained(&mut self, now: Moment) {
+        if std::mem::take(&mut self.deaf) {
+            self.by_node.values_mut().filter(|heard| heard.alive).for_each(|heard| heard.seen = now.uptime);
+        }
+    }
+
     /// Takes a lease in; the node, if what is known of its agent has changed.
     pub(crate) fn renewed(&mut self, lease: &LeasePart, now: Moment) -> Option<Arc<str>> {
         let node: Arc<str> = lease.metadata.name.as_deref()?.strip_prefix(LEASE_PREFIX)?.into();
@@ -45,10 +59,12 @@ impl Agents {
         let seen = match before {
             Some(heard) if heard.renewed == renewed => heard.seen,
             Some(_) => now.uptime,
+            // Nobody could renew it, or nobody could see that.
+            None if self.deaf => now.uptime,
             // The first look at a lease: how old it is, only its own time tells.
             None => now.uptime.saturating_sub(age(renewed, now.wall)),
         };
-        let first_look_says_dead = before.is_none() && age(renewed, now.wall) >= lasts;
+        let first_look_says_dead = before.is_none() && !self.deaf && age(renewed, now.wall) >= lasts;
         let alive = !first_look_says_dead && now.uptime < seen + lasts;
         self.by_node.insert(node.clone(), Heard { renewed, seen, lasts, alive });
         (was_alive != Some(alive)).then_some(node)
@@ -62,6 +78,9 @@ impl Agents {
 
     /// Nodes whose agents have fallen silent.
     pub(crate) fn expire(&mut self, now: Moment) -> Vec<Arc<str>> {
+        if self.deaf {
+            return Vec::new();
+        }
         let expired =
             self.by_node.iter_mut().filter(|(_, heard)| heard.alive && now.uptime >= heard.seen + heard.lasts);
         expired

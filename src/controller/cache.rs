@@ -86,8 +86,8 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
                 let gone: HashSet<ObjectKey> = known.filter(|key| !listed.contains(key)).cloned().collect();
                 gone.into_iter().map(|key| self.remove(key)).collect()
             }
-            Event::Refused => {
-                self.refused = true;
+            Event::Fails { refused } => {
+                self.refused |= refused;
                 Vec::new()
             }
             Event::Applied(object) => self.upsert(object).into_iter().collect(),

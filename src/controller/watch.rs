@@ -8,14 +8,11 @@ use std::{
     time::Duration,
 };
 
-use backon::ExponentialBuilder;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures::StreamExt as _;
 use kube::{
     Api, Client, Resource,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, ExponentialBackoff, watcher},
-    },
+    runtime::watcher::{self, watcher},
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -29,6 +26,18 @@ use crate::{
     api::{DataCenter, Host, IscsiBond, Network},
     ops::{ControllerMetrics, ReasonLabel, errors::ErrorReason},
 };
+
+/// How long one request of a watch lasts, in seconds. It is also how long, with five seconds more, the controller may be
+/// blind when a connection has died and nobody has said so: it goes on with what it knew.
+const WATCH_LASTS: u32 = 30;
+
+/// Before a watch that has failed is begun anew; doubled with each failure in a row...
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// ...up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How many times in a row a list must be refused: an API server that has just started may not know its roles yet.
+const REFUSALS: u32 = 3;
 
 /// What each watch last complained of, by the plural of its kind; nothing while it works.
 #[derive(Clone, Debug, Default)]
@@ -87,46 +96,45 @@ impl Watches {
     where
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
     {
-        let Watches { changes, complaints, metrics, .. } = self.clone();
+        let watches = self.clone();
         tokio::spawn(async move {
-            let pauses = ExponentialBuilder::default()
-                .with_min_delay(Duration::from_millis(500))
-                .with_max_delay(Duration::from_secs(10))
-                .without_max_times()
-                .with_jitter();
-            let backoff = ExponentialBackoff::from(pauses);
-            let mut stream = pin!(watcher(api, watcher::Config::default()).backoff(backoff));
+            let mut pauses = pauses();
+            let mut failures = 0_u32;
             let mut unread = Unread::default();
-            while let Some(step) = stream.next().await {
-                let event = match step {
-                    Ok(event) => event,
-                    Err(error) => {
-                        let reason = ErrorReason::from(&error).as_str();
-                        metrics.errors.get_or_create(&ReasonLabel { operation: "watch", reason }).inc();
-                        if complaints.begin(plural, error.to_string()) {
-                            tracing::warn!(kind = plural, %error, "a watch has failed; it is retried");
+            loop {
+                let mut stream = pin!(watcher(api.clone(), watcher::Config::default().timeout(WATCH_LASTS)));
+                let error = loop {
+                    let event = match stream.next().await {
+                        Some(Ok(event)) => event,
+                        Some(Err(error)) => break error,
+                        None => return,
+                    };
+                    // A watch that only begins to begin again has not succeeded yet.
+                    if !matches!(event, watcher::Event::Init) {
+                        pauses = self::pauses();
+                        failures = 0;
+                        if watches.complaints.end(plural) {
+                            tracing::info!(kind = plural, "the watch works again");
                         }
-                        if refused(&error) && changes.send(wrap(Event::Refused)).await.is_err() {
-                            return;
-                        }
-                        continue;
+                    }
+                    let event = event.into();
+                    unread.look_at(plural, &event);
+                    if watches.changes.send(wrap(event)).await.is_err() {
+                        return;
                     }
                 };
-                // A watch that only begins to begin again has not succeeded yet.
-                if !matches!(event, watcher::Event::Init) && complaints.end(plural) {
-                    tracing::info!(kind = plural, "the watch works again");
+                failures += 1;
+                let reason = ErrorReason::from(&error).as_str();
+                watches.metrics.errors.get_or_create(&ReasonLabel { operation: "watch", reason }).inc();
+                if watches.complaints.begin(plural, error.to_string()) {
+                    tracing::warn!(kind = plural, %error, "a watch has failed; it is retried");
                 }
-                let event = match event {
-                    watcher::Event::Init => Event::ListBegins,
-                    watcher::Event::InitApply(object) => Event::Listed(object),
-                    watcher::Event::InitDone => Event::ListEnds,
-                    watcher::Event::Apply(object) => Event::Applied(object),
-                    watcher::Event::Delete(object) => Event::Deleted(object),
-                };
-                unread.look_at(plural, &event);
-                if changes.send(wrap(event)).await.is_err() {
+                let refused = failures >= REFUSALS && refused(&error);
+                if watches.changes.send(wrap(Event::Fails { refused })).await.is_err() {
                     return;
                 }
+                // Then with a new list: a watch that is taken up again says nothing until something changes.
+                tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
             }
         });
     }
@@ -151,7 +159,12 @@ impl Unread {
                     tracing::info!(kind = plural, object = %key_of(object.meta()), "the object can be decoded again, or is gone");
                 }
             }
-            Event::ListBegins | Event::ListEnds | Event::Refused => {}
+            Event::ListBegins | Event::ListEnds | Event::Fails { .. } => {}
         }
     }
+}
+
+fn pauses() -> impl Iterator<Item = Duration> + Send {
+    let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE);
+    pauses.without_max_times().with_jitter().build()
 }

@@ -7,7 +7,7 @@ use k8s_openapi::{
     api::core::v1::Taint,
     apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
 };
-use kube::{Resource, api::ObjectMeta};
+use kube::{Resource, api::ObjectMeta, runtime::watcher};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 
@@ -193,18 +193,33 @@ part_of!(NamespacePart, k8s_openapi::api::core::v1::Namespace);
 /// One step of a watch, with what is not needed taken out.
 #[derive(Clone, Debug)]
 pub(crate) enum Event<K> {
+    /// The watch does not work; when it does again, a list begins.
+    Fails {
+        /// There is no list: the kind does not exist, or it may not be read. Nobody knows for how long.
+        refused: bool,
+    },
     /// A list begins; what it does not bring is gone.
     ListBegins,
     /// An object of the list.
     Listed(K),
     /// The list is complete.
     ListEnds,
-    /// There is no list: the kind does not exist, or it may not be read. Nobody knows for how long.
-    Refused,
     /// An object was added or has changed.
     Applied(K),
     /// An object is gone.
     Deleted(K),
+}
+
+impl<K> From<watcher::Event<K>> for Event<K> {
+    fn from(event: watcher::Event<K>) -> Self {
+        match event {
+            watcher::Event::Init => Event::ListBegins,
+            watcher::Event::InitApply(object) => Event::Listed(object),
+            watcher::Event::InitDone => Event::ListEnds,
+            watcher::Event::Apply(object) => Event::Applied(object),
+            watcher::Event::Delete(object) => Event::Deleted(object),
+        }
+    }
 }
 
 /// The newest version that is known of an object; the API server's versions are decimal numbers that grow

@@ -159,8 +159,15 @@ impl World {
                 }
             }
             Change::Lease(event) => {
+                let ends = matches!(event, Event::ListEnds);
+                if matches!(event, Event::Fails { .. }) {
+                    self.agents.lost();
+                }
                 for difference in self.leases.apply(event) {
                     self.lease_changed(&difference, now);
+                }
+                if ends {
+                    self.agents.regained(now);
                 }
             }
         }
