@@ -16,11 +16,16 @@ mod status;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tracing_subscriber::EnvFilter;
+
+/// How long an answer may take. Without a limit a connection that died unnoticed, as with the machine of an API server,
+/// would be waited on for a quarter of an hour. Watches get a bookmark every minute, and last.
+const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 
 /// iSCSI multipath bonds, declared on Kubernetes.
 #[derive(Parser, Debug)]
@@ -94,6 +99,14 @@ impl Global {
     /// # Errors
     /// When there is no kubeconfig and this is no pod, or when the kubeconfig cannot be read.
     pub async fn cluster(&self) -> anyhow::Result<kube::Config> {
+        let mut config = self.find_cluster().await?;
+        config.read_timeout = Some(ANSWER_WITHIN);
+        // Counted from the request, not from when the connection was last used.
+        config.reset_reader_on_write = true;
+        Ok(config)
+    }
+
+    async fn find_cluster(&self) -> anyhow::Result<kube::Config> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
         if let Some(file) = &self.kubeconfig {
             let read = Kubeconfig::read_from(file).with_context(|| format!("--kubeconfig {}", file.display()))?;
