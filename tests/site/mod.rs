@@ -1,5 +1,5 @@
 //! A site to test on: a namespace, nodes with simulated hosts, and what a person would do with kubectl.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
 mod nodes;
 mod objects;
@@ -149,6 +149,19 @@ impl Site {
         let arguments = arguments.iter().flat_map(|(flag, value)| [flag.to_string(), value.display().to_string()]);
         let arguments = std::iter::once("simulate".to_owned()).chain(arguments);
         Process::spawn(MULTIBOND, arguments, [("KUBECONFIG", self.cluster.kubeconfig())], &self.namespace).unwrap()
+    }
+
+    /// What the simulated host of a node holds, as its initiator's state file says it; `null` when there is none.
+    pub fn held(&self, name: &str) -> Value {
+        let file = self.file("sessions").join(format!("{}.json", self.node(name)));
+        std::fs::read(file).map_or(Value::Null, |bytes| serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// The nodes whose simulated hosts have a state file.
+    pub fn nodes_held(&self) -> Vec<String> {
+        let Ok(files) = std::fs::read_dir(self.file("sessions")) else { return Vec::new() };
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter_map(|name| Some(name.strip_suffix(".json")?.to_owned())).collect()
     }
 
     /// `kubectl apply` of one or more documents, as a person does it. `{ns}` stands for the namespace.

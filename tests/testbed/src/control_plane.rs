@@ -136,6 +136,23 @@ impl ControlPlane {
         ready.map(|_| ())
     }
 
+    /// Makes the API server stand still: connections stay, and nothing is answered until
+    /// [`ControlPlane::resume_api_server`].
+    ///
+    /// # Errors
+    /// If it is away.
+    pub fn pause_api_server(&self) -> Result<()> {
+        lock(&self.api_server).as_ref().context("the API server is away")?.pause()
+    }
+
+    /// Lets the API server go on.
+    ///
+    /// # Errors
+    /// If it is away.
+    pub fn resume_api_server(&self) -> Result<()> {
+        lock(&self.api_server).as_ref().context("the API server is away")?.resume()
+    }
+
     /// Starts the controller manager anew, and returns when it works. Its garbage collector then knows all kinds that
     /// there are; see [`Options::manifests`].
     ///

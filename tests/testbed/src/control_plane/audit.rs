@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -36,6 +37,10 @@ pub struct Write {
     pub name: String,
     /// The HTTP status of the answer.
     pub code: u16,
+    /// When the API server received it.
+    pub at: Timestamp,
+    /// Which token it came with, where that is a service account's: the `jti` of the token. Tells replicas apart.
+    pub token: Option<String>,
 }
 
 impl ControlPlane {
@@ -56,14 +61,15 @@ fn read(path: &Path) -> Result<Vec<Write>> {
 }
 
 fn write(line: &str) -> Result<Option<Write>> {
-    let Event { verb, user, object_ref, response_status, request_uri } =
+    let Event { verb, user, object_ref, response_status, request_uri, request_received_timestamp: at } =
         serde_json::from_str(line).context("the audit log has a line that is no audit event")?;
     if request_uri.contains("dryRun=") {
         return Ok(None);
     }
     let Object { resource, subresource, namespace, name } = object_ref;
-    let (user, code) = (user.username, response_status.code);
-    Ok(Some(Write { user, verb, resource, subresource, namespace, name, code }))
+    let User { username: user, extra } = user;
+    let token = extra.credential.iter().find_map(|id| id.strip_prefix("JTI=")).map(str::to_owned);
+    Ok(Some(Write { user, verb, resource, subresource, namespace, name, code: response_status.code, at, token }))
 }
 
 #[derive(Deserialize)]
@@ -77,11 +83,20 @@ struct Event {
     response_status: Status,
     #[serde(rename = "requestURI")]
     request_uri: String,
+    request_received_timestamp: Timestamp,
 }
 
 #[derive(Deserialize)]
 struct User {
     username: String,
+    #[serde(default)]
+    extra: Extra,
+}
+
+#[derive(Default, Deserialize)]
+struct Extra {
+    #[serde(default, rename = "authentication.kubernetes.io/credential-id")]
+    credential: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]

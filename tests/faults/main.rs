@@ -1,0 +1,23 @@
+//! Level K: crashes, outages and rivals, against a real control plane.
+//!
+//! One control plane, and one test at a time: each has controllers of its own, and some take the API server away.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
+
+mod election;
+mod fixtures;
+mod line;
+mod outage;
+mod replica;
+mod settled;
+#[path = "../site/mod.rs"]
+mod site;
+
+use multibond_testbed::ControlPlane;
+use tokio::sync::{Mutex, MutexGuard};
+
+/// The control plane, for as long as the guard lives to this test alone.
+async fn alone() -> (&'static ControlPlane, MutexGuard<'static, ()>) {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let turn = TURN.lock().await;
+    (ControlPlane::shared(site::options).await.unwrap(), turn)
+}

@@ -1,0 +1,249 @@
+//! What is true of a site when nothing happens any more: all that is written and connected follows from the objects that
+//! exist, by the planner and nothing else, and every session is accounted for.
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::NamespaceResourceScope};
+use multibond::{
+    api::{ConnectionState, DataCenter, Host, HostStatus, IscsiBond, Network, PlannedPath, reason::EmptyReason},
+    planner::{AgentState, HostPlan, Objects, Observation, PlannedHost, claims, judge, plan_all},
+};
+use multibond_testbed::eventually;
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::site::{PATIENCE, Site};
+
+/// A session of a simulated host, as its initiator knows it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub struct Held {
+    pub id: u32,
+    pub target: String,
+    pub portal: String,
+    pub tpgt: u16,
+    pub interface: Option<String>,
+}
+
+impl Held {
+    fn is(&self, path: &PlannedPath) -> bool {
+        self.target == *path.target
+            && self.portal == *path.portal
+            && self.tpgt == path.tpgt
+            && self.interface.as_deref() == path.interface.as_deref()
+    }
+}
+
+/// The sessions that the host of a node holds, by number.
+pub fn held(site: &Site, node: &str) -> Vec<Held> {
+    Option::deserialize(site.held(node)).unwrap().unwrap_or_default()
+}
+
+/// Waits until the site is settled.
+pub async fn until_settled(site: &Site) {
+    eventually("everything follows from the objects that exist", PATIENCE, async || {
+        let flaws = flaws(site).await.map_err(|error| error.to_string())?;
+        if flaws.is_empty() { Ok(()) } else { Err(flaws.join("\n")) }
+    })
+    .await;
+}
+
+/// The objects of a site.
+pub async fn objects(site: &Site) -> kube::Result<Objects> {
+    async fn list<K>(site: &Site) -> kube::Result<Vec<K>>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<K> = Api::namespaced(site.client.clone(), &site.namespace);
+        Ok(api.list(&ListParams::default()).await?.items)
+    }
+    Ok(Objects {
+        data_centers: list::<DataCenter>(site).await?,
+        networks: list::<Network>(site).await?,
+        bonds: list::<IscsiBond>(site).await?,
+        hosts: list::<Host>(site).await?,
+        ..Objects::default()
+    })
+}
+
+/// Everything that is not as it must be in the end.
+async fn flaws(site: &Site) -> kube::Result<Vec<String>> {
+    let objects = objects(site).await?;
+    let plans = plan_all(&objects).hosts;
+    let winners = claims(&objects.hosts);
+    let mut flaws = Flaws::default();
+    objects.data_centers.iter().for_each(|center| flaws.of_data_center(center, &objects));
+    objects.networks.iter().for_each(|network| flaws.of_network(network, &plans));
+    objects.bonds.iter().for_each(|bond| flaws.of_bond(bond, &objects, &plans));
+    for host in &objects.hosts {
+        let winner = winners.get(host.spec.node_name.as_str()).copied();
+        let after = objects.data_centers.iter().find(|center| center.name_any() == host.spec.data_center);
+        let after = after.map_or(60, |center| center.spec.non_operational_after_seconds);
+        let plan = plans.iter().find(|planned| planned.name == host.name_any()).map(|planned| &planned.plan);
+        flaws.of_host(host, plan, winner, after);
+    }
+    let prefix = format!("{}-", site.namespace);
+    for node in site.nodes_held() {
+        let host = winners.get(&*node).and_then(|(_, name)| objects.hosts.iter().find(|host| host.name_any() == *name));
+        flaws.of_node(&node, &held(site, node.trim_start_matches(&prefix)), host);
+    }
+    Ok(flaws.found)
+}
+
+#[derive(Default)]
+struct Flaws {
+    found: Vec<String>,
+}
+
+impl Flaws {
+    fn add(&mut self, flaw: String) {
+        self.found.push(flaw);
+    }
+
+    fn expect<T: PartialEq + Debug>(&mut self, of: &str, what: &str, found: &T, wanted: &T) {
+        if found != wanted {
+            self.add(format!("{of}: {what} is {found:?}, it should be {wanted:?}"));
+        }
+    }
+
+    /// What holds for every kind.
+    fn of_any<K: Resource>(&mut self, of: &str, object: &K, observed: Option<i64>) {
+        if object.meta().deletion_timestamp.is_some() {
+            self.add(format!("{of} is still being deleted"));
+        }
+        self.expect(of, "observedGeneration", &observed, &object.meta().generation);
+    }
+
+    fn of_data_center(&mut self, center: &DataCenter, objects: &Objects) {
+        let of = format!("DataCenter {}", center.name_any());
+        let status = center.status.clone().unwrap_or_default();
+        self.of_any(&of, center, status.observed_generation);
+        let named = |name: &str| name == center.name_any();
+        let hosts = objects.hosts.iter().filter(|host| named(&host.spec.data_center)).count();
+        let bonds = objects.bonds.iter().filter(|bond| named(&bond.spec.data_center)).count();
+        self.expect(&of, "hosts.total", &(status.hosts.total as usize), &hosts);
+        self.expect(&of, "bonds", &(status.bonds as usize), &bonds);
+    }
+
+    fn of_network(&mut self, network: &Network, plans: &[PlannedHost]) {
+        let name = network.name_any();
+        let of = format!("Network {name}");
+        let status = network.status.clone().unwrap_or_default();
+        self.of_any(&of, network, status.observed_generation);
+        let carries = |planned: &&PlannedHost| {
+            planned.data_center == network.spec.data_center
+                && planned.plan.in_service()
+                && planned.plan.networks.iter().any(|carried| *carried.name == *name)
+        };
+        self.expect(&of, "hosts", &(status.hosts as usize), &plans.iter().filter(carries).count());
+    }
+
+    fn of_bond(&mut self, bond: &IscsiBond, objects: &Objects, plans: &[PlannedHost]) {
+        let name = bond.name_any();
+        let of = format!("IscsiBond {name}");
+        let status = bond.status.clone().unwrap_or_default();
+        self.of_any(&of, bond, status.observed_generation);
+        let mut paths = (0, 0);
+        if objects.data_centers.iter().any(|center| center.name_any() == bond.spec.data_center) {
+            for planned in plans.iter().filter(|planned| planned.data_center == bond.spec.data_center) {
+                let host = objects.hosts.iter().find(|host| host.name_any() == planned.name);
+                let status = host.and_then(|host| host.status.clone()).unwrap_or_default();
+                for path in planned.plan.paths.iter().filter(|path| path.bonds.iter().any(|bond| **bond == *name)) {
+                    paths.0 += 1;
+                    paths.1 += u32::from(state(&status, path) == Some(ConnectionState::Connected));
+                }
+            }
+        }
+        self.expect(&of, "paths", &(status.paths.desired, status.paths.connected), &paths);
+    }
+
+    fn of_host(&mut self, host: &Host, plan: Option<&HostPlan>, winner: Option<(&str, &str)>, after: u32) {
+        let of = format!("Host {}", host.name_any());
+        let status = host.status.clone().unwrap_or_default();
+        self.of_any(&of, host, status.observed_generation);
+        let Some(plan) = plan else { return };
+        let told_nothing = plan.reason == Some(EmptyReason::DataCenterNotFound) && status.plan.is_none();
+        if !told_nothing {
+            self.expect(&of, "plan", &status.plan, &Some(plan.to_status()));
+            let observed = status.agent.as_ref().and_then(|agent| agent.observed_revision.clone());
+            self.expect(&of, "observedRevision", &observed, &Some(plan.revision.clone()));
+        }
+        self.expect(&of, "networks", &status.networks, &plan.networks);
+
+        let own =
+            (host.metadata.namespace.as_deref().unwrap_or_default(), host.metadata.name.as_deref().unwrap_or_default());
+        let warnings = status.agent.as_ref().map(|agent| agent.warnings.clone()).unwrap_or_default();
+        let observation = Observation {
+            host,
+            winner: winner.filter(|winner| *winner != own),
+            agent: AgentState::Alive,
+            non_operational_after: std::time::Duration::from_secs(after.into()),
+            warnings: &warnings,
+        };
+        let verdict = judge(plan, &observation, Timestamp::now());
+        self.expect(&of, "phase", &status.phase, &Some(verdict.phase));
+        if plan.in_service() && (!verdict.settled || verdict.recheck_at.is_some()) {
+            self.add(format!("{of} is not settled: {:?}", status.connections));
+        }
+        for wanted in &verdict.conditions {
+            let said =
+                |condition: &Condition| (condition.status.clone(), condition.reason.clone(), condition.message.clone());
+            let found = status.conditions.iter().find(|condition| condition.type_ == wanted.kind.as_str()).map(said);
+            let wanted_now = (wanted.status.as_str().to_owned(), wanted.reason.to_owned(), wanted.message.clone());
+            self.expect(&of, wanted.kind.as_str(), &found, &Some(wanted_now));
+        }
+        self.of_paths(&of, plan, &status);
+    }
+
+    /// Planned paths are connected, unless their device is not there.
+    fn of_paths(&mut self, of: &str, plan: &HostPlan, status: &HostStatus) {
+        let interfaces = status.interfaces.clone().unwrap_or_default();
+        let usable = |path: &PlannedPath| {
+            path.interface
+                .as_ref()
+                .is_none_or(|name| interfaces.iter().any(|i| i.name == *name && !i.addresses.is_empty()))
+        };
+        for path in &plan.paths {
+            let wanted = if usable(path) { ConnectionState::Connected } else { ConnectionState::Failed };
+            self.expect(of, &format!("{} {:?}", path.portal, path.interface), &state(status, path), &Some(wanted));
+        }
+    }
+
+    /// The sessions on a node are those that its Host names, and none of them is more than is planned, but for a reason.
+    fn of_node(&mut self, node: &str, held: &[Held], host: Option<&Host>) {
+        let status = host.and_then(|host| host.status.clone()).unwrap_or_default();
+        let named: BTreeMap<u32, ConnectionState> =
+            status.connections.iter().filter_map(|c| Some((c.session_id?, c.state))).collect();
+        let plan = status.plan.unwrap_or_default();
+        for session in held {
+            let planned = plan.paths.iter().any(|path| session.is(path));
+            let of_target = || plan.paths.iter().filter(|path| *path.target == *session.target);
+            let works = |path: &PlannedPath| {
+                held.iter().any(|other| other.is(path) && named.get(&other.id) == Some(&ConnectionState::Connected))
+            };
+            let needed = plan.hold.iter().any(|held| **held == *session.target)
+                || (of_target().next().is_some() && !of_target().any(works));
+            if !planned && !needed {
+                self.add(format!("{node} holds a session that nobody asks for: {session:?}"));
+            }
+            if !named.contains_key(&session.id) {
+                self.add(format!("{node} holds a session that its Host does not name: {session:?}"));
+            }
+        }
+        for (id, state) in named {
+            if state == ConnectionState::Disconnecting {
+                self.add(format!("{node}: session {id} is still on its way out"));
+            }
+            let alive = matches!(state, ConnectionState::Connected | ConnectionState::Retained);
+            if alive && !held.iter().any(|session| session.id == id) {
+                self.add(format!("{node} does not hold session {id}, which its Host says is {state:?}"));
+            }
+        }
+    }
+}
+
+fn state(status: &HostStatus, path: &PlannedPath) -> Option<ConnectionState> {
+    let same = |c: &&multibond::api::Connection| {
+        c.target == path.target && c.portal == path.portal && c.tpgt == path.tpgt && c.interface == path.interface
+    };
+    status.connections.iter().find(same).map(|connection| connection.state)
+}
