@@ -30,15 +30,9 @@ pub(crate) fn reconcile(world: &World, key: &ObjectKey, now: Moment) -> Outcome 
         return Outcome::default();
     }
     let uid = &bond.metadata.uid;
-    let mut announcements = announcements(world, key, &current.hosts, &desired.hosts).into_iter();
-    let write = Action::write_status(Kind::IscsiBond, key, &desired, uid.clone(), announcements.next());
-    let more = announcements.map(|announcement| Action::Announce {
-        kind: Kind::IscsiBond,
-        key: key.clone(),
-        uid: uid.clone(),
-        announcement,
-    });
-    Outcome { actions: std::iter::once(write).chain(more).collect(), recheck_at: None }
+    let announcement = announcement(world, key, &current.hosts, &desired.hosts);
+    let write = Action::write_status(Kind::IscsiBond, key, &desired, uid.clone(), announcement);
+    Outcome { actions: vec![write], recheck_at: None }
 }
 
 fn status(world: &World, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondStatus, now: Moment) -> IscsiBondStatus {
@@ -156,36 +150,33 @@ fn fully_connected(findings: &Findings, own: Option<&BondSums>) -> Verdict {
     Verdict::new(kind, Status::True, Reason::AllPathsConnected, "every planned path is connected")
 }
 
-/// The first host that has a problem is news, and so is the last that had it.
-fn announcements(world: &World, key: &ObjectKey, before: &BondHostCounts, now: &BondHostCounts) -> Vec<Announcement> {
+/// The first host that has a problem is news, and so is the last that had it; of two problems the worse.
+fn announcement(world: &World, key: &ObjectKey, before: &BondHostCounts, now: &BondHostCounts) -> Option<Announcement> {
     let bond = world.bonds.get(key);
     let sums = bond.and_then(|bond| world.sums(&key.beside(&bond.spec.data_center)));
     let own = sums.as_deref().and_then(|sums| sums.bonds.get(&key.name));
     let first = |name: Option<&String>| name.cloned().unwrap_or_default();
-    let mut news = Vec::new();
-    let mut tell = |before: u32, now: u32, begins: (&'static str, String), ends: (&'static str, &str)| {
-        if before == 0 && now > 0 {
-            news.push(Announcement { warning: true, reason: begins.0, note: begins.1 });
-        } else if before > 0 && now == 0 {
-            news.push(Announcement { warning: false, reason: ends.0, note: ends.1.to_owned() });
-        }
-    };
     let host = first(own.and_then(|own| own.non_operational.as_ref()));
-    tell(
-        before.non_operational,
-        now.non_operational,
-        (
+    let degraded = first(own.and_then(|own| own.degraded.as_ref()));
+    let failed = |counts: &BondHostCounts| counts.degraded + counts.non_operational > 0;
+    let (warning, reason, note) = match (before.non_operational > 0, now.non_operational > 0) {
+        (false, true) => (
+            true,
             "HostsNonOperational",
             format!("host {host} is NonOperational: see its conditions for targets, portals and reasons"),
         ),
-        ("HostsOperational", "no host of the data center is NonOperational any more"),
-    );
-    let host = first(own.and_then(|own| own.degraded.as_ref()));
-    tell(
-        before.degraded,
-        now.degraded,
-        ("PathsFailed", format!("host {host} is Degraded: see its conditions for targets, portals and reasons")),
-        ("PathsRecovered", "no path of the bond is failed any more"),
-    );
-    news
+        (true, false) => {
+            (false, "HostsOperational", "no host of the data center is NonOperational any more".to_owned())
+        }
+        (false, false) if !failed(before) && failed(now) => (
+            true,
+            "PathsFailed",
+            format!("host {degraded} is Degraded: see its conditions for targets, portals and reasons"),
+        ),
+        (false, false) if failed(before) && !failed(now) => {
+            (false, "PathsRecovered", "no path of the bond is failed any more".to_owned())
+        }
+        (false, false) | (true, true) => return None,
+    };
+    Some(Announcement { warning, reason, note })
 }

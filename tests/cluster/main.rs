@@ -8,8 +8,11 @@ mod claims;
 mod convergence;
 mod deletion;
 mod deletion_of_data_centers;
+mod events;
 mod fixtures;
 mod kinds;
+mod made_hosts;
+mod nodes;
 mod operations;
 #[path = "../site/mod.rs"]
 mod site;

@@ -2,40 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use multibond_testbed::{Process, eventually};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
-
 use super::{
     fixtures::{HOST_ON_BOTH, TWO_FABRICS, bond},
-    site::{self, PATIENCE, Site, phase, ready},
+    site::{self, PATIENCE, Site, address, get, phase, ready},
 };
-
-/// Where a controller serves, as its log says.
-async fn address(controller: &Process) -> String {
-    eventually("the controller says where it serves", PATIENCE, async || {
-        let log = controller.log();
-        let at = log.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
-        at.ok_or(log)
-    })
-    .await
-}
-
-/// Status line and body of a plain GET.
-async fn get(address: &str, path: &str) -> Result<(String, String), String> {
-    let fetch = async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer)
-    };
-    let answer = fetch.await.map_err(|error| error.to_string())?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no body")?;
-    Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
-}
+use multibond_testbed::eventually;
 
 /// Samples of metrics, by name and labels.
 async fn metrics(address: &str) -> BTreeMap<String, f64> {

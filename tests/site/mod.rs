@@ -1,6 +1,7 @@
 //! A site to test on: a namespace, nodes with simulated hosts, and what a person would do with kubectl.
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
+mod health;
 mod nodes;
 mod objects;
 mod records;
@@ -22,6 +23,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+pub use health::{address, get, until_ready_says};
+pub use nodes::{our_taint, storage_operational, taints};
 pub use objects::{condition, paths, phase, ready, reason, sessions};
 
 /// Where the chart is installed.

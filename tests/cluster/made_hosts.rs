@@ -1,0 +1,145 @@
+//! Hosts that are made for Nodes, and outlive them for a while.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::site::{Site, phase};
+
+const GONE: &str = "multibond.dev/node-gone-since";
+
+/// A data center that makes a Host for every Node with its label.
+fn center(name: &str) -> String {
+    format!(
+        "
+apiVersion: multibond.dev/v1alpha1
+kind: DataCenter
+metadata: {{name: {name}}}
+spec:
+  hosts: {{nodeSelector: {{matchLabels: {{site: '{{ns}}', center: {name}}}}}}}
+---
+"
+    )
+}
+
+async fn label(site: &Site, node: &str, center: Option<&str>) {
+    site.label_node(node, json!({"site": site.namespace, "center": center})).await;
+}
+
+fn gone_since(host: &Value) -> &Value {
+    &host["metadata"]["annotations"][GONE]
+}
+
+/// The Node has been gone for so long.
+async fn pretend(site: &Site, host: &str, minutes: i64) {
+    let since = Timestamp::now() - SignedDuration::from_mins(minutes);
+    site.patch("Host", host, json!({"metadata": {"annotations": {GONE: since.to_string()}}})).await;
+}
+
+#[tokio::test]
+async fn every_matching_node_gets_a_host_with_owner_and_label_and_a_users_host_is_never_touched() {
+    let site = Site::new("made").await;
+    let _agents = site.agents(&["m1", "m2", "u1"]).await;
+    let users = "
+apiVersion: multibond.dev/v1alpha1
+kind: Host
+metadata: {name: my-own}
+spec: {dataCenter: dc, nodeName: '{ns}-u1'}
+";
+    site.apply(users).await;
+    for node in ["m1", "u1"] {
+        label(&site, node, Some("dc")).await;
+    }
+    site.apply(&center("dc")).await;
+    let (m1, m2, u1) = (site.node("m1"), site.node("m2"), site.node("u1"));
+    let made = site.until_phase(&m1, "Up").await;
+    let center = site.get("DataCenter", "dc").await;
+    assert_eq!(made["metadata"]["ownerReferences"][0]["uid"], center["metadata"]["uid"]);
+    assert_eq!(made["metadata"]["labels"], json!({"multibond.dev/made-for": "dc"}));
+    assert_eq!(made["spec"], json!({"dataCenter": "dc", "nodeName": m1, "maintenance": false}));
+
+    label(&site, "m2", Some("dc")).await;
+    site.until_phase(&m2, "Up").await;
+    let own = site.until_phase("my-own", "Up").await;
+    assert_eq!(own["metadata"]["ownerReferences"], Value::Null);
+    assert_eq!(site.get("Host", &u1).await, Value::Null, "its Node has a Host already");
+
+    // Nor does it go when its Node does not match any more.
+    label(&site, "u1", None).await;
+    label(&site, "m2", None).await;
+    site.until("gone since", "Host", &m2, |host| gone_since(host).is_string()).await;
+    assert_eq!(gone_since(&site.get("Host", "my-own").await), &Value::Null);
+}
+
+#[tokio::test]
+async fn a_made_host_outlives_its_node_for_ten_minutes_and_goes_on_when_that_comes_back() {
+    let site = Site::new("made-gone").await;
+    let _agents = site.agents(&["m1", "m2"]).await;
+    for node in ["m1", "m2"] {
+        label(&site, node, Some("dc")).await;
+    }
+    site.apply(&center("dc")).await;
+    let (m1, m2) = (site.node("m1"), site.node("m2"));
+    let before = site.until_phase(&m1, "Up").await;
+    site.until_phase(&m2, "Up").await;
+
+    label(&site, "m1", None).await;
+    site.until("gone since", "Host", &m1, |host| gone_since(host).is_string()).await;
+    pretend(&site, &m1, 9).await;
+    label(&site, "m1", Some("dc")).await;
+    let back = site.until("back again", "Host", &m1, |host| gone_since(host).is_null()).await;
+    assert_eq!(back["metadata"]["uid"], before["metadata"]["uid"]);
+
+    site.delete_node("m2").await;
+    site.until("gone since", "Host", &m2, |host| gone_since(host).is_string()).await;
+    pretend(&site, &m2, 11).await;
+    site.until_gone("Host", &m2).await;
+    // A Node that is made anew gets a new Host.
+    site.token_of_node(&m2).await;
+    label(&site, "m2", Some("dc")).await;
+    site.until("made again", "Host", &m2, |host| host["metadata"]["uid"].is_string()).await;
+}
+
+#[tokio::test]
+async fn a_node_that_goes_from_one_data_center_to_another_of_the_namespace_takes_its_time() {
+    let site = Site::new("made-two").await;
+    let _agents = site.agents(&["m1"]).await;
+    label(&site, "m1", Some("one")).await;
+    site.apply(&[center("one"), center("two")].concat()).await;
+    let m1 = site.node("m1");
+    site.until("in the first", "Host", &m1, |host| host["spec"]["dataCenter"] == "one" && phase(host) == "Up").await;
+
+    label(&site, "m1", Some("two")).await;
+    let host = site.until("gone since", "Host", &m1, |host| gone_since(host).is_string()).await;
+    assert_eq!(host["spec"]["dataCenter"], "one");
+    pretend(&site, &m1, 11).await;
+    let made = |host: &Value| host["spec"]["dataCenter"] == "two" && phase(host) == "Up";
+    let host = site.until("in the second", "Host", &m1, made).await;
+    assert_eq!(host["metadata"]["labels"], json!({"multibond.dev/made-for": "two"}));
+
+    // Deleting the first takes nothing of the second along.
+    site.delete("DataCenter", "one").await;
+    site.until_gone("DataCenter", "one").await;
+    assert_eq!(site.get("Host", &m1).await["metadata"]["deletionTimestamp"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_a_user_says_of_a_made_host_stays_but_not_where_it_belongs() {
+    let site = Site::new("made-edit").await;
+    let _agents = site.agents(&["m1"]).await;
+    label(&site, "m1", Some("dc")).await;
+    site.apply(&center("dc")).await;
+    let m1 = site.node("m1");
+    site.until_phase(&m1, "Up").await;
+    let interfaces = json!([{"name": "ens1", "networks": ["san-a"]}]);
+    site.patch("Host", &m1, json!({"spec": {"interfaces": interfaces, "maintenance": true}})).await;
+    site.until_phase(&m1, "Maintenance").await;
+    site.patch("Host", &m1, json!({"spec": {"dataCenter": "elsewhere"}})).await;
+    let back = |host: &Value| host["spec"]["dataCenter"] == "dc" && phase(host) == "Maintenance";
+    let host = site.until("put back", "Host", &m1, back).await;
+    assert_eq!((&host["spec"]["interfaces"], &host["spec"]["maintenance"]), (&interfaces, &json!(true)));
+
+    // One that is deleted is made anew: the Node still matches.
+    site.delete("Host", &m1).await;
+    let again = |host: &Value| host["metadata"]["uid"].is_string() && host["spec"]["maintenance"] == false;
+    site.until("made again", "Host", &m1, again).await;
+}

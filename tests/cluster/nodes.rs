@@ -1,0 +1,194 @@
+//! What the scheduler sees: a condition and a taint on the Node of a host, and nobody else's taints touched.
+
+use std::fmt::Write as _;
+
+use k8s_openapi::api::core::v1::Node;
+use serde_json::json;
+
+use super::site::{PATIENCE, Site, condition, our_taint, paths, phase, ready, storage_operational, taints};
+
+const CENTER: &str = "
+apiVersion: multibond.dev/v1alpha1
+kind: DataCenter
+metadata: {name: dc}
+spec:
+  nonOperationalAfterSeconds: 0
+  nonOperationalTaint: EFFECT
+  storage:
+  - name: array
+    targets:
+    - {iqn: 'iqn.2003-01.org.example:array', portals: [{address: 10.0.1.10, network: san-a}, {address: 10.0.2.10, network: san-b}]}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: Network
+metadata: {name: san-a}
+spec: {dataCenter: dc}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: Network
+metadata: {name: san-b}
+spec: {dataCenter: dc}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: IscsiBond
+metadata: {name: storage}
+spec: {dataCenter: dc, networks: [san-a]}
+";
+
+/// A data center with this taint, and hosts on its first network, all Up.
+async fn site(name: &str, effect: &str, hosts: &[&str]) -> (Site, multibond_testbed::Process) {
+    let site = Site::new(name).await;
+    let agents = site.agents(hosts).await;
+    let mut yaml = CENTER.replace("EFFECT", effect);
+    for host in hosts {
+        let interfaces = "[{name: ens1, networks: [san-a]}, {name: ens2, networks: [san-b]}]";
+        let spec = format!("{{dataCenter: dc, nodeName: '{{ns}}-{host}', interfaces: {interfaces}}}");
+        write!(yaml, "---\napiVersion: multibond.dev/v1alpha1\nkind: Host\nmetadata: {{name: {host}}}\nspec: {spec}\n")
+            .unwrap();
+    }
+    site.apply(&yaml).await;
+    for host in hosts {
+        site.until("Up", "Host", host, |host| phase(host) == "Up" && ready(host)).await;
+    }
+    (site, agents)
+}
+
+/// These hosts do not reach the first network.
+fn cut_off(site: &Site, hosts: &[&str]) {
+    let faults: Vec<_> =
+        hosts.iter().map(|host| format!("{{host: {host}, portal: '10.0.1.10:3260', fault: Unreachable}}")).collect();
+    site.faults(&format!("faults: [{}]", faults.join(", ")));
+}
+
+fn says(status: &str, reason: &str) -> impl Fn(&Node) -> bool {
+    move |node| storage_operational(node) == Some((status.to_owned(), reason.to_owned()))
+}
+
+fn tainted(effect: &str) -> impl Fn(&Node) -> bool {
+    move |node| our_taint(node).is_some_and(|taint| taint.effect == effect)
+}
+
+fn untainted(node: &Node) -> bool {
+    our_taint(node).is_none()
+}
+
+#[tokio::test]
+async fn a30b_a_node_tells_whether_its_host_reaches_its_storage_and_carries_a_taint_while_it_does_not() {
+    let (site, _agents) = site("a30b", "NoSchedule", &["w1", "w2"]).await;
+    site.until_node("fine", "w1", says("True", "TargetsReachable")).await;
+    cut_off(&site, &["w1"]);
+    site.until_node("tainted", "w1", tainted("NoSchedule")).await;
+    site.until_node("told", "w1", says("False", "StorageUnreachable")).await;
+    let other = site.until_node("fine", "w2", says("True", "TargetsReachable")).await;
+    assert!(untainted(&other));
+
+    cut_off(&site, &[]);
+    site.until_node("untainted", "w1", |node| untainted(node) && says("True", "TargetsReachable")(node)).await;
+}
+
+#[tokio::test]
+async fn a30b_condition_and_taint_go_when_the_host_does_and_the_taint_with_the_setting() {
+    let (site, _agents) = site("a30b-gone", "NoSchedule", &["w1", "w2", "w3", "w4"]).await;
+    let hosts = ["w1", "w2", "w3", "w4"];
+    cut_off(&site, &hosts);
+    for host in hosts {
+        site.until_node("tainted", host, tainted("NoSchedule")).await;
+    }
+    let bare = |node: &Node| untainted(node) && storage_operational(node).is_none();
+    site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
+    site.until_node("bare in maintenance", "w1", bare).await;
+    site.patch("Host", "w2", json!({"spec": {"dataCenter": "elsewhere"}})).await;
+    site.until_node("bare when moved", "w2", bare).await;
+    site.delete("Host", "w3").await;
+    site.until_node("bare when its Host is deleted", "w3", bare).await;
+
+    let taint = |effect: &str| json!({"spec": {"nonOperationalTaint": effect}});
+    site.patch("DataCenter", "dc", taint("NoExecute")).await;
+    // w4 is the only one left, and one host alone is no reason to doubt the storage.
+    site.until_node("the other effect", "w4", tainted("NoExecute")).await;
+    site.patch("DataCenter", "dc", taint("None")).await;
+    site.until_node("untainted", "w4", untainted).await;
+    site.until_node("still told", "w4", says("False", "StorageUnreachable")).await;
+    site.delete("DataCenter", "dc").await;
+    site.until_node("bare without its data center", "w4", bare).await;
+}
+
+#[tokio::test]
+async fn a30b_no_host_is_evicted_while_a_target_is_unreachable_from_more_than_half_of_them() {
+    let (site, _agents) = site("a30b-guard", "NoExecute", &["w1", "w2", "w3"]).await;
+    cut_off(&site, &["w1"]);
+    site.until_node("tainted", "w1", tainted("NoExecute")).await;
+    cut_off(&site, &["w1", "w2"]);
+    site.until_node("withdrawn", "w1", |node| untainted(node) && says("False", "StorageUnreachable")(node)).await;
+    let node = site.until_node("not operational", "w2", says("False", "StorageUnreachable")).await;
+    assert!(untainted(&node), "held back");
+    cut_off(&site, &["w2"]);
+    site.until_node("one host again, so it is the host", "w2", tainted("NoExecute")).await;
+    site.until_node("fine", "w1", |node| untainted(node) && says("True", "TargetsReachable")(node)).await;
+}
+
+#[tokio::test]
+async fn a30b_hosts_are_evicted_one_in_ten_seconds() {
+    let (site, _agents) = site("a30b-pace", "NoExecute", &["w1", "w2", "w3", "w4"]).await;
+    cut_off(&site, &["w1", "w2"]);
+    let mut times = Vec::new();
+    for host in ["w1", "w2"] {
+        let node = site.until_node("tainted", host, tainted("NoExecute")).await;
+        times.push(our_taint(&node).and_then(|taint| taint.time_added.clone()).unwrap().0.as_second());
+    }
+    assert!(times[0].abs_diff(times[1]) >= 10, "{times:?}");
+    assert!(PATIENCE.as_secs() > 20, "two tests evict at a time");
+}
+
+#[tokio::test]
+async fn a30b_a_silent_agent_changes_nothing_on_its_node() {
+    let (site, agents) = site("a30b-unknown", "NoSchedule", &["w1", "w2"]).await;
+    cut_off(&site, &["w1"]);
+    site.until_node("told", "w1", says("False", "StorageUnreachable")).await;
+    let before = site.until_node("tainted", "w1", tainted("NoSchedule")).await;
+    agents.kill();
+    for host in ["w1", "w2"] {
+        site.until_phase(host, "Unknown").await;
+    }
+    let after = site.until_node("as before", "w1", says("False", "StorageUnreachable")).await;
+    assert_eq!(taints(&after).collect::<Vec<_>>(), taints(&before).collect::<Vec<_>>());
+    let other = site.until_node("as before", "w2", says("True", "TargetsReachable")).await;
+    assert!(untainted(&other));
+}
+
+#[tokio::test]
+async fn a30b_a_host_whose_old_session_still_works_is_not_tainted() {
+    let (site, _agents) = site("a30b-retained", "NoSchedule", &["w1", "w2"]).await;
+    site.faults("faults: [{portal: '10.0.2.10:3260', fault: Unreachable}]");
+    site.patch("IscsiBond", "storage", json!({"spec": {"networks": ["san-b"]}})).await;
+    let host = site.until_phase("w1", "NonOperational").await;
+    assert_eq!(paths(&host), ["10.0.1.10:3260 ens1 Retained", "10.0.2.10:3260 ens2 Failed"]);
+    let node = site.until_node("told", "w1", says("False", "StorageUnreachable")).await;
+    assert!(untainted(&node), "its pods' I/O works");
+    assert_eq!(condition(&host, "Operational")["status"], "False");
+}
+
+#[tokio::test]
+async fn a30b_others_taints_survive_ours_coming_and_going_under_concurrent_writers() {
+    let (site, _agents) = site("a30b-others", "NoSchedule", &["w1", "w2"]).await;
+    let keys: Vec<String> = (0..20).map(|number| format!("example.com/taint-{number:02}")).collect();
+    let others = async {
+        for key in &keys {
+            site.taint_node("w1", key).await;
+        }
+    };
+    let ours = async {
+        for _ in 0..3 {
+            cut_off(&site, &["w1"]);
+            site.until_node("tainted", "w1", tainted("NoSchedule")).await;
+            cut_off(&site, &[]);
+            site.until_node("untainted", "w1", untainted).await;
+        }
+    };
+    tokio::join!(others, ours);
+    let node = site.until_node("fine", "w1", says("True", "TargetsReachable")).await;
+    assert!(untainted(&node));
+    // The API server has put one on the new Node as well.
+    let examples = taints(&node).filter(|taint| taint.key.starts_with("example.com/"));
+    assert_eq!(examples.map(|taint| taint.key.clone()).collect::<Vec<_>>(), keys);
+}
