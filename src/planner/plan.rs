@@ -110,10 +110,9 @@ pub fn plan_host(view: Option<&View>, host: &Host, node_claimed: bool) -> HostPl
         return empty(EmptyReason::InterfacesUnknown);
     }
     let carried = carried(view, host);
-    let bonds: Vec<BondOnHost<'_>> = view.bonds.iter().map(|bond| BondOnHost::new(bond, &carried)).collect();
     let mut plan = HostPlan { session, ..HostPlan::default() };
     for target in &view.targets {
-        plan_target(view, target, &bonds, &mut plan);
+        plan_target(view, target, &carried, &mut plan);
     }
     plan.networks = carried.into_iter().map(|carried| carried.entry).collect();
     plan.uses.sort_unstable();
@@ -122,23 +121,15 @@ pub fn plan_host(view: Option<&View>, host: &Host, node_claimed: bool) -> HostPl
     plan
 }
 
-/// A bond, and what of it the host carries.
-struct BondOnHost<'a> {
-    bond: &'a BondView,
-    carried: Vec<&'a Carried>,
+/// What the host carries of a bond's networks.
+fn of_bond<'a>(bond: &'a BondView, carried: &'a [Carried]) -> impl Iterator<Item = &'a Carried> {
+    carried.iter().filter(|carried| bond.networks.binary_search(&carried.network).is_ok())
 }
 
-impl<'a> BondOnHost<'a> {
-    fn new(bond: &'a BondView, carried: &'a [Carried]) -> Self {
-        let carried = carried.iter().filter(|carried| bond.networks.binary_search(&carried.network).is_ok()).collect();
-        BondOnHost { bond, carried }
-    }
-}
-
-fn plan_target(view: &View, target: &TargetView, bonds: &[BondOnHost<'_>], plan: &mut HostPlan) {
-    let covering = || target.bonds.iter().map(|&bond| &bonds[bond]);
-    if covering().all(|bond| bond.carried.is_empty()) {
-        if covering().any(|bond| bond.bond.names_unknown_network) {
+fn plan_target(view: &View, target: &TargetView, carried: &[Carried], plan: &mut HostPlan) {
+    let covering = || target.bonds.iter().map(|&bond| &view.bonds[bond]);
+    if covering().all(|bond| of_bond(bond, carried).next().is_none()) {
+        if covering().any(|bond| bond.names_unknown_network) {
             plan.hold.push(target.iqn.clone());
         } else if view.default_network == DefaultNetwork::Use {
             plan.paths.extend(target.portals.iter().map(|portal| PlannedPath {
@@ -156,10 +147,10 @@ fn plan_target(view: &View, target: &TargetView, bonds: &[BondOnHost<'_>], plan:
         }
         return;
     }
-    let mut links: Vec<Link<'_>> = covering().flat_map(|bond| pair(target, bond, bond.bond.pairing)).collect();
+    let mut links: Vec<Link<'_>> = covering().flat_map(|bond| pair(target, bond, carried, bond.pairing)).collect();
     if links.is_empty() {
         // Nothing says which portal is on which network: better each with each than no storage.
-        links = covering().flat_map(|bond| pair(target, bond, Pairing::AllPairs)).collect();
+        links = covering().flat_map(|bond| pair(target, bond, carried, Pairing::AllPairs)).collect();
     }
     links.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
     for same_path in links.chunk_by(|a, b| (a.portal, &a.carried.interface) == (b.portal, &b.carried.interface)) {
@@ -196,18 +187,16 @@ impl Link<'_> {
 
 fn pair<'a>(
     target: &'a TargetView,
-    bond: &'a BondOnHost<'a>,
+    bond: &'a BondView,
+    carried: &'a [Carried],
     pairing: Pairing,
-) -> impl Iterator<Item = Link<'a>> + use<'a> {
+) -> impl Iterator<Item = Link<'a>> {
     let goes = move |place: &Place, network: usize| match (pairing, place) {
         (Pairing::AllPairs, _) | (Pairing::Auto, Place::Anywhere) => true,
         (Pairing::Auto, Place::On(networks)) => networks.contains(&network),
     };
-    target.portals.iter().enumerate().flat_map(move |(index, portal)| {
-        bond.carried.iter().filter(move |carried| goes(&portal.place, carried.network)).map(move |carried| Link {
-            portal: index,
-            carried: &carried.entry,
-            bond: &bond.bond.name,
-        })
+    of_bond(bond, carried).flat_map(move |carried| {
+        let portals = target.portals.iter().enumerate().filter(move |(_, portal)| goes(&portal.place, carried.network));
+        portals.map(move |(portal, _)| Link { portal, carried: &carried.entry, bond: &bond.name })
     })
 }
