@@ -50,12 +50,13 @@ fn the_concepts_explain_every_phase() {
 
 #[test]
 fn the_operations_page_names_every_metric() {
-    let source = read("src/ops/metrics.rs");
     let registered = Regex::new(r#"register(?:_with_unit)?\(\s*"(\w+)""#).unwrap();
     let page = read("docs/operations.md");
-    for metric in registered.captures_iter(&source) {
-        let name = format!("| `multibond_{}", &metric[1]);
-        assert!(page.contains(&name), "docs/operations.md has no row that begins with {name}");
+    for (file, prefix) in [("src/ops/metrics.rs", "multibond"), ("src/agent/metrics.rs", "multibond_agent")] {
+        for metric in registered.captures_iter(&read(file)) {
+            let name = format!("| `{prefix}_{}", &metric[1]);
+            assert!(page.contains(&name), "docs/operations.md has no row that begins with {name}");
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use multibond_testbed::{Binaries, ControlPlane, Options, Process, Tool, render_chart};
 use serde_json::{Value, json};
+use tokio::process::Command;
 use tokio::time::sleep;
 
 use crate::place::Place;
@@ -66,10 +67,10 @@ impl DataCenter {
             self.wait(&format!("jsonpath={{.status.summary.hosts}}={hosts}/{hosts}"), "datacenter").await
         };
         let Err(error) = outcome.await else { return Ok(()) };
-        let seen = self.status().await.unwrap_or_default();
+        // If that fails too, the first error is the one to tell.
+        let _ = self.show_status().await;
         let (controller, agents) = (self.controller.log_tail(), self.agents.log_tail());
-        Err(error
-            .context(format!("the bond is not Ready\n{seen}\nthe controller:\n{controller}\nthe agents:\n{agents}")))
+        Err(error.context(format!("the bond is not Ready\nthe controller:\n{controller}\nthe agents:\n{agents}")))
     }
 
     async fn wait(&self, holds: &str, kinds: &str) -> Result<()> {
@@ -77,9 +78,13 @@ impl DataCenter {
         self.kubectl(&["wait", "--all", kinds, &holds, &timeout]).await.map(|_| ())
     }
 
-    /// What there is, for people.
-    pub async fn status(&self) -> Result<String> {
-        Ok(format!("\n{}", self.kubectl(&["get", "multibond"]).await?))
+    /// Shows what there is, as people will ask for it themselves.
+    pub async fn show_status(&self) -> Result<()> {
+        let mut status = Command::new(self.place.file("bin/multibond"));
+        status.arg("status").env("KUBECONFIG", self.place.file("kubeconfig")).kill_on_drop(true);
+        let status = status.status().await.context("cannot run `multibond status`")?;
+        ensure!(status.success(), "`multibond status` ended, {status}");
+        Ok(())
     }
 
     /// What to do with it.
@@ -95,7 +100,7 @@ Go on in a second terminal, in the same directory:
 
   # Pull worker-1's cable to fabric A, and plug it in again.
   cp examples/simulate/pull-a-cable.yaml {faults}
-  kubectl get mbhost
+  multibond status
   echo 'faults: []' > {faults}
 
   # Remove a network: it leaves the bond, and no path of the other network is touched.

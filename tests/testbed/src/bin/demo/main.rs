@@ -48,7 +48,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         data_center = DataCenter::start(&multibond, &screen) => data_center?,
         () = end.asked_for() => return Ok(ExitCode::from(130)),
     };
-    show(&data_center.status().await?);
+    show("\n");
+    data_center.show_status().await?;
     if !stays {
         return Ok(ExitCode::SUCCESS);
     }
