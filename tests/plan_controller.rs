@@ -1,7 +1,6 @@
 //! `multibond plan` beside the controller: the same objects, the same plans.
 #![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
 
-#[allow(unused_imports, reason = "each test binary uses its part")]
 mod site;
 
 use std::path::Path;

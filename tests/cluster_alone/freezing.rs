@@ -1,0 +1,144 @@
+//! An object that cannot be decoded freezes its data center and takes nothing away.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use multibond_testbed::{ControlPlane, eventually};
+use serde_json::{Value, json};
+
+use super::{
+    A, B, connected, control_plane, said,
+    site::{PATIENCE, Site, condition, controller, paths, phase, ready, reason, sessions, until_ready_says},
+};
+
+/// For each kind: an object, its field, and a value that a later version of the API might have.
+const CASES: [(&str, &str, &str, &str); 4] = [
+    ("Network", "san-a", "mtu", "Jumbo"),
+    ("IscsiBond", "storage", "pairing", "ByMoon"),
+    ("Host", "w1", "maintenance", "Soon"),
+    ("DataCenter", "dc", "defaultNetwork", "Sometimes"),
+];
+
+/// Makes the API server take any value in the fields of [`CASES`].
+async fn loosen(cluster: &ControlPlane) {
+    let crds: Api<CustomResourceDefinition> = Api::all(cluster.client().await.unwrap());
+    for (kind, _, field, _) in CASES {
+        let path = format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{field}");
+        let anything =
+            json!([{"op": "replace", "path": path, "value": {"x-kubernetes-preserve-unknown-fields": true}}]);
+        let steps: Patch<Value> = Patch::Json(serde_json::from_value(anything).unwrap());
+        let name = format!("{}s.multibond.dev", kind.to_lowercase());
+        crds.patch(&name, &PatchParams::default(), &steps).await.unwrap();
+    }
+}
+
+/// The API server takes a moment to use a new schema.
+async fn spoil(site: &Site, (kind, name, field, value): (&str, &str, &str, &str)) {
+    let api = site.api(kind).await;
+    let patch = Patch::Merge(json!({"spec": {field: value}}));
+    eventually(&format!("{kind} {name} with {field}: {value}"), PATIENCE, async || {
+        api.patch(name, &PatchParams::default(), &patch).await
+    })
+    .await;
+}
+
+fn frozen(by: (&str, &str)) -> impl Fn(&Value) -> bool {
+    let words = format!("{} {} cannot be read", by.0, by.1);
+    move |center| {
+        let ready = condition(center, "Ready");
+        ready["status"] == "False"
+            && ready["reason"] == "Frozen"
+            && ready["message"].as_str().is_some_and(|message| message.starts_with(&words))
+    }
+}
+
+/// What would take the second fabric's path away, were the data center not frozen.
+async fn drop_second_fabric(site: &Site, case: &str) {
+    let storage = json!([{"name": "array", "targets":
+        [{"iqn": "iqn.2003-01.org.example:array", "portals": [{"address": "10.0.1.10"}]}]}]);
+    match case {
+        "IscsiBond" => site.patch("DataCenter", "dc", json!({"spec": {"storage": storage}})).await,
+        _ => site.patch("IscsiBond", "storage", json!({"spec": {"networks": ["san-a"]}})).await,
+    }
+}
+
+/// The neighbour goes on, and so the controller has looked at what was changed before.
+async fn neighbour_goes_on(site: &Site) {
+    for (maintenance, phase) in [(true, "Maintenance"), (false, "Up")] {
+        site.patch("Host", "n1", json!({"spec": {"maintenance": maintenance}})).await;
+        site.until_phase("n1", phase).await;
+    }
+}
+
+#[tokio::test]
+async fn a30_an_object_that_cannot_be_decoded_freezes_its_data_center_and_takes_nothing_away_until_it_is_mended() {
+    let cluster = control_plane(|_| true).await;
+    loosen(cluster).await;
+    let mut leader = controller(cluster, &["--deletion-timeout", "8s"]).await;
+    for case in CASES {
+        let (kind, name, field, _) = case;
+        let (site, _agents, before) = connected(cluster, &format!("a30-{}", kind.to_lowercase())).await;
+        spoil(&site, case).await;
+        site.until("frozen", "DataCenter", "dc", frozen((kind, name))).await;
+        drop_second_fabric(&site, kind).await;
+        neighbour_goes_on(&site).await;
+        let as_before = async |why: &str| {
+            let host = site.get("Host", "w1").await;
+            assert_eq!((paths(&host), sessions(&host)), (paths(&before), sessions(&before)), "{kind}: {why}");
+            assert_eq!(host["status"]["plan"], before["status"]["plan"], "{kind}: {why}");
+        };
+        as_before("frozen").await;
+        assert_eq!(reason(&site.get("DataCenter", "neighbour").await, "Ready"), "Ready", "{kind}");
+        let object = format!("{kind} {}/{name} cannot be read", site.namespace);
+        until_ready_says(&leader, "200", &object).await;
+        let line = format!("object={}/{name} error", site.namespace);
+        assert_eq!(said(&leader, &line), 1, "{kind}: {}", leader.log_tail());
+
+        leader.kill();
+        leader = controller(cluster, &["--deletion-timeout", "8s"]).await;
+        until_ready_says(&leader, "200", &object).await;
+        neighbour_goes_on(&site).await;
+        as_before("after a restart").await;
+        site.until("still frozen", "DataCenter", "dc", frozen((kind, name))).await;
+
+        site.patch(kind, name, json!({"spec": {field: null}})).await;
+        site.until("mended", "DataCenter", "dc", ready).await;
+        let after = site.until("follows again", "Host", "w1", |host| paths(host) == [A] && ready(host)).await;
+        assert_eq!(sessions(&after), [sessions(&before)[0]], "{kind}");
+        site.kubectl(&["delete", "datacenter,host", "--all", "--timeout=60s"], "").await;
+    }
+}
+
+#[tokio::test]
+async fn a30_what_cannot_be_decoded_can_be_deleted_and_holds_no_deletion_up() {
+    let cluster = control_plane(|_| true).await;
+    loosen(cluster).await;
+    let leader = controller(cluster, &["--deletion-timeout", "8s"]).await;
+    let (site, _agents, before) = connected(cluster, "a30-deletion").await;
+    spoil(&site, CASES[0]).await;
+    site.until("frozen", "DataCenter", "dc", frozen(("Network", "san-a"))).await;
+    site.delete("Network", "san-a").await;
+    site.until_gone("Network", "san-a").await;
+    site.until("thawed", "DataCenter", "dc", ready).await;
+    let routed = ["10.0.1.10:3260 ens2 Connected", B];
+    let after = site.until("on the other fabric", "Host", "w1", |host| paths(host) == routed && ready(host)).await;
+    assert_eq!(sessions(&after)[1], sessions(&before)[1]);
+
+    // A new controller has never read what these were before.
+    for case in &CASES[1..] {
+        spoil(&site, *case).await;
+        site.until("frozen", "DataCenter", "dc", |center| reason(center, "Ready") == "Frozen").await;
+    }
+    leader.kill();
+    let leader = controller(cluster, &["--deletion-timeout", "8s"]).await;
+    until_ready_says(&leader, "200", "Host").await;
+    site.delete("DataCenter", "dc").await;
+    site.until_gone("DataCenter", "dc").await;
+    site.until_gone("IscsiBond", "storage").await;
+    site.until_gone("Network", "san-b").await;
+    site.delete("Host", "w1").await;
+    site.until_gone("Host", "w1").await;
+    assert_eq!(phase(&site.get("Host", "n1").await), "Up");
+}
