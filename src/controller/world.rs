@@ -2,6 +2,8 @@
 //!
 //! No client, no clock, no async: events go in, and the keys of objects to look at come out.
 
+mod unread;
+
 use std::{
     cell::{Cell, OnceCell},
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,7 +20,7 @@ use super::{
     host::HostState,
     key::{Key, ObjectKey},
     sums::Sums,
-    watched::{Event, LeasePart, NamespacePart, NodePart, Watched, deleting_since, labels},
+    watched::{Event, LeasePart, NamespacePart, NodePart, Watched, labels},
 };
 use crate::{
     api::{DataCenter, Host, IscsiBond, MADE_FOR_LABEL, NODE_GONE_ANNOTATION, Network},
@@ -237,69 +239,9 @@ impl World {
         self.dirty.now.extend(all);
     }
 
-    /// The caches that have not been filled yet, by the name of what they hold.
-    pub(crate) fn unfilled(&self) -> Vec<&'static str> {
-        let cluster = [
-            ("nodes", self.nodes.filled()),
-            ("namespaces", self.namespaces.filled()),
-            ("leases", self.leases.filled()),
-        ];
-        let missing = cluster.into_iter().filter_map(|(name, filled)| (!filled).then_some(name));
-        self.missing().into_iter().chain(missing).collect()
-    }
-
-    /// Those of them that plans are made from.
-    pub(crate) fn missing(&self) -> Vec<&'static str> {
-        let kinds = [
-            ("datacenters", self.data_centers.filled()),
-            ("networks", self.networks.filled()),
-            ("hosts", self.hosts.filled()),
-            ("iscsibonds", self.bonds.filled()),
-        ];
-        kinds.into_iter().filter_map(|(name, filled)| (!filled).then_some(name)).collect()
-    }
-
-    /// Whether every list has been read, or refused: of what is not to be had the rest must not wait.
-    pub(crate) fn complete(&self) -> bool {
-        fn known<K: Resource<DynamicType = ()>>(cache: &Cache<K>) -> bool {
-            cache.filled() || cache.refused()
-        }
-        known(&self.data_centers)
-            && known(&self.networks)
-            && known(&self.hosts)
-            && known(&self.bonds)
-            && known(&self.nodes)
-            && known(&self.namespaces)
-            && known(&self.leases)
-    }
-
-    /// One line for each object that cannot be decoded.
-    pub(crate) fn undecodable(&self) -> Vec<String> {
-        fn lines<K: Resource<DynamicType = ()>>(kind: Kind, cache: &Cache<K>) -> impl Iterator<Item = String> {
-            cache.undecodable().map(move |(key, bad)| format!("{kind} {key} cannot be read: {}", bad.error))
-        }
-        let mut lines: Vec<String> = lines(Kind::DataCenter, &self.data_centers)
-            .chain(lines(Kind::Network, &self.networks))
-            .chain(lines(Kind::Host, &self.hosts))
-            .chain(lines(Kind::IscsiBond, &self.bonds))
-            .collect();
-        lines.sort();
-        lines
-    }
-
     /// What names a data center.
     pub(crate) fn center(&self, key: &ObjectKey) -> Option<&Center> {
         self.centers.get(key)
-    }
-
-    /// The bonds of a data center, those that cannot be decoded included.
-    pub(crate) fn bonds_of(&self, center: &ObjectKey) -> Vec<(ObjectKey, &ObjectMeta)> {
-        members(&self.bonds, center)
-    }
-
-    /// The networks of a data center, those that cannot be decoded included.
-    pub(crate) fn networks_of(&self, center: &ObjectKey) -> Vec<(ObjectKey, &ObjectMeta)> {
-        members(&self.networks, center)
     }
 
     /// A data center as the planner needs it, if it exists.
@@ -326,25 +268,6 @@ impl World {
     pub(crate) fn terminating(&self, namespace: &str) -> bool {
         let namespace = self.namespaces.get(&ObjectKey::new("", namespace));
         namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
-    }
-
-    /// Why a data center's plans must stay as they are: an object of it that cannot be decoded, or a kind that cannot
-    /// be listed. With a data center that is being deleted everything goes, whatever it says.
-    pub(crate) fn frozen(&self, center: &ObjectKey) -> Option<String> {
-        let deleting = self.data_centers.get(center).is_some_and(|found| deleting_since(&found.metadata).is_some());
-        if deleting || self.terminating(&center.namespace) {
-            return None;
-        }
-        if let Some(plural) = self.missing().first() {
-            return Some(format!("{plural} cannot be listed; the plans of this data center stay as they are"));
-        }
-        let networks = undecodable(Kind::Network, &self.networks, center);
-        let bonds = undecodable(Kind::IscsiBond, &self.bonds, center);
-        let hosts = undecodable(Kind::Host, &self.hosts, center);
-        let own = self.data_centers.undecodable().find(|(key, _)| *key == center);
-        let own = own.map(|(key, bad)| (Kind::DataCenter, key, &bad.error));
-        let (kind, key, error) = networks.or(bonds).or(hosts).or(own)?;
-        Some(format!("{kind} {} cannot be read: {error}; the plans of this data center stay as they are", key.name))
     }
 
     /// The Host that has a node.
@@ -621,28 +544,4 @@ fn member_changed<K: Member>(difference: &Difference<K>, now: Option<&K>) -> boo
         (None, Some(_)) => difference.present && difference.undecodable.is_empty(),
         (Some(_), None) => true,
     }
-}
-
-fn members<'a, K: Member>(cache: &'a Cache<K>, center: &ObjectKey) -> Vec<(ObjectKey, &'a ObjectMeta)> {
-    let bad = cache.undecodable().filter(|(_, bad)| bad.data_center.as_deref() == Some(&*center.name));
-    let bad = bad.map(|(key, bad)| (key, &bad.metadata));
-    let good =
-        cache.iter().filter(|(key, object)| object.center() == &*center.name && cache.get_undecodable(key).is_none());
-    let good = good.map(|(key, object)| (key, object.meta()));
-    let mut all: Vec<_> = good.chain(bad).filter(|(key, _)| key.namespace == center.namespace).collect();
-    all.sort_by_key(|(key, _)| *key);
-    all.into_iter().map(|(key, metadata)| (key.clone(), metadata)).collect()
-}
-
-fn undecodable<'a, K: Member>(
-    kind: Kind,
-    cache: &'a Cache<K>,
-    center: &ObjectKey,
-) -> Option<(Kind, &'a ObjectKey, &'a String)> {
-    let concerns = |(key, bad): &(&ObjectKey, &super::watched::Undecodable<K>)| {
-        let last_read = cache.get(key).is_some_and(|object| *object.center() == *center.name);
-        key.namespace == center.namespace
-            && (last_read || bad.data_center.as_ref().is_none_or(|name| **name == *center.name))
-    };
-    cache.undecodable().find(concerns).map(|(key, bad)| (kind, key, &bad.error))
 }
