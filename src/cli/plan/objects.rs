@@ -54,14 +54,22 @@ pub struct Reader {
 /// One of our kinds.
 struct Kind {
     name: String,
+    /// The schema without the status, which is checked by rules of its own.
     schema: JSONSchemaProps,
+    status: JSONSchemaProps,
+    /// The rules in CEL, once there is an object to evaluate them on.
     rules: Option<CompiledSchema>,
 }
 
 impl Kind {
     fn new(crd: CustomResourceDefinition) -> Option<Kind> {
         let version = crd.spec.versions.into_iter().find(|version| version.name == VERSION)?;
-        Some(Kind { name: crd.spec.names.kind, schema: version.schema?.open_api_v3_schema?, rules: None })
+        let mut schema = version.schema?.open_api_v3_schema?;
+        let fields = schema.properties.as_mut()?;
+        // Every object has these; what they say is checked apart.
+        fields.extend(["apiVersion", "kind", "metadata"].map(|name| (name.to_owned(), JSONSchemaProps::default())));
+        let status = fields.insert("status".to_owned(), JSONSchemaProps::default())?;
+        Some(Kind { name: crd.spec.names.kind, schema, status, rules: None })
     }
 }
 
@@ -191,7 +199,7 @@ impl Reader {
 
     /// What the API server would refuse; the value becomes what it would store.
     fn check(&mut self, kind: usize, value: &mut Value) -> Vec<Finding> {
-        let schema = &self.kinds[kind].schema;
+        let Kind { name, schema, status: status_schema, rules: _ } = &self.kinds[kind];
         let mut findings = Vec::new();
         let Value::Object(object) = value else { return findings };
 
@@ -204,9 +212,7 @@ impl Reader {
 
         let status = object.remove("status").filter(|status| !status.is_null());
         let about = [("apiVersion", object.remove("apiVersion")), ("kind", object.remove("kind"))];
-        let mut spec_schema = schema.clone();
-        let status_schema = spec_schema.properties.as_mut().and_then(|properties| properties.remove("status"));
-        findings.extend(schema::check(&spec_schema, value, Path::Root, &mut self.patterns));
+        findings.extend(schema::check(schema, value, Path::Root, &mut self.patterns));
 
         let Value::Object(object) = value else { return findings };
         object.extend(about.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
@@ -217,9 +223,9 @@ impl Reader {
             }
         }
         object.insert("metadata".to_owned(), metadata);
-        if let (Some(mut status), Some(schema)) = (status, status_schema) {
-            let is_host = self.kinds[kind].name == "Host";
-            let found = schema::check(&schema, &mut status, Path::Root.field("status"), &mut self.patterns);
+        if let Some(mut status) = status {
+            let is_host = name == "Host";
+            let found = schema::check(status_schema, &mut status, Path::Root.field("status"), &mut self.patterns);
             findings.extend(found.into_iter().filter(|finding| matters(finding, is_host)));
             if let (Value::Object(fields), true) = (status, is_host) {
                 let read: Map<_, _> =

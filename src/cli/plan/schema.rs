@@ -254,3 +254,72 @@ fn show_text(text: &str) -> String {
         None => format!("{text:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api;
+
+    /// What the walker checks, or need not check.
+    const KNOWN: [&str; 23] = [
+        "additionalProperties",
+        "default",
+        "description",
+        "enum",
+        "format",
+        "items",
+        "maxItems",
+        "maxLength",
+        "maxProperties",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minimum",
+        "pattern",
+        "properties",
+        "required",
+        "title",
+        "type",
+        "x-kubernetes-list-map-keys",
+        "x-kubernetes-list-type",
+        "x-kubernetes-validations",
+        // Says how changes are merged; nothing about what is valid.
+        "x-kubernetes-map-type",
+        // Only in the schema of metadata.
+        "x-kubernetes-preserve-unknown-fields",
+    ];
+
+    fn walk(schema: &Value, path: &str) {
+        for (keyword, value) in schema.as_object().unwrap() {
+            assert!(KNOWN.contains(&keyword.as_str()), "{path}: nothing checks {keyword}");
+            match keyword.as_str() {
+                "properties" => {
+                    value
+                        .as_object()
+                        .unwrap()
+                        .iter()
+                        .for_each(|(name, schema)| walk(schema, &format!("{path}.{name}")));
+                }
+                "items" | "additionalProperties" => walk(value, path),
+                "type" => {
+                    assert_ne!(article(value.as_str().unwrap()), "another type", "{path}: nothing checks {value}");
+                }
+                "pattern" => assert!(Regex::new(value.as_str().unwrap()).is_ok(), "{path}: {value}"),
+                "format" => {
+                    // The numbers have bounds of their own.
+                    assert!(["int32", "int64", "date-time"].contains(&value.as_str().unwrap()), "{path}: {value}");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_keyword_of_our_schemas_is_checked() {
+        for crd in api::crds() {
+            let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
+            walk(&serde_json::to_value(schema).unwrap(), &crd.spec.names.kind);
+        }
+        walk(&serde_json::to_value(&*super::super::metadata::SCHEMA).unwrap(), "metadata");
+    }
+}
