@@ -17,7 +17,8 @@ lint: cargo ## Formatting, clippy, documentation, dependencies; no tests
 	@tests/check.sh lint
 
 bench: cargo ## The benchmarks
-	cargo bench --workspace --benches
+	cargo bench --bench planner
+	cargo bench --bench control_plane -- 100 500 1000 5000
 
 crds: cargo ## Write crds/ and the chart's copy anew from src/api
 	cargo run --quiet -- crds --out-dir crds

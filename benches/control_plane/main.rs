@@ -1,0 +1,60 @@
+//! What a change costs from the edit to the last host: real API server, real controller, real agents on simulated hosts.
+//!
+//! `cargo bench --bench control_plane -- 100 1000` measures with 100 and with 1000 hosts, each on a fresh control plane,
+//! and prints a table. Times depend on the machine; each is therefore also given as a ratio to the *floor*, measured
+//! between the edits: a bare client that writes as many statuses of the same size by the cheapest verb.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a bench that cannot measure has nothing to tell")]
+
+mod audit;
+mod floor;
+mod observer;
+mod scenario;
+mod site;
+mod table;
+mod usage;
+
+use std::time::Duration;
+
+use clap::Parser;
+
+use scenario::Scenario;
+use site::Site;
+
+/// What to measure.
+#[derive(Parser)]
+struct Arguments {
+    /// Numbers of hosts
+    #[arg(default_values_t = [100])]
+    hosts: Vec<usize>,
+    /// How often each edit is made
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// How long nothing happens while idle writes are counted, in seconds
+    #[arg(long, default_value_t = 60)]
+    idle: u64,
+    /// How long a login takes, in milliseconds: as long as real ones do by default
+    #[arg(long, default_value_t = 1000)]
+    login: u64,
+    /// Leave the audit log out: writes are then not counted, and the API server has less to do
+    #[arg(long)]
+    no_audit: bool,
+    /// Said by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments = Arguments::parse();
+    if !arguments.bench {
+        // `cargo test --all-targets` runs benches too, to see that they start.
+        return;
+    }
+    let mut measured = Vec::new();
+    for &hosts in &arguments.hosts {
+        eprintln!("{hosts} hosts: starting");
+        let site = Site::start(hosts, Duration::from_millis(arguments.login), !arguments.no_audit).await;
+        measured.push(Scenario::run(site, arguments.runs, Duration::from_secs(arguments.idle)).await);
+        println!("{}", table::render(&measured));
+    }
+}
