@@ -21,10 +21,15 @@ pub(super) fn revision(paths: &[PlannedPath], hold: &[Arc<str>], session: Sessio
     for PlannedPath { target, portal, tpgt, interface, chap_secret, network: _, storage: _, bonds: _ } in paths {
         let interface = interface.as_deref().unwrap_or_default();
         let secret = chap_secret.as_deref().unwrap_or_default();
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "path\t{target}\t{portal}\t{tpgt}\t{interface}\t{secret}");
+        for part in ["path", target, portal, &tpgt.to_string(), interface] {
+            text.push_str(part);
+            text.push('\t');
+        }
+        text.push_str(secret);
+        text.push('\n');
     }
     if !paths.is_empty() {
+        // Writing to a String cannot fail.
         let _ = writeln!(
             text,
             "session\t{login_timeout_seconds}\t{replacement_timeout_seconds}\t{noop_interval_seconds}\t{noop_timeout_seconds}"
@@ -34,10 +39,7 @@ pub(super) fn revision(paths: &[PlannedPath], hold: &[Arc<str>], session: Sessio
         let _ = writeln!(text, "hold\t{target}");
     }
     let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(4).fold(String::with_capacity(8), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    digest.first_chunk().map_or_else(String::new, |first| format!("{:08x}", u32::from_be_bytes(*first)))
 }
 
 #[cfg(test)]
