@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     initiator::{Disk, Facts, Inventory, Map, MapPath, Session, SessionState, Use},
     path::{Now, Path},
-    plan::{Order, Plan},
+    plan::{Order, Plan, Written},
 };
 use crate::api::HostInterface;
 
@@ -24,7 +24,8 @@ pub fn path(target: &str, portal: &str, interface: &str) -> Path {
 /// A plan with these paths.
 pub fn plan(revision: &str, paths: &[Path]) -> Plan {
     let paths: BTreeMap<Path, Order> = paths.iter().map(|path| (path.clone(), Order::default())).collect();
-    Plan { revision: revision.into(), paths, ..Plan::default() }
+    let written = Written { revision: revision.into(), sequence: 1 };
+    Plan { written, paths, ..Plan::default() }
 }
 
 /// The same with a Secret for every path.

@@ -11,14 +11,23 @@ use crate::api::{PlanStatus, SessionSettings};
 /// What the controller wants of this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Tells this plan from others.
-    pub revision: String,
+    /// Tells this plan from others, and from itself when it was written before.
+    pub written: Written,
     /// Targets whose sessions are left as they are.
     pub hold: BTreeSet<Arc<str>>,
     /// Settings of every session.
     pub settings: SessionSettings,
     /// The paths, and what a login needs beside them.
     pub paths: BTreeMap<Path, Order>,
+}
+
+/// A plan as it was written once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// What it asks for.
+    pub revision: String,
+    /// Which of the plans written to this host it is.
+    pub sequence: i64,
 }
 
 /// What a login needs beside its path.
@@ -32,13 +41,13 @@ pub struct Order {
 
 impl From<&PlanStatus> for Plan {
     fn from(status: &PlanStatus) -> Self {
-        let PlanStatus { revision, hold, session, paths } = status;
+        let PlanStatus { revision, sequence, hold, session, paths } = status;
         let order = |path: &crate::api::PlannedPath| Order {
             network: path.network.clone(),
             chap_secret: path.chap_secret.clone(),
         };
         Plan {
-            revision: revision.clone(),
+            written: Written { revision: revision.clone(), sequence: *sequence },
             hold: hold.iter().cloned().collect(),
             settings: *session,
             paths: paths.iter().map(|path| (Path::from(path), order(path))).collect(),

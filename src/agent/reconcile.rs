@@ -17,7 +17,7 @@ use super::{
     initiator::{Inventory, Login, PathError, Session},
     leaving::{Judged, Leaving},
     path::{Now, Path},
-    plan::Plan,
+    plan::{Plan, Written},
     situation::{PathView, Situation, by_path, credentials, hash},
     standing::Standing,
 };
@@ -29,6 +29,8 @@ const LOGINS: usize = 10;
 const RETRIES: usize = 5;
 /// How much longer than its login timeout a login may take before the path counts as failed.
 const LOGIN_MARGIN: Duration = Duration::from_secs(4);
+/// The pause after a session with old credentials could not be logged out.
+const RENEW_PAUSE: Duration = Duration::from_secs(30);
 /// How often a session that is kept because its device is used is looked at again: nothing announces the end of use.
 const USE_RECHECK: Duration = Duration::from_secs(10);
 
@@ -79,7 +81,7 @@ pub struct Step {
     /// What to report of the multipath maps, sorted.
     pub multipath: Vec<MultipathMap>,
     /// The last plan that has been carried out, as far as that is possible.
-    pub observed_revision: Option<String>,
+    pub observed: Option<Written>,
     /// When time alone will change something.
     pub wake_at: Option<Instant>,
 }
@@ -96,15 +98,17 @@ pub struct Reconciler {
     ended: Vec<(Path, Result<(), PathError>)>,
     /// Which replacement timeout was last asked for, by session: a session that does not take it is not asked again.
     adjusted: BTreeMap<u32, u16>,
+    /// No session is made anew before, because the last could not be logged out.
+    renew_after: Option<Instant>,
     reported: BTreeMap<Path, Connection>,
-    current: Option<String>,
-    observed: Option<String>,
+    current: Option<Written>,
+    observed: Option<Written>,
 }
 
 impl Reconciler {
     /// Remembers nothing yet but what was last reported. `seed` spreads the retries of hosts.
     #[must_use]
-    pub fn new(seed: u64, reported: &[Connection], observed: Option<String>) -> Self {
+    pub fn new(seed: u64, reported: &[Connection], observed: Option<Written>) -> Self {
         let reported = reported.iter().map(|connection| (Path::from(connection), connection.clone())).collect();
         Reconciler { seed, reported, observed, ..Reconciler::default() }
     }
@@ -134,12 +138,13 @@ impl Reconciler {
                     standing.renewed(now);
                 }
             }
-            (_, Err(cause)) => {
+            (Why::Surplus, Err(cause)) => {
                 let seed = hash((self.seed, id));
                 if let Some(leaving) = self.leaving.get_mut(&id) {
                     leaving.logout_failed(cause, now, seed);
                 }
             }
+            (Why::Rotated, Err(_)) => self.renew_after = Some(now.instant + RENEW_PAUSE),
         }
     }
 
@@ -162,19 +167,19 @@ impl Reconciler {
             actions,
             connections: self.connections(situation.inventory, &sessions),
             multipath: multipath(situation.inventory),
-            observed_revision: self.observed.clone(),
+            observed: self.observed.clone(),
             wake_at: self.wake_at(&views, situation.now),
         }
     }
 
     /// What left the plan is forgotten; what is new is in its first attempt, unless it was reported on before.
     fn follow(&mut self, plan: &Plan, now: Now) {
-        if self.current.as_ref() != Some(&plan.revision) {
+        if self.current.as_ref() != Some(&plan.written) {
             // Back to a plan that was acknowledged, with another one between: it has to be carried out anew.
-            if self.current.is_some() && self.observed.as_ref() == Some(&plan.revision) {
+            if self.current.is_some() && self.observed.as_ref() == Some(&plan.written) {
                 self.observed = None;
             }
-            self.current = Some(plan.revision.clone());
+            self.current = Some(plan.written.clone());
         }
         self.paths.retain(|path, _| plan.paths.contains_key(path));
         for path in plan.paths.keys().filter(|path| !self.paths.contains_key(path)).cloned().collect::<Vec<_>>() {
@@ -267,8 +272,11 @@ impl Reconciler {
     /// A planned session with credentials that are not valid any more is made anew: one at a time for each target, and
     /// none while another's new credentials are refused.
     fn rotations(&mut self, situation: Situation<'_>, sessions: &BTreeMap<&Path, &Session>) -> Vec<Action> {
-        let Situation { plan, inventory, secrets, .. } = situation;
+        let Situation { plan, inventory, secrets, now, .. } = situation;
         let mut actions = Vec::new();
+        if self.renew_after.is_some_and(|after| after > now.instant) {
+            return actions;
+        }
         for (path, order) in &plan.paths {
             let Some(session) = sessions.get(path).filter(|session| session.is_live() && session.is_own()) else {
                 continue;
@@ -391,10 +399,10 @@ impl Reconciler {
         let settled = self.logins.keys().all(|path| plan.paths.contains_key(path))
             && !self.paths.values().any(Standing::is_first_attempt)
             && !self.leaving.values().any(Leaving::is_disconnecting);
-        if !settled || self.observed.as_ref() == Some(&plan.revision) {
+        if !settled || self.observed.as_ref() == Some(&plan.written) {
             return None;
         }
-        self.observed = Some(plan.revision.clone());
+        self.observed = Some(plan.written.clone());
         Some(Action::Tidy { keep: plan.paths.keys().cloned().collect() })
     }
 
@@ -413,7 +421,8 @@ impl Reconciler {
         let paths = self.paths.iter().filter_map(|(path, s)| s.wake_at(views.get(path)?.found(), now));
         let leaving = self.leaving.values().filter_map(|leaving| leaving.wake_at(now));
         let recheck = self.leaving.values().any(Leaving::is_kept_by_use).then(|| now.instant + USE_RECHECK);
-        paths.chain(leaving).chain(recheck).min()
+        let renew = self.renew_after.filter(|after| *after > now.instant);
+        paths.chain(leaving).chain(recheck).chain(renew).min()
     }
 
     fn seed_of(&self, path: &Path) -> u64 {

@@ -43,7 +43,12 @@ impl Report {
     pub fn not_served(agent: AgentStatus, host: &Host) -> Self {
         let plan = host.status.as_ref().and_then(|status| status.plan.as_ref());
         let observed_revision = plan.map(|plan| plan.revision.clone());
-        Report { agent: AgentStatus { observed_revision, ..agent }, interfaces: None, paths: Some(Paths::default()) }
+        let observed_sequence = plan.map(|plan| plan.sequence);
+        Report {
+            agent: AgentStatus { observed_revision, observed_sequence, ..agent },
+            interfaces: None,
+            paths: Some(Paths::default()),
+        }
     }
 
     /// Compares the report with what the API has.
@@ -51,7 +56,10 @@ impl Report {
     pub fn difference(&self, host: &Host) -> Difference {
         let empty = HostStatus::default();
         let status = host.status.as_ref().unwrap_or(&empty);
-        let awaited = |agent: &AgentStatus| agent.observed_revision != self.agent.observed_revision;
+        let awaited = |agent: &AgentStatus| {
+            (&agent.observed_revision, agent.observed_sequence)
+                != (&self.agent.observed_revision, self.agent.observed_sequence)
+        };
         let same = |paths: &Paths| (paths.connections == status.connections, paths.multipath == status.multipath);
         let (same_connections, same_maps) = self.paths.as_ref().map_or((true, true), same);
         if status.agent.as_ref().is_none_or(awaited) {
@@ -73,13 +81,14 @@ impl Report {
     #[must_use]
     pub fn patch(&self) -> Value {
         let Report { agent, interfaces, paths } = self;
-        let AgentStatus { version, observed_revision, initiator_name, initiator, warnings } = agent;
+        let AgentStatus { version, observed_revision, observed_sequence, initiator_name, initiator, warnings } = agent;
         let mut status = Map::new();
         status.insert(
             "agent".into(),
             json!({
                 "version": version,
                 "observedRevision": observed_revision,
+                "observedSequence": observed_sequence,
                 "initiatorName": initiator_name,
                 "initiator": initiator,
                 "warnings": if warnings.is_empty() { Value::Null } else { json!(warnings) },
@@ -104,7 +113,7 @@ mod tests {
         let agent = AgentStatus { version: "1".into(), observed_revision: Some("r".into()), ..AgentStatus::default() };
         let report = Report { agent, interfaces: Some(Vec::new()), paths: Some(Paths::default()) };
         let expected = json!({"status": {
-            "agent": {"version": "1", "observedRevision": "r", "initiatorName": null, "initiator": null, "warnings": null},
+            "agent": {"version": "1", "observedRevision": "r", "observedSequence": null, "initiatorName": null, "initiator": null, "warnings": null},
             "interfaces": [], "connections": [], "multipath": [],
         }});
         assert_eq!(report.patch(), expected);

@@ -30,7 +30,7 @@ use super::{
     metrics::{AgentMetrics, OutcomeLabel, PathShare, accepted},
     outbox::{Due, Outbox},
     path::{Now, Path},
-    plan::Plan,
+    plan::{Plan, Written},
     reconcile::{Action, Reconciler, Why},
     report::{Paths, Report},
     situation::{SecretState, Situation},
@@ -188,7 +188,10 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             self.plan.send_replace(Some(Arc::new(plan)));
             self.progress_at = Some(Now::read().instant);
         }
-        let observed = || status.agent.as_ref().and_then(|agent| agent.observed_revision.clone());
+        let observed = || {
+            let agent = status.agent.as_ref()?;
+            Some(Written { revision: agent.observed_revision.clone()?, sequence: agent.observed_sequence? })
+        };
         self.reconciler.get_or_insert_with(|| Reconciler::new(self.seed, &status.connections, observed()));
     }
 
@@ -218,7 +221,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
     /// Lets the pure part decide, and begins what it wants done.
     fn decide(&mut self, facts: Facts, inventory: &Inventory, now: Now) -> (Report, Option<Instant>) {
         let mut paths = None;
-        let mut observed_revision = None;
+        let mut observed = None;
         let mut wake_at = None;
         let plan = self.plan.borrow().clone();
         if let (Some(plan), Some(reconciler)) = (plan, &mut self.reconciler) {
@@ -226,7 +229,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 self.secrets.iter().map(|((_, name), state)| (name.clone(), state.borrow().clone())).collect();
             let situation = Situation { plan: &plan, inventory, facts: &facts, secrets: &secrets, now };
             let step = reconciler.step(situation);
-            if step.observed_revision.as_ref() == Some(&plan.revision) {
+            if step.observed.as_ref() == Some(&plan.written) {
                 self.progress_at = None;
             }
             for action in step.actions {
@@ -234,17 +237,19 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             }
             self.paths.set(&step.connections);
             paths = Some(Paths { connections: step.connections, multipath: step.multipath });
-            observed_revision = step.observed_revision;
+            observed = step.observed;
             wake_at = step.wake_at;
         }
         // A Host that has no plan yet must not be told of what another's plan wants.
         let status = self.served_host().and_then(|host| host.status.as_ref());
         let has_plan = status.is_some_and(|status| status.plan.is_some());
+        let observed = observed.filter(|_| has_plan);
         let Facts { interfaces, initiator_name, initiator, warnings } = facts;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let agent = AgentStatus {
             version,
-            observed_revision: observed_revision.filter(|_| has_plan),
+            observed_revision: observed.as_ref().map(|written| written.revision.clone()),
+            observed_sequence: observed.map(|written| written.sequence),
             initiator_name,
             initiator,
             warnings,

@@ -119,6 +119,16 @@ pub struct HostStatus {
     pub multipath: Vec<MultipathMap>,
 }
 
+impl HostStatus {
+    /// Whether the agent has carried out the plan that was last written.
+    #[must_use]
+    pub fn acknowledged(&self) -> bool {
+        let (Some(plan), Some(agent)) = (&self.plan, &self.agent) else { return false };
+        agent.observed_revision.as_ref() == Some(&plan.revision)
+            && agent.observed_sequence.is_none_or(|sequence| sequence == plan.sequence)
+    }
+}
+
 /// Where a host stands.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
 pub enum Phase {
@@ -219,6 +229,10 @@ pub struct TargetStatus {
 pub struct PlanStatus {
     /// Changes exactly when the host has something else to do.
     pub revision: String,
+    /// Counts the plans that were written to this host: going back to an earlier plan is a new one, which the agent has
+    /// not carried out, though its revision is an old one.
+    #[schemars(range(min = 0))]
+    pub sequence: i64,
     /// Targets whose sessions are left as they are, because a bond that covers them names an unknown network.
     pub hold: Vec<Arc<str>>,
     /// The data center's session settings.
@@ -263,6 +277,10 @@ pub struct AgentStatus {
     /// The last plan of which every path has ended its first attempt, and every surplus path is gone or retained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_revision: Option<String>,
+    /// The `sequence` of that plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub observed_sequence: Option<i64>,
     /// The host's iSCSI initiator name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initiator_name: Option<String>,

@@ -31,7 +31,7 @@ use crate::{
 /// What was decided for an object.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// To be done in this order; what follows one that fails is left for the next time.
+    /// To be done in this order. What fails does not keep the rest from being done; it is decided anew soon.
     pub actions: Vec<Action>,
     /// When time alone may change the decision.
     pub recheck_at: Option<Timestamp>,

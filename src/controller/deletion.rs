@@ -98,8 +98,7 @@ pub(crate) fn unacknowledged(world: &World, center_key: &ObjectKey) -> Vec<Strin
 fn acknowledged(host: &crate::api::Host, state: &HostState, stamp: u64) -> bool {
     let Some(status) = &host.status else { return false };
     let written = status.plan.as_ref().map(|plan| &plan.revision);
-    let observed = status.agent.as_ref().and_then(|agent| agent.observed_revision.as_ref());
     // A host that was never told anything has nothing to acknowledge.
     let told_nothing = written.is_none() && state.plan.paths.is_empty();
-    state.stamp == Some(stamp) && (told_nothing || (written == Some(&state.plan.revision) && observed == written))
+    state.stamp == Some(stamp) && (told_nothing || (written == state.told.as_ref() && status.acknowledged()))
 }

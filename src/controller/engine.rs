@@ -265,6 +265,10 @@ impl Engine {
                 if !authority.holds() {
                     break;
                 }
+                // What is told of a write is told when it has succeeded.
+                if done.failure.is_some() && matches!(action, Action::Announce { .. }) {
+                    continue;
+                }
                 let name = action.name();
                 let ended = action.carry_out(&client, &identity).await;
                 let outcome = ended.as_ref().map_or_else(|error| ErrorReason::from(error).as_str(), |_| "ok");
@@ -276,8 +280,8 @@ impl Engine {
                     }
                     Err(error) => {
                         metrics.errors.get_or_create(&ReasonLabel { operation: "write", reason: outcome }).inc();
-                        done.failure = Some((name, error));
-                        break;
+                        // The others do not depend on it: what one object refuses must not keep the rest from theirs.
+                        done.failure.get_or_insert((name, error));
                     }
                 }
             }

@@ -33,6 +33,8 @@ pub(crate) struct HostState {
     pub phase: Phase,
     pub agent: AgentState,
     pub settled: bool,
+    /// The revision that its agent is told to carry out, if it is told anything.
+    pub told: Option<String>,
     pub without_session: Vec<Arc<str>>,
     /// For each path of the plan, in order.
     pub connected: Vec<bool>,
@@ -59,6 +61,7 @@ impl HostState {
             phase: verdict.phase,
             agent,
             settled: verdict.settled,
+            told: None,
             without_session: verdict.without_session.clone(),
             connected: of_each(ConnectionState::Connected),
             failed: of_each(ConnectionState::Failed),
@@ -68,12 +71,13 @@ impl HostState {
 
     /// Whether sums over hosts differ between two states.
     pub(crate) fn sums_differ(&self, other: &HostState) -> bool {
-        let HostState { plan, stamp, phase, agent, settled, without_session, connected, failed } = self;
+        let HostState { plan, stamp, phase, agent, settled, told, without_session, connected, failed } = self;
         *plan != other.plan
             || *stamp != other.stamp
             || *phase != other.phase
             || *agent != other.agent
             || *settled != other.settled
+            || *told != other.told
             || *without_session != other.without_session
             || *connected != other.connected
             || *failed != other.failed
@@ -151,11 +155,18 @@ pub(crate) fn reconcile(
         outcome.actions.push(action);
     }
     let Some((plan, stamp)) = plan(world, key, host) else { return (outcome, None) };
-    let (verdict, state) = verdict(world, key, host, &plan, stamp, now.wall);
+    let (mut verdict, mut state) = verdict(world, key, host, &plan, stamp, now.wall);
     outcome.recheck_at = verdict.recheck_at;
     let told = instruction(world, key, host, &state.plan);
+    state.told = told.as_ref().map(|plan| plan.revision.clone());
     // While the data center stands still, the plan is of an older generation.
     let generation = if stamp.is_some() { host.metadata.generation } else { observed_generation(host) };
+    if generation != host.metadata.generation
+        && let Some(message) = world.frozen(&key.beside(&host.spec.data_center))
+    {
+        verdict.conditions.retain(|condition| condition.kind != ConditionType::Ready);
+        verdict.conditions.push(Verdict::new(ConditionType::Ready, Status::False, Reason::Frozen, message));
+    }
     outcome.actions.extend(write(key, host, (&state.plan, generation), told, &verdict, now.wall));
     (outcome, Some(state))
 }
@@ -212,6 +223,16 @@ fn warnings(world: &World, center: &ObjectKey, host: &Host, plan: &HostPlan) -> 
     warnings
 }
 
+/// A plan with its number: the one before, unless it is another plan.
+fn numbered(plan: PlanStatus, current: &HostStatus) -> PlanStatus {
+    let sequence = match &current.plan {
+        Some(before) if before.revision == plan.revision => before.sequence,
+        Some(before) => before.sequence + 1,
+        None => 1,
+    };
+    PlanStatus { sequence, ..plan }
+}
+
 fn observed_generation(host: &Host) -> Option<i64> {
     host.status.as_ref().and_then(|status| status.observed_generation)
 }
@@ -247,8 +268,7 @@ fn write(
 ) -> Option<Action> {
     let nothing = HostStatus::default();
     let current = host.status.as_ref().unwrap_or(&nothing);
-    let mut conditions =
-        condition::merge(&current.conditions, verdict.conditions.clone(), host.metadata.generation, now);
+    let mut conditions = condition::merge(&current.conditions, verdict.conditions.clone(), generation, now);
     for absent in &verdict.absent {
         conditions = condition::without(&conditions, *absent);
     }
@@ -265,7 +285,7 @@ fn write(
         }),
         networks: if unknown_interfaces { current.networks.clone() } else { plan.networks.clone() },
         targets: verdict.targets.clone(),
-        plan: told,
+        plan: told.map(|plan| numbered(plan, current)),
         conditions,
     };
     if ControllerPart::from(current) == desired {
@@ -314,9 +334,7 @@ fn leave(
     let node_is_served = world.claimant(&host.spec.node_name).is_some();
     let alive = world.agent(&host.spec.node_name) == AgentState::Alive;
     let acknowledged = host.status.as_ref().is_some_and(|status| {
-        let planned = status.plan.as_ref().map(|plan| &plan.revision);
-        let observed = status.agent.as_ref().and_then(|agent| agent.observed_revision.as_ref());
-        planned == Some(&plan.revision) && observed == planned
+        status.plan.as_ref().is_some_and(|written| written.revision == plan.revision) && status.acknowledged()
     });
     let waiting = alive && !node_is_served && !acknowledged;
     if waiting {
@@ -330,7 +348,7 @@ fn leave(
         )];
         let desired = ControllerPart {
             observed_generation: host.metadata.generation,
-            plan: Some(plan.to_status()),
+            plan: Some(numbered(plan.to_status(), current)),
             paths: Some(PathCounts::default()),
             conditions: condition::merge(&current.conditions, verdicts, host.metadata.generation, now.wall),
             ..ControllerPart::from(current)

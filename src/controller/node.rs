@@ -89,8 +89,8 @@ fn condition(name: &Arc<str>, node: &NodePart, host: Option<&Host>, now: Timesta
 enum Desired {
     No,
     Yes(&'static str),
-    /// The one that it has, if it is of this effect.
-    Unchanged(&'static str),
+    /// The one that it has.
+    Unchanged,
 }
 
 fn desired_taint(world: &World, key: &ObjectKey, host: &Host, state: &HostState) -> Desired {
@@ -104,7 +104,7 @@ fn desired_taint(world: &World, key: &ObjectKey, host: &Host, state: &HostState)
         // Pods whose I/O works over a retained session are not evicted.
         Phase::NonOperational if !state.without_session.is_empty() => Desired::Yes(effect),
         Phase::NonOperational | Phase::Up | Phase::Degraded | Phase::Maintenance | Phase::Unassigned => Desired::No,
-        Phase::Connecting | Phase::Unknown => Desired::Unchanged(effect),
+        Phase::Connecting | Phase::Unknown => Desired::Unchanged,
     }
 }
 
@@ -127,8 +127,8 @@ fn taint(
     };
     let has = |effect: &str| current.len() == 1 && current[0].effect == effect;
     let wanted = match desired {
-        Desired::Unchanged(effect) if current.is_empty() || has(effect) => return,
-        Desired::No | Desired::Unchanged(_) => None,
+        Desired::Unchanged => return,
+        Desired::No => None,
         Desired::Yes(NO_EXECUTE) => {
             let at_fault = center.and_then(|center| world.sums(&center)?.storage_at_fault().cloned()).is_some();
             let added = current.first().and_then(|taint| taint.time_added.as_ref());

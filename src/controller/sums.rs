@@ -140,7 +140,7 @@ impl Sums {
 
     fn count_in_service(&mut self, name: &Arc<str>, host: &Host, state: &HostState, stamp: u64) {
         let written = host.status.as_ref().and_then(|status| status.plan.as_ref()).map(|plan| &plan.revision);
-        let finished = state.settled && state.stamp == Some(stamp) && written == Some(&state.plan.revision);
+        let finished = state.settled && state.stamp == Some(stamp) && written == state.told.as_ref();
         self.pending += u32::from(state.agent == AgentState::Alive && !finished);
         if state.phase == Phase::NonOperational {
             self.non_operational.add(name);

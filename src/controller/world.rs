@@ -386,6 +386,9 @@ impl World {
             } else {
                 hosts.remove(key);
             }
+            if hosts.is_empty() {
+                self.hosts_of_node.remove(node);
+            }
         }
         self.dirty.now.push(Key::Object(Kind::Host, key.clone()));
         self.dirty.now.extend(nodes.iter().map(|node| Key::Node(node.as_str().into())));
@@ -521,10 +524,10 @@ fn made(host: &Host) -> (Option<String>, Option<String>) {
 }
 
 /// The plan that was written into a Host, and the one that its agent has carried out.
-fn revisions(host: &Host) -> (Option<&str>, Option<&str>) {
-    let status = host.status.as_ref();
-    let written = status.and_then(|status| status.plan.as_ref()).map(|plan| plan.revision.as_str());
-    (written, status.and_then(|status| status.agent.as_ref()?.observed_revision.as_deref()))
+fn revisions(host: &Host) -> Option<(Option<(&str, i64)>, bool)> {
+    let status = host.status.as_ref()?;
+    let written = status.plan.as_ref().map(|plan| (plan.revision.as_str(), plan.sequence));
+    Some((written, status.acknowledged()))
 }
 
 fn now_center<K: Member>(now: Option<&K>) -> Option<String> {

@@ -68,6 +68,7 @@ impl HostPlan {
     pub fn to_status(&self) -> PlanStatus {
         PlanStatus {
             revision: self.revision.clone(),
+            sequence: 0,
             hold: self.hold.clone(),
             session: self.session,
             paths: self.paths.clone(),

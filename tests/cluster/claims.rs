@@ -15,7 +15,12 @@ const B: &str = "10.0.2.10:3260 ens2 Connected";
 const BOTH: &str = "[{name: ens1, networks: [san-a]}, {name: ens2, networks: [san-b]}]";
 
 async fn connected(name: &str) -> (Site, multibond_testbed::Process, Value) {
+    connected_with(name, "faults: []").await
+}
+
+async fn connected_with(name: &str, faults: &str) -> (Site, multibond_testbed::Process, Value) {
     let site = Site::new(name).await;
+    site.faults(faults);
     let agents = site.agents(&["w1"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
     let host = site.until("connected", "Host", "w1", |host| paths(host) == [A, B] && ready(host)).await;
@@ -172,8 +177,8 @@ async fn a28_a_deleted_host_is_gone_after_its_sessions_and_can_come_back_under_i
 
 #[tokio::test]
 async fn a28_a_deleted_host_keeps_the_sessions_whose_devices_are_in_use_and_is_gone() {
-    let (site, _agents, _) = connected("a28-inuse").await;
-    site.faults("faults: [{portal: '10.0.2.10:3260', fault: InUse}]");
+    let in_use = "faults: [{portal: '10.0.2.10:3260', fault: InUse}]";
+    let (site, _agents, _) = connected_with("a28-inuse", in_use).await;
     site.delete("Host", "w1").await;
     site.until_gone("Host", "w1").await;
     assert_eq!(site.held_sessions("w1"), ["10.0.2.10:3260"]);

@@ -25,7 +25,16 @@ async fn a10_a_new_host_connects_all_planned_paths_and_so_does_one_that_comes_ou
         site.until("Ready in maintenance", "Host", "w1", |host| phase(host) == "Maintenance" && ready(host)).await;
     assert_eq!(paths(&host), [""; 0]);
     site.patch("Host", "w1", json!({"spec": {"maintenance": false}})).await;
-    site.until("all paths back", "Host", "w1", |host| phase(host) == "Up" && paths(host) == [A, B]).await;
+    let host = site.until("all paths back", "Host", "w1", |host| phase(host) == "Up" && paths(host) == [A, B]).await;
+
+    // Back to a plan that it has carried out before, the host is Ready when it has carried it out again.
+    let before = host["status"]["plan"]["sequence"].as_i64().unwrap();
+    site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
+    let host =
+        site.until("Ready in maintenance", "Host", "w1", |host| phase(host) == "Maintenance" && ready(host)).await;
+    assert_eq!(host["status"]["plan"]["sequence"], before + 1);
+    assert_eq!(host["status"]["agent"]["observedSequence"], before + 1);
+    assert_eq!(paths(&host), [""; 0]);
 }
 
 #[tokio::test]

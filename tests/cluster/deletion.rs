@@ -119,7 +119,8 @@ async fn a14_a_deletion_that_a_live_host_does_not_acknowledge_ends_with_a_warnin
     // The first attempt on the default network does not end before the test does.
     site.patch("DataCenter", "dc", json!({"spec": {"session": {"loginTimeoutSeconds": 60}}})).await;
     site.until("told", "Host", "w1", |host| host["status"]["plan"]["session"]["loginTimeoutSeconds"] == 60).await;
-    site.faults("{latency: 10m, faults: []}");
+    site.faults("{latency: 10m, faults: [{portal: '10.0.2.10:3260', fault: Unreachable}]}");
+    site.until_phase("w1", "Degraded").await;
     tokio::join!(site.delete("Network", "san-a"), site.delete("Network", "san-b"));
     tokio::join!(site.until_gone("Network", "san-a"), site.until_gone("Network", "san-b"));
     for network in ["san-a", "san-b"] {

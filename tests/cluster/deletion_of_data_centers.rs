@@ -42,7 +42,12 @@ spec: {dataCenter: neighbour, nodeName: '{ns}-n1', interfaces: [{name: ens1, net
 
 /// A data center with a user's host and a made one, both connected.
 async fn connected(name: &str) -> (Site, multibond_testbed::Process) {
+    connected_with(name, "faults: []").await
+}
+
+async fn connected_with(name: &str, faults: &str) -> (Site, multibond_testbed::Process) {
     let site = Site::new(name).await;
+    site.faults(faults);
     let agents = site.agents(&["w1", "made", "n1"]).await;
     site.label_node("made", json!({"site": site.namespace})).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, NEIGHBOUR, &bond("san-a, san-b")].concat()).await;
@@ -113,8 +118,8 @@ async fn a15_a_deleted_namespace_takes_everything_along_and_the_sessions_are_log
 
 #[tokio::test]
 async fn a15_sessions_in_use_are_retained_and_hold_nothing_up() {
-    let (site, _agents) = connected("a15-inuse").await;
-    site.faults("faults: [{host: w1, portal: '10.0.2.10:3260', fault: InUse}]");
+    let in_use = "faults: [{host: w1, portal: '10.0.2.10:3260', fault: InUse}]";
+    let (site, _agents) = connected_with("a15-inuse", in_use).await;
     site.delete("DataCenter", "dc").await;
     all_gone(&site).await;
     let retained = ["10.0.2.10:3260 ens2 Retained"];

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     agent::{
-        credentials::{Account, Password},
+        credentials::{Account, Fingerprint, Password},
         fixtures::{Clock, facts, foreign, holding, inventory, lost, map, path, plan, session, used, with_secret},
         initiator::{Facts, Map, Use},
         situation::SecretState,
@@ -28,7 +28,11 @@ impl Desk {
     /// After a restart, with this last report.
     fn after(plan: Plan, reported: &[Connection], observed: Option<&str>) -> Self {
         Desk {
-            reconciler: Reconciler::new(7, reported, observed.map(str::to_owned)),
+            reconciler: Reconciler::new(
+                7,
+                reported,
+                observed.map(|revision| Written { revision: revision.to_owned(), sequence: 1 }),
+            ),
             plan,
             sessions: Vec::new(),
             maps: Vec::new(),
@@ -106,6 +110,13 @@ fn password(password: &str) -> SecretState {
     SecretState::Read(Credentials { outgoing, incoming: None })
 }
 
+fn fingerprint(state: &SecretState) -> Option<Fingerprint> {
+    match state {
+        SecretState::Read(credentials) => Some(credentials.fingerprint()),
+        SecretState::Unread | SecretState::Unusable(_) => None,
+    }
+}
+
 fn wakes_in(step: &Step, desk: &Desk) -> Option<Duration> {
     step.wake_at.map(|at| at - desk.clock.now().instant)
 }
@@ -119,10 +130,10 @@ fn a10_paths_are_connecting_then_connected_and_the_plan_is_acknowledged_with_the
     assert_eq!(states(&step), [ok(Connecting), ok(Connecting)]);
     let step = desk.logged_in(5, &two);
     assert_eq!(states(&step), [ok(Connecting), ok(Connected)]);
-    assert_eq!((step.observed_revision, logins(&desk.step())), (None, vec![]));
+    assert_eq!((step.observed, logins(&desk.step())), (None, vec![]));
     let step = desk.logged_in(6, &one);
     assert_eq!(states(&step), [ok(Connected), ok(Connected)]);
-    assert_eq!(step.observed_revision.as_deref(), Some("r"));
+    assert_eq!(step.observed.as_ref().map(|written| &*written.revision), Some("r"));
     assert_eq!(step.connections[1].session_id, Some(5));
     assert!(matches!(&step.actions[..], [Action::Tidy { keep }] if keep.len() == 2));
     assert_eq!((desk.step().actions.len(), desk.step().wake_at), (0, None), "then there is nothing to do");
@@ -138,7 +149,7 @@ fn a22_a_failed_path_says_why_and_since_when_and_says_the_same_when_it_fails_aga
     assert_eq!(states(&first), [bad(PathReason::PortalUnreachable)]);
     assert_eq!(first.connections[0].message.as_deref(), Some("because"));
     assert_eq!(first.connections[0].retry_every.as_deref(), Some("30s"));
-    assert_eq!(first.observed_revision.as_deref(), Some("r"), "its first attempt has ended");
+    assert_eq!(first.observed.as_ref().map(|written| &*written.revision), Some("r"), "its first attempt has ended");
     let pause = wakes_in(&first, &desk).unwrap();
     assert!(pause <= Duration::from_secs(2), "{pause:?}");
 
@@ -163,7 +174,11 @@ fn a22_a_login_that_does_not_end_is_reported_after_its_timeout_and_a_margin() {
     assert_eq!(states(&desk.step_after(8999)), [ok(Connecting)]);
     let step = desk.step_after(1);
     assert_eq!(states(&step), [bad(PathReason::Timeout)]);
-    assert_eq!((logins(&step), step.observed_revision.as_deref()), (vec![], Some("r")), "it is not begun again");
+    assert_eq!(
+        (logins(&step), step.observed.as_ref().map(|written| &*written.revision)),
+        (vec![], Some("r")),
+        "it is not begun again"
+    );
     assert_eq!(states(&desk.logged_in(1, &slow)), [ok(Connected)]);
 }
 
@@ -243,7 +258,7 @@ fn a12_a_missing_device_or_address_is_told_without_an_attempt_and_tried_at_once_
     let step = desk.step();
     assert_eq!((states(&step), logins(&step)), (vec![bad(PathReason::InterfaceNotFound)], vec![]));
     assert!(step.connections[0].message.as_ref().unwrap().contains("maintenance and back"), "how to forget it");
-    assert_eq!((step.observed_revision.as_deref(), step.wake_at), (Some("r"), None));
+    assert_eq!((step.observed.as_ref().map(|written| &*written.revision), step.wake_at), (Some("r"), None));
     desk.facts = facts(&["ens1"]);
     desk.facts.interfaces[0].addresses.clear();
     assert_eq!(states(&desk.step()), [bad(PathReason::NoAddress)]);
@@ -301,10 +316,6 @@ fn a23_a_rotated_secret_renews_one_session_at_a_time_and_stops_when_it_is_refuse
     let paths = [path("a", "1", "ens1"), path("a", "2", "ens2"), path("a", "3", "ens3")];
     let mut desk = Desk::new(with_secret(plan("r", &paths), "array"));
     let old = password("old");
-    let fingerprint = |state: &SecretState| match state {
-        SecretState::Read(credentials) => Some(credentials.fingerprint()),
-        SecretState::Unread | SecretState::Unusable(_) => None,
-    };
     let with = |id, path: &Path, state| Session { credentials: fingerprint(state), ..session(id, path.clone()) };
     desk.secrets.insert("array".into(), old.clone());
     desk.sessions = (1..).zip(&paths).map(|(id, path)| with(id, path, &old)).collect();
@@ -327,6 +338,21 @@ fn a23_a_rotated_secret_renews_one_session_at_a_time_and_stops_when_it_is_refuse
 }
 
 #[test]
+fn a23_a_session_that_cannot_be_logged_out_is_made_anew_later() {
+    let paths = [path("a", "1", "ens1"), path("a", "2", "ens2")];
+    let mut desk = Desk::new(with_secret(plan("r", &paths), "array"));
+    let old = fingerprint(&password("old"));
+    desk.secrets.insert("array".into(), password("new"));
+    desk.sessions = (1..).zip(paths).map(|(id, path)| Session { credentials: old, ..session(id, path) }).collect();
+    assert_eq!(logouts(&desk.step()), [(1, Why::Rotated)]);
+    let busy = PathError::new(PathReason::DatabaseLocked, "the database is locked");
+    desk.reconciler.logout_ended(1, Why::Rotated, Err(busy), desk.clock.now());
+    let step = desk.step();
+    assert_eq!((logouts(&step), wakes_in(&step, &desk)), (vec![], Some(Duration::from_secs(30))));
+    assert_eq!(logouts(&desk.step_after(30_000)), [(1, Why::Rotated)]);
+}
+
+#[test]
 fn a13_old_paths_go_one_by_one_and_after_the_new_one_is_there() {
     let (new, first, second) = (path("a", "1", "ens1"), path("a", "2", "ens2"), path("a", "3", "ens3"));
     let mut desk = Desk::new(plan("r", std::slice::from_ref(&new)));
@@ -337,9 +363,12 @@ fn a13_old_paths_go_one_by_one_and_after_the_new_one_is_there() {
     assert_eq!(logouts(&desk.logged_in(3, &new)), [(1, Why::Surplus)]);
     assert_eq!(logouts(&desk.step()), []);
     let step = desk.logged_out(1, Why::Surplus);
-    assert_eq!((logouts(&step), step.observed_revision), (vec![(2, Why::Surplus)], None));
+    assert_eq!((logouts(&step), step.observed), (vec![(2, Why::Surplus)], None));
     let step = desk.logged_out(2, Why::Surplus);
-    assert_eq!((states(&step), step.observed_revision.as_deref()), (vec![ok(Connected)], Some("r")));
+    assert_eq!(
+        (states(&step), step.observed.as_ref().map(|written| &*written.revision)),
+        (vec![ok(Connected)], Some("r"))
+    );
 }
 
 #[test]
@@ -352,7 +381,7 @@ fn a13_when_the_new_path_fails_the_old_one_is_retained_and_goes_when_it_heals() 
     assert_eq!(states(&step), [bad(PathReason::PortalUnreachable), (Retained, Some(PathReason::InUse))]);
     let message = step.connections[1].message.as_deref();
     assert_eq!(message, Some("kept, because no planned path of the target is connected"));
-    assert_eq!(step.observed_revision.as_deref(), Some("r"));
+    assert_eq!(step.observed.as_ref().map(|written| &*written.revision), Some("r"));
     desk.step_after(5000);
     let step = desk.logged_in(2, &new);
     assert_eq!(logouts(&step), [(1, Why::Surplus)]);
@@ -403,7 +432,7 @@ fn a_logout_that_fails_is_told_and_tried_again() {
     desk.reconciler.logout_ended(1, Why::Surplus, Err(busy), desk.clock.now());
     let step = desk.step();
     assert_eq!(states(&step), [(Retained, Some(PathReason::DatabaseLocked))]);
-    assert_eq!((logouts(&step), step.observed_revision.as_deref()), (vec![], Some("r")));
+    assert_eq!((logouts(&step), step.observed.as_ref().map(|written| &*written.revision)), (vec![], Some("r")));
     assert_eq!(logouts(&desk.step_after(2000)), [(1, Why::Surplus)]);
 }
 
@@ -416,7 +445,10 @@ fn a20_a_foreign_session_on_a_planned_path_is_the_path_and_others_are_not_report
     assert_eq!((states(&step), logins(&step)), (vec![ok(Connected)], vec![]));
     desk.plan = plan("s", &[]);
     let step = desk.step();
-    assert_eq!((states(&step), logouts(&step), step.observed_revision.as_deref()), (vec![], vec![], Some("s")));
+    assert_eq!(
+        (states(&step), logouts(&step), step.observed.as_ref().map(|written| &*written.revision)),
+        (vec![], vec![], Some("s"))
+    );
 }
 
 #[test]
@@ -435,7 +467,7 @@ fn a26_a_restarted_agent_reports_what_it_has_reported() {
     restarted.clock.pass(3_600_000);
     let step = restarted.step();
     assert_eq!(step.connections, before.connections);
-    assert_eq!((logins(&step), step.observed_revision.as_deref()), (vec![dead], Some("r")));
+    assert_eq!((logins(&step), step.observed.as_ref().map(|written| &*written.revision)), (vec![dead], Some("r")));
     assert!(logouts(&step).is_empty());
 }
 
@@ -457,14 +489,18 @@ fn a_plan_that_comes_back_is_acknowledged_anew() {
     let (one, two) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
     let mut desk = Desk::new(plan("one", std::slice::from_ref(&one)));
     desk.step();
-    assert_eq!(desk.logged_in(1, &one).observed_revision.as_deref(), Some("one"));
+    assert_eq!(desk.logged_in(1, &one).observed.as_ref().map(|written| &*written.revision), Some("one"));
     desk.plan = plan("two", &[one.clone(), two.clone()]);
-    assert_eq!(desk.step().observed_revision.as_deref(), Some("one"), "the last that was carried out");
+    assert_eq!(
+        desk.step().observed.as_ref().map(|written| &*written.revision),
+        Some("one"),
+        "the last that was carried out"
+    );
     desk.plan = plan("one", std::slice::from_ref(&one));
-    assert_eq!(desk.step().observed_revision, None, "the login to the second path has not ended");
+    assert_eq!(desk.step().observed, None, "the login to the second path has not ended");
     let step = desk.logged_in(2, &two);
-    assert_eq!((logouts(&step), step.observed_revision), (vec![(2, Why::Surplus)], None));
-    assert_eq!(desk.logged_out(2, Why::Surplus).observed_revision.as_deref(), Some("one"));
+    assert_eq!((logouts(&step), step.observed), (vec![(2, Why::Surplus)], None));
+    assert_eq!(desk.logged_out(2, Why::Surplus).observed.as_ref().map(|written| &*written.revision), Some("one"));
 }
 
 #[test]

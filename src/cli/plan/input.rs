@@ -84,11 +84,18 @@ fn collect(directory: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> Resul
             if recursive {
                 collect(&path, recursive, files)?;
             }
-        } else if path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json") && !path.is_dir() {
+        } else if path.extension().is_some_and(|end| end == "yaml" || end == "yml" || end == "json")
+            && is_readable(&path)
+        {
             files.push(path);
         }
     }
     Ok(())
+}
+
+/// A pipe in a directory would be waited on for ever. What cannot be looked at is read, so that the error is told.
+fn is_readable(path: &Path) -> bool {
+    fs::metadata(path).map_or(true, |found| found.is_file())
 }
 
 /// The text of a source.
