@@ -3,14 +3,19 @@
 //! One control plane, and one test at a time: each has controllers of its own, and some take the API server away.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
+mod edits;
 mod election;
 mod fixtures;
+mod kills;
 mod line;
 mod outage;
+mod quiet;
+mod random;
 mod replica;
 mod settled;
 #[path = "../site/mod.rs"]
 mod site;
+mod writers;
 
 use multibond_testbed::ControlPlane;
 use tokio::sync::{Mutex, MutexGuard};

@@ -121,3 +121,25 @@ async fn a26_an_api_server_that_stands_still_is_like_one_that_is_away() {
     assert_eq!(operational_since(&host), before);
     assert_eq!(held(&site, "w1"), sessions[1..]);
 }
+
+#[tokio::test]
+async fn a26_agents_that_are_killed_at_any_point_of_an_edit_lose_no_session() {
+    let (cluster, _turn) = alone().await;
+    let site = Site::on(cluster, "agents").await;
+    let _controller = Replica::start(cluster, "controller").await;
+    let mut agents = site.agents(&["w1", "w2"]).await;
+    site.apply(TWO_FABRICS).await;
+    until_settled(&site).await;
+    let through_a = || ["w1", "w2"].map(|node| held(&site, node).into_iter().find(|it| it.portal == "10.0.1.10:3260"));
+    let first = through_a();
+
+    for step in 0..10_u64 {
+        let networks = if step % 2 == 0 { json!(["san-a"]) } else { json!(["san-a", "san-b"]) };
+        site.patch("IscsiBond", "storage", json!({"spec": {"networks": networks}})).await;
+        tokio::time::sleep(Duration::from_millis(step * 30)).await;
+        agents.kill();
+        agents = site.simulate();
+        until_settled(&site).await;
+        assert_eq!(through_a(), first, "killed after {} ms", step * 30);
+    }
+}

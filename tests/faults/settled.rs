@@ -161,12 +161,15 @@ impl Flaws {
         let status = host.status.clone().unwrap_or_default();
         self.of_any(&of, host, status.observed_generation);
         let Some(plan) = plan else { return };
-        let told_nothing = plan.reason == Some(EmptyReason::DataCenterNotFound) && status.plan.is_none();
-        if !told_nothing {
-            self.expect(&of, "plan", &status.plan, &Some(plan.to_status()));
-            let observed = status.agent.as_ref().and_then(|agent| agent.observed_revision.clone());
-            self.expect(&of, "observedRevision", &observed, &Some(plan.revision.clone()));
-        }
+        // A Host that has never been told anything waits for its data center; one whose node another has is told nothing.
+        let told = match plan.reason {
+            Some(EmptyReason::NodeClaimed) => None,
+            Some(EmptyReason::DataCenterNotFound) if status.plan.is_none() => None,
+            _ => Some(plan.to_status()),
+        };
+        let observed = status.agent.as_ref().and_then(|agent| agent.observed_revision.clone());
+        self.expect(&of, "plan", &status.plan, &told);
+        self.expect(&of, "observedRevision", &observed, &told.map(|plan| plan.revision));
         self.expect(&of, "networks", &status.networks, &plan.networks);
 
         let own =

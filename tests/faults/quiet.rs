@@ -1,0 +1,139 @@
+//! What is written, and above all what is not.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::Resource;
+use multibond::planner::Objects;
+use multibond_testbed::{ControlPlane, Write, eventually};
+use serde_json::json;
+
+use super::{
+    alone,
+    fixtures::TWO_FABRICS,
+    replica::Replica,
+    settled::{objects, until_settled},
+    site::{PATIENCE, SYSTEM, Site, phase},
+};
+
+const IDLE: Duration = Duration::from_secs(60);
+/// Everything that follows from a change is written within this time after what was written before.
+const CALM: SignedDuration = SignedDuration::from_secs(4);
+
+const HOST_IN_MAINTENANCE: &str = "
+apiVersion: multibond.dev/v1alpha1
+kind: Host
+metadata: {name: w3}
+spec: {dataCenter: dc, nodeName: '{ns}-w3', maintenance: true}
+";
+
+/// Another data center beside the first, with a host of its own, and a host of the first on one network.
+const BYSTANDERS: &str = "
+apiVersion: multibond.dev/v1alpha1
+kind: Host
+metadata: {name: w3}
+spec: {dataCenter: dc, nodeName: '{ns}-w3', interfaces: [{name: ens1, networks: [san-a]}]}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: DataCenter
+metadata: {name: other}
+spec: {storage: [{name: array, targets: [{iqn: 'iqn.2003-01.org.example:other', portals: [{address: 10.0.3.10}]}]}]}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: Host
+metadata: {name: w4}
+spec: {dataCenter: other, nodeName: '{ns}-w4'}
+";
+
+/// What the controller and the agents wrote since then, leases and questions apart.
+fn ours(cluster: &ControlPlane, since: Timestamp) -> Vec<Write> {
+    let account = format!("system:serviceaccount:{SYSTEM}:");
+    let state = |write: &Write| !["leases", "selfsubjectreviews"].contains(&write.resource.as_str());
+    let writes = cluster.writes().unwrap().into_iter();
+    writes.filter(|write| write.at >= since && write.user.starts_with(&account) && state(write)).collect()
+}
+
+async fn until_calm(cluster: &ControlPlane) {
+    eventually("nobody writes any more", PATIENCE, async || match ours(cluster, Timestamp::MIN).pop() {
+        Some(last) if Timestamp::now().duration_since(last.at) < CALM => Err(format!("{last:?}")),
+        _ => Ok(()),
+    })
+    .await;
+}
+
+/// The versions of all objects of a site.
+async fn versions(site: &Site) -> BTreeMap<String, Option<String>> {
+    let Objects { data_centers, networks, bonds, hosts, .. } = objects(site).await.unwrap();
+    let all = data_centers.iter().map(Resource::meta).chain(networks.iter().map(Resource::meta));
+    let all = all.chain(bonds.iter().map(Resource::meta)).chain(hosts.iter().map(Resource::meta));
+    all.map(|meta| (meta.uid.clone().unwrap(), meta.resource_version.clone())).collect()
+}
+
+/// How often each host's status was written, by the controller and by agents.
+fn status_writes(writes: &[Write]) -> BTreeMap<String, (usize, usize)> {
+    let mut counts = BTreeMap::<String, (usize, usize)>::new();
+    for write in writes.iter().filter(|write| write.resource == "hosts") {
+        let (controller, agents) = counts.entry(write.name.clone()).or_default();
+        *(if write.user.ends_with("controller") { controller } else { agents }) += 1;
+    }
+    counts
+}
+
+#[tokio::test]
+async fn a21_a_second_apply_and_an_idle_minute_with_failing_retries_write_nothing_but_leases() {
+    let (cluster, _turn) = alone().await;
+    let site = Site::on(cluster, "idle").await;
+    let controller = Replica::start(cluster, "controller").await;
+    site.faults(
+        "faults: [{host: w2, portal: '10.0.2.10:3260', fault: Unreachable}, {host: w1, interface: ens2, fault: Timeout}]",
+    );
+    let _agents = site.agents(&["w1", "w2", "w3"]).await;
+    let manifests = format!("{TWO_FABRICS}---{HOST_IN_MAINTENANCE}");
+    site.apply(&manifests).await;
+    for (host, wanted) in [("w1", "Degraded"), ("w2", "Degraded"), ("w3", "Maintenance")] {
+        site.until_phase(host, wanted).await;
+    }
+    until_calm(cluster).await;
+
+    let (begun, before) = (Timestamp::now(), versions(&site).await);
+    site.apply(&manifests).await;
+    // A minute without news is what this test is about.
+    tokio::time::sleep(IDLE).await;
+    assert_eq!(ours(cluster, begun), []);
+    assert_eq!(versions(&site).await, before);
+    let log = controller.process.log();
+    assert!(!log.contains("WARN"), "a watch must last without news: {log}");
+}
+
+#[tokio::test]
+async fn one_bond_edit_costs_two_writes_of_each_kind_per_changed_host_and_nothing_for_others() {
+    let (cluster, _turn) = alone().await;
+    let site = Site::on(cluster, "cost").await;
+    let _controller = Replica::start(cluster, "controller").await;
+    let _agents = site.agents(&["w1", "w2", "w3", "w4"]).await;
+    site.apply(&format!("{TWO_FABRICS}---{BYSTANDERS}")).await;
+    site.patch("IscsiBond", "storage", json!({"spec": {"networks": ["san-a"]}})).await;
+    until_settled(&site).await;
+    until_calm(cluster).await;
+
+    let edits = [
+        ("a network more", json!({"networks": ["san-a", "san-b"]}), &["w1", "w2"][..]),
+        ("a network less", json!({"networks": ["san-b"]}), &["w1", "w2", "w3"]),
+        ("another description", json!({"description": "both fabrics"}), &[]),
+    ];
+    for (edit, spec, changed) in edits {
+        let begun = Timestamp::now();
+        site.patch("IscsiBond", "storage", json!({"spec": spec})).await;
+        until_settled(&site).await;
+        until_calm(cluster).await;
+        let writes = ours(cluster, begun);
+        let counts = status_writes(&writes);
+        println!("{edit}: {counts:?}, {} writes in all", writes.len());
+        assert_eq!(counts.keys().collect::<Vec<_>>(), changed, "{edit}: {writes:#?}");
+        for (host, (controller, agent)) in counts {
+            assert!(controller <= 2 && agent <= 2, "{edit}: {host}: {writes:#?}");
+        }
+        assert!(!writes.iter().any(|write| write.resource == "nodes" || write.code >= 400), "{edit}: {writes:#?}");
+    }
+    assert_eq!(phase(&site.get("Host", "w4").await), "Up");
+}
