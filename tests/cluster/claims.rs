@@ -177,7 +177,7 @@ async fn a28_a_deleted_host_is_gone_after_its_sessions_and_can_come_back_under_i
 
 #[tokio::test]
 async fn a28_a_deleted_host_keeps_the_sessions_whose_devices_are_in_use_and_is_gone() {
-    let in_use = "faults: [{portal: '10.0.2.10:3260', fault: InUse}]";
+    let in_use = "faults: [{interface: ens2, fault: InUse}]";
     let (site, _agents, _) = connected_with("a28-inuse", in_use).await;
     site.delete("Host", "w1").await;
     site.until_gone("Host", "w1").await;

@@ -118,7 +118,7 @@ async fn a15_a_deleted_namespace_takes_everything_along_and_the_sessions_are_log
 
 #[tokio::test]
 async fn a15_sessions_in_use_are_retained_and_hold_nothing_up() {
-    let in_use = "faults: [{host: w1, portal: '10.0.2.10:3260', fault: InUse}]";
+    let in_use = "faults: [{host: w1, interface: ens2, fault: InUse}]";
     let (site, _agents) = connected_with("a15-inuse", in_use).await;
     site.delete("DataCenter", "dc").await;
     all_gone(&site).await;
