@@ -119,7 +119,9 @@ async fn a26_an_api_server_that_stands_still_is_like_one_that_is_away() {
     let host = site.get("Host", "w1").await;
     assert_eq!(paths(&host), ["10.0.2.10:3260 ens2 Connected"]);
     assert_eq!(operational_since(&host), before);
-    assert_eq!(held(&site, "w1"), sessions[1..]);
+    // The first logins run in parallel: either may be the first session.
+    let kept: Vec<_> = sessions.into_iter().filter(|session| session.portal == "10.0.2.10:3260").collect();
+    assert_eq!(held(&site, "w1"), kept);
 }
 
 #[tokio::test]
