@@ -94,6 +94,14 @@ impl Action {
         Action::WriteStatus { kind, key: key.clone(), part, uid, announcement }
     }
 
+    /// The object that it gives an owner.
+    pub(crate) fn adopted(&self) -> Option<&ObjectKey> {
+        match self {
+            Action::SetOwners { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
     /// What it does, for metrics: a closed set.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -261,10 +261,16 @@ impl Engine {
         let authority = self.outside.authority.clone();
         self.tasks.spawn(async move {
             let mut done = Done { began, written: Vec::new(), succeeded: Vec::new(), failure: None, key };
+            let mut unowned = HashSet::new();
             for action in actions {
                 if !authority.holds() {
                     break;
                 }
+                // A child that did not get its owner is not deleted before it has one.
+                if matches!(&action, Action::Delete { key, .. } if unowned.contains(key)) {
+                    continue;
+                }
+                let child = action.adopted().cloned();
                 // What is told of a write is told when it has succeeded.
                 if done.failure.is_some() && matches!(action, Action::Announce { .. }) {
                     continue;
@@ -280,6 +286,7 @@ impl Engine {
                     }
                     Err(error) => {
                         metrics.errors.get_or_create(&ReasonLabel { operation: "write", reason: outcome }).inc();
+                        unowned.extend(child);
                         // The others do not depend on it: what one object refuses must not keep the rest from theirs.
                         done.failure.get_or_insert((name, error));
                     }

@@ -86,6 +86,7 @@ async fn a28_hosts_of_two_namespaces_may_name_one_node_and_it_goes_from_one_to_t
     assert_eq!(first.held_sessions("w1"), ["10.0.1.10:3260"], "what only the first wanted is gone");
 
     // Back again, as the younger: it waits for its turn.
+    second_is_over(&after).await;
     first.apply(&host("w1", &node)).await;
     first.until("claimed", "Host", "w1", claimed(format!("{}/w1", second.namespace))).await;
     second.delete("DataCenter", "dc").await;
