@@ -161,8 +161,8 @@ async fn a30b_a_host_whose_old_session_still_works_is_not_tainted() {
     let (site, _agents) = site("a30b-retained", "NoSchedule", &["w1", "w2"]).await;
     site.faults("faults: [{portal: '10.0.2.10:3260', fault: Unreachable}]");
     site.patch("IscsiBond", "storage", json!({"spec": {"networks": ["san-b"]}})).await;
-    let host = site.until_phase("w1", "NonOperational").await;
-    assert_eq!(paths(&host), ["10.0.1.10:3260 ens1 Retained", "10.0.2.10:3260 ens2 Failed"]);
+    let kept = ["10.0.1.10:3260 ens1 Retained", "10.0.2.10:3260 ens2 Failed"];
+    let host = site.until("kept", "Host", "w1", |host| phase(host) == "NonOperational" && paths(host) == kept).await;
     let node = site.until_node("told", "w1", says("False", "StorageUnreachable")).await;
     assert!(untainted(&node), "its pods' I/O works");
     assert_eq!(condition(&host, "Operational")["status"], "False");

@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, fmt::Debug};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::NamespaceResourceScope};
 use multibond::{
-    api::{ConnectionState, DataCenter, Host, HostStatus, IscsiBond, Network, PlannedPath, reason::EmptyReason},
+    api::{
+        ConnectionState, DataCenter, Host, HostStatus, IscsiBond, Network, PlanStatus, PlannedPath, reason::EmptyReason,
+    },
     planner::{AgentState, HostPlan, Objects, Observation, PlannedHost, claims, judge, plan_all},
 };
 use multibond_testbed::eventually;
@@ -165,10 +167,14 @@ impl Flaws {
         let told = match plan.reason {
             Some(EmptyReason::NodeClaimed) => None,
             Some(EmptyReason::DataCenterNotFound) if status.plan.is_none() => None,
-            _ => Some(plan.to_status()),
+            // How many plans were written before is history, which may differ.
+            _ => {
+                Some(PlanStatus { sequence: status.plan.as_ref().map_or(0, |plan| plan.sequence), ..plan.to_status() })
+            }
         };
         let observed = status.agent.as_ref().and_then(|agent| agent.observed_revision.clone());
         self.expect(&of, "plan", &status.plan, &told);
+        self.expect(&of, "acknowledged", &status.acknowledged(), &told.is_some());
         self.expect(&of, "observedRevision", &observed, &told.map(|plan| plan.revision));
         self.expect(&of, "networks", &status.networks, &plan.networks);
 
