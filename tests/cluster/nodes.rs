@@ -37,7 +37,12 @@ spec: {dataCenter: dc, networks: [san-a]}
 
 /// A data center with this taint, and hosts on its first network, all Up.
 async fn site(name: &str, effect: &str, hosts: &[&str]) -> (Site, multibond_testbed::Process) {
+    site_with(name, effect, hosts, "faults: []").await
+}
+
+async fn site_with(name: &str, effect: &str, hosts: &[&str], faults: &str) -> (Site, multibond_testbed::Process) {
     let site = Site::new(name).await;
+    site.faults(faults);
     let agents = site.agents(hosts).await;
     let mut yaml = CENTER.replace("EFFECT", effect);
     for host in hosts {
@@ -158,8 +163,8 @@ async fn a30b_a_silent_agent_changes_nothing_on_its_node() {
 
 #[tokio::test]
 async fn a30b_a_host_whose_old_session_still_works_is_not_tainted() {
-    let (site, _agents) = site("a30b-retained", "NoSchedule", &["w1", "w2"]).await;
-    site.faults("faults: [{portal: '10.0.2.10:3260', fault: Unreachable}]");
+    let faults = "faults: [{interface: ens2, fault: Unreachable}]";
+    let (site, _agents) = site_with("a30b-retained", "NoSchedule", &["w1", "w2"], faults).await;
     site.patch("IscsiBond", "storage", json!({"spec": {"networks": ["san-b"]}})).await;
     let kept = ["10.0.1.10:3260 ens1 Retained", "10.0.2.10:3260 ens2 Failed"];
     let host = site.until("kept", "Host", "w1", |host| phase(host) == "NonOperational" && paths(host) == kept).await;
