@@ -72,6 +72,7 @@ impl World {
         let connections = planned.collect();
         let reported = self.host().status.get_or_insert_default();
         reported.connections = connections;
+        reported.plan = Some(plan.to_status());
         reported.agent = Some(AgentStatus { observed_revision: Some(plan.revision), ..AgentStatus::default() });
         self
     }
