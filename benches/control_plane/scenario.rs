@@ -195,7 +195,7 @@ async fn edit(site: &mut Site, audit: &mut Audit, floor: Option<Pass>, networks:
 async fn change_hosts(site: &mut Site, few: usize, many: usize) -> Vec<Duration> {
     let mut took = Vec::new();
     for number in 0..SINGLE_CHANGES {
-        let host = number * (site.hosts - 1) / SINGLE_CHANGES + 1;
+        let host = number * (site.hosts - 1) / SINGLE_CHANGES;
         let name = host_name(host);
         for (networks, paths) in [(&[][..], few), (&["net-b"][..], many)] {
             let began = Instant::now();
@@ -211,7 +211,7 @@ async fn change_hosts(site: &mut Site, few: usize, many: usize) -> Vec<Duration>
 /// Gives a bond a network that one host carries, and takes it away.
 async fn change_bond_of_one(site: &mut Site, many: usize) -> Vec<Duration> {
     let mut took = Vec::new();
-    let name = host_name(0);
+    let name = host_name(site.hosts - 1);
     for number in 0..SINGLE_CHANGES {
         let (networks, paths) = if number % 2 == 0 { (&["net-solo"][..], many + PORTALS) } else { (&[][..], many) };
         let began = Instant::now();
@@ -227,7 +227,7 @@ async fn change_bond_of_one(site: &mut Site, many: usize) -> Vec<Duration> {
 
 /// Stops the controller, changes a host, starts the controller, and waits for the host's plan.
 async fn restart(site: &mut Site, few: usize, many: usize) -> Duration {
-    let host = site.hosts - 1;
+    let host = 0;
     let name = host_name(host);
     site.controller.term(Duration::from_secs(30)).await.unwrap();
     site.set_second_interface(host, &[]).await;

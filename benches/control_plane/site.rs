@@ -97,7 +97,7 @@ pub fn host_name(number: usize) -> String {
 }
 
 /// What people declare: a data center with one target, two networks that every host carries and one that only the
-/// first does, and a bond over the first network.
+/// last does, and a bond over the first network.
 async fn declare(client: &Client, namespace: &str, hosts: usize) {
     let portals: Vec<Value> = (1..=PORTALS).map(|n| json!({"address": format!("10.0.{n}.10")})).collect();
     let target = json!({"iqn": "iqn.2003-01.org.example:array-a", "portals": portals});
@@ -114,7 +114,7 @@ async fn declare(client: &Client, namespace: &str, hosts: usize) {
             let mut node = Node::default();
             node.metadata.name = Some(name.clone());
             Api::all(client.clone()).create(&PostParams::default(), &node).await.unwrap();
-            let second = if number == 0 { json!(["net-b", "net-solo"]) } else { json!(["net-b"]) };
+            let second = if number + 1 == hosts { json!(["net-b", "net-solo"]) } else { json!(["net-b"]) };
             let interfaces = json!([{"name": "ens1", "networks": ["net-a"]}, {"name": "ens2", "networks": second}]);
             let spec = json!({"dataCenter": "dc", "nodeName": name, "interfaces": interfaces});
             create::<Host>(client, namespace, &name, spec).await;
