@@ -262,6 +262,7 @@ impl Engine {
         self.tasks.spawn(async move {
             let mut done = Done { began, written: Vec::new(), succeeded: Vec::new(), failure: None, key };
             let mut unowned = HashSet::new();
+            let mut undropped = false;
             for action in actions {
                 if !authority.holds() {
                     break;
@@ -270,6 +271,11 @@ impl Engine {
                 if matches!(&action, Action::Delete { key, .. } if unowned.contains(key)) {
                     continue;
                 }
+                // The status of a network keeps that its name was dropped, once and for all: only when it was.
+                if undropped && matches!(action, Action::WriteStatus { .. }) {
+                    continue;
+                }
+                let drops = matches!(action, Action::DropNetwork { .. });
                 let child = action.adopted().cloned();
                 // What is told of a write is told when it has succeeded.
                 if done.failure.is_some() && matches!(action, Action::Announce { .. }) {
@@ -287,6 +293,7 @@ impl Engine {
                     Err(error) => {
                         metrics.errors.get_or_create(&ReasonLabel { operation: "write", reason: outcome }).inc();
                         unowned.extend(child);
+                        undropped |= drops;
                         // The others do not depend on it: what one object refuses must not keep the rest from theirs.
                         done.failure.get_or_insert((name, error));
                     }
