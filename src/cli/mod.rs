@@ -7,6 +7,7 @@
 mod agent;
 mod controller;
 mod crds;
+mod import;
 mod output;
 mod plan;
 mod process;
@@ -43,6 +44,7 @@ enum Command {
     Agent(agent::Arguments),
     Controller(controller::Arguments),
     Crds(crds::Arguments),
+    Import(import::Arguments),
     Plan(plan::Arguments),
     Simulate(simulate::Arguments),
     Status(status::Arguments),
@@ -56,6 +58,7 @@ impl Command {
             Command::Agent(arguments) => agent::run(arguments, global),
             Command::Controller(arguments) => controller::run(arguments, global),
             Command::Crds(arguments) => crds::run(&arguments),
+            Command::Import(arguments) => import::run(arguments),
             Command::Plan(arguments) => plan::run(arguments),
             Command::Simulate(arguments) => simulate::run(arguments, global),
             Command::Status(arguments) => status::run(arguments, global),

@@ -1,7 +1,7 @@
 //! `multibond plan`: what the controller would plan for these manifests, without a cluster.
 
 mod document;
-mod input;
+pub(super) mod input;
 mod metadata;
 mod objects;
 mod path;

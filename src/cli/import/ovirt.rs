@@ -1,0 +1,71 @@
+//! `multibond import ovirt`: the iSCSI bonds of an oVirt engine, with all that they need, as manifests.
+
+mod convert;
+mod engine;
+mod names;
+mod networks;
+mod storage;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use self::convert::Manifests;
+use self::engine::Engine;
+use super::super::{output, plan::input};
+
+/// Writes manifests from the JSON of an oVirt engine's REST API
+///
+/// Reads answers of the API, each as it is, in any order and number of files (the examples name them). What has no counterpart is said on standard error, name by name. Exit code 0: everything was imported; 2: manifests
+/// were written, and there are such remarks; 1: input that cannot be read.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What is read, of https://ENGINE/ovirt-engine/api/ with the header Accept: application/json:
+  datacenters, clusters, networks, hosts?follow=nics, storageconnections, datacenters/ID/iscsibonds of each;
+  storagedomains?follow=storage_connections is optional, and names the storage
+
+Examples:
+  multibond import ovirt -f engine/ | multibond plan -f -
+  multibond import ovirt -f engine/ --data-center Frankfurt --out-dir manifests")]
+pub struct Arguments {
+    /// A file of JSON, a directory of such files (*.json), or - for standard input; may be repeated
+    #[arg(short, long = "filename", env = "MULTIBOND_FILENAME", value_name = "FILE|DIR|-", required = true)]
+    filename: Vec<PathBuf>,
+    /// Only the data center of this name
+    #[arg(long, env = "MULTIBOND_DATA_CENTER", value_name = "NAME")]
+    data_center: Option<String>,
+    /// Write one file for each data center into this directory, which is made if need be, instead of printing them
+    #[arg(long, env = "MULTIBOND_OUT_DIR", value_name = "DIR")]
+    out_dir: Option<PathBuf>,
+}
+
+/// Writes the manifests, and says what could not be imported.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { filename, data_center, out_dir } = arguments;
+    let mut engine = Engine::default();
+    for argument in filename {
+        for source in input::sources(&argument, false)? {
+            engine.read(&input::text(&source)?).with_context(|| source.to_string())?;
+        }
+    }
+    let Manifests { data_centers, remarks } = convert::convert(&engine, data_center.as_deref())?;
+    for remark in &remarks {
+        output::complain(format_args!("{remark}"));
+    }
+    match out_dir {
+        Some(directory) => write(&directory, &data_centers)?,
+        None => output::print(&data_centers.into_iter().map(|(_, yaml)| yaml).collect::<Vec<_>>().join("---\n"))?,
+    }
+    Ok(ExitCode::from(if remarks.is_empty() { 0 } else { 2 }))
+}
+
+fn write(directory: &Path, data_centers: &[(String, String)]) -> anyhow::Result<()> {
+    std::fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()))?;
+    for (name, yaml) in data_centers {
+        let file = directory.join(format!("{name}.yaml"));
+        std::fs::write(&file, yaml).with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! Storage: the engine knows connections, one for each portal; here they are targets with their portals.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    engine::{Engine, IscsiBond, StorageConnection},
+    names::Names,
+};
+use crate::api::{Chap, Portal, SecretReference, Storage, Target};
+
+/// The storage of a data center.
+#[derive(Debug)]
+pub struct ImportedStorage {
+    pub list: Vec<Storage>,
+    /// The ids of the connections of each target.
+    pub targets: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Where connections come from: a storage domain has a name, others are named after their targets.
+type ByStorage<'a> = BTreeMap<Option<&'a str>, Vec<&'a StorageConnection>>;
+
+/// The storage of a data center, and what cannot be imported of it.
+pub fn import(
+    engine: &Engine,
+    data_center: &str,
+    bonds: &[&IscsiBond],
+    namespace: &str,
+) -> (ImportedStorage, Vec<String>) {
+    let mut remarks = Vec::new();
+    let (mut list, mut targets) = (Vec::new(), BTreeMap::<String, BTreeSet<String>>::new());
+    let (mut names, mut seen) = (Names::default(), BTreeSet::new());
+    for (domain, connections) in connections_of(engine, data_center, bonds, &mut remarks) {
+        let mut by_target: BTreeMap<&str, Vec<&StorageConnection>> = BTreeMap::new();
+        for connection in connections {
+            let Some(target) = connection.target.as_deref() else { continue };
+            by_target.entry(target).or_default().push(connection);
+            if let Some(id) = &connection.id {
+                targets.entry(target.to_owned()).or_default().insert(id.clone());
+            }
+        }
+        by_target.retain(|target, _| seen.insert((*target).to_owned()));
+        let imported = by_target.iter().map(|(iqn, found)| (*iqn, target(iqn, found, namespace, &mut remarks)));
+        match domain {
+            Some(name) => {
+                let targets: Vec<Target> = imported.map(|(_, target)| target).collect();
+                if !targets.is_empty() {
+                    list.push(Storage { name: names.give(name, name), targets });
+                }
+            }
+            None => list.extend(
+                imported
+                    .map(|(iqn, target)| Storage { name: names.give(iqn, unqualified(iqn)), targets: vec![target] }),
+            ),
+        }
+    }
+    (ImportedStorage { list, targets }, remarks)
+}
+
+/// The iSCSI connections of a data center: those of its storage domains, those of its bonds, and, where there is no
+/// other data center, all.
+fn connections_of<'a>(
+    engine: &'a Engine,
+    data_center: &str,
+    bonds: &[&'a IscsiBond],
+    remarks: &mut Vec<String>,
+) -> ByStorage<'a> {
+    // A reference has only the id; the list of connections has the rest.
+    let whole = |reference: &'a StorageConnection| {
+        let of_id = |known: &&StorageConnection| known.id.is_some() && known.id == reference.id;
+        if reference.target.is_some() { Some(reference) } else { engine.connections.iter().find(of_id) }
+    };
+    let is_iscsi = |connection: &&StorageConnection| {
+        connection.target.is_some() && connection.kind.as_deref().is_none_or(|kind| kind == "iscsi")
+    };
+    let mut found = ByStorage::new();
+    for domain in &engine.domains {
+        if domain.data_centers.data_center.iter().any(|link| link.is(data_center)) {
+            let connections = domain.storage_connections.storage_connection.iter().filter_map(whole);
+            found.entry(Some(&domain.name)).or_default().extend(connections.filter(is_iscsi));
+        }
+    }
+    let known = |found: &ByStorage, connection: &StorageConnection| {
+        let same = |other: &&StorageConnection| other.id.is_some() && other.id == connection.id;
+        found.values().flatten().any(same)
+    };
+    for bond in bonds {
+        for reference in &bond.storage_connections.storage_connection {
+            match whole(reference) {
+                Some(connection) if !known(&found, connection) => found.entry(None).or_default().push(connection),
+                Some(_) => {}
+                None => remarks.push(format!(
+                    "iSCSI bond {}: its storage connection {} is not in the input: add /api/storageconnections",
+                    bond.name,
+                    reference.id.as_deref().unwrap_or("without an id")
+                )),
+            }
+        }
+    }
+    let others: Vec<&StorageConnection> = engine.connections.iter().filter(|found| is_iscsi(found)).collect();
+    if engine.data_centers.len() == 1 {
+        for connection in others {
+            if !known(&found, connection) {
+                found.entry(None).or_default().push(connection);
+            }
+        }
+    }
+    found
+}
+
+fn target(iqn: &str, connections: &[&StorageConnection], namespace: &str, remarks: &mut Vec<String>) -> Target {
+    let mut portals: Vec<Portal> = Vec::new();
+    for connection in connections {
+        let Some(address) = connection.address.as_deref() else { continue };
+        let usual = Portal::default();
+        let portal = Portal {
+            address: address.trim_matches(['[', ']']).to_owned(),
+            port: connection.port.unwrap_or(usual.port),
+            tpgt: connection.portal.as_deref().and_then(group_tag).unwrap_or(usual.tpgt),
+            network: None,
+        };
+        if !portals.iter().any(|known| known.address == portal.address && known.port == portal.port) {
+            portals.push(portal);
+        }
+    }
+    portals.sort_by(|a, b| (&a.address, a.port).cmp(&(&b.address, b.port)));
+    let users: BTreeSet<&str> = connections.iter().filter_map(|connection| connection.username.as_deref()).collect();
+    let chap = users.first().map(|user| {
+        let secret = format!("{}-chap", Names::default().give(iqn, unqualified(iqn)));
+        remarks.push(format!(
+            "target {iqn}: the engine does not tell its CHAP password; make the Secret: kubectl create secret generic \
+             {secret} -n {namespace} --type=kubernetes.io/iscsi-chap \
+             --from-literal=node.session.auth.username={user} --from-literal=node.session.auth.password=..."
+        ));
+        Chap { secret_ref: SecretReference { name: secret } }
+    });
+    if users.len() > 1 {
+        remarks.push(format!("target {iqn}: its portals have {} CHAP users; here a target has one", users.len()));
+    }
+    Target { iqn: iqn.to_owned(), portals, chap }
+}
+
+/// `1`, or what is behind the comma of `10.0.0.1:3260,1`.
+fn group_tag(portal: &str) -> Option<u16> {
+    portal.rsplit(',').next()?.trim().parse().ok()
+}
+
+/// What is special about an iSCSI name: the text behind the naming authority's, or all of it.
+fn unqualified(iqn: &str) -> &str {
+    iqn.split_once(':').map_or(iqn, |(_, own)| own)
+}
