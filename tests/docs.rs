@@ -50,11 +50,14 @@ fn the_concepts_explain_every_phase() {
 
 #[test]
 fn the_operations_page_names_every_metric() {
-    let registered = Regex::new(r#"register(?:_with_unit)?\(\s*"(\w+)""#).unwrap();
+    let registered = Regex::new(r#"register(?:ed\(registry,|_with_unit\()\s*"(\w+)""#).unwrap();
     let page = read("docs/operations.md");
     for (file, prefix) in [("src/ops/metrics.rs", "multibond"), ("src/agent/metrics.rs", "multibond_agent")] {
-        for metric in registered.captures_iter(&read(file)) {
-            let name = format!("| `{prefix}_{}", &metric[1]);
+        let source = read(file);
+        let metrics: Vec<_> = registered.captures_iter(&source).map(|metric| metric[1].to_owned()).collect();
+        assert!(metrics.len() > 6, "{file}: {metrics:?}");
+        for metric in metrics {
+            let name = format!("| `{prefix}_{metric}");
             assert!(page.contains(&name), "docs/operations.md has no row that begins with {name}");
         }
     }

@@ -10,7 +10,7 @@ use prometheus_client::{
 
 use crate::{
     api::{Connection, ConnectionState, reason::PathReason},
-    ops::Readiness,
+    ops::{Readiness, registered},
 };
 
 /// How something ended.
@@ -58,17 +58,16 @@ impl AgentMetrics {
     /// New metrics, made known to a registry.
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
-        let metrics = AgentMetrics::default();
-        let AgentMetrics { paths, logins, logouts, writes, renewals, watching, failing } = &metrics;
         let registry = registry.sub_registry_with_prefix("multibond_agent");
-        registry.register("paths", "Paths, by state", paths.clone());
-        registry.register("logins", "Logins that have ended, by outcome", logins.clone());
-        registry.register("logouts", "Logouts that have ended, by outcome", logouts.clone());
-        registry.register("status_writes", "Writes of Host statuses, by outcome", writes.clone());
-        registry.register("lease_renewals", "Renewals of leases, by outcome", renewals.clone());
-        registry.register("watches_working", "Watches of Hosts that work", watching.clone());
-        registry.register("watches_failing", "Watches of Hosts that fail", failing.clone());
-        metrics
+        AgentMetrics {
+            paths: registered(registry, "paths", "Paths, by state"),
+            logins: registered(registry, "logins", "Logins that have ended, by outcome"),
+            logouts: registered(registry, "logouts", "Logouts that have ended, by outcome"),
+            writes: registered(registry, "status_writes", "Writes of Host statuses, by outcome"),
+            renewals: registered(registry, "lease_renewals", "Renewals of leases, by outcome"),
+            watching: registered(registry, "watches_working", "Watches of Hosts that work"),
+            failing: registered(registry, "watches_failing", "Watches of Hosts that fail"),
+        }
     }
 
     /// An agent can do its work when it sees the Hosts. Sessions are kept also when it does not.

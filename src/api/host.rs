@@ -120,6 +120,12 @@ pub struct HostStatus {
 }
 
 impl HostStatus {
+    /// Whether the plan with this revision is the one that was last written, and the agent has carried it out.
+    #[must_use]
+    pub fn has_carried_out(&self, revision: &str) -> bool {
+        self.plan.as_ref().is_some_and(|written| written.revision == revision) && self.acknowledged()
+    }
+
     /// Whether the agent has carried out the plan that was last written.
     #[must_use]
     pub fn acknowledged(&self) -> bool {

@@ -101,10 +101,10 @@ pub struct LeaseArguments {
     #[arg(long, env = "MULTIBOND_NAMESPACE", value_name = "NAME")]
     namespace: Option<String>,
     /// How long an agent counts as alive after it has renewed its lease
-    #[arg(long, env = "MULTIBOND_LEASE_DURATION", value_name = "DURATION", default_value = "40s", value_parser = process::duration)]
+    #[arg(long, env = "MULTIBOND_LEASE_DURATION", value_name = "DURATION", default_value = "40s", value_parser = ops::positive_duration)]
     lease_duration: Duration,
     /// How often an agent renews its lease
-    #[arg(long, env = "MULTIBOND_LEASE_RENEW_INTERVAL", value_name = "DURATION", default_value = "10s", value_parser = process::duration)]
+    #[arg(long, env = "MULTIBOND_LEASE_RENEW_INTERVAL", value_name = "DURATION", default_value = "10s", value_parser = ops::positive_duration)]
     lease_renew_interval: Duration,
 }
 

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, process::ExitCode, time::Duration};
 use clap::Args;
 
 use super::{Global, in_runtime, process};
-use crate::controller::{self, Options};
+use crate::{
+    controller::{self, Options},
+    ops,
+};
 
 /// Runs the controller: decides what each host should be connected to, and sums up what is
 #[derive(Args, Debug)]
@@ -21,16 +24,16 @@ pub(super) struct Arguments {
     #[arg(long, env = "MULTIBOND_IDENTITY", value_name = "NAME")]
     identity: Option<String>,
     /// How long a deletion may wait for hosts to acknowledge
-    #[arg(long, env = "MULTIBOND_DELETION_TIMEOUT", value_name = "DURATION", default_value = "2m", value_parser = process::duration)]
+    #[arg(long, env = "MULTIBOND_DELETION_TIMEOUT", value_name = "DURATION", default_value = "2m", value_parser = ops::positive_duration)]
     deletion_timeout: Duration,
     /// How long the leader's lease lasts without renewal
-    #[arg(long, env = "MULTIBOND_LEADER_LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = process::duration)]
+    #[arg(long, env = "MULTIBOND_LEADER_LEASE_DURATION", value_name = "DURATION", default_value = "15s", value_parser = ops::positive_duration)]
     leader_lease_duration: Duration,
     /// How long a leader tries to renew its lease before it stops acting; shorter than the lease
-    #[arg(long, env = "MULTIBOND_LEADER_RENEW_DEADLINE", value_name = "DURATION", default_value = "10s", value_parser = process::duration)]
+    #[arg(long, env = "MULTIBOND_LEADER_RENEW_DEADLINE", value_name = "DURATION", default_value = "10s", value_parser = ops::positive_duration)]
     leader_renew_deadline: Duration,
     /// Between two tries to get or to renew the leader's lease
-    #[arg(long, env = "MULTIBOND_LEADER_RETRY_PERIOD", value_name = "DURATION", default_value = "2s", value_parser = process::duration)]
+    #[arg(long, env = "MULTIBOND_LEADER_RETRY_PERIOD", value_name = "DURATION", default_value = "2s", value_parser = ops::positive_duration)]
     leader_retry_period: Duration,
 }
 

@@ -1,6 +1,6 @@
-//! What the long-running subcommands share: how they end, where their leases are, how durations are written.
+//! What the long-running subcommands share: how they end, and where their leases are.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,17 +46,4 @@ fn read(path: &Path) -> Option<String> {
 /// Whether this process runs in a pod.
 pub(super) fn in_pod() -> bool {
     Path::new(POD_NAMESPACE).exists()
-}
-
-/// Reads a duration such as `10s`, `2m` or `1m30s`.
-///
-/// # Errors
-/// When it is not one, or not positive.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let read: jiff::SignedDuration =
-        text.parse().map_err(|_| format!("{text:?} is not a duration such as 10s or 2m"))?;
-    Duration::try_from(read)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "it must be longer than 0s".to_owned())
 }

@@ -97,8 +97,8 @@ pub(crate) fn unacknowledged(world: &World, center_key: &ObjectKey) -> Vec<Strin
 /// Whether the agent has carried out the plan that follows from what there is now.
 fn acknowledged(host: &crate::api::Host, state: &HostState, stamp: u64) -> bool {
     let Some(status) = &host.status else { return false };
-    let written = status.plan.as_ref().map(|plan| &plan.revision);
     // A host that was never told anything has nothing to acknowledge.
-    let told_nothing = written.is_none() && state.plan.paths.is_empty();
-    state.stamp == Some(stamp) && (told_nothing || (written == state.told.as_ref() && status.acknowledged()))
+    let told_nothing = status.plan.is_none() && state.plan.paths.is_empty();
+    let done = || state.told.as_ref().is_some_and(|revision| status.has_carried_out(revision));
+    state.stamp == Some(stamp) && (told_nothing || done())
 }

@@ -333,9 +333,7 @@ fn leave(
     let mut outcome = Outcome::default();
     let node_is_served = world.claimant(&host.spec.node_name).is_some();
     let alive = world.agent(&host.spec.node_name) == AgentState::Alive;
-    let acknowledged = host.status.as_ref().is_some_and(|status| {
-        status.plan.as_ref().is_some_and(|written| written.revision == plan.revision) && status.acknowledged()
-    });
+    let acknowledged = host.status.as_ref().is_some_and(|status| status.has_carried_out(&plan.revision));
     let waiting = alive && !node_is_served && !acknowledged;
     if waiting {
         let nothing = HostStatus::default();

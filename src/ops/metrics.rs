@@ -3,8 +3,15 @@
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    registry::{Metric, Registry, Unit},
 };
+
+/// A new metric, made known to a registry.
+pub fn registered<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
 
 /// A kind of object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -87,46 +94,25 @@ impl ControllerMetrics {
     /// New metrics, made known to a registry.
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
-        let metrics = ControllerMetrics {
-            reconciles: Family::default(),
-            durations: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
-            errors: Family::default(),
-            queue: Gauge::default(),
-            leading: Gauge::default(),
-            undecodable: Gauge::default(),
-            writes: Family::default(),
-            desired_paths: Family::default(),
-            connected_paths: Family::default(),
-            hosts: Family::default(),
-        };
         let registry = registry.sub_registry_with_prefix("multibond");
-        let ControllerMetrics {
-            reconciles,
-            durations,
-            errors,
-            queue,
-            leading,
-            undecodable,
-            writes,
-            desired_paths,
-            connected_paths,
-            hosts,
-        } = &metrics;
-        registry.register("reconciles", "Decisions made, by kind", reconciles.clone());
+        let durations: Family<KindLabel, Histogram> = Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS));
         registry.register_with_unit(
             "reconcile",
             "From decision to last write, by kind",
             Unit::Seconds,
             durations.clone(),
         );
-        registry.register("errors", "Failed requests to the API server, by operation and reason", errors.clone());
-        registry.register("queue_length", "Objects that wait to be looked at", queue.clone());
-        registry.register("leader", "1 while this replica acts", leading.clone());
-        registry.register("undecodable_objects", "Objects that cannot be decoded", undecodable.clone());
-        registry.register("writes", "Writes to the API server, by kind, action and outcome", writes.clone());
-        registry.register("bond_paths_desired", "Planned paths of each bond", desired_paths.clone());
-        registry.register("bond_paths_connected", "Connected paths of each bond", connected_paths.clone());
-        registry.register("hosts", "Hosts of each data center by phase", hosts.clone());
-        metrics
+        ControllerMetrics {
+            durations,
+            reconciles: registered(registry, "reconciles", "Decisions made, by kind"),
+            errors: registered(registry, "errors", "Failed requests to the API server, by operation and reason"),
+            queue: registered(registry, "queue_length", "Objects that wait to be looked at"),
+            leading: registered(registry, "leader", "1 while this replica acts"),
+            undecodable: registered(registry, "undecodable_objects", "Objects that cannot be decoded"),
+            writes: registered(registry, "writes", "Writes to the API server, by kind, action and outcome"),
+            desired_paths: registered(registry, "bond_paths_desired", "Planned paths of each bond"),
+            connected_paths: registered(registry, "bond_paths_connected", "Connected paths of each bond"),
+            hosts: registered(registry, "hosts", "Hosts of each data center by phase"),
+        }
     }
 }

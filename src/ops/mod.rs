@@ -1,8 +1,10 @@
 //! What operators look at: metrics, liveness and readiness, served over HTTP.
 
+mod duration;
 pub mod errors;
 mod http;
 mod metrics;
 
+pub use duration::{duration, positive_duration};
 pub use http::{Readiness, bind, serve};
-pub use metrics::{BondLabel, ControllerMetrics, KindLabel, PhaseLabel, ReasonLabel, WriteLabel};
+pub use metrics::{BondLabel, ControllerMetrics, KindLabel, PhaseLabel, ReasonLabel, WriteLabel, registered};

@@ -214,9 +214,8 @@ fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>, reality: &Real
     let reason = EmptyReason::Maintenance;
     let message = empty_message(observation.host, reason, None);
     let left: Vec<&Connection> = reality.connections.iter().copied().filter(|c| has_session(c)).collect();
-    let acknowledged = observation.host.status.as_ref().is_some_and(|status| {
-        status.plan.as_ref().is_some_and(|written| written.revision == plan.revision) && status.acknowledged()
-    });
+    let acknowledged =
+        observation.host.status.as_ref().is_some_and(|status| status.has_carried_out(&plan.revision));
     let ready = |status, reason: Reason, message: String| Verdict::new(ConditionType::Ready, status, reason, message);
     let describe = |connection: &&Connection| {
         let why = connection.message.as_deref().map(|message| format!(" ({message})")).unwrap_or_default();

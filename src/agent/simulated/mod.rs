@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::api::HostInterface;
 
-pub use faults::{FactsBook, Fault, FaultKind, Faults, Subject, parse_duration};
+pub use faults::{FactsBook, Fault, FaultKind, Faults, Subject};
 pub use files::{FileError, follow, read};
 pub use fleet::Fleet;
 pub use host::SimulatedHost;
