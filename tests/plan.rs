@@ -95,6 +95,7 @@ fn invalid_input_exits_with_1_prints_no_plan_and_names_every_finding() {
 #[rstest]
 #[case::no_argument(&["plan"], "--filename")]
 #[case::unknown_flag(&["plan", "--fast"], "--fast")]
+#[case::standard_input_twice(&["plan", "-f", "-", "-f", "-"], "standard input (-f -) is given 2 times")]
 #[case::unknown_format(&["plan", "-f", "-", "-o", "wide"], "table, json, yaml")]
 #[case::bad_namespace(&["plan", "-f", "-", "-n", "A_b"], "lower-case letters")]
 #[case::unknown_command(&["paln"], "paln")]
@@ -167,6 +168,9 @@ fn other_kinds_are_ignored_whatever_is_in_them() {
 #[case::text("hello\n", "expected an object with apiVersion and kind, found \"hello\"")]
 #[case::syntax("a: [\n", "line")]
 #[case::tab("a:\n\tb: 1\n", "line 2")]
+#[case::after_the_end("a: 1\n...\nb: 2\n", "line 3: it follows the end of a document (`...`)")]
+#[case::items_of_a_list("apiVersion: v1\nkind: List\nitems: 3\n", "items: expected a list, found 3")]
+#[case::no_items("apiVersion: v1\nkind: List\n", "items: missing")]
 fn what_is_no_object_of_kubernetes_is_an_error(#[case] text: &str, #[case] says: &str) {
     let (code, stdout, stderr) = stdin(text);
     assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
@@ -178,6 +182,9 @@ fn what_is_no_object_of_kubernetes_is_an_error(#[case] text: &str, #[case] says:
 #[case::blank("\n\n")]
 #[case::comments("# a\n---\n# b\n")]
 #[case::null("~\n")]
+#[case::list_without_items("apiVersion: v1\nkind: List\nitems: []\n")]
+#[case::list_of_null("apiVersion: v1\nkind: List\nitems: null\n")]
+#[case::typed_list_of_null("apiVersion: multibond.dev/v1alpha1\nkind: HostList\nitems: ~\n")]
 fn empty_input_is_an_error(#[case] text: &str) {
     // A gate must not pass because the program before it in the pipe has failed.
     let (code, stdout, stderr) = stdin(text);
@@ -206,7 +213,13 @@ fn a_list_is_its_items_and_findings_name_the_item() {
 fn items_of_a_typed_list_need_not_say_what_they_are() {
     let list = "apiVersion: multibond.dev/v1alpha1\nkind: NetworkList\nmetadata: {resourceVersion: \"1\"}\nitems:\n- metadata: {name: a}\n  spec: {dataCenter: f}\n";
     assert_eq!(stdin(format!("{list}---\n{DATA_CENTER}")).0, 0);
-    assert_eq!(stdin("apiVersion: v1\nkind: List\nitems: []\n").0, 1);
+}
+
+#[test]
+fn a_finding_names_its_field_once() {
+    let expressions = "{hosts: {nodeSelector: {matchExpressions: [{key: a, operator: In}]}}}";
+    let (code, _, stderr) = stdin(DATA_CENTER.replace("{}", expressions));
+    assert_eq!((code, stderr.matches("matchExpressions").count()), (1, 1), "{stderr}");
 }
 
 #[test]

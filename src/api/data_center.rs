@@ -186,7 +186,7 @@ fn label_selector(_: &mut SchemaGenerator) -> Schema {
                     },
                     "x-kubernetes-validations": [{
                         "rule": "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : !has(self.values) || self.values.size() == 0",
-                        "message": "spec.hosts.nodeSelector.matchExpressions: In and NotIn need at least one value, Exists and DoesNotExist take none"
+                        "message": "In and NotIn need at least one value, Exists and DoesNotExist take none"
                     }]
                 }
             }

@@ -73,19 +73,43 @@ fn parts(text: &str) -> Vec<(usize, &str)> {
     let mut parts = Vec::new();
     let (mut start, mut start_line, mut at, mut blank) = (0, 1, 0, true);
     for (number, line) in text.split_inclusive('\n').enumerate() {
-        let marker =
-            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
+        let marker = is_marker(line, "---");
         if marker && !blank {
             parts.push((start_line, &text[start..at]));
         }
         if marker {
             (start, start_line, blank) = (at, number + 1, false);
         }
-        blank &= line.trim().is_empty() || line.starts_with(['#', '%']);
+        blank &= says_nothing(line);
         at += line.len();
     }
     parts.push((start_line, &text[start..]));
     parts
+}
+
+/// Whether a line begins or ends a document.
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+/// Whether a line is empty, a comment or a directive.
+fn says_nothing(line: &str) -> bool {
+    line.trim().is_empty() || line.starts_with(['#', '%'])
+}
+
+/// A document up to the line of three dots that ends it, if there is one; or how many lines below its first something
+/// stands after its end.
+fn before_dots(text: &str) -> Result<&str, usize> {
+    let (mut at, mut end) = (0, None);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        if is_marker(line, "...") {
+            end.get_or_insert(at);
+        } else if end.is_some() && !says_nothing(line) {
+            return Err(number);
+        }
+        at += line.len();
+    }
+    Ok(&text[..end.unwrap_or(text.len())])
 }
 
 /// Reads one document that starts on a line.
@@ -102,6 +126,10 @@ fn yaml(text: &str, line: usize) -> Result<Content, String> {
             max_events: 50_000_000,
         },
     };
+    let text = before_dots(text).map_err(|after| {
+        let line = line + after;
+        format!("line {line}: it follows the end of a document (`...`), where only `---` begins another: kubectl would leave it out; put `---` before it")
+    })?;
     let mut content = Content::default();
     let seed = Strict { path: Path::Root, duplicates: &mut content.duplicates };
     let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| seed.deserialize(reader));
@@ -266,6 +294,15 @@ mod tests {
     #[test]
     fn yaml_in_braces_is_still_yaml() {
         assert_eq!(values("{a: 1}\n---\n{b: 2}"), [json!({"a": 1}), json!({"b": 2})]);
+    }
+
+    #[test]
+    fn what_follows_the_end_of_a_document_must_begin_with_a_marker() {
+        assert_eq!(values("a: 1\n...\n# nothing\n...\n%YAML 1.2\n---\nb: 2\n"), [json!({"a": 1}), json!({"b": 2})]);
+        let documents = read("a: 1\n---\nb: 2\n...\n\nc: 3\n---\nd: 4\n");
+        assert_eq!(documents.len(), 3);
+        let error = documents[1].content.as_ref().unwrap_err();
+        assert!(error.starts_with("line 6: ") && error.contains("put `---` before it"), "{error}");
     }
 
     #[test]

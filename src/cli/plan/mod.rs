@@ -8,7 +8,7 @@ mod path;
 mod render;
 mod schema;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -52,6 +52,8 @@ fn namespace(text: &str) -> Result<String, String> {
 /// The plan that was asked for, and whether there are problems.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { filename, recursive, namespace, output: format } = arguments;
+    let stdins = filename.iter().filter(|argument| *argument == Path::new("-")).count();
+    anyhow::ensure!(stdins < 2, "standard input (-f -) is given {stdins} times, and can be read once only");
     let mut reader = Reader::new(namespace);
     for argument in filename {
         match input::sources(&argument, recursive) {

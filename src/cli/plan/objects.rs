@@ -130,8 +130,23 @@ impl Reader {
             return;
         };
         let (version, kind) = (version.to_owned(), kind.to_owned());
-        if let (Some(item_kind), Some(Value::Array(items))) = (kind.strip_suffix("List"), object.get_mut("items")) {
-            return self.list(place, &version, item_kind, std::mem::take(items), &duplicates);
+        if let Some(item_kind) = kind.strip_suffix("List") {
+            match object.get_mut("items") {
+                Some(Value::Array(items)) => {
+                    return self.list(place, &version, item_kind, std::mem::take(items), &duplicates);
+                }
+                // For kubectl null is no item, too: such a list says nothing, and nothing is found in it.
+                Some(Value::Null) => return,
+                Some(found) => {
+                    let found = show(found);
+                    return self.complain(format_args!("{place}: items: expected a list, found {found}"));
+                }
+                None if version == "v1" && item_kind.is_empty() => {
+                    return self.complain(format_args!("{place}: items: missing; a List has them, [] if it is empty"));
+                }
+                // A kind that is only called so, such as an AllowList.
+                None => {}
+            }
         }
         self.found += 1;
         let group = version.split('/').next().unwrap_or_default();
