@@ -239,7 +239,8 @@ pub struct PlanStatus {
     /// not carried out, though its revision is an old one.
     #[schemars(range(min = 0))]
     pub sequence: i64,
-    /// Targets whose sessions are left as they are, because a bond that covers them names an unknown network.
+    /// Targets whose sessions are left as they are: a bond that covers them names an unknown network, or the host has not
+    /// reported its interfaces.
     pub hold: Vec<Arc<str>>,
     /// The data center's session settings.
     pub session: SessionSettings,

@@ -18,7 +18,8 @@ pub struct HostPlan {
     pub reason: Option<EmptyReason>,
     /// The networks that the host carries.
     pub networks: Vec<CarriedNetwork>,
-    /// Targets whose sessions are left as they are: a bond that covers them names an unknown network.
+    /// Targets whose sessions are left as they are: a bond that covers them names an unknown network, or the host has not
+    /// reported its interfaces.
     pub hold: Vec<Arc<str>>,
     /// Targets that have no network on this host, and the default network may not be used.
     pub no_network: Vec<Arc<str>>,
