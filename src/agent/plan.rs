@@ -41,7 +41,7 @@ pub struct Order {
 
 impl From<&PlanStatus> for Plan {
     fn from(status: &PlanStatus) -> Self {
-        let PlanStatus { revision, sequence, hold, session, paths } = status;
+        let PlanStatus { revision, sequence, hold, no_network: _, session, paths } = status;
         let order = |path: &crate::api::PlannedPath| Order {
             network: path.network.clone(),
             chap_secret: path.chap_secret.clone(),

@@ -242,6 +242,8 @@ pub struct PlanStatus {
     /// Targets whose sessions are left as they are: a bond that covers them names an unknown network, or the host has not
     /// reported its interfaces.
     pub hold: Vec<Arc<str>>,
+    /// Targets without a path: the host carries none of their bonds' networks, and `defaultNetwork` is `Never`.
+    pub no_network: Vec<Arc<str>>,
     /// The data center's session settings.
     pub session: SessionSettings,
     /// The planned paths, sorted.

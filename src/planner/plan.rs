@@ -56,7 +56,7 @@ impl HostPlan {
             reason,
             networks: networks.to_vec(),
             hold: status.hold.clone(),
-            no_network: Vec::new(),
+            no_network: status.no_network.clone(),
             paths: status.paths.clone(),
             uses: Vec::new(),
             session: status.session,
@@ -71,6 +71,7 @@ impl HostPlan {
             revision: self.revision.clone(),
             sequence: 0,
             hold: self.hold.clone(),
+            no_network: self.no_network.clone(),
             session: self.session,
             paths: self.paths.clone(),
         }

@@ -219,5 +219,6 @@ fn a_target_without_a_network_where_the_default_one_is_forbidden_is_non_operatio
     world.objects.bonds[0].spec.targets = vec!["iqn.2003-01.org.example:alpha".to_owned()];
     let expected = "NonOperational 1/1 | False NoNetwork | False NoNetwork | False NoNetwork";
     assert_eq!(world.reports("C").verdict(), expected);
+    assert_eq!(world.verdict_while_frozen(), expected, "also from the plan that was written");
     assert_eq!(world.reports("F").judge().phase, Phase::NonOperational);
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use multibond::{
-    api::{AgentStatus, Connection, ConnectionState, Host, HostWarning, reason::ConditionType, reason::PathReason},
+    api::{
+        AgentStatus, Connection, ConnectionState, Host, HostStatus, HostWarning, reason::ConditionType,
+        reason::PathReason,
+    },
     planner::{AgentState, HostPlan, HostVerdict, Objects, Observation, judge, plan_all},
 };
 
@@ -124,6 +127,22 @@ impl World {
         let stored = serde_json::to_string(&self.objects.hosts[0]).expect("JSON");
         self.objects.hosts[0] = serde_json::from_str(&stored).expect("a Host");
         verdict
+    }
+
+    /// The verdict as one line while the data center stands still: on the plan that was last written.
+    pub fn verdict_while_frozen(&self) -> String {
+        let host = &self.objects.hosts[0];
+        let stored = serde_json::to_string(host.status.as_ref().expect("a status")).expect("JSON");
+        let status: HostStatus = serde_json::from_str(&stored).expect("a status");
+        let plan = HostPlan::from_status(&status.plan.expect("a plan"), &status.networks, None);
+        let observation = Observation {
+            host,
+            winner: None,
+            agent: self.agent,
+            non_operational_after: Duration::from_secs(self.delay),
+            warnings: &self.warnings,
+        };
+        line(&judge(&plan, &observation, self.now))
     }
 
     /// The verdict as one line.
