@@ -213,7 +213,10 @@ impl Reconciler {
         let mut views = BTreeMap::new();
         for (path, order) in &situation.plan.paths {
             let login = self.logins.get(path).map(|begun| (*begun, patience));
-            let view = PathView::new(path, order, sessions.get(path).copied(), login, situation);
+            // A path that is back in the plan has no session before the logout of its old one has ended: it may go yet.
+            let is_new = self.paths.get(path).is_some_and(Standing::is_first_attempt);
+            let stays = |session: &&Session| !is_new || !self.logouts.contains_key(&session.id);
+            let view = PathView::new(path, order, sessions.get(path).copied().filter(stays), login, situation);
             let seed = self.seed_of(path);
             if let Some(standing) = self.paths.get_mut(path) {
                 standing.observe(view.found(), situation.now, seed);

@@ -62,7 +62,7 @@ pub struct HostVerdict {
     /// Targets without any live session, retained ones included, from the moment that it is lost: what the Node's
     /// taint is about, and whether the storage and not the host is at fault.
     pub without_session: Vec<Arc<str>>,
-    /// Whether every path has ended its first attempt.
+    /// Whether every path has ended its first attempt, and the agent has acknowledged the plan.
     pub settled: bool,
 }
 
@@ -106,7 +106,9 @@ fn in_service(plan: &HostPlan, observation: &Observation<'_>, reality: &Reality<
     let no_network: Vec<Arc<str>> = standing(|s| s == Standing::NoNetwork).map(|t| t.target.clone()).collect();
     let waiting: Vec<_> = standing(|s| matches!(s, Standing::Connecting(_) | Standing::Held)).collect();
     let failed: Vec<_> = paths().filter(|path| path.is(ConnectionState::Failed)).collect();
-    let settled = plan.reason.is_none() && !paths().any(PathNow::first_attempt);
+    // What was reported before the agent had seen the plan may be over: a path can leave a plan and come back in the next.
+    let carried_out = plan.paths.is_empty() || has_carried_out(observation.host, plan);
+    let settled = plan.reason.is_none() && carried_out && !paths().any(PathNow::first_attempt);
 
     let (phase, status, reason, message): (Phase, Status, &'static str, String) = if !unreachable.is_empty() {
         let message = list(&unreachable, |target| {
@@ -154,6 +156,10 @@ fn in_service(plan: &HostPlan, observation: &Observation<'_>, reality: &Reality<
     }
 }
 
+fn has_carried_out(host: &Host, plan: &HostPlan) -> bool {
+    host.status.as_ref().is_some_and(|status| status.has_carried_out(&plan.revision))
+}
+
 fn counts(plan: &HostPlan, reality: &Reality<'_>) -> PathCounts {
     let connected = |path: &&PlannedPath| reality.of(path).is_some_and(|c| c.state == ConnectionState::Connected);
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -172,7 +178,7 @@ fn fully_connected(phase: Phase, failed: &[&PathNow<'_>], settled: bool, operati
         let failures = list(failed, |path| format!("{} {}", path.planned.target, path.describe()));
         Verdict::new(kind, Status::False, Reason::PathsFailed, failures)
     } else if !settled {
-        Verdict::new(kind, Status::False, Reason::Connecting, "paths are being connected")
+        Verdict::new(kind, Status::False, Reason::Connecting, "the plan is being carried out")
     } else if phase == Phase::Up {
         Verdict::new(kind, Status::True, Reason::AllPathsConnected, "every planned path is connected")
     } else {
@@ -214,8 +220,7 @@ fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>, reality: &Real
     let reason = EmptyReason::Maintenance;
     let message = empty_message(observation.host, reason, None);
     let left: Vec<&Connection> = reality.connections.iter().copied().filter(|c| has_session(c)).collect();
-    let acknowledged =
-        observation.host.status.as_ref().is_some_and(|status| status.has_carried_out(&plan.revision));
+    let acknowledged = has_carried_out(observation.host, plan);
     let ready = |status, reason: Reason, message: String| Verdict::new(ConditionType::Ready, status, reason, message);
     let describe = |connection: &&Connection| {
         let why = connection.message.as_deref().map(|message| format!(" ({message})")).unwrap_or_default();

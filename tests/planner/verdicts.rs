@@ -154,6 +154,21 @@ fn a10b_connecting_up_degraded_and_non_operational() {
 }
 
 #[test]
+fn what_was_reported_on_an_earlier_plan_does_not_settle_this_one() {
+    let mut world = hall("", "");
+    world.reports("CC");
+    let mut reported = world.host().status.clone().expect("a status");
+    // Its plan was changed and changed back: the agent may be logging out what the one between did not have.
+    reported.plan.as_mut().expect("a plan").sequence = 3;
+    reported.agent.as_mut().expect("an agent").observed_sequence = Some(1);
+    world.host().status = Some(reported.clone());
+    assert_eq!(world.verdict(), "Up 2/2 | True TargetsReachable | False Connecting | False Progressing");
+    reported.agent.as_mut().expect("an agent").observed_sequence = Some(3);
+    world.host().status = Some(reported);
+    assert_eq!(world.verdict(), "Up 2/2 | True TargetsReachable | True AllPathsConnected | True Up");
+}
+
+#[test]
 fn a05_a_host_with_nothing_to_connect_is_up() {
     let up = "Up 0/0 | True NothingToConnect | True AllPathsConnected | True Up";
     assert_eq!(World::new("hall: {hosts: {h1: {}}}").verdict(), up);

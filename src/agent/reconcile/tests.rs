@@ -510,9 +510,26 @@ fn a_path_whose_logout_has_not_ended_is_not_connected_before_it_has() {
     desk.sessions = vec![session(1, one.clone())];
     assert_eq!(logouts(&desk.step()), [(1, Why::Surplus)]);
     desk.plan = plan("one", std::slice::from_ref(&one));
+    let step = desk.step();
+    assert_eq!((states(&step), logins(&step)), (vec![ok(Connecting)], vec![]), "the session may go yet");
+    assert_eq!(step.observed, None);
     desk.sessions.clear();
     assert_eq!(logins(&desk.step()), [], "its record may still be being forgotten");
     assert_eq!(logins(&desk.logged_out(1, Why::Surplus)), [one]);
+}
+
+#[test]
+fn a_path_whose_logout_was_called_off_is_connected() {
+    let one = path("a", "1", "ens1");
+    let mut desk = Desk::new(plan("none", &[]));
+    desk.sessions = vec![session(1, one.clone())];
+    assert_eq!(logouts(&desk.step()), [(1, Why::Surplus)]);
+    desk.plan = plan("one", &[one]);
+    desk.step();
+    desk.reconciler.logout_ended(1, Why::Surplus, Ok(false), desk.clock.now());
+    let step = desk.step();
+    assert_eq!(states(&step), [ok(Connected)]);
+    assert_eq!(step.observed.map(|written| written.revision).as_deref(), Some("one"));
 }
 
 #[test]
