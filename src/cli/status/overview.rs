@@ -62,7 +62,7 @@ pub struct DataCenterView {
 }
 
 /// A condition of an object.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConditionView {
     /// Which aspect.

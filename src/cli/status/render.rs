@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::super::output::{Colour, columns};
 use super::overview::{BondView, ConditionView, DataCenterView, HostView, NetworkView, Overview, PathView};
-use crate::api::{ConnectionState, PathCounts, Phase};
+use crate::api::{ConnectionState, PathCounts, Phase, reason::Reason};
 
 /// How the tree is drawn.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,19 @@ fn host(view: &HostView, style: Style) -> String {
     let counts = counts.map(|counts| format!("  {}", fraction(counts))).unwrap_or_default();
     let title = style.paint(Colour::Bold, &format!("Host {name}"));
     let rows: Vec<Vec<String>> = paths.iter().map(|view| path(view, style)).collect();
-    format!("  {title}{node}  {phase}{counts}\n{}{}", complaints(conditions, "    ", style), columns(&rows, "    "))
+    let conditions: Vec<ConditionView> = conditions.iter().map(|condition| beside_paths(condition, paths)).collect();
+    format!("  {title}{node}  {phase}{counts}\n{}{}", complaints(&conditions, "    ", style), columns(&rows, "    "))
+}
+
+/// A condition as it is shown above a host's paths: which have failed, and why, stands with them.
+fn beside_paths(condition: &ConditionView, paths: &[PathView]) -> ConditionView {
+    let failed = paths.iter().filter(|path| path.planned && path.state == Some(ConnectionState::Failed)).count();
+    let message = match (condition.reason == Reason::PathsFailed.as_str(), failed) {
+        (false, _) | (true, 0) => condition.message.clone(),
+        (true, 1) => "1 path has failed".to_owned(),
+        (true, failed) => format!("{failed} paths have failed"),
+    };
+    ConditionView { message, ..condition.clone() }
 }
 
 fn path(view: &PathView, style: Style) -> Vec<String> {
