@@ -61,8 +61,8 @@ pub(crate) enum Action {
     WriteStatus { kind: Kind, key: ObjectKey, part: Value, uid: Option<String>, announcement: Option<Announcement> },
     /// Says something on an object.
     Announce { kind: Kind, key: ObjectKey, uid: Option<String>, announcement: Announcement },
-    /// Replaces the finalizers of the version that was looked at.
-    SetFinalizers { kind: Kind, key: ObjectKey, finalizers: Vec<String>, version: Option<String> },
+    /// Replaces the finalizers of the object that was looked at, if they are still those.
+    SetFinalizers { kind: Kind, key: ObjectKey, uid: Option<String>, before: Vec<String>, after: Vec<String> },
     /// Replaces the owner references of the version that was looked at.
     SetOwners { kind: Kind, key: ObjectKey, owners: Vec<OwnerReference>, version: Option<String> },
     /// Takes a network's name out of a bond, if it stands there at this place.
@@ -133,22 +133,20 @@ impl Action {
                 announce(client, instance, kind, &key, uid, announcement).await;
                 Ok(None)
             }
-            Action::SetFinalizers { kind, key, finalizers, version } => {
-                let body = json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}});
-                patch(client, kind, &key, false, &Patch::Merge(body)).await.map(Some)
+            Action::SetFinalizers { kind, key, uid, before, after } => {
+                let steps = steps(finalizer_steps(uid.as_deref(), &before, &after))?;
+                patch(client, kind, &key, false, &steps).await.map(Some)
             }
             Action::SetOwners { kind, key, owners, version } => {
                 let body = json!({"metadata": {"ownerReferences": owners, "resourceVersion": version}});
                 patch(client, kind, &key, false, &Patch::Merge(body)).await.map(Some)
             }
             Action::DropNetwork { bond, index, network } => {
-                let steps = json!([
+                let steps = steps(json!([
                     {"op": "test", "path": format!("/spec/networks/{index}"), "value": network},
                     {"op": "remove", "path": format!("/spec/networks/{index}")},
-                ]);
-                // A list of steps is a JSON patch by construction.
-                let steps = serde_json::from_value(steps).map_err(kube::Error::SerdeError)?;
-                patch(client, Kind::IscsiBond, &bond, false, &Patch::Json(steps)).await.map(Some)
+                ]))?;
+                patch(client, Kind::IscsiBond, &bond, false, &steps).await.map(Some)
             }
             Action::Delete { kind, key, uid } => delete(client, kind, &key, uid).await.map(|()| None),
             Action::CreateHost { key, data_center, node, owner } => {
@@ -184,6 +182,22 @@ impl Action {
             }
         }
     }
+}
+
+/// A list of steps is a JSON patch by construction.
+fn steps(steps: Value) -> kube::Result<Patch<Value>> {
+    serde_json::from_value(steps).map(Patch::Json).map_err(kube::Error::SerdeError)
+}
+
+/// No resourceVersion: the agent's first report on a new Host must not make the controller's finalizer conflict. Nobody
+/// else's finalizer is lost all the same, for all of them are tested. No finalizers are no list, and that tests as null.
+fn finalizer_steps(uid: Option<&str>, before: &[String], after: &[String]) -> Value {
+    let before = (!before.is_empty()).then_some(before);
+    json!([
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "test", "path": "/metadata/finalizers", "value": before},
+        {"op": "add", "path": "/metadata/finalizers", "value": after},
+    ])
 }
 
 fn parameters() -> PatchParams {
@@ -316,5 +330,25 @@ async fn announce(
         let note = event.note.as_deref().unwrap_or_default();
         let error = brief(&error);
         tracing::info!(%kind, object = %key, reason, note, error, "an Event could not be published");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finalizer_depends_on_the_other_finalizers_and_on_nothing_else() {
+        let ours = || vec!["multibond.dev/disconnect".to_owned()];
+        let put = finalizer_steps(Some("u1"), &[], &ours());
+        let expected = json!([
+            {"op": "test", "path": "/metadata/uid", "value": "u1"},
+            {"op": "test", "path": "/metadata/finalizers", "value": null},
+            {"op": "add", "path": "/metadata/finalizers", "value": ["multibond.dev/disconnect"]},
+        ]);
+        assert_eq!(put, expected);
+        let taken = finalizer_steps(Some("u1"), &ours(), &[]);
+        assert_eq!((&taken[1]["value"], &taken[2]["value"]), (&json!(["multibond.dev/disconnect"]), &json!([])));
+        assert!(steps(put).is_ok());
     }
 }

@@ -37,9 +37,9 @@ pub(crate) fn holds(metadata: &ObjectMeta) -> bool {
 /// Puts our finalizer on an object that does not have it.
 pub(crate) fn hold(kind: Kind, key: &ObjectKey, metadata: &ObjectMeta) -> Option<Action> {
     let add = || {
-        let mut finalizers = metadata.finalizers.clone().unwrap_or_default();
-        finalizers.push(FINALIZER.to_owned());
-        Action::SetFinalizers { kind, key: key.clone(), finalizers, version: metadata.resource_version.clone() }
+        let before = metadata.finalizers.clone().unwrap_or_default();
+        let after = [before.as_slice(), &[FINALIZER.to_owned()]].concat();
+        Action::SetFinalizers { kind, key: key.clone(), uid: metadata.uid.clone(), before, after }
     };
     (!holds(metadata)).then(add)
 }
@@ -62,9 +62,9 @@ pub(crate) fn let_go(
         outcome.recheck_at = Some(outcome.recheck_at.map_or(until, |earlier| earlier.min(until)));
         return;
     }
-    let finalizers = metadata.finalizers.iter().flatten().filter(|name| *name != FINALIZER).cloned().collect();
-    let version = metadata.resource_version.clone();
-    let let_go = Action::SetFinalizers { kind, key: key.clone(), finalizers, version };
+    let before = metadata.finalizers.clone().unwrap_or_default();
+    let after = before.iter().filter(|name| *name != FINALIZER).cloned().collect();
+    let let_go = Action::SetFinalizers { kind, key: key.clone(), uid: metadata.uid.clone(), before, after };
     if wait.waiting_for.is_empty() {
         outcome.actions.push(let_go);
         return;
