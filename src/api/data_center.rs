@@ -267,7 +267,7 @@ pub struct DataCenterStatus {
     pub storage: u32,
     /// Texts for print columns.
     pub summary: Summary,
-    /// `StorageValid`, `Ready`.
+    /// `StorageValid`, `Ready`; with `spec.hosts` also `HostsMade`.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }

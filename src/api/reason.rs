@@ -116,6 +116,8 @@ words! {
         HostPrepared,
         /// DataCenter: its storage is listed without contradiction.
         StorageValid,
+        /// DataCenter with `spec.hosts`: every Node that matches has its Host.
+        HostsMade,
         /// IscsiBond: every network that it names is a network of its data center.
         NetworksResolved,
         /// IscsiBond: every network of it that hosts carry leads to a portal.
@@ -170,6 +172,14 @@ words! {
         DuplicatePortal,
         /// A portal is pinned to a network that does not exist.
         PortalNetworkNotFound,
+        /// Every Node that matches `spec.hosts` has its Host.
+        Made,
+        /// Another data center of the namespace selects the Node as well, and has made its Host.
+        NodesSelectedTwice,
+        /// A Host of the Node's name is of another data center, or of another Node.
+        HostNameTaken,
+        /// The API server refuses the Host that is to be made.
+        HostRefused,
         /// The data center does not exist.
         DataCenterNotFound,
         /// A network does not exist.

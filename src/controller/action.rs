@@ -102,6 +102,14 @@ impl Action {
         }
     }
 
+    /// The Host that it makes.
+    pub(crate) fn made(&self) -> Option<&ObjectKey> {
+        match self {
+            Action::CreateHost { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
     /// What it does, for metrics: a closed set.
     pub(crate) fn name(&self) -> &'static str {
         match self {

@@ -1,35 +1,26 @@
-//! A `DataCenter`: its sums, the Hosts made for it, and what goes with it.
+//! A `DataCenter`: its sums, and what goes with it.
 
-use std::{collections::BTreeMap, time::Duration};
-
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{
-    Resource,
-    api::ObjectMeta,
-    core::{Selector, SelectorExt as _},
-};
+use kube::{Resource, api::ObjectMeta};
 
 use super::{
     Moment, Settings,
     action::{Action, Outcome},
     deletion::{self, Wait},
     key::ObjectKey,
+    made_hosts,
     sums::shortened,
-    watched::{Undecodable, deleting_since, labels},
+    watched::{Undecodable, deleting_since},
     world::World,
 };
 use crate::{
     api::{
-        DataCenter, DataCenterStatus, Host, MADE_FOR_LABEL, NODE_GONE_ANNOTATION, Summary,
+        DataCenter, DataCenterStatus, Summary,
         condition::{self, Status, Verdict},
         reason::{ConditionType, Reason},
     },
     planner::{Kind, View, data_center_problems},
 };
-
-/// How long a made Host outlives its Node: a Node that is reinstalled comes back.
-const NODE_GONE_GRACE: Duration = Duration::from_secs(600);
 
 /// Decides for one data center.
 pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now: Moment) -> Outcome {
@@ -39,6 +30,7 @@ pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now
     let Some(data_center) = world.data_centers.get(key) else { return Outcome::default() };
     let mut outcome = Outcome::default();
     let mut waiting_for = Vec::new();
+    let mut made = None;
     if let Some(since) = deleting_since(&data_center.metadata) {
         waiting_for = leave(world, key, data_center, &mut outcome);
         let wait = Wait::new(world, since, waiting_for.clone());
@@ -49,10 +41,10 @@ pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now
     } else {
         outcome.actions.extend(deletion::hold(Kind::DataCenter, key, &data_center.metadata));
         if world.frozen(key).is_none() && !world.terminating(&key.namespace) && world.nodes.filled() {
-            made_hosts(world, key, data_center, now, &mut outcome);
+            made = made_hosts::reconcile(world, key, data_center, now, &mut outcome);
         }
     }
-    outcome.actions.extend(write(world, key, data_center, &waiting_for, now));
+    outcome.actions.extend(write(world, key, data_center, made, &waiting_for, now));
     outcome
 }
 
@@ -60,6 +52,7 @@ fn write(
     world: &World,
     key: &ObjectKey,
     data_center: &DataCenter,
+    made: Option<Verdict>,
     waiting_for: &[String],
     now: Moment,
 ) -> Option<Action> {
@@ -69,7 +62,13 @@ fn write(
     let center = world.center(key);
     let count = |n: Option<usize>| u32::try_from(n.unwrap_or(0)).unwrap_or(u32::MAX);
     let generation = data_center.metadata.generation;
-    let verdicts = vec![storage_valid(world.view(key).as_deref(), key), ready(world, key, data_center, waiting_for)];
+    let valid = storage_valid(world.view(key).as_deref(), key);
+    let verdicts =
+        [Some(valid), made, Some(ready(world, key, data_center, waiting_for))].into_iter().flatten().collect();
+    let mut conditions = condition::merge(&current.conditions, verdicts, generation, now.wall);
+    if data_center.spec.hosts.is_none() {
+        conditions = condition::without(&conditions, ConditionType::HostsMade);
+    }
     let desired = DataCenterStatus {
         observed_generation: generation,
         hosts,
@@ -77,7 +76,7 @@ fn write(
         networks: count(center.map(|center| center.networks.len())),
         storage: count(Some(data_center.spec.storage.len())),
         summary: Summary { hosts: Some(format!("{}/{}", hosts.up, hosts.total)), paths: None },
-        conditions: condition::merge(&current.conditions, verdicts, generation, now.wall),
+        conditions,
     };
     (*current != desired)
         .then(|| Action::write_status(Kind::DataCenter, key, &desired, data_center.metadata.uid.clone(), None))
@@ -124,75 +123,7 @@ fn ready(world: &World, key: &ObjectKey, data_center: &DataCenter, waiting_for: 
     }
 }
 
-/// One Host for every Node that matches; away with those whose Node is long gone.
-fn made_hosts(world: &World, key: &ObjectKey, data_center: &DataCenter, now: Moment, outcome: &mut Outcome) {
-    let selector = data_center.spec.hosts.as_ref().map(|hosts| Selector::try_from(hosts.node_selector.clone()));
-    let wanted = |node: &ObjectMeta| match &selector {
-        Some(Ok(selector)) => node.deletion_timestamp.is_none() && selector.matches(labels(node)),
-        // The schema refuses selectors that cannot be read.
-        Some(Err(_)) | None => false,
-    };
-    if selector.is_some() {
-        let nodes = world.nodes.iter().filter(|(_, node)| wanted(&node.metadata));
-        let mut missing: Vec<&ObjectKey> =
-            nodes.map(|(node, _)| node).filter(|node| !has_host(world, key, &node.name)).collect();
-        missing.sort();
-        outcome.actions.extend(missing.into_iter().map(|node| Action::CreateHost {
-            key: key.beside(&node.name),
-            data_center: key.name.to_string(),
-            node: node.name.to_string(),
-            owner: owner_reference(data_center),
-        }));
-    }
-    let mut made: Vec<(ObjectKey, &Host)> = made_for(world, key).collect();
-    made.sort_by(|a, b| a.0.cmp(&b.0));
-    for (host_key, host) in made.into_iter().filter(|(_, host)| deleting_since(&host.metadata).is_none()) {
-        let node = world.nodes.get(&ObjectKey::new("", &host.spec.node_name));
-        let gone_since = gone_since(&host.metadata);
-        if *host.spec.data_center != *key.name {
-            outcome.actions.push(Action::MoveHost { key: host_key.clone(), data_center: key.name.to_string() });
-        }
-        match (node.is_some_and(|node| wanted(&node.metadata)), gone_since) {
-            (true, None) => {}
-            (true, Some(_)) => outcome.actions.push(Action::NodeGone { key: host_key, since: None }),
-            (false, None) => outcome.actions.push(Action::NodeGone { key: host_key, since: Some(now.wall) }),
-            (false, Some(since)) => {
-                let until = since.saturating_add(NODE_GONE_GRACE).unwrap_or(Timestamp::MAX);
-                if now.wall >= until {
-                    let uid = host.metadata.uid.clone();
-                    outcome.actions.push(Action::Delete { kind: Kind::Host, key: host_key, uid });
-                } else {
-                    outcome.recheck_at = Some(outcome.recheck_at.map_or(until, |earlier| earlier.min(until)));
-                }
-            }
-        }
-    }
-}
-
-/// Whether a node has a Host here already: one of its name, or a user's of another name.
-fn has_host(world: &World, center: &ObjectKey, node: &str) -> bool {
-    let of_center = |host: &&ObjectKey| {
-        host.namespace == center.namespace && world.hosts.get(host).is_some_and(|h| *h.spec.data_center == *center.name)
-    };
-    world.hosts.get(&center.beside(node)).is_some() || world.hosts_of_node(node).any(|host| of_center(&host))
-}
-
-/// Hosts that were made for a data center.
-fn made_for<'a>(world: &'a World, key: &'a ObjectKey) -> impl Iterator<Item = (ObjectKey, &'a Host)> {
-    world
-        .hosts
-        .iter()
-        .filter(|(host, _)| host.namespace == key.namespace)
-        .filter(|(_, host)| labels(&host.metadata).get(MADE_FOR_LABEL).is_some_and(|name| **name == *key.name))
-        .map(|(host_key, host)| (host_key.clone(), host))
-}
-
-fn gone_since(metadata: &ObjectMeta) -> Option<Timestamp> {
-    let annotations: &BTreeMap<String, String> = metadata.annotations.as_ref()?;
-    annotations.get(NODE_GONE_ANNOTATION)?.parse().ok()
-}
-
-fn owner_reference(data_center: &DataCenter) -> OwnerReference {
+pub(super) fn owner_reference(data_center: &DataCenter) -> OwnerReference {
     OwnerReference { block_owner_deletion: Some(true), ..data_center.owner_ref(&()).unwrap_or_default() }
 }
 
@@ -224,7 +155,7 @@ fn leave(world: &World, key: &ObjectKey, data_center: &DataCenter, outcome: &mut
     for (child, metadata) in world.networks_of(key) {
         take(Kind::Network, child, metadata);
     }
-    let mut made: Vec<_> = made_for(world, key).collect();
+    let mut made: Vec<_> = made_hosts::made_for(world, key).collect();
     made.sort_by(|a, b| a.0.cmp(&b.0));
     for (child, host) in made {
         take(Kind::Host, child, &host.metadata);

@@ -19,7 +19,7 @@ use super::{
     data_center,
     election::Authority,
     host, iscsi_bond,
-    key::Key,
+    key::{Key, ObjectKey},
     network, node,
     queue::Queue,
     world::{Change, World, Written},
@@ -91,6 +91,8 @@ struct Done {
     began: Instant,
     written: Vec<Written>,
     succeeded: Vec<&'static str>,
+    /// Hosts that were to be made and were refused, with what the API server said.
+    refused: BTreeMap<ObjectKey, String>,
     failure: Option<(&'static str, kube::Error)>,
 }
 
@@ -260,7 +262,14 @@ impl Engine {
         let metrics = self.outside.metrics.clone();
         let authority = self.outside.authority.clone();
         self.tasks.spawn(async move {
-            let mut done = Done { began, written: Vec::new(), succeeded: Vec::new(), failure: None, key };
+            let mut done = Done {
+                began,
+                written: Vec::new(),
+                succeeded: Vec::new(),
+                refused: BTreeMap::new(),
+                failure: None,
+                key,
+            };
             let mut unowned = HashSet::new();
             let mut undropped = false;
             for action in actions {
@@ -277,6 +286,7 @@ impl Engine {
                 }
                 let drops = matches!(action, Action::DropNetwork { .. });
                 let child = action.adopted().cloned();
+                let made = action.made().cloned();
                 // What is told of a write is told when it has succeeded.
                 if done.failure.is_some() && matches!(action, Action::Announce { .. }) {
                     continue;
@@ -294,6 +304,9 @@ impl Engine {
                         metrics.errors.get_or_create(&ReasonLabel { operation: "write", reason: outcome }).inc();
                         unowned.extend(child);
                         undropped |= drops;
+                        if matches!(ErrorReason::from(&error), ErrorReason::Invalid | ErrorReason::Forbidden) {
+                            done.refused.extend(made.map(|host| (host, brief(&error))));
+                        }
                         // The others do not depend on it: what one object refuses must not keep the rest from theirs.
                         done.failure.get_or_insert((name, error));
                     }
@@ -305,7 +318,7 @@ impl Engine {
 
     fn finished(&mut self, done: Result<Done, tokio::task::JoinError>) {
         // A task that was aborted has lost its office; nothing in it panics.
-        let Ok(Done { key, began, written, succeeded, failure }) = done else { return };
+        let Ok(Done { key, began, written, succeeded, refused, failure }) = done else { return };
         self.outside
             .metrics
             .durations
@@ -314,6 +327,9 @@ impl Engine {
         self.in_flight.remove(&key);
         for object in written {
             self.world.wrote(object);
+        }
+        if let Key::Object(Kind::DataCenter, center) = &key {
+            self.world.refused(center, refused);
         }
         for action in succeeded {
             if self.forbidden.remove(&(key.kind(), action)).is_some() {

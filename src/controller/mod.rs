@@ -13,6 +13,7 @@ mod engine;
 mod host;
 mod iscsi_bond;
 mod key;
+mod made_hosts;
 mod network;
 mod node;
 mod queue;

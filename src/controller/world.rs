@@ -88,6 +88,8 @@ pub(crate) struct World {
     centers: HashMap<ObjectKey, Center>,
     hosts_of_node: HashMap<String, BTreeSet<ObjectKey>>,
     states: HashMap<ObjectKey, HostState>,
+    /// Hosts that the API server refused to create when that was last tried, with what it said, by data center.
+    refusals: HashMap<ObjectKey, BTreeMap<ObjectKey, String>>,
     dirty: Dirty,
     /// When the last eviction was decided: its taint may still be on its way.
     pub evicted_at: Cell<Option<Timestamp>>,
@@ -292,6 +294,23 @@ impl World {
         self.states.get(key)
     }
 
+    /// What the API server said when it was last asked for a Host for a data center, and refused it.
+    pub(crate) fn refusal(&self, center: &ObjectKey, host: &ObjectKey) -> Option<&str> {
+        self.refusals.get(center)?.get(host).map(String::as_str)
+    }
+
+    /// Keeps which Hosts the API server has just refused to create for a data center; it says so.
+    pub(crate) fn refused(&mut self, center: &ObjectKey, refusals: BTreeMap<ObjectKey, String>) {
+        let before = if refusals.is_empty() {
+            self.refusals.remove(center)
+        } else {
+            self.refusals.insert(center.clone(), refusals)
+        };
+        if before.as_ref() != self.refusals.get(center) {
+            self.dirty.sums.push(Key::Object(Kind::DataCenter, center.clone()));
+        }
+    }
+
     /// Compares whether the storage is at fault with what it was. The Nodes of hosts that have failed depend on it.
     pub(crate) fn look_for_fault(&mut self, key: &ObjectKey) {
         let at_fault = self.sums(key).is_some_and(|sums| sums.storage_at_fault().is_some());
@@ -329,7 +348,18 @@ impl World {
             if before.spec == now.spec && marked(&before.metadata) == marked(&now.metadata));
         if !same || !difference.undecodable.is_empty() {
             self.plans_change(&key);
+            self.hosts_may_be_made(&key.namespace);
         }
+        if self.data_centers.get(&key).is_none() {
+            self.refusals.remove(&key);
+        }
+    }
+
+    /// Which Hosts a namespace's data centers can make, may have changed.
+    fn hosts_may_be_made(&mut self, namespace: &str) {
+        let making = self.data_centers.iter().filter(|(center, _)| *center.namespace == *namespace);
+        let making: Vec<Key> = making.map(|(center, _)| Key::Object(Kind::DataCenter, center.clone())).collect();
+        self.dirty.sums.extend(making);
     }
 
     fn network_changed(&mut self, difference: &Difference<Network>) {
@@ -408,9 +438,7 @@ impl World {
         }
         if difference.before.as_ref().map(made) != self.hosts.get(key).map(made) {
             // Its name is taken or free, or the time since when its Node is gone has changed.
-            let making = self.data_centers.iter().filter(|(center, _)| center.namespace == key.namespace);
-            let making: Vec<Key> = making.map(|(center, _)| Key::Object(Kind::DataCenter, center.clone())).collect();
-            self.dirty.sums.extend(making);
+            self.hosts_may_be_made(&key.namespace);
         }
         self.thaw(difference);
     }
@@ -517,10 +545,11 @@ impl World {
 }
 
 /// What the making of Hosts for Nodes depends on.
-fn made(host: &Host) -> (Option<String>, Option<String>) {
+fn made(host: &Host) -> (Option<String>, Option<String>, String) {
     let text = |texts: &Option<BTreeMap<String, String>>, name: &str| texts.as_ref()?.get(name).cloned();
-    let Host { metadata, .. } = host;
-    (text(&metadata.labels, MADE_FOR_LABEL), text(&metadata.annotations, NODE_GONE_ANNOTATION))
+    let Host { metadata, spec, .. } = host;
+    let (label, gone) = (text(&metadata.labels, MADE_FOR_LABEL), text(&metadata.annotations, NODE_GONE_ANNOTATION));
+    (label, gone, spec.data_center.clone())
 }
 
 /// The plan that was written into a Host, and the one that its agent has carried out.
