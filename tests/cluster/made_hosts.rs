@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::site::{Site, phase};
+use super::site::{Site, condition, phase, reason};
 
 const GONE: &str = "multibond.dev/node-gone-since";
 
@@ -68,6 +68,31 @@ spec: {dataCenter: dc, nodeName: '{ns}-u1'}
     label(&site, "m2", None).await;
     site.until("gone since", "Host", &m2, |host| gone_since(host).is_string()).await;
     assert_eq!(gone_since(&site.get("Host", "my-own").await), &Value::Null);
+}
+
+#[tokio::test]
+async fn a_node_without_its_host_is_named_on_the_data_center_with_what_is_in_the_way() {
+    let site = Site::new("made-not").await;
+    let _agents = site.agents(&["m1", "m2"]).await;
+    let (m1, m2) = (site.node("m1"), site.node("m2"));
+    for node in ["m1", "m2"] {
+        label(&site, node, Some("dc")).await;
+    }
+    site.apply(&center("dc")).await;
+    let made = |center: &Value| condition(center, "HostsMade")["status"] == "True";
+    let names = |center: &Value, node: &str| condition(center, "HostsMade")["message"].to_string().contains(node);
+    for node in [&m1, &m2] {
+        site.until_phase(node, "Up").await;
+    }
+    site.until("made", "DataCenter", "dc", made).await;
+    site.apply(&center("other").replace("center: other", "center: dc")).await;
+    let twice = |center: &Value| reason(center, "HostsMade") == "NodesSelectedTwice" && names(center, &m1);
+    site.until("selected twice", "DataCenter", "other", twice).await;
+    assert!(made(&site.get("DataCenter", "dc").await));
+
+    // A data center that makes no Hosts has no such condition.
+    site.patch("DataCenter", "other", json!({"spec": {"hosts": null}})).await;
+    site.until("no condition", "DataCenter", "other", |center| condition(center, "HostsMade").is_null()).await;
 }
 
 #[tokio::test]
