@@ -192,6 +192,8 @@ words! {
         Resolved,
         /// Every network is used.
         Used,
+        /// The plan is larger than a Host can hold; the one before stays.
+        PlanTooLarge,
         /// A host is NonOperational.
         HostsNonOperational,
         /// The host is fine.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{
         CarriedNetwork, ConnectionState, FINALIZER, Host, HostStatus, HostWarning, PathCounts, Phase, PlanStatus,
-        Summary, TargetStatus,
+        PlannedPath, Summary, TargetStatus,
         condition::{self, Status, Verdict},
         reason::{ConditionType, EmptyReason, Reason},
     },
@@ -155,6 +155,10 @@ pub(crate) fn reconcile(
         outcome.actions.push(action);
     }
     let Some((plan, stamp)) = plan(world, key, host) else { return (outcome, None) };
+    if let Some(message) = too_large(&plan) {
+        let state = stay(world, key, host, plan, &message, now, &mut outcome);
+        return (outcome, Some(state));
+    }
     let (mut verdict, mut state) = verdict(world, key, host, &plan, stamp, now.wall);
     outcome.recheck_at = verdict.recheck_at;
     let told = instruction(world, key, host, &state.plan);
@@ -186,6 +190,64 @@ fn plan(world: &World, key: &ObjectKey, host: &Host) -> Option<(HostPlan, Option
     let claimed = world.claimant(&host.spec.node_name).is_some_and(|winner| winner != key);
     let stamp = world.center(&center_key).map(|center| center.stamp);
     Some((plan_host(world.view(&center_key).as_deref(), host, claimed), stamp))
+}
+
+/// An object has room for 1.5 MB (etcd's `--max-request-bytes`); a tenth of it is for what grows with no path.
+const ROOM: usize = 1_400_000;
+/// What a path takes in the plan and, with a state, a reason and a message, among the connections: names of fields and
+/// what has no name.
+const PATH_FORM: usize = 450;
+
+/// Why a plan cannot be written. The agent's report on its paths goes into the same object, and is counted in.
+fn too_large(plan: &HostPlan) -> Option<String> {
+    let length = |text: &Option<Arc<str>>| text.as_deref().map_or(0, str::len);
+    let of_path = |path: &PlannedPath| {
+        let PlannedPath { target, portal, tpgt: _, interface, network, storage, bonds, chap_secret } = path;
+        let twice = target.len() + portal.len() + length(interface);
+        let bonds: usize = bonds.iter().map(|bond| bond.len() + 3).sum();
+        PATH_FORM + 2 * twice + length(network) + storage.len() + bonds + length(chap_secret)
+    };
+    let size: usize = plan.paths.iter().map(of_path).sum();
+    (size > ROOM).then(|| {
+        format!(
+            "the plan has {} paths, which with the agent's report on them need about {} kB; an object of Kubernetes has room for {} kB: let the host's bonds have fewer networks or targets, or use pairing Auto",
+            plan.paths.len(),
+            size / 1000,
+            ROOM / 1000
+        )
+    })
+}
+
+/// A host whose plan cannot be written keeps the one that it has: nothing is taken away, and nothing is tried again
+/// before something has changed.
+fn stay(
+    world: &World,
+    key: &ObjectKey,
+    host: &Host,
+    wanted: HostPlan,
+    message: &str,
+    now: Moment,
+    outcome: &mut Outcome,
+) -> HostState {
+    let written = host.status.as_ref().and_then(|status| Some((status.plan.as_ref()?, &status.networks)));
+    let kept = written.filter(|(plan, _)| !plan.paths.is_empty());
+    let plan = kept.map(|(plan, networks)| HostPlan::from_status(plan, networks, None));
+    let has_plan = plan.is_some();
+    let (mut verdict, mut state) = verdict(world, key, host, &plan.unwrap_or(wanted), None, now.wall);
+    outcome.recheck_at = verdict.recheck_at;
+    let reason = Reason::PlanTooLarge;
+    let mut say = |kind: ConditionType, status: Status| {
+        verdict.conditions.retain(|condition| condition.kind != kind);
+        verdict.conditions.push(Verdict::new(kind, status, reason, message));
+    };
+    say(ConditionType::Ready, Status::False);
+    if !has_plan {
+        say(ConditionType::Operational, Status::Unknown);
+    }
+    let told = host.status.as_ref().and_then(|status| status.plan.clone());
+    state.told = told.as_ref().map(|plan| plan.revision.clone());
+    outcome.actions.extend(write(key, host, (&state.plan, host.metadata.generation), told, &verdict, now.wall));
+    state
 }
 
 fn verdict(
@@ -359,4 +421,98 @@ fn leave(
     let wait = Wait::new(world, since, waiting_for);
     deletion::let_go(Kind::Host, key, &host.metadata, &wait, settings, now, &mut outcome);
     (outcome, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::controller::{
+        watched::{Event, Watched},
+        world::Change,
+    };
+
+    const NOW: Moment = Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::ZERO };
+    const SETTINGS: Settings = Settings { deletion_timeout: Duration::from_secs(120) };
+
+    /// A data center with so many targets of 32 portals, and a host that uses the default network.
+    fn world(targets: usize) -> World {
+        let portals: Vec<Value> = (1..=32).map(|last| json!({"address": format!("10.0.1.{last}")})).collect();
+        let target = |number| json!({"iqn": format!("iqn.2003-01.org.example:{number}"), "portals": portals});
+        let targets: Vec<Value> = (0..targets).map(target).collect();
+        let object = json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "DataCenter",
+            "metadata": {"name": "dc", "namespace": "ns"}, "spec": {"storage": [{"name": "array", "targets": targets}]}});
+        let mut world = World::default();
+        // A data center stands still while a list is not complete.
+        for change in [Event::ListBegins, Event::Listed(read(object)), Event::ListEnds].map(Change::DataCenter) {
+            world.apply(change, NOW);
+        }
+        for change in [Event::ListBegins, Event::ListEnds].map(Change::Network) {
+            world.apply(change, NOW);
+        }
+        for change in [Event::ListBegins, Event::ListEnds].map(Change::Bond) {
+            world.apply(change, NOW);
+        }
+        for change in [Event::ListBegins, Event::Listed(host(&json!({}))), Event::ListEnds].map(Change::Host) {
+            world.apply(change, NOW);
+        }
+        world
+    }
+
+    fn read<K: serde::de::DeserializeOwned>(object: Value) -> Watched<K> {
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn host(status: &Value) -> Watched<Host> {
+        read(json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "Host",
+            "metadata": {"name": "h1", "namespace": "ns", "generation": 1, "finalizers": [FINALIZER]},
+            "spec": {"dataCenter": "dc", "nodeName": "h1"}, "status": status}))
+    }
+
+    /// What is written of the host; none if nothing is.
+    fn written(world: &World) -> Option<Value> {
+        let (outcome, _) = reconcile(world, &ObjectKey::new("ns", "h1"), &SETTINGS, NOW);
+        let mut parts = outcome.actions.into_iter().map(|action| match action {
+            Action::WriteStatus { part, .. } => part,
+            other => panic!("{other:?}"),
+        });
+        let part = parts.next();
+        assert!(parts.next().is_none());
+        part
+    }
+
+    fn condition<'a>(part: &'a Value, kind: &str) -> (&'a str, &'a str) {
+        let found = part["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == kind).unwrap();
+        (found["status"].as_str().unwrap(), found["reason"].as_str().unwrap())
+    }
+
+    fn become_(world: &mut World, status: &Value) {
+        world.apply(Change::Host(Event::Applied(host(status))), NOW);
+    }
+
+    #[test]
+    fn a_plan_that_no_object_can_hold_is_said_once_and_not_written() {
+        let mut world = world(128);
+        let part = written(&world).unwrap();
+        assert_eq!(part["plan"], Value::Null);
+        assert_eq!(condition(&part, "Ready"), ("False", "PlanTooLarge"));
+        assert_eq!(condition(&part, "Operational"), ("Unknown", "PlanTooLarge"));
+        become_(&mut world, &part);
+        assert_eq!(written(&world), None);
+    }
+
+    #[test]
+    fn a_host_whose_plan_becomes_too_large_keeps_the_one_it_has() {
+        let part = written(&world(1)).unwrap();
+        assert_eq!(part["plan"]["paths"].as_array().unwrap().len(), 32);
+        let mut world = world(128);
+        become_(&mut world, &part);
+        let stays = written(&world).unwrap();
+        assert_eq!(stays["plan"], part["plan"]);
+        assert_eq!(condition(&stays, "Ready"), ("False", "PlanTooLarge"));
+        assert_ne!(condition(&stays, "Operational").1, "PlanTooLarge");
+        become_(&mut world, &stays);
+        assert_eq!(written(&world), None);
+    }
 }
