@@ -57,7 +57,7 @@ pub(crate) struct Center {
     pub hosts: BTreeSet<Arc<str>>,
     /// Made when first needed after a change.
     view: OnceCell<Option<Arc<View>>>,
-    /// Counts the changes of what plans are made from.
+    /// Which change of what plans are made from was the last: no other has this number, of whatever data center.
     pub stamp: u64,
     /// Whether the storage, and not the hosts, was at fault when that was last looked at.
     at_fault: bool,
@@ -86,6 +86,8 @@ pub(crate) struct World {
     leases: Cache<LeasePart>,
     agents: Agents,
     centers: HashMap<ObjectKey, Center>,
+    /// Counts the changes of what plans are made from.
+    stamps: u64,
     hosts_of_node: HashMap<String, BTreeSet<ObjectKey>>,
     states: HashMap<ObjectKey, HostState>,
     /// Hosts that the API server refused to create when that was last tried, with what it said, by data center.
@@ -434,6 +436,7 @@ impl World {
         if changed || progress {
             for center in &concerned {
                 self.sums_of(center);
+                self.forget_if_vanished(center);
             }
         }
         if difference.before.as_ref().map(made) != self.hosts.get(key).map(made) {
@@ -493,7 +496,8 @@ impl World {
     /// Plans of a data center's hosts may change, and everything that is summed up from them.
     fn plans_change(&mut self, key: &ObjectKey) {
         let center = self.centers.entry(key.clone()).or_default();
-        center.stamp += 1;
+        self.stamps += 1;
+        center.stamp = self.stamps;
         center.view = OnceCell::new();
         let keys = |kind: Kind, names: &BTreeSet<Arc<str>>| -> Vec<Key> {
             names.iter().map(|name| Key::Object(kind, key.beside(name))).collect()
@@ -506,6 +510,16 @@ impl World {
         ];
         self.dirty.now.extend(now.into_iter().flatten());
         self.sums_of(key);
+        self.forget_if_vanished(key);
+    }
+
+    /// Forgets a data center that does not exist and that nothing names.
+    fn forget_if_vanished(&mut self, key: &ObjectKey) {
+        let named =
+            |center: &Center| !(center.networks.is_empty() && center.bonds.is_empty() && center.hosts.is_empty());
+        if self.data_centers.get(key).is_none() && !self.centers.get(key).is_some_and(named) {
+            self.centers.remove(key);
+        }
     }
 
     /// What is summed up from a data center's hosts may have changed.
@@ -577,3 +591,6 @@ fn member_changed<K: Member>(difference: &Difference<K>, now: Option<&K>) -> boo
         (Some(_), None) => true,
     }
 }
+
+#[cfg(test)]
+mod tests;
