@@ -1,7 +1,7 @@
 # What a person types; `make` alone says what there is. Everything else is cargo's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint faults bench crds cargo
+.PHONY: help demo test lint bench crds cargo
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -15,9 +15,6 @@ test: cargo ## Everything: what `make lint` checks, then all tests; prepares wha
 
 lint: cargo ## Formatting, clippy, documentation, dependencies; no tests
 	@tests/check.sh lint
-
-faults: cargo ## Kill tests, elections and outages: many minutes, on a machine that does nothing else
-	cargo test --test faults
 
 bench: cargo ## The benchmarks
 	cargo bench --bench planner
