@@ -95,6 +95,16 @@ pub fn judge<'a>(plan: &Plan, inventory: &'a Inventory, leaving: &BTreeSet<u32>)
     judged
 }
 
+/// Sessions that are not planned, and of which only what uses their devices can tell whether they may go.
+#[must_use]
+pub fn in_question(plan: &Plan, inventory: &Inventory, leaving: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let is_open = |verdict: &Verdict<'_>| match verdict {
+        Verdict::Keep(Kept::Held | Kept::NoOtherPath) => false,
+        Verdict::Keep(Kept::DiskInUse { .. } | Kept::MapInUse { .. }) | Verdict::Go { .. } => true,
+    };
+    judge(plan, inventory, leaving).into_iter().filter(|(_, verdict)| is_open(verdict)).map(|(s, _)| s.id).collect()
+}
+
 /// Whether a planned session may be logged out for a moment, because its credentials were changed: only while
 /// another planned session of its target works, and each of its disks is unused or reachable over one that stays.
 #[must_use]
@@ -105,7 +115,7 @@ pub fn may_rotate(plan: &Plan, inventory: &Inventory, session: &Session, leaving
     session.is_own()
         && view.connected_targets.contains(&*session.path.target)
         && session.disks.iter().all(|disk| {
-            disk.uses.is_empty() && view.map_of.get(&*disk.name).is_none_or(|map| view.keeps_an_active_path(map))
+            disk.in_use_by().is_none() && view.map_of.get(&*disk.name).is_none_or(|map| view.keeps_an_active_path(map))
         })
 }
 
@@ -154,7 +164,7 @@ impl<'a> Devices<'a> {
         }
         let mut flush: Vec<&Map> = Vec::new();
         for disk in &session.disks {
-            if let Some(by) = disk.uses.first() {
+            if let Some(by) = disk.in_use_by() {
                 return Verdict::Keep(Kept::DiskInUse { disk: disk.name.to_string(), by: by.to_string() });
             }
             let Some(map) = self.map_of.get(&*disk.name).copied() else { continue };
@@ -192,7 +202,7 @@ mod tests {
     use super::*;
     use crate::agent::{
         fixtures::{disk, foreign, holding, inventory, lost, map, path, plan, session, used},
-        initiator::Use,
+        initiator::{Disk, Use},
     };
 
     /// `go`, `flush` (go, after its map) or the reason for which it stays, of each surplus session by its number.
@@ -302,6 +312,35 @@ mod tests {
         let kept =
             "kept, because the multipath map mpatha is held by dm-7 (vg-data) and has no other active path that stays";
         check("LVM", &plan("r", &[]), &inventory(vec![old], vec![stacked]), &[(2, kept)]);
+    }
+
+    #[test]
+    fn a13b_a_disk_of_which_nobody_knows_whether_it_is_used_keeps_its_session() {
+        let old = session(2, path("a", "2", "ens2"));
+        let unseen = Session { disks: vec![Disk { uses: None, ..disk(2, &[]) }], ..old.clone() };
+        let kept = "kept, because its disk sd2 is perhaps in use (nobody has looked)";
+        check("nobody has looked", &plan("r", &[]), &inventory(vec![unseen.clone()], vec![]), &[(2, kept)]);
+        let unknown = used(old, &Use::Unknown("cannot read /proc/7/fd".into()));
+        let kept = "kept, because its disk sd2 is perhaps in use (cannot read /proc/7/fd)";
+        check("it cannot be told", &plan("r", &[]), &inventory(vec![unknown], vec![]), &[(2, kept)]);
+        let (planned, new) = (path("a", "1", "ens1"), session(1, path("a", "1", "ens1")));
+        let both = inventory(vec![new, Session { id: 3, path: planned.clone(), ..unseen.clone() }], vec![]);
+        assert!(!may_rotate(&plan("r", &[planned]), &both, &both.sessions[1], &BTreeSet::new()));
+    }
+
+    #[test]
+    fn use_is_in_question_only_where_nothing_else_keeps_a_session() {
+        let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
+        let wanted = plan("r", std::slice::from_ref(&new));
+        let question = |plan: &Plan, sessions: &[Session]| {
+            in_question(plan, &inventory(sessions.to_vec(), vec![map(1, &[(1, true), (2, true)])]), &BTreeSet::new())
+        };
+        let both = [session(1, new), session(2, old)];
+        assert_eq!(question(&wanted, &both), BTreeSet::from([2]), "it may go");
+        assert_eq!(question(&wanted, &both[1..]), BTreeSet::new(), "the planned path is not connected");
+        assert_eq!(question(&holding(wanted.clone(), "a"), &both), BTreeSet::new(), "the target is held");
+        assert_eq!(question(&wanted, &[both[0].clone(), foreign(both[1].clone())]), BTreeSet::new(), "it is not ours");
+        assert_eq!(question(&plan("r", &[]), &both), BTreeSet::from([1, 2]), "the map's users are to be named");
     }
 
     #[test]

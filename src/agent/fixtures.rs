@@ -55,7 +55,7 @@ pub fn session(id: u32, path: Path) -> Session {
 }
 
 pub fn disk(id: u32, uses: &[Use]) -> Disk {
-    Disk { name: format!("sd{id}").into(), uses: uses.to_vec() }
+    Disk { name: format!("sd{id}").into(), uses: Some(uses.to_vec()) }
 }
 
 pub fn foreign(session: Session) -> Session {
@@ -68,7 +68,7 @@ pub fn lost(session: Session) -> Session {
 
 pub fn used(session: Session, by: &Use) -> Session {
     Session {
-        disks: session.disks.into_iter().map(|disk| Disk { uses: vec![by.clone()], ..disk }).collect(),
+        disks: session.disks.into_iter().map(|disk| Disk { uses: Some(vec![by.clone()]), ..disk }).collect(),
         ..session
     }
 }

@@ -43,9 +43,12 @@ pub trait Initiator: Send + Sync + 'static {
     /// What the host has. `named` tells which devices to report beside those that can carry storage by their kind.
     fn facts(&self, named: &Named) -> impl Future<Output = Result<Facts, PathError>> + Send;
 
-    /// Sessions, their disks, the multipath maps over them, and what uses these. One reading, consistent in itself: an
-    /// entry that vanishes while it is read is left out.
-    fn inventory(&self) -> impl Future<Output = Result<Inventory, PathError>> + Send;
+    /// Sessions, their disks, and the multipath maps over them. One reading, consistent in itself: an entry that
+    /// vanishes while it is read is left out.
+    ///
+    /// What uses devices is looked for only where the sessions in `in_question`, by number, have them: every process of
+    /// the host has to be asked.
+    fn inventory(&self, in_question: &BTreeSet<u32>) -> impl Future<Output = Result<Inventory, PathError>> + Send;
 
     /// Changes whenever facts or inventory may have changed (a link, an address, a session, a disk, a map). Use of
     /// devices (mounts, open counts) need not be announced.
@@ -155,8 +158,19 @@ pub enum SessionState {
 pub struct Disk {
     /// The kernel's name, such as `sda`.
     pub name: Arc<str>,
-    /// What uses the disk itself, its multipath map and multipathd's own checks aside.
-    pub uses: Vec<Use>,
+    /// What uses the disk itself, its multipath map and multipathd's own checks aside; none where nobody has looked.
+    pub uses: Option<Vec<Use>>,
+}
+
+impl Disk {
+    /// What uses it first of all: where nobody has looked, that is taken for no proof that nothing does.
+    #[must_use]
+    pub fn in_use_by(&self) -> Option<Use> {
+        match &self.uses {
+            Some(uses) => uses.first().cloned(),
+            None => Some(Use::Unknown("nobody has looked".into())),
+        }
+    }
 }
 
 /// A multipath map.
@@ -168,7 +182,7 @@ pub struct Map {
     pub wwid: String,
     /// How often it is open (`dmsetup info`); what is stacked on it, such as LVM, counts.
     pub open_count: u32,
-    /// What uses it, as far as that can be named.
+    /// What uses it, as far as that can be named; nothing where nobody has looked.
     pub uses: Vec<Use>,
     /// Its paths.
     pub paths: Vec<MapPath>,
@@ -196,6 +210,8 @@ pub enum Use {
     Swap,
     /// A loop device.
     Loop(String),
+    /// Perhaps something: it could not be looked for, and that is why.
+    Unknown(String),
 }
 
 impl std::fmt::Display for Use {
@@ -206,6 +222,7 @@ impl std::fmt::Display for Use {
             Use::Open(process) => write!(f, "open in {process}"),
             Use::Swap => write!(f, "used as swap"),
             Use::Loop(device) => write!(f, "behind {device}"),
+            Use::Unknown(why) => write!(f, "perhaps in use ({why})"),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod initiator;
 pub mod lease;
 mod leaving;
 pub mod metrics;
+pub mod open_iscsi;
 pub mod outbox;
 pub mod path;
 pub mod plan;

@@ -17,8 +17,8 @@ use super::{
     initiator::{Inventory, Login, PathError, Session},
     leaving::{Judged, Leaving},
     path::{Now, Path},
-    plan::{Plan, Written},
-    situation::{PathView, Situation, by_path, credentials, hash},
+    plan::{Order, Plan, Written},
+    situation::{PathView, SecretState, Situation, by_path, credentials, hash},
     standing::Standing,
 };
 use crate::api::{Connection, MultipathMap, SessionSettings, reason::PathReason};
@@ -146,6 +146,22 @@ impl Reconciler {
             }
             (Why::Rotated, Err(_)) => self.renew_after = Some(now.instant + RENEW_PAUSE),
         }
+    }
+
+    /// Sessions that may have to go as far as this tells: a step has to know what uses their devices.
+    #[must_use]
+    pub fn in_question(
+        &self,
+        plan: &Plan,
+        inventory: &Inventory,
+        secrets: &BTreeMap<Arc<str>, SecretState>,
+    ) -> BTreeSet<u32> {
+        let is_to_be_renewed = |session: &&Session| {
+            plan.paths.get(&session.path).is_some_and(|order| is_outdated(session, order, secrets))
+        };
+        let mut in_question = disconnect::in_question(plan, inventory, &self.under_way());
+        in_question.extend(inventory.sessions.iter().filter(is_to_be_renewed).map(|session| session.id));
+        in_question
     }
 
     /// Decides what to do next, and what to report.
@@ -284,9 +300,7 @@ impl Reconciler {
             let Some(session) = sessions.get(path).filter(|session| session.is_live() && session.is_own()) else {
                 continue;
             };
-            let wanted = credentials(order, secrets).map(Credentials::fingerprint);
-            let is_outdated = session.credentials.is_some() && wanted.is_some() && session.credentials != wanted;
-            if is_outdated
+            if is_outdated(session, order, secrets)
                 && self.target_is_settled(path, sessions)
                 && self.has_its_turn(inventory, session)
                 && disconnect::may_rotate(plan, inventory, session, &self.under_way())
@@ -431,6 +445,12 @@ impl Reconciler {
     fn seed_of(&self, path: &Path) -> u64 {
         hash((self.seed, path))
     }
+}
+
+/// Whether a session was authenticated with credentials that are not valid any more.
+fn is_outdated(session: &Session, order: &Order, secrets: &BTreeMap<Arc<str>, SecretState>) -> bool {
+    let wanted = credentials(order, secrets).map(Credentials::fingerprint);
+    session.credentials.is_some() && wanted.is_some() && session.credentials != wanted
 }
 
 /// How long a login may take before its path has failed.

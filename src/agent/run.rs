@@ -137,7 +137,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let hosts = seen.as_deref().unwrap_or_default();
         self.see(hosts);
         let named = self.named();
-        let read = async { Ok((self.initiator.facts(&named).await?, self.initiator.inventory().await?)) };
+        let read = async { Ok((self.initiator.facts(&named).await?, self.inventory().await?)) };
         let (facts, inventory): (Facts, Inventory) = match read.await {
             Ok(read) => read,
             Err(error) => {
@@ -151,6 +151,23 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let (report, wake_at) = self.decide(facts, &inventory, now);
         let write_at = self.write(&report, now);
         [wake_at, write_at].into_iter().flatten().fold(now.instant + RESYNC, Instant::min)
+    }
+
+    /// The inventory, with what uses the devices of sessions that may have to go.
+    async fn inventory(&self) -> Result<Inventory, PathError> {
+        let inventory = self.initiator.inventory(&BTreeSet::new()).await?;
+        let in_question = match (&self.reconciler, &*self.plan.borrow()) {
+            (Some(reconciler), Some(plan)) => reconciler.in_question(plan, &inventory, &self.secret_states()),
+            _ => BTreeSet::new(),
+        };
+        if in_question.is_empty() {
+            return Ok(inventory);
+        }
+        self.initiator.inventory(&in_question).await
+    }
+
+    fn secret_states(&self) -> BTreeMap<Arc<str>, SecretState> {
+        self.secrets.iter().map(|((_, name), state)| (name.clone(), state.borrow().clone())).collect()
     }
 
     /// Which Host is served, and what it wants.
@@ -224,9 +241,8 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let mut observed = None;
         let mut wake_at = None;
         let plan = self.plan.borrow().clone();
+        let secrets = self.secret_states();
         if let (Some(plan), Some(reconciler)) = (plan, &mut self.reconciler) {
-            let secrets =
-                self.secrets.iter().map(|((_, name), state)| (name.clone(), state.borrow().clone())).collect();
             let situation = Situation { plan: &plan, inventory, facts: &facts, secrets: &secrets, now };
             let step = reconciler.step(situation);
             if step.observed.as_ref() == Some(&plan.written) {
@@ -398,7 +414,7 @@ async fn log_out(
     };
     let mut flushed = false;
     loop {
-        let inventory = initiator.inventory().await?;
+        let inventory = initiator.inventory(&BTreeSet::from([session.id])).await?;
         let Some(found) = find(&inventory) else { return Ok(true) };
         let Some(plan) = plan.borrow().clone() else { return Ok(false) };
         match why {
@@ -427,7 +443,7 @@ async fn log_out(
             }
         }
         initiator.logout(&found).await?;
-        return match find(&initiator.inventory().await?) {
+        return match find(&initiator.inventory(&BTreeSet::new()).await?) {
             None => Ok(true),
             Some(_) => Err(PathError::new(PathReason::Internal, "the session is still there after its logout")),
         };

@@ -43,7 +43,12 @@ impl Desk {
     }
 
     fn step(&mut self) -> Step {
-        let inventory = inventory(self.sessions.clone(), self.maps.clone());
+        let mut inventory = inventory(self.sessions.clone(), self.maps.clone());
+        // As on a real host, nothing is known of what uses a disk but where it was asked for.
+        let in_question = self.reconciler.in_question(&self.plan, &inventory, &self.secrets);
+        for session in inventory.sessions.iter_mut().filter(|session| !in_question.contains(&session.id)) {
+            session.disks.iter_mut().for_each(|disk| disk.uses = None);
+        }
         self.reconciler.step(Situation {
             plan: &self.plan,
             inventory: &inventory,

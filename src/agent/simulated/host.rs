@@ -189,7 +189,7 @@ impl SimulatedHost {
         }
     }
 
-    fn inventory_of(&self, world: &World) -> Inventory {
+    fn inventory_of(&self, world: &World, in_question: &BTreeSet<u32>) -> Inventory {
         let interfaces = self.interfaces(world);
         let mut maps: BTreeMap<Arc<str>, Map> = BTreeMap::new();
         let mut sessions = Vec::with_capacity(world.sessions.len());
@@ -212,7 +212,9 @@ impl SimulatedHost {
                 replacement_timeout: Some(entry.replacement_timeout),
                 disks: vec![Disk {
                     name: disk,
-                    uses: if in_use { vec![Use::Open("a simulated process".into())] } else { Vec::new() },
+                    uses: in_question
+                        .contains(id)
+                        .then(|| in_use.then(|| Use::Open("a simulated process".into())).into_iter().collect()),
                 }],
             });
         }
@@ -252,8 +254,8 @@ impl Initiator for SimulatedHost {
         })
     }
 
-    async fn inventory(&self) -> Result<Inventory, PathError> {
-        Ok(self.inventory_of(&self.world()))
+    async fn inventory(&self, in_question: &BTreeSet<u32>) -> Result<Inventory, PathError> {
+        Ok(self.inventory_of(&self.world(), in_question))
     }
 
     fn changes(&self) -> watch::Receiver<()> {
@@ -278,7 +280,7 @@ impl Initiator for SimulatedHost {
 
     async fn logout(&self, session: &Session) -> Result<(), PathError> {
         let mut world = self.world();
-        let before = self.inventory_of(&world);
+        let before = self.inventory_of(&world, &BTreeSet::new());
         world.note_harm_of_logout(session, &before);
         world.sessions.remove(&session.id);
         world.save();
@@ -289,7 +291,7 @@ impl Initiator for SimulatedHost {
 
     async fn flush(&self, map: &Map) -> Result<(), PathError> {
         let mut world = self.world();
-        let found = self.inventory_of(&world).maps.into_iter().find(|found| found.name == map.name);
+        let found = self.inventory_of(&world, &BTreeSet::new()).maps.into_iter().find(|found| found.name == map.name);
         match found {
             Some(found) if found.open_count > 0 => {
                 Err(PathError::new(PathReason::InUse, "the map is in use (simulated)"))

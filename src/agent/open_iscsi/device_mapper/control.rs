@@ -1,0 +1,145 @@
+//! `/dev/mapper/control`: the one place with unsafe code.
+//!
+//! The device mapper has no other interface than an ioctl, and no crate wraps it without libclang. What is asked is
+//! only `DM_TABLE_STATUS`, which changes nothing. The structures are those of Linux's `include/uapi/linux/dm-ioctl.h`,
+//! version 4.0.0, read and written as bytes, so that the call itself is all that is unsafe.
+
+#![allow(unsafe_code)]
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    io::Errno,
+    ioctl::{Opcode, Updater, ioctl, opcode},
+};
+
+use super::{DeviceMapper, MapStatus};
+
+/// `struct dm_ioctl`.
+const HEADER: usize = 312;
+/// With its answer; a map of 64 paths needs 3 KiB.
+const BUFFER: usize = 16 * 1024;
+/// `_IOWR(DM_IOCTL, DM_TABLE_STATUS_CMD, struct dm_ioctl)`.
+const TABLE_STATUS: Opcode = opcode::read_write::<[u8; HEADER]>(0xfd, 12);
+/// `DM_NOFLUSH_FLAG`: I/O is not written out for the sake of a status.
+const NO_FLUSH: u32 = 1 << 11;
+/// `DM_BUFFER_FULL_FLAG`: the answer did not fit.
+const BUFFER_FULL: u32 = 1 << 8;
+
+// Where the fields of `struct dm_ioctl` are.
+const VERSION: usize = 0;
+const DATA_SIZE: usize = 12;
+const DATA_START: usize = 16;
+const TARGET_COUNT: usize = 20;
+const OPEN_COUNT: usize = 24;
+const FLAGS: usize = 28;
+const UUID: usize = 176;
+/// Its room, the final zero included.
+const UUID_LENGTH: usize = 129;
+
+// Where the fields of `struct dm_target_spec` are, which comes before each target's status line.
+const NEXT: usize = 20;
+const TARGET_TYPE: usize = 24;
+const TARGET_TYPE_LENGTH: usize = 16;
+const TARGET_SPEC: usize = 40;
+
+/// The kernel's device mapper.
+#[derive(Debug)]
+pub struct Control {
+    device: PathBuf,
+}
+
+/// Aligned as the kernel's structures are.
+#[repr(C, align(8))]
+struct Buffer([u8; BUFFER]);
+
+impl Control {
+    /// The device mapper of the host whose `/dev` is there.
+    #[must_use]
+    pub fn new(dev: &Path) -> Self {
+        Control { device: dev.join("mapper/control") }
+    }
+}
+
+impl DeviceMapper for Control {
+    fn status(&self, uuid: &str) -> io::Result<Option<MapStatus>> {
+        let control = match File::options().read(true).write(true).open(&self.device) {
+            Ok(control) => control,
+            Err(error) => {
+                let what = format!("cannot open {}: {error}", self.device.display());
+                return Err(io::Error::new(error.kind(), what));
+            }
+        };
+        let mut buffer = Box::new(Buffer(question(uuid)?));
+        // SAFETY: TABLE_STATUS reads and writes as many bytes as DATA_SIZE says, which is the length of the buffer; the
+        // buffer is aligned as `struct dm_ioctl`, and every content of it is valid.
+        let answered = unsafe { ioctl(&control, Updater::<TABLE_STATUS, Buffer>::new(&mut buffer)) };
+        match answered {
+            Ok(()) => answer(&buffer.0).map(Some),
+            Err(Errno::NXIO) => Ok(None),
+            Err(error) => {
+                let what = format!("{} does not tell the status of the map {uuid}: {error}", self.device.display());
+                Err(io::Error::new(io::Error::from(error).kind(), what))
+            }
+        }
+    }
+}
+
+fn question(uuid: &str) -> io::Result<[u8; BUFFER]> {
+    if uuid.len() >= UUID_LENGTH {
+        return Err(malformed("a uuid that is longer than device-mapper allows"));
+    }
+    let mut buffer = [0; BUFFER];
+    put(&mut buffer, VERSION, 4);
+    put(&mut buffer, DATA_SIZE, u32::try_from(BUFFER).map_err(|_| malformed("a buffer"))?);
+    put(&mut buffer, DATA_START, u32::try_from(HEADER).map_err(|_| malformed("a header"))?);
+    put(&mut buffer, FLAGS, NO_FLUSH);
+    buffer[UUID..UUID + uuid.len()].copy_from_slice(uuid.as_bytes());
+    Ok(buffer)
+}
+
+fn answer(buffer: &[u8]) -> io::Result<MapStatus> {
+    let field = |at| number(buffer, at).ok_or_else(|| malformed("an answer that ends early"));
+    if field(FLAGS)? & BUFFER_FULL != 0 {
+        return Err(malformed("an answer longer than 16 KiB"));
+    }
+    let start = size(field(DATA_START)?);
+    let mut targets = Vec::new();
+    let mut at = start;
+    for _ in 0..field(TARGET_COUNT)? {
+        let kind = text(buffer, at + TARGET_TYPE, TARGET_TYPE_LENGTH);
+        let line = text(buffer, at + TARGET_SPEC, BUFFER);
+        let (Some(kind), Some(line)) = (kind, line) else { return Err(malformed("an answer that ends early")) };
+        targets.push((kind, line));
+        at = start + size(field(at + NEXT)?);
+    }
+    Ok(MapStatus { open_count: field(OPEN_COUNT)?, targets })
+}
+
+fn put(buffer: &mut [u8], at: usize, number: u32) {
+    buffer[at..at + 4].copy_from_slice(&number.to_ne_bytes());
+}
+
+fn number(buffer: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(*buffer.get(at..)?.first_chunk()?))
+}
+
+/// A text that ends with a zero, or fills its room.
+fn text(buffer: &[u8], at: usize, room: usize) -> Option<String> {
+    let bytes = buffer.get(at..)?;
+    let bytes = &bytes[..bytes.len().min(room)];
+    let bytes = bytes.split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(bytes).into_owned())
+}
+
+fn size(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn malformed(found: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the device mapper: found {found}"))
+}

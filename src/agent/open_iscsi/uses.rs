@@ -1,0 +1,243 @@
+//! What uses a block device, named for people.
+//!
+//! Part of it stands in sysfs: what is stacked on the device. The rest is in `/proc`, and to find it every process of
+//! the host is looked at. That takes a tenth of a second on a busy host, so it is done for all devices in one pass, and
+//! only for those that decide whether a session may go.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io, iter,
+    path::Path as File,
+};
+
+use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
+
+use super::{
+    device_mapper::is_multipath,
+    sysfs::{Block, Number, at, attribute, is_gone, names},
+};
+use crate::agent::initiator::Use;
+
+/// It keeps every path open to check it.
+const MULTIPATHD: &str = "multipathd";
+
+/// What uses each of some devices, as far as the whole host knows.
+#[derive(Debug, Default)]
+pub struct Uses(BTreeMap<Number, Vec<Use>>);
+
+impl Uses {
+    /// Looks at swap, loop devices, and the mounts and open files of every process.
+    ///
+    /// # Errors
+    /// When something cannot be looked at: nobody may take silence for an unused device.
+    pub fn read(sys: &File, proc: &File, devices: &[Block]) -> io::Result<Self> {
+        let mut uses = Uses(devices.iter().map(|device| (device.number, Vec::new())).collect());
+        if devices.is_empty() {
+            return Ok(uses);
+        }
+        uses.add_mounts(proc, devices)?;
+        uses.add_swap(proc, devices)?;
+        uses.add_loops(sys, devices)?;
+        uses.add_open_files(proc)?;
+        Ok(uses)
+    }
+
+    /// What was found to use one of the devices.
+    #[must_use]
+    pub fn of(&self, device: &Block) -> &[Use] {
+        self.0.get(&device.number).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn add(&mut self, device: Number, by: Use) {
+        if let Some(uses) = self.0.get_mut(&device)
+            && !uses.contains(&by)
+        {
+            uses.push(by);
+        }
+    }
+
+    /// Every mount namespace is read once, by the first process that is found in it.
+    fn add_mounts(&mut self, proc: &File, devices: &[Block]) -> io::Result<()> {
+        let mut namespaces = BTreeSet::new();
+        for process in processes(proc)? {
+            let directory = proc.join(&process);
+            let Some(namespace) = unless_gone(&directory.join("ns/mnt"), |file| fs::read_link(file))? else { continue };
+            if namespaces.contains(&namespace) {
+                continue;
+            }
+            // A process that is about to end has left its namespace already, and shows no mounts.
+            let table = unless_gone(&directory.join("mountinfo"), |file| fs::read(file))?.unwrap_or_default();
+            if !table.is_empty() {
+                namespaces.insert(namespace);
+            }
+            for mount in String::from_utf8_lossy(&table).lines().filter_map(Mount::parse) {
+                if let Some(device) = mount.device(devices) {
+                    self.add(device, Use::Mount(mount.point));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_swap(&mut self, proc: &File, devices: &[Block]) -> io::Result<()> {
+        let table = attribute(&proc.join("swaps"))?.unwrap_or_default();
+        for name in table.lines().skip(1).filter_map(|line| line.split_ascii_whitespace().next()) {
+            if let Some(device) = at_node(devices, &unescaped(name)) {
+                self.add(device, Use::Swap);
+            }
+        }
+        Ok(())
+    }
+
+    /// A loop device over a file of a mounted file system shows in the mount; one over the device itself does not.
+    fn add_loops(&mut self, sys: &File, devices: &[Block]) -> io::Result<()> {
+        let blocks = sys.join("block");
+        for name in names(&blocks)?.into_iter().filter(|name| name.starts_with("loop")) {
+            let file = attribute(&blocks.join(&name).join("loop/backing_file"))?;
+            if let Some(device) = file.and_then(|file| at_node(devices, &file)) {
+                self.add(device, Use::Loop(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_open_files(&mut self, proc: &File) -> io::Result<()> {
+        for process in processes(proc)? {
+            let directory = proc.join(&process);
+            let open: Vec<Number> =
+                open_devices(&directory.join("fd"))?.into_iter().filter(|device| self.0.contains_key(device)).collect();
+            if open.is_empty() {
+                continue;
+            }
+            let command = attribute(&directory.join("comm"))?.unwrap_or_default();
+            if command == MULTIPATHD {
+                continue;
+            }
+            for device in open {
+                self.add(device, Use::Open(format!("{command} (process {process})")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is stacked on a device and its partitions, by the name of what is on top; its partitions and multipath maps
+/// aside, which are judged by themselves.
+///
+/// # Errors
+/// When sysfs cannot be read.
+pub fn holders(sys: &File, device: &Block, partitions: &[Block]) -> io::Result<Vec<Use>> {
+    let mut tops = BTreeSet::new();
+    for below in iter::once(device).chain(partitions) {
+        for holder in below.holders(sys)? {
+            if !is_multipath(&holder)? && !partitions.contains(&holder) {
+                add_tops(sys, holder, &mut tops)?;
+            }
+        }
+    }
+    let mut uses = Vec::new();
+    for top in tops {
+        uses.push(Use::Holder(match top.map_name()? {
+            Some(name) => format!("{} ({name})", top.name),
+            None => top.name.to_string(),
+        }));
+    }
+    Ok(uses)
+}
+
+/// Devices are stacked on older ones only, so this ends.
+fn add_tops(sys: &File, device: Block, tops: &mut BTreeSet<Block>) -> io::Result<()> {
+    let mut holders = device.holders(sys)?;
+    for partition in device.partitions()? {
+        holders.extend(partition.holders(sys)?);
+    }
+    if holders.is_empty() {
+        tops.insert(device);
+    }
+    holders.into_iter().try_for_each(|holder| add_tops(sys, holder, tops))
+}
+
+/// A line of `mountinfo` (`proc_pid_mountinfo(5)`).
+struct Mount {
+    device: Option<Number>,
+    point: String,
+    source: String,
+}
+
+impl Mount {
+    fn parse(line: &str) -> Option<Self> {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(2);
+        let device = fields.next()?.parse().ok();
+        let point = unescaped(fields.nth(1)?);
+        let source = unescaped(file_system.split(' ').nth(1)?);
+        Some(Mount { device, point, source })
+    }
+
+    /// By number, or by source: btrfs has a number of its own.
+    fn device(&self, devices: &[Block]) -> Option<Number> {
+        let by_number = devices.iter().map(|device| device.number).find(|number| Some(*number) == self.device);
+        by_number.or_else(|| at_node(devices, &self.source))
+    }
+}
+
+/// The device with this node in a `/dev`. The kernel resolves links when it opens a file, so that `/dev/mapper/data` is
+/// shown as `/dev/dm-3`; mount(8) leaves the name as it was given, so that a map is also known by its own.
+fn at_node(devices: &[Block], node: &str) -> Option<Number> {
+    let name = node.strip_prefix("/dev/")?;
+    let is_at = |device: &&Block| {
+        let map = || device.map_name().ok().flatten();
+        *device.name == *name || name.strip_prefix("mapper/").is_some_and(|name| map().as_deref() == Some(name))
+    };
+    devices.iter().find(is_at).map(|device| device.number)
+}
+
+/// White space and backslashes are written as `\ooo`.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
+        match (first, after.get(..3).and_then(code)) {
+            (b'\\', Some(byte)) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn processes(proc: &File) -> io::Result<Vec<String>> {
+    Ok(names(proc)?.into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect())
+}
+
+/// The block devices that a process has open. Nothing is asked of the file systems of its other files: one of them may
+/// be on a server that does not answer.
+fn open_devices(directory: &File) -> io::Result<BTreeSet<Number>> {
+    let mut devices = BTreeSet::new();
+    let Some(opened) = unless_gone(directory, |directory| fs::File::open(directory))? else { return Ok(devices) };
+    for descriptor in names(directory)? {
+        let found = unless_gone(&directory.join(&descriptor), |_| {
+            Ok(statx(&opened, &descriptor, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)?)
+        })?;
+        if let Some(found) = found
+            && FileType::from_raw_mode(found.stx_mode.into()) == FileType::BlockDevice
+        {
+            devices.insert(Number { major: found.stx_rdev_major, minor: found.stx_rdev_minor });
+        }
+    }
+    Ok(devices)
+}
+
+fn unless_gone<T>(file: &File, read: impl FnOnce(&File) -> io::Result<T>) -> io::Result<Option<T>> {
+    match read(file) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(at(file, &error)),
+    }
+}
