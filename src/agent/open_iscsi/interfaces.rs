@@ -13,8 +13,9 @@ use std::{
 use futures::TryStreamExt as _;
 use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::{
+    AddressFamily,
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope},
-    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
 };
 use tokio::time::timeout;
 
@@ -51,7 +52,9 @@ pub async fn read(sys: &File, named: &Named) -> Result<Vec<HostInterface>, PathE
     let dump = async {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| failed(error.to_string()))?;
         let connection = tokio::spawn(connection);
-        let links: Result<Vec<LinkMessage>, _> = handle.link().get().execute().try_collect().await;
+        // Counters are most of an answer's bytes, and nobody looks at them.
+        let links = handle.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
+        let links: Result<Vec<LinkMessage>, _> = links.execute().try_collect().await;
         let addresses: Result<Vec<AddressMessage>, _> = handle.address().get().execute().try_collect().await;
         connection.abort();
         let error = |error: rtnetlink::Error| failed(error.to_string());

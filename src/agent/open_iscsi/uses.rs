@@ -1,8 +1,8 @@
 //! What uses a block device, named for people.
 //!
 //! Part of it stands in sysfs: what is stacked on the device. The rest is in `/proc`, and to find it every process of
-//! the host is looked at. That takes a tenth of a second on a busy host, so it is done for all devices in one pass, and
-//! only for those that decide whether a session may go.
+//! the host is looked at. That takes two tenths of a second for 600 processes with 40,000 open files, so it is done for
+//! all devices in one pass, and only for those that decide whether a session may go.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -198,15 +198,12 @@ fn unescaped(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         let code = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
-        match (first, after.get(..3).and_then(code)) {
-            (b'\\', Some(byte)) => {
-                bytes.push(byte);
-                rest = &after[3..];
-            }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
+        if let (b'\\', Some(byte)) = (first, after.get(..3).and_then(code)) {
+            bytes.push(byte);
+            rest = &after[3..];
+        } else {
+            bytes.push(*first);
+            rest = after;
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -143,3 +143,66 @@ fn size(number: u32) -> usize {
 fn malformed(found: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the device mapper: found {found}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An answer as `table_status` and `retrieve_status` of Linux's `drivers/md/dm-ioctl.c` lay it out.
+    fn answered(open_count: u32, flags: u32, targets: &[(&str, &str)]) -> Vec<u8> {
+        let mut buffer = question("mpath-3600a").unwrap().to_vec();
+        put(&mut buffer, OPEN_COUNT, open_count);
+        put(&mut buffer, FLAGS, flags);
+        put(&mut buffer, TARGET_COUNT, u32::try_from(targets.len()).unwrap());
+        let mut at = HEADER;
+        for (kind, line) in targets {
+            buffer[at + TARGET_TYPE..at + TARGET_TYPE + kind.len()].copy_from_slice(kind.as_bytes());
+            let text = at + TARGET_SPEC;
+            buffer[text..text + line.len()].copy_from_slice(line.as_bytes());
+            let end = (text + line.len() + 1).next_multiple_of(8);
+            put(&mut buffer, at + NEXT, u32::try_from(end - HEADER).unwrap());
+            at = end;
+        }
+        buffer
+    }
+
+    #[test]
+    fn the_number_of_the_ioctl_is_that_of_the_header() {
+        assert_eq!(TABLE_STATUS, 0xc138_fd0c);
+    }
+
+    #[test]
+    fn a_map_is_asked_for_by_its_uuid_alone() {
+        let asked = question("mpath-3600a").unwrap();
+        let words: Vec<u32> = (0..48).step_by(4).map(|at| number(&asked, at).unwrap()).collect();
+        assert_eq!(words, [4, 0, 0, 16384, 312, 0, 0, 1 << 11, 0, 0, 0, 0]);
+        assert_eq!(text(&asked, UUID, UUID_LENGTH).unwrap(), "mpath-3600a");
+        assert!(asked[48..UUID].iter().chain(&asked[HEADER..]).all(|byte| *byte == 0));
+        assert!(question(&"x".repeat(UUID_LENGTH)).is_err());
+    }
+
+    #[test]
+    fn open_count_and_every_target_are_read() {
+        let targets = [("multipath", "2 0 0 0 1 1 A 0 1 0 8:0 A 0 "), ("a-type-of-15-chr", ""), ("error", "x")];
+        let found = answer(&answered(3, 0, &targets)).unwrap();
+        let targets = targets.iter().map(|(kind, line)| ((*kind).to_owned(), (*line).to_owned())).collect();
+        assert_eq!(found, MapStatus { open_count: 3, targets });
+        assert_eq!(answer(&answered(0, 0, &[])).unwrap().targets, []);
+    }
+
+    #[test]
+    fn an_answer_that_did_not_fit_or_ends_early_is_an_error() {
+        let targets = [("multipath", "2 0 0 0 0 0")];
+        assert!(answer(&answered(0, BUFFER_FULL, &targets)).unwrap_err().to_string().contains("longer than 16 KiB"));
+        let mut beyond = answered(0, 0, &targets);
+        put(&mut beyond, TARGET_COUNT, 2);
+        put(&mut beyond, HEADER + NEXT, u32::MAX);
+        assert!(answer(&beyond).unwrap_err().to_string().contains("ends early"));
+    }
+
+    #[test]
+    fn without_its_node_the_device_mapper_cannot_be_asked_and_the_error_names_it() {
+        let error = Control::new(Path::new("/nonexistent")).status("mpath-3600a").unwrap_err();
+        assert!(error.to_string().starts_with("cannot open /nonexistent/mapper/control: "), "{error}");
+    }
+}
