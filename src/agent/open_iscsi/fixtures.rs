@@ -43,7 +43,7 @@ impl DeviceMapper for Mute {
 impl Host {
     pub fn new() -> Self {
         let host = Host { root: tempfile::tempdir().unwrap(), recorded: Recorded::default() };
-        fs::create_dir(host.roots().proc).unwrap();
+        host.sees_processes_of("pid:[4026531836]");
         host
     }
 
@@ -144,6 +144,15 @@ impl Host {
         };
         link(&directory(lower).join("holders").join(upper), &directory(upper));
         link(&directory(upper).join("slaves").join(lower.rsplit('/').next().unwrap()), &directory(lower));
+        self
+    }
+
+    /// Which process namespace `/proc` shows.
+    pub fn sees_processes_of(&self, namespace: &str) -> &Self {
+        let directory = self.roots().proc.join("1/ns");
+        fs::create_dir_all(&directory).unwrap();
+        let _ = fs::remove_file(directory.join("pid"));
+        symlink(namespace, directory.join("pid")).unwrap();
         self
     }
 

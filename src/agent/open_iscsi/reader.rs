@@ -353,6 +353,15 @@ mod tests {
     }
 
     #[test]
+    fn in_a_pod_without_the_hosts_processes_every_disk_may_be_in_use() {
+        let host = two_paths(0, BOTH_ACTIVE);
+        host.sees_processes_of("pid:[4026532201]");
+        let (disk, map) = uses(&host);
+        assert!(disk[0].starts_with("perhaps in use (") && disk[0].contains("hostPID"), "{disk:?}");
+        assert_eq!(disk, map);
+    }
+
+    #[test]
     fn when_processes_cannot_be_looked_at_the_disk_may_be_in_use() {
         let host = two_paths(0, BOTH_ACTIVE);
         host.process(70, "shell", "11", "", &[]);

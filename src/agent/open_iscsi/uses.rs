@@ -21,6 +21,9 @@ use crate::agent::initiator::Use;
 /// It keeps every path open to check it.
 const MULTIPATHD: &str = "multipathd";
 
+/// The process namespace of the host itself: its number is the same in every kernel (`PROC_PID_INIT_INO`).
+const HOST_PROCESSES: &str = "pid:[4026531836]";
+
 /// What uses each of some devices, as far as the whole host knows.
 #[derive(Debug, Default)]
 pub struct Uses(BTreeMap<Number, Vec<Use>>);
@@ -35,6 +38,7 @@ impl Uses {
         if devices.is_empty() {
             return Ok(uses);
         }
+        see_every_process(proc)?;
         uses.add_mounts(proc, devices)?;
         uses.add_swap(proc, devices)?;
         uses.add_loops(sys, devices)?;
@@ -207,6 +211,16 @@ fn unescaped(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// In a pod without the host's processes every device would look unused.
+fn see_every_process(proc: &File) -> io::Result<()> {
+    let found = unless_gone(&proc.join("1/ns/pid"), |file| fs::read_link(file))?;
+    if found.as_deref() == Some(File::new(HOST_PROCESSES)) {
+        return Ok(());
+    }
+    let expected = "expected every process of the host, and found those of a container; run the agent with hostPID";
+    Err(io::Error::other(format!("{}: {expected}", proc.display())))
 }
 
 fn processes(proc: &File) -> io::Result<Vec<String>> {
