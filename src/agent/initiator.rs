@@ -149,7 +149,7 @@ pub enum SessionState {
     LoggedIn,
     /// Its connection is lost; the initiator tries to get it back.
     Failed,
-    /// It is being made, or taken down.
+    /// It is being made or taken down, or has been lost for longer than its replacement timeout.
     Free,
 }
 

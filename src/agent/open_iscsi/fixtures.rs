@@ -47,6 +47,25 @@ impl Host {
         host
     }
 
+    /// A host as it was recorded on a real kernel (`fixtures/`).
+    pub fn recorded(text: &str) -> Self {
+        let mut host = Host::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            if let Some(map) = line.strip_prefix("map ") {
+                let [uuid, _, open_count, kind, status] = map.splitn(5, ' ').collect::<Vec<_>>().try_into().unwrap();
+                let targets = vec![(kind.to_owned(), status.to_owned())];
+                let status = MapStatus { open_count: open_count.parse().unwrap(), targets };
+                host.recorded.0.insert(uuid.to_owned(), status);
+            } else if let Some((file, target)) = line.split_once(" -> ") {
+                link(&host.sys(file), File::new(target));
+            } else {
+                let (file, text) = line.split_once(" = ").unwrap();
+                write(&host.sys(file), &format!("{text}\n"));
+            }
+        }
+        host
+    }
+
     pub fn roots(&self) -> Roots {
         let root = self.root.path();
         Roots { sys: root.join("sys"), proc: root.join("proc"), dev: root.join("dev") }

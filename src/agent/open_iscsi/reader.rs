@@ -186,6 +186,48 @@ mod tests {
     }
 
     #[test]
+    fn a_real_host_is_read_with_ipv6_several_luns_chap_and_lost_sessions() {
+        let inventory = read(&Host::recorded(include_str!("fixtures/two-lost.txt")));
+        let sessions: Vec<String> = inventory
+            .sessions
+            .iter()
+            .map(|session| {
+                let disks: Vec<&str> = session.disks.iter().map(|disk| &*disk.name).collect();
+                let chap = if session.credentials.is_some() { " with CHAP" } else { "" };
+                format!("{} {} {:?} {}{chap}", session.id, session.path, session.state, disks.join(" "))
+            })
+            .collect();
+        let expected = [
+            "1 iqn.2026-11.com.example:alpha at 10.0.101.1:3260,1 through san1 Free sda sdb",
+            "2 iqn.2026-11.com.example:alpha at [fd00:102::1]:3260,1 through san2 LoggedIn sdc sdd",
+            "3 iqn.2026-11.com.example:beta at [fd00:101::2]:3260,1 through san1 LoggedIn sde",
+            "4 iqn.2026-11.com.example:beta at 10.0.102.2:3260,1 through san2 Free sdf",
+            "5 iqn.2026-11.com.example:one-way at 10.0.101.3:3260,1 through san1 LoggedIn sdg with CHAP",
+            "6 iqn.2026-11.com.example:mutual at 10.0.102.3:3260,1 through san2 LoggedIn sdh with CHAP",
+            "7 eui.02004567a425678d at 10.0.101.4:3260,1 through san1 LoggedIn sdi",
+            "8 naa.52004567ba64678d at [fd00:102::4]:3260,1 through san2 LoggedIn sdj",
+        ];
+        assert_eq!(sessions, expected);
+        assert!(inventory.sessions.iter().all(|session| session.is_own() && session.replacement_timeout == Some(5)));
+
+        let path = |path: &MapPath| format!("{}{}", if path.active { "" } else { "!" }, path.disk);
+        let maps: Vec<(String, Vec<String>)> =
+            inventory.maps.iter().map(|map| (map.wwid.clone(), map.paths.iter().map(path).collect())).collect();
+        let expected = [
+            ("360000000000000000e00000000020002", vec!["!sdb", "sdd"]),
+            ("360000000000000000e00000000020001", vec!["!sda", "sdc"]),
+            ("360000000000000000e00000000030001", vec!["sde", "!sdf"]),
+            ("360000000000000000e00000000050001", vec!["sdg"]),
+            ("360000000000000000e00000000040001", vec!["sdh"]),
+            ("360000000000000000e00000000010001", vec!["sdi"]),
+            ("360000000000000000e00000000060001", vec!["sdj"]),
+        ];
+        let expected = expected.map(|(wwid, paths)| (wwid.to_owned(), paths.into_iter().map(str::to_owned).collect()));
+        assert_eq!(maps, expected);
+        assert!(inventory.maps.iter().all(|map| map.open_count == 0 && *map.name == *map.wwid));
+    }
+
+    #[test]
     fn a_map_has_its_name_wwid_open_count_and_the_state_of_each_path() {
         let host = two_paths(1, SECOND_FAILED);
         let path = |disk: &str, active| MapPath { disk: disk.into(), active };
