@@ -127,7 +127,8 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 self.take_in(done);
             }
         }
-        // A login that is cut short may leave a lock behind.
+        // A change of records that is cut short may leave open-iscsi's lock behind. It takes moments; what takes longer is
+        // a login, which holds no lock, and whose tool ends by itself after the agent has.
         let _ = timeout(LAST_WORDS, async { while self.jobs.join_next().await.is_some() {} }).await;
     }
 

@@ -15,8 +15,10 @@ use crate::{
         Agent,
         cluster::KubeCluster,
         hosts,
+        initiator::Initiator,
         lease::{Keeper, Timing},
         metrics::AgentMetrics,
+        open_iscsi::{OpenIscsi, Roots, host::HostTools},
         simulated::{self, FactsBook, Faults, Simulation},
     },
     ops,
@@ -36,6 +38,10 @@ pub struct Arguments {
     /// What makes the sessions
     #[arg(long, env = "MULTIBOND_INITIATOR", value_enum, default_value = "open-iscsi")]
     initiator: InitiatorKind,
+    /// Open-iscsi only: how the host's tools are reached: auto, direct, nsenter, chroot, or chroot=DIR where DIR is the
+    /// host's root directory; auto enters the namespaces of iscsid where these are not the agent's own
+    #[arg(long, env = "MULTIBOND_HOST_TOOLS", value_name = "WAY", default_value = "auto")]
+    host_tools: HostTools,
     #[command(flatten)]
     simulation: SimulationArguments,
     #[command(flatten)]
@@ -155,19 +161,37 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
         InitiatorKind::OpenIscsi if !arguments.simulation.is_empty() => {
             bail!("--faults, --facts and --state-dir are for --initiator simulated")
         }
-        InitiatorKind::OpenIscsi => {
-            bail!("--initiator open-iscsi is not built into this version yet; try --initiator simulated")
+        InitiatorKind::OpenIscsi => in_runtime(open_iscsi(arguments, global)),
+        InitiatorKind::Simulated if arguments.host_tools != HostTools::Auto => {
+            bail!("--host-tools is for --initiator open-iscsi")
         }
         InitiatorKind::Simulated => in_runtime(simulated(arguments, global)),
     }
 }
 
+async fn open_iscsi(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
+    let stop = process::shutdown()?;
+    let initiator = OpenIscsi::new(arguments.host_tools.clone(), Roots::default());
+    let initiator = Arc::new(initiator.context("listening for changes of the host's devices")?);
+    serve(initiator, arguments, global, stop).await
+}
+
 async fn simulated(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     let stop = process::shutdown()?;
-    let timing = arguments.lease.timing()?;
     let simulation = arguments.simulation.start()?;
+    let initiator = simulation.host(&arguments.node_name.as_str().into()).context("reading the saved sessions")?;
+    serve(initiator, arguments, global, stop).await
+}
+
+/// Serves the node's Host with an initiator until it is told to stop.
+async fn serve(
+    initiator: Arc<impl Initiator>,
+    arguments: Arguments,
+    global: &Global,
+    stop: CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let timing = arguments.lease.timing()?;
     let node: Arc<str> = arguments.node_name.into();
-    let initiator = simulation.host(&node).context("reading the saved sessions")?;
     let client = global.client().await?;
     let metrics = arguments.health.start(stop.clone()).await?;
     let requests = Arc::new(Semaphore::new(REQUESTS));

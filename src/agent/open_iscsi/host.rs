@@ -1,0 +1,324 @@
+//! How the tools of the host are reached.
+//!
+//! `iscsiadm` and `iscsid` must be of one version, and talk over a socket that belongs to a network namespace. So the
+//! agent uses the host's own tools: directly when it runs on the host, else inside the mount and network namespaces of
+//! the daemon that they talk to.
+
+use std::{
+    ffi::OsStr,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use tokio::process::Command;
+
+use super::tool::{self, Ended, RunError};
+use crate::{agent::initiator::PathError, api::reason::PathReason};
+
+/// Where tools are looked for, on whatever distribution.
+const SEARCH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
+/// Where a pod has the host's root when nothing else is said.
+const HOST_ROOT: &str = "/host";
+/// The exit code of `nsenter` and `chroot` for a tool that is not there, as of a shell.
+const NOT_THERE: i32 = 127;
+
+/// How the host's tools are to be reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostTools {
+    /// Found out: inside the daemon's namespaces where these are not the agent's own.
+    #[default]
+    Auto,
+    /// The agent runs on the host.
+    Direct,
+    /// Always by `nsenter`.
+    Nsenter,
+    /// The host's root is mounted there.
+    Chroot(PathBuf),
+}
+
+impl FromStr for HostTools {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            None if text == "auto" => Ok(HostTools::Auto),
+            None if text == "direct" => Ok(HostTools::Direct),
+            None if text == "nsenter" => Ok(HostTools::Nsenter),
+            None if text == "chroot" => Ok(HostTools::Chroot(HOST_ROOT.into())),
+            Some(("chroot", directory)) if directory.starts_with('/') => Ok(HostTools::Chroot(directory.into())),
+            _ => Err(format!(
+                "{text:?} is none of auto, direct, nsenter, chroot (the host's root is {HOST_ROOT}) and chroot=DIR with \
+                 an absolute DIR"
+            )),
+        }
+    }
+}
+
+/// One way to the host's tools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// As the agent's own.
+    Direct,
+    /// Inside the mount and network namespaces of this process.
+    Nsenter(u32),
+    /// With this directory as the root.
+    Chroot(PathBuf),
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Way::Direct => f.write_str("direct"),
+            Way::Nsenter(_) => f.write_str("nsenter"),
+            Way::Chroot(directory) => write!(f, "chroot {}", directory.display()),
+        }
+    }
+}
+
+/// A host, as its tools and files are reached.
+#[derive(Clone, Debug)]
+pub struct Host {
+    tools: HostTools,
+    proc: PathBuf,
+    search: String,
+    /// The root directory where no other is entered.
+    root: PathBuf,
+}
+
+impl Host {
+    /// The host whose processes are in `proc`.
+    #[must_use]
+    pub fn new(tools: HostTools, proc: PathBuf) -> Self {
+        Host { tools, proc, search: SEARCH.into(), root: "/".into() }
+    }
+
+    /// A host that is a directory: files are below it, tools in its `bin`, and processes in its `proc`.
+    #[cfg(test)]
+    pub(super) fn in_directory(root: &Path) -> Self {
+        let search = format!("{}:/usr/bin:/bin", root.join("bin").display());
+        Host { tools: HostTools::Direct, proc: root.join("proc"), search, root: root.into() }
+    }
+
+    /// The process of a daemon, if it runs. Of several the one in the host's own network namespace: the others belong
+    /// to somebody's container.
+    #[must_use]
+    pub fn daemon(&self, name: &str) -> Option<u32> {
+        let processes =
+            fs::read_dir(&self.proc).ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let named = |pid: &u32| {
+            fs::read_to_string(self.proc.join(format!("{pid}/comm"))).is_ok_and(|comm| comm.trim_end() == name)
+        };
+        let of_host = self.namespaces("1").map(|(_, network)| network);
+        let rank = |pid: &u32| {
+            let elsewhere =
+                self.namespaces(&pid.to_string()).map(|(_, network)| network).ok() != of_host.as_ref().ok().cloned();
+            (elsewhere, *pid)
+        };
+        processes.filter(named).min_by_key(rank)
+    }
+
+    /// Whether the program of a process was replaced since it was started: an upgrade without a restart.
+    #[must_use]
+    pub fn is_outdated(&self, pid: u32) -> bool {
+        let program = fs::read_link(self.proc.join(format!("{pid}/exe")));
+        program.is_ok_and(|program| program.to_string_lossy().ends_with(" (deleted)"))
+    }
+
+    /// The way to the tools that talk to a daemon. Without that daemon, which some hosts start when it is needed, the
+    /// way to those of the host's first process.
+    ///
+    /// # Errors
+    /// When the namespaces of the host's processes cannot be seen.
+    pub fn way(&self, daemon: &str) -> Result<Way, PathError> {
+        let elsewhere = || self.daemon(daemon).unwrap_or(1);
+        match &self.tools {
+            HostTools::Direct => Ok(Way::Direct),
+            HostTools::Chroot(directory) => Ok(Way::Chroot(directory.clone())),
+            HostTools::Nsenter => Ok(Way::Nsenter(elsewhere())),
+            HostTools::Auto => {
+                let pid = elsewhere();
+                let is_here = self
+                    .namespaces(&pid.to_string())
+                    .and_then(|theirs| Ok(theirs == self.namespaces("self")?))
+                    .map_err(|error| cannot_see(&self.proc, pid, daemon, &error))?;
+                Ok(if is_here { Way::Direct } else { Way::Nsenter(pid) })
+            }
+        }
+    }
+
+    /// The host's root directory, as the agent sees it.
+    #[must_use]
+    pub fn root(&self, way: &Way) -> PathBuf {
+        match way {
+            Way::Direct => self.root.clone(),
+            Way::Nsenter(pid) => self.proc.join(format!("{pid}/root")),
+            Way::Chroot(directory) => directory.clone(),
+        }
+    }
+
+    /// Runs a tool of the host to its end.
+    ///
+    /// # Errors
+    /// `InitiatorMissing` when there is no such tool, `Timeout` when it takes longer than `limit`, `Internal` when the
+    /// host cannot be entered. Nothing of `arguments` is in the message.
+    pub async fn run<A: AsRef<OsStr>>(
+        &self,
+        way: &Way,
+        tool: &str,
+        arguments: &[A],
+        limit: Duration,
+    ) -> Result<Ended, PathError> {
+        let missing = || {
+            let advice = "install it on the host, or say with --host-tools where the host's tools are";
+            PathError::new(
+                PathReason::InitiatorMissing,
+                format!("the host has no {tool} (looked for: {way}); {advice}"),
+            )
+        };
+        match tool::run(self.command(way, tool, arguments), limit).await {
+            Ok(ended) if *way != Way::Direct && ended.code == Some(NOT_THERE) => Err(missing()),
+            Ok(ended) if *way != Way::Direct && is_from_entering(&ended) => Err(PathError::new(
+                PathReason::Internal,
+                format!(
+                    "cannot enter the host ({way}) to run {tool}: {}; in a pod the agent needs hostPID and a privileged \
+                     security context",
+                    ended.stderr.trim()
+                ),
+            )),
+            Ok(ended) => Ok(ended),
+            Err(RunError::NotStarted(error)) if *way == Way::Direct && error.kind() == io::ErrorKind::NotFound => {
+                Err(missing())
+            }
+            Err(RunError::NotStarted(error)) => {
+                Err(PathError::new(PathReason::Internal, format!("cannot start {tool} ({way}): {error}")))
+            }
+            Err(RunError::Overdue) => Err(PathError::new(
+                PathReason::Timeout,
+                format!("{tool} has not ended within {} s and was told to end", limit.as_secs()),
+            )),
+        }
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, way: &Way, tool: &str, arguments: &[A]) -> Command {
+        let mut command = match way {
+            Way::Direct => Command::new(tool),
+            Way::Nsenter(pid) => {
+                let mut command = Command::new("nsenter");
+                command.args(["-t", &pid.to_string(), "-m", "-n", "--", tool]);
+                command
+            }
+            Way::Chroot(directory) => {
+                let mut command = Command::new("chroot");
+                command.arg(directory).arg(tool);
+                command
+            }
+        };
+        // The messages of tools are read: they must not be translated.
+        command.args(arguments).env_clear().env("PATH", &self.search).env("LC_ALL", "C");
+        command
+    }
+
+    /// The mount and network namespaces of a process.
+    fn namespaces(&self, process: &str) -> io::Result<(PathBuf, PathBuf)> {
+        let namespace = |kind: &str| fs::read_link(self.proc.join(process).join("ns").join(kind));
+        Ok((namespace("mnt")?, namespace("net")?))
+    }
+}
+
+/// Whether it was not the tool that failed but what should have started it.
+fn is_from_entering(ended: &Ended) -> bool {
+    ended.code != Some(0) && ["nsenter: ", "chroot: "].iter().any(|prefix| ended.stderr.starts_with(prefix))
+}
+
+fn cannot_see(proc: &Path, pid: u32, daemon: &str, error: &io::Error) -> PathError {
+    let where_ = proc.join(pid.to_string()).join("ns");
+    PathError::new(
+        PathReason::Internal,
+        format!(
+            "cannot find out how {daemon}'s tools are reached: {}: {error}; the agent must run as root, in a pod with \
+             hostPID and a privileged security context, or be told by --host-tools",
+            where_.display()
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A process with its name and its namespaces.
+    fn process(proc: &Path, pid: &str, comm: &str, namespaces: &str) {
+        let ns = proc.join(pid).join("ns");
+        fs::create_dir_all(&ns).unwrap();
+        fs::write(proc.join(pid).join("comm"), format!("{comm}\n")).unwrap();
+        symlink(format!("mnt:[{namespaces}]"), ns.join("mnt")).unwrap();
+        symlink(format!("net:[{namespaces}]"), ns.join("net")).unwrap();
+    }
+
+    #[test]
+    fn the_way_leads_into_the_namespaces_of_the_daemon_when_they_are_not_the_agents() {
+        let proc = tempfile::tempdir().unwrap();
+        process(proc.path(), "1", "systemd", "host");
+        process(proc.path(), "self", "multibond", "pod");
+        let host = Host::new(HostTools::Auto, proc.path().into());
+        assert_eq!(host.way("iscsid").unwrap(), Way::Nsenter(1), "a daemon that is started when it is needed");
+        process(proc.path(), "300", "iscsid", "somebody's container");
+        process(proc.path(), "700", "iscsid", "host");
+        assert_eq!(host.way("iscsid").unwrap(), Way::Nsenter(700));
+        assert_eq!(host.root(&Way::Nsenter(700)), proc.path().join("700/root"));
+    }
+
+    #[test]
+    fn on_the_host_itself_tools_are_run_directly() {
+        let proc = tempfile::tempdir().unwrap();
+        process(proc.path(), "1", "systemd", "host");
+        process(proc.path(), "self", "multibond", "host");
+        process(proc.path(), "700", "iscsid", "host");
+        assert_eq!(Host::new(HostTools::Auto, proc.path().into()).way("iscsid").unwrap(), Way::Direct);
+        assert_eq!(Host::new(HostTools::Nsenter, proc.path().into()).way("iscsid").unwrap(), Way::Nsenter(700));
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_seen_is_told_with_what_to_do() {
+        let proc = tempfile::tempdir().unwrap();
+        let error = Host::new(HostTools::Auto, proc.path().into()).way("iscsid").unwrap_err();
+        assert!(error.message.contains("hostPID") && error.message.contains("--host-tools"), "{error}");
+    }
+
+    #[test]
+    fn an_upgrade_without_a_restart_is_seen() {
+        let proc = tempfile::tempdir().unwrap();
+        let host = Host::new(HostTools::Auto, proc.path().into());
+        for (pid, program, outdated) in [(7, "/usr/sbin/iscsid", false), (8, "/usr/sbin/iscsid (deleted)", true)] {
+            fs::create_dir_all(proc.path().join(pid.to_string())).unwrap();
+            symlink(program, proc.path().join(format!("{pid}/exe"))).unwrap();
+            assert_eq!(host.is_outdated(pid), outdated, "{program}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_the_tools_is_understood() {
+        assert_eq!("chroot".parse(), Ok(HostTools::Chroot("/host".into())));
+        assert_eq!("chroot=/mnt/root".parse(), Ok(HostTools::Chroot("/mnt/root".into())));
+        assert_eq!("auto".parse(), Ok(HostTools::Auto));
+        for bad in ["", "chroot=host", "docker", "nsenter=1"] {
+            assert!(bad.parse::<HostTools>().unwrap_err().contains("chroot=DIR"), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_is_not_there_is_missing_whatever_the_way() {
+        let none: &[&str] = &[];
+        let host = Host::new(HostTools::Direct, "/proc".into());
+        for way in [Way::Direct, Way::Chroot("/".into())] {
+            let error = host.run(&way, "no-such-tool", none, Duration::from_secs(9)).await.unwrap_err();
+            // Who is not root cannot change the root.
+            let may_not = way != Way::Direct && error.message.contains("cannot enter the host");
+            assert!(error.reason == PathReason::InitiatorMissing || may_not, "{way}: {error}");
+        }
+    }
+}
