@@ -50,6 +50,7 @@ dependencies() {
 tests() {
   step "compiling the tests"
   cargo test --workspace --no-run --locked
+  cargo test --workspace --test vm --no-run --locked
   step "binaries of the control plane"
   "$(target)/debug/control-plane" fetch
   step tests
@@ -57,6 +58,15 @@ tests() {
   log=$(mktemp)
   # Generated files and examples/ are checked by tests too.
   cargo test --workspace --no-fail-fast --locked 2>&1 | tee "$log" || status=$?
+  step "tests on a real host, in a virtual machine"
+  if [[ ${MULTIBOND_SKIP_VM:-} == 1 ]]; then
+    echo "left out: MULTIBOND_SKIP_VM=1"
+  elif "$(target)/debug/test-host" fetch; then
+    cargo test --workspace --test vm --no-fail-fast --locked 2>&1 | tee --append "$log" || status=$?
+  else
+    echo "MULTIBOND_SKIP_VM=1 leaves these tests out"
+    status=1
+  fi
   step result
   awk '/^test result: / { passed += $4; failed += $6; ignored += $8 }
        END { printf "%d tests passed, %d failed, %d ignored", passed, failed, ignored }' "$log"

@@ -8,12 +8,12 @@ mod build;
 mod download;
 
 use std::env;
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::command::say;
+use crate::cache::{cache_directory, lock};
 
 /// One of the programs that make a control plane, or talk to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,7 +92,7 @@ impl Binaries {
         }
         fs::create_dir_all(&found.cache)
             .with_context(|| format!("cannot create the cache {}", found.cache.display()))?;
-        let _lock = lock(&found.cache.join(".lock"))?;
+        let _lock = lock(&found.cache.join(".lock"), "the binaries of the control plane")?;
         if !found.missing().is_empty() {
             download::download(&found.missing(), &found.cache, &download::Sources::default());
             build::build(&found.missing(), &found.cache)?;
@@ -126,18 +126,6 @@ impl Binaries {
     }
 }
 
-/// Where slow things are kept: `$MULTIBOND_CACHE`, else `$XDG_CACHE_HOME/multibond`, else `~/.cache/multibond`.
-///
-/// # Errors
-/// If the environment names no home.
-pub fn cache_directory() -> Result<PathBuf> {
-    let directory = |name| env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
-    directory("MULTIBOND_CACHE")
-        .or_else(|| directory("XDG_CACHE_HOME").map(|cache| cache.join("multibond")))
-        .or_else(|| directory("HOME").map(|home| home.join(".cache/multibond")))
-        .context("where to keep binaries? Set MULTIBOND_CACHE or HOME")
-}
-
 /// Other versions are in other directories.
 fn cache_key() -> Result<String> {
     Ok(format!(
@@ -147,20 +135,6 @@ fn cache_key() -> Result<String> {
         Tool::Helm.version()?,
         env::consts::ARCH
     ))
-}
-
-/// Holds the lock until the file is dropped, or this process ends.
-fn lock(path: &Path) -> Result<File> {
-    let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            say("another process prepares the binaries of the control plane; waiting for it");
-            file.lock()?;
-        }
-        Err(TryLockError::Error(error)) => return Err(error).context(format!("cannot lock {}", path.display())),
-    }
-    Ok(file)
 }
 
 /// Puts a finished file where others look for it, in one step, so that nobody ever sees half of one.

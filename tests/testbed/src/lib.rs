@@ -18,16 +18,20 @@
 //! [`Process`]. Logs are in one directory per run, which is removed at the end unless something panicked.
 
 mod binaries;
+mod cache;
 mod command;
 mod control_plane;
 mod eventually;
+mod guest;
 mod manifests;
 mod process;
 mod supervisor;
 
-pub use binaries::{Binaries, Tool, cache_directory};
+pub use binaries::{Binaries, Tool};
+pub use cache::cache_directory;
 pub use command::Output;
 pub use control_plane::{ControlPlane, Options, Write};
 pub use eventually::eventually;
+pub use guest::{Guest, Nic};
 pub use manifests::render_chart;
 pub use process::Process;

@@ -7,7 +7,7 @@
 //!
 //! - The *anchor* is the leader of the process group that every child joins before it executes.
 //! - The *watchdog* kills that group and then removes the run directory; if that has a file named `keep`, only the
-//!   databases in it.
+//!   databases and disks in it.
 //!
 //! Both are in process groups of their own: a Ctrl-C in the terminal does not reach them.
 
@@ -25,7 +25,7 @@ trap '' HUP INT TERM
 cat > /dev/null
 kill -s KILL -- "-$1"
 remove() { rm -rf -- "$@" || { sleep 1; rm -rf -- "$@"; }; }
-if test -e "$2/keep"; then remove "$2"/*/etcd; else remove "$2"; fi
+if test -e "$2/keep"; then remove "$2"/*/etcd "$2"/*/disk.qcow2; else remove "$2"; fi
 "#;
 
 /// The process group of all children of this process, and the directory with everything they write.

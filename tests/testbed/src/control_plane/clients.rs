@@ -44,6 +44,14 @@ impl ControlPlane {
         self.new_kubeconfig(&json!({"token": token}))
     }
 
+    /// The content of a kubeconfig of whoever has `token` in a [`crate::Guest`].
+    ///
+    /// # Errors
+    /// If it cannot be put together.
+    pub fn kubeconfig_in_guests(&self, token: &str) -> Result<String> {
+        self.credentials.kubeconfig_in_guests(self.port, &json!({"token": token}))
+    }
+
     /// A kubeconfig of any user in any groups, by impersonation.
     ///
     /// # Errors

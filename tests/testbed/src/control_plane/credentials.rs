@@ -10,10 +10,15 @@ use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// What the API server's certificate is valid for: loopback, the `kubernetes` Service as pods reach it, and a name
-/// that a client behind some other address can insist on (`tls-server-name`).
-const NAMES: [&str; 6] =
-    ["127.0.0.1", "localhost", "10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+/// What the API server's certificate is valid for: loopback, also as guests see it; the `kubernetes` Service as pods
+/// reach it; and a name that a client behind some other address can insist on (`tls-server-name`).
+const NAMES: [&str; 7] =
+    [LOOPBACK, GUEST_LOOPBACK, "localhost", "10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+
+const LOOPBACK: &str = "127.0.0.1";
+
+/// This machine's loopback as a [`crate::Guest`] reaches it.
+const GUEST_LOOPBACK: &str = "10.0.2.2";
 
 /// The files that the components read, and what clients need.
 #[derive(Debug)]
@@ -62,18 +67,27 @@ impl Credentials {
 
     /// Writes a kubeconfig of a `user` as kubeconfigs describe them. It is complete in itself: it names no files.
     pub(super) fn write_kubeconfig(&self, name: &str, port: u16, user: &Value) -> Result<PathBuf> {
+        self.write(name, &self.kubeconfig(LOOPBACK, port, user)?)
+    }
+
+    /// The same for a client in a guest.
+    pub(super) fn kubeconfig_in_guests(&self, port: u16, user: &Value) -> Result<String> {
+        self.kubeconfig(GUEST_LOOPBACK, port, user)
+    }
+
+    fn kubeconfig(&self, host: &str, port: u16, user: &Value) -> Result<String> {
         let kubeconfig = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "testbed", "cluster": {
-                "server": format!("https://127.0.0.1:{port}"),
+                "server": format!("https://{host}:{port}"),
                 "certificate-authority-data": BASE64_STANDARD.encode(&self.certificate),
             }}],
             "users": [{"name": "user", "user": user}],
             "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "user"}}],
             "current-context": "testbed",
         });
-        self.write(name, &serde_json::to_string_pretty(&kubeconfig)?)
+        Ok(serde_json::to_string_pretty(&kubeconfig)?)
     }
 
     /// A user as the administrator impersonates it.

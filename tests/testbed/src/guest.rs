@@ -1,0 +1,276 @@
+//! A real open-iscsi and dm-multipath host in a virtual machine, with storage on two fabrics.
+//!
+//! The kernel, open-iscsi, multipath-tools and the targets are Debian's; see `tests/vm/README.md` for what is where. A
+//! host boots once, its state is saved, and each [`Guest`] goes on from there a second or two after its start.
+
+mod control;
+mod image;
+mod machine;
+mod qmp;
+mod slots;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::command::Output;
+use crate::supervisor::Supervisor;
+use control::Control;
+use image::Image;
+use machine::{Disk, Machine};
+use slots::Slot;
+
+/// Long enough for every command that ends by itself.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The network interfaces in the fabrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nic {
+    /// The host's in the first fabric: 10.0.101.101/24 and fd00:101::101/64.
+    San1,
+    /// The host's in the second fabric: 10.0.102.101/24 and fd00:102::101/64.
+    San2,
+    /// The host's second in the first fabric, without an address.
+    San3,
+    /// The storage's in the first fabric: the portals 10.0.101.1 to 10.0.101.8, and fd00:101::1 to fd00:101::8.
+    Array1,
+    /// The storage's in the second fabric: the portals 10.0.102.1 to 10.0.102.8, and fd00:102::1 to fd00:102::8.
+    Array2,
+}
+
+impl Nic {
+    const ALL: [Self; 5] = [Self::San1, Self::San2, Self::San3, Self::Array1, Self::Array2];
+
+    /// Its name in the guest.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::San1 => "san1",
+            Self::San2 => "san2",
+            Self::San3 => "san3",
+            Self::Array1 => "array1",
+            Self::Array2 => "array2",
+        }
+    }
+
+    fn fabric(self) -> u32 {
+        match self {
+            Self::San1 | Self::San3 | Self::Array1 => 1,
+            Self::San2 | Self::Array2 => 2,
+        }
+    }
+
+    /// By this the guest knows which is which.
+    fn mac(self) -> &'static str {
+        match self {
+            Self::San1 => "02:00:00:00:01:11",
+            Self::San2 => "02:00:00:00:01:12",
+            Self::San3 => "02:00:00:00:01:13",
+            Self::Array1 => "02:00:00:00:00:11",
+            Self::Array2 => "02:00:00:00:00:12",
+        }
+    }
+}
+
+/// A host. It is gone when this value is dropped, and when this process ends, however that happens.
+#[derive(Debug)]
+pub struct Guest {
+    name: String,
+    machine: Machine,
+    control: Control,
+    image: Image,
+    directory: PathBuf,
+    _slot: Slot,
+}
+
+impl Guest {
+    /// Makes what guests start from, if it is not there.
+    ///
+    /// # Errors
+    /// If something is missing that is needed for it; the error says what to install.
+    pub async fn prepare() -> Result<()> {
+        Image::locate().await.map(|_| ())
+    }
+
+    /// Starts a host in which nothing has happened yet. Waits while others have as many as may run at once.
+    ///
+    /// # Errors
+    /// If it does not start; the error shows the end of its console.
+    pub async fn start(name: &str) -> Result<Self> {
+        let image = Image::locate().await?;
+        let [slot] = slots::take().await?;
+        let directory = new_directory(name)?;
+        image.new_disk(&directory.join("disk.qcow2")).await?;
+        let machine = Machine::start(&image, &directory, &directory.join("disk.qcow2"), Disk::Resuming).await?;
+        let control = Control::connect(&directory).await?;
+        let guest = Self { name: name.to_owned(), machine, control, image, directory, _slot: slot };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        guest.run_ok(&format!("date --set=@{} && hostname {}", now.as_secs_f64(), quoted(name))).await?;
+        Ok(guest)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs a command of bash to its end, as root. That it fails is no error here.
+    ///
+    /// # Errors
+    /// If it has not ended within two minutes, or the guest has.
+    pub async fn run(&self, command: &str) -> Result<Output> {
+        self.control.run(command, PATIENCE).await.with_context(|| format!("guest {}", self.name))
+    }
+
+    /// Runs a command that should succeed, and returns its standard output.
+    ///
+    /// # Errors
+    /// If it does not; the error has its standard error.
+    pub async fn run_ok(&self, command: &str) -> Result<String> {
+        self.run(command).await?.success()
+    }
+
+    /// Starts a command of bash that stays, as the transient service `unit`; see [`Guest::log`]. It ends with
+    /// `systemctl stop`, or `systemctl kill`.
+    ///
+    /// # Errors
+    /// If systemd cannot start it.
+    pub async fn spawn(&self, unit: &str, command: &str) -> Result<()> {
+        let (unit, command) = (quoted(unit), quoted(command));
+        self.run_ok(&format!("systemd-run --quiet --no-ask-password --unit={unit} bash -c {command}")).await?;
+        Ok(())
+    }
+
+    /// All that a service has said so far, and what systemd said of it.
+    ///
+    /// # Errors
+    /// If the journal cannot be read.
+    pub async fn log(&self, unit: &str) -> Result<String> {
+        self.run_ok(&format!("journalctl --unit={} --output=cat --no-pager", quoted(unit))).await
+    }
+
+    /// Copies a file of this machine into the guest, with its permissions.
+    ///
+    /// # Errors
+    /// If it cannot be read here or written there.
+    pub async fn copy(&self, from: &Path, to: &str) -> Result<()> {
+        let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+        let mode = fs::metadata(from)?.permissions().mode() & 0o777;
+        self.control.write(to, mode, &content, PATIENCE).await
+    }
+
+    /// Writes a file in the guest.
+    ///
+    /// # Errors
+    /// If it cannot be written there.
+    pub async fn write(&self, path: &str, content: &str) -> Result<()> {
+        self.control.write(path, 0o600, content.as_bytes(), PATIENCE).await
+    }
+
+    /// The content of a file in the guest.
+    ///
+    /// # Errors
+    /// If it cannot be read there.
+    pub async fn read(&self, path: &str) -> Result<Vec<u8>> {
+        let content = self.run_ok(&format!("base64 --wrap=0 {}", quoted(path))).await?;
+        Ok(BASE64_STANDARD.decode(content)?)
+    }
+
+    /// Pulls the cable out of a network interface, or plugs it in.
+    ///
+    /// # Errors
+    /// If the virtual machine refuses.
+    pub async fn set_link(&mut self, nic: Nic, up: bool) -> Result<()> {
+        self.machine.set_link(nic, up).await
+    }
+
+    /// Makes the storage drop what comes to one of its addresses, without any sign, until
+    /// [`Guest::drop_nothing`].
+    ///
+    /// # Errors
+    /// If the guest cannot.
+    pub async fn drop_packets_to(&self, portal: &str) -> Result<()> {
+        let family = if portal.contains(':') { "ip6" } else { "ip" };
+        self.array(&format!(
+            "nft 'add table inet faults; add chain inet faults input {{ type filter hook input priority 0; }}; \
+             add rule inet faults input {family} daddr {portal} drop'"
+        ))
+        .await
+    }
+
+    /// Ends all [`Guest::drop_packets_to`].
+    ///
+    /// # Errors
+    /// If the guest cannot.
+    pub async fn drop_nothing(&self) -> Result<()> {
+        self.array("nft 'add table inet faults; delete table inet faults'").await
+    }
+
+    /// Runs a command in the network namespace of the storage.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub async fn array(&self, command: &str) -> Result<()> {
+        self.run_ok(&format!("nsenter --net=/run/netns/array {command}")).await?;
+        Ok(())
+    }
+
+    /// Cuts the power, and boots the host again from the disk as it was at that moment; returns when it is up.
+    ///
+    /// # Errors
+    /// If it does not come up; the error shows the end of its console.
+    pub async fn power_cycle(&mut self) -> Result<()> {
+        self.machine.kill();
+        let disk = self.directory.join("disk.qcow2");
+        self.machine = Machine::start(&self.image, &self.directory, &disk, Disk::Booting).await?;
+        self.control = Control::connect(&self.directory).await?;
+        settled(&self.control, image::BOOT).await.with_context(|| self.machine.console_tail())
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.machine.kill();
+        if std::thread::panicking() {
+            // The test that owns it has failed; libtest shows this with it.
+            eprintln!("guest {}: {}\n", self.name, self.machine.console_tail());
+        } else {
+            // What is left, the end of this process removes.
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// Waits until a host that boots has everything up.
+async fn settled(control: &Control, within: Duration) -> Result<()> {
+    // "degraded": some unit failed. Which one, the console says.
+    let state = control.run("systemctl is-system-running --wait", within).await?;
+    anyhow::ensure!(state.stdout.trim() == "running", "the host has not come up: {state:?}");
+    control.run("udevadm settle && sync", within).await?.success()?;
+    Ok(())
+}
+
+fn new_directory(name: &str) -> Result<PathBuf> {
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let directory = Supervisor::get()?.directory().join(format!("{name}-{number}"));
+    fs::create_dir(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    Ok(directory)
+}
+
+/// A word as the shell reads it back.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+/// Enough of a digest to tell what differs.
+fn short_hex(digest: &[u8]) -> String {
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,180 @@
+//! What a guest starts from: Debian's packages on a disk, and the state of a host that has booted from it.
+//!
+//! Both are made once and kept in the cache. Their directories are named after all that they are made from, so that
+//! a change makes new ones.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+use tokio::process::Command as AsyncCommand;
+
+use super::control::Control;
+use super::machine::{self, Disk, Machine};
+use crate::cache::{cache_directory, lock};
+use crate::command::{run, say};
+use crate::supervisor::Supervisor;
+
+/// The programs that are needed, and the packages of Debian and Ubuntu that have them.
+const PROGRAMS: [(&str, &str); 6] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-img", "qemu-utils"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("mke2fs", "e2fsprogs"),
+    ("modprobe", "kmod"),
+    ("cpio", "cpio"),
+];
+
+/// How long a host may take to boot, on a machine that is busy with other things.
+pub(super) const BOOT: Duration = Duration::from_secs(180);
+
+/// The directory of the sources.
+fn sources() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../vm/image")
+}
+
+/// A disk, a kernel that boots from it, and the state of a host that has.
+#[derive(Debug, Clone)]
+pub(super) struct Image {
+    directory: PathBuf,
+    state: PathBuf,
+}
+
+impl Image {
+    /// Finds it; makes what is missing, saying so on standard error. Several processes that do it at once wait for
+    /// the first.
+    pub(super) async fn locate() -> Result<Self> {
+        check_programs()?;
+        let directory = cache_directory()?.join(format!("test-host-{}", digest_of_tree(&sources())?));
+        let state = directory.join(format!("ready-{}", machine::version().await?));
+        let image = Self { directory, state };
+        if !image.state.is_dir() {
+            let parent = image.directory.parent().context("a cache without a parent")?;
+            fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
+            let lock_file = parent.join(".test-host.lock");
+            let _lock = tokio::task::spawn_blocking(move || lock(&lock_file, "the test host")).await??;
+            image.build()?;
+            image.save_state().await?;
+        }
+        Ok(image)
+    }
+
+    pub(super) fn kernel(&self) -> PathBuf {
+        self.directory.join("vmlinuz")
+    }
+
+    pub(super) fn initramfs(&self) -> PathBuf {
+        self.directory.join("initrd.gz")
+    }
+
+    /// The memory and the devices of the host that has booted.
+    pub(super) fn memory(&self) -> PathBuf {
+        self.state.join("memory")
+    }
+
+    /// Makes a disk of the guest's own, which begins as that of the host that has booted.
+    pub(super) async fn new_disk(&self, disk: &Path) -> Result<()> {
+        overlay(&self.state.join("disk.qcow2"), "qcow2", disk).await
+    }
+
+    fn build(&self) -> Result<()> {
+        in_one_step(&self.directory, |directory| {
+            say("building the test host from Debian's packages, once; this takes two or three minutes");
+            use std::os::unix::process::CommandExt;
+            let status = Command::new(sources().join("build"))
+                .arg(directory)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .process_group(Supervisor::get()?.group())
+                .status()
+                .context("cannot start the build of the test host")?;
+            ensure!(status.success(), "the test host was not built, {status}: see what it says above");
+            Ok(())
+        })
+    }
+
+    /// Boots a host, and saves what it is when it has everything up.
+    async fn save_state(&self) -> Result<()> {
+        if self.state.is_dir() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let directory = self.directory.join(".ready");
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        let disk = directory.join("disk.qcow2");
+        overlay(&self.directory.join("root.ext4"), "raw", &disk).await?;
+        let run_directory = super::new_directory("test-host")?;
+        let mut machine = Machine::start(self, &run_directory, &disk, Disk::Booting).await?;
+        let control = Control::connect(&run_directory).await?;
+        super::settled(&control, BOOT).await.with_context(|| machine.console_tail())?;
+        machine.save(&directory.join("memory")).await?;
+        fs::rename(&directory, &self.state).context("cannot put the state of the test host into the cache")?;
+        say(&format!("the test host has booted, and its state is saved ({} s)", started.elapsed().as_secs()));
+        Ok(())
+    }
+}
+
+/// Makes a directory by filling another one and renaming it, so that nobody ever sees half of one.
+fn in_one_step(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let unfinished = directory.with_extension("unfinished");
+    let _ = fs::remove_dir_all(&unfinished);
+    fs::create_dir(&unfinished).with_context(|| format!("cannot create {}", unfinished.display()))?;
+    fill(&unfinished)?;
+    fs::rename(&unfinished, directory).with_context(|| format!("cannot create {}", directory.display()))
+}
+
+async fn overlay(base: &Path, format: &str, disk: &Path) -> Result<()> {
+    let mut command = AsyncCommand::new("qemu-img");
+    command.args(["create", "-q", "-f", "qcow2", "-F", format, "-b"]).arg(base).arg(disk);
+    run(&mut command, "").await?.success()?;
+    Ok(())
+}
+
+fn check_programs() -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // An ordinary user's path often lacks these two, where mke2fs and modprobe are.
+    let directories: Vec<_> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
+    let missing: Vec<_> = PROGRAMS
+        .into_iter()
+        .filter(|(program, _)| !directories.iter().any(|directory| directory.join(program).is_file()))
+        .map(|(_, package)| package)
+        .collect();
+    if !missing.is_empty() {
+        bail!("no test host without these packages: apt install {}", missing.join(" "));
+    }
+    Ok(())
+}
+
+/// A digest of the names and contents of all files below a directory.
+fn digest_of_tree(directory: &Path) -> Result<String> {
+    let mut digest = Sha256::new();
+    let mut files = Vec::new();
+    list_files(directory, &mut files).with_context(|| format!("cannot read {}", directory.display()))?;
+    files.sort();
+    for file in files {
+        let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let name = file.strip_prefix(directory)?.to_string_lossy().into_owned();
+        digest.update(format!("{} {name} {}\n", name.len(), content.len()));
+        digest.update(content);
+    }
+    Ok(super::short_hex(&digest.finalize()))
+}
+
+fn list_files(directory: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            list_files(&entry.path(), files)?;
+        } else {
+            files.push(entry.path());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! One run of a virtual machine.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+
+use super::image::Image;
+use super::qmp::Qmp;
+use super::{Nic, quoted};
+use crate::command::run;
+use crate::process::Process;
+
+const QEMU: &str = "qemu-system-x86_64";
+
+/// What the machine is. A saved state belongs to exactly this. No hardware acceleration: the machines that run tests
+/// seldom have it, and the tests must not need it.
+const HARDWARE: [&str; 16] = [
+    "-machine",
+    "q35",
+    "-accel",
+    "tcg,thread=multi,tb-size=256",
+    "-cpu",
+    // No five-level page tables: walking them costs time, and nothing here has the memory to need them.
+    "max,la57=off",
+    "-smp",
+    "2",
+    "-m",
+    "768M",
+    "-nodefaults",
+    "-no-reboot",
+    "-display",
+    "none",
+    "-rtc",
+    "base=utc,clock=host",
+];
+
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=1 mitigations=off apparmor=0 audit=0 \
+    systemd.show_status=false systemd.log_target=journal";
+
+/// Where a machine begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Disk {
+    /// It boots from its disk.
+    Booting,
+    /// It goes on from the saved state, with the disk as it was then.
+    Resuming,
+}
+
+/// A virtual machine that runs.
+#[derive(Debug)]
+pub(super) struct Machine {
+    // The first to be dropped: it writes to the others.
+    process: Process,
+    qmp: Qmp,
+    console: PathBuf,
+}
+
+impl Machine {
+    /// Starts one with its sockets and its console in `directory`.
+    pub(super) async fn start(image: &Image, directory: &Path, disk: &Path, begin: Disk) -> Result<Self> {
+        let mut arguments = arguments(&image.kernel(), &image.initramfs(), directory, disk);
+        if begin == Disk::Resuming {
+            arguments.push("-incoming".to_owned());
+            arguments.push(format!("exec:cat {}", quoted(&image.memory().display().to_string())));
+        }
+        let monitor = directory.join("monitor");
+        let _ = fs::remove_file(&monitor);
+        let _ = fs::remove_file(directory.join("control"));
+        let _ = fs::remove_file(directory.join("data"));
+        let no_environment: [(&str, &str); 0] = [];
+        let process = Process::spawn(QEMU, arguments, no_environment, "qemu")?.quiet();
+        let mut qmp = Qmp::connect(&monitor).await.with_context(|| process.log_tail())?;
+        if begin == Disk::Resuming {
+            qmp.resume().await.with_context(|| process.log_tail())?;
+        }
+        Ok(Self { process, qmp, console: directory.join("console.log") })
+    }
+
+    /// Pulls the cable out of a network interface, or plugs it in.
+    pub(super) async fn set_link(&mut self, nic: Nic, up: bool) -> Result<()> {
+        self.qmp.execute("set_link", &json!({"name": nic.name(), "up": up})).await?;
+        Ok(())
+    }
+
+    /// Saves what it is, and ends it.
+    pub(super) async fn save(&mut self, memory: &Path) -> Result<()> {
+        self.qmp.save(memory).await?;
+        self.kill();
+        Ok(())
+    }
+
+    /// Takes its power away.
+    pub(super) fn kill(&self) {
+        self.process.kill();
+    }
+
+    /// The last lines of its console.
+    pub(super) fn console_tail(&self) -> String {
+        let console = fs::read(&self.console).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console);
+        let lines: Vec<_> = console.lines().collect();
+        format!("the end of the console:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"))
+    }
+}
+
+/// What a saved state depends on: the version of qemu, and the hardware.
+pub(super) async fn version() -> Result<String> {
+    let version = run(Command::new(QEMU).arg("--version"), "").await?.success()?;
+    let nowhere = Path::new("");
+    let digest = Sha256::new()
+        .chain_update(version)
+        .chain_update(arguments(nowhere, nowhere, nowhere, nowhere).join("\n"))
+        .finalize();
+    Ok(super::short_hex(&digest))
+}
+
+fn arguments(kernel: &Path, initramfs: &Path, directory: &Path, disk: &Path) -> Vec<String> {
+    let socket = |name: &str| format!("path={},server=on,wait=off", escaped(&directory.join(name)));
+    let mut arguments: Vec<String> = HARDWARE.map(str::to_owned).to_vec();
+    let mut option = |name: &str, value: String| arguments.extend([format!("-{name}"), value]);
+    option("kernel", kernel.display().to_string());
+    option("initrd", initramfs.display().to_string());
+    option("append", KERNEL_ARGUMENTS.to_owned());
+    option("drive", format!("file={},format=qcow2,if=virtio,cache=unsafe", escaped(disk)));
+    option("chardev", format!("file,id=console,path={},append=on", escaped(&directory.join("console.log"))));
+    option("serial", "chardev:console".to_owned());
+    option("chardev", format!("socket,id=monitor,{}", socket("monitor")));
+    option("mon", "chardev=monitor,mode=control".to_owned());
+    option("device", "virtio-serial-pci".to_owned());
+    for port in ["control", "data"] {
+        option("chardev", format!("socket,id={port},{}", socket(port)));
+        option("device", format!("virtserialport,chardev={port},name={port}"));
+    }
+    // The host's loopback is 10.0.2.2 there.
+    option("netdev", "user,id=mgmt-net,net=10.0.2.0/24,host=10.0.2.2,ipv6=off".to_owned());
+    option("device", "virtio-net-pci,id=mgmt,netdev=mgmt-net,mac=02:00:00:00:00:00".to_owned());
+    for nic in Nic::ALL {
+        let (name, fabric) = (nic.name(), nic.fabric());
+        option("netdev", format!("hubport,id={name}-net,hubid={fabric}"));
+        option("device", format!("virtio-net-pci,id={name},netdev={name}-net,mac={}", nic.mac()));
+    }
+    arguments
+}
+
+/// A path in a list of options: commas are doubled.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}

@@ -1,0 +1,62 @@
+//! What an administrator does by hand on a host, as the tests need it beside the agent and instead of it.
+
+use std::time::Duration;
+
+use multibond_testbed::{Guest, eventually};
+
+/// Enough for iscsid to notice a dead portal (10 s) and for multipathd to follow, on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A target with two LUNs.
+pub const ALPHA: &str = "iqn.2026-11.com.example:alpha";
+
+/// Logs in to a target through a portal, bound to an interface.
+pub async fn log_in(guest: &Guest, target: &str, portal: &str, interface: &str) {
+    let record = format!("iscsiadm -m node -T {target} -p {portal},1 -I hand.{interface}");
+    let command = format!(
+        "set -e
+         if ! iscsiadm -m iface -I hand.{interface} >/dev/null 2>&1; then
+           iscsiadm -m iface -I hand.{interface} --op=new
+           iscsiadm -m iface -I hand.{interface} -n iface.net_ifacename -v {interface} --op=update
+         fi
+         {record} --op=new
+         {record} -n node.session.timeo.replacement_timeout -v 5 --op=update
+         {record} --login"
+    );
+    guest.run_ok(&command).await.unwrap();
+}
+
+/// The sessions as sysfs has them: `INTERFACE STATE ADDRESS TARGET` each, sorted.
+pub async fn sessions(guest: &Guest) -> Vec<String> {
+    let each = "cd /sys/class/iscsi_session
+        for session in session*; do
+          [ -e $session ] || continue
+          connection=/sys/class/iscsi_connection/connection${session#session}:0
+          echo $(cat $session/ifacename $session/state $connection/persistent_address $session/targetname)
+        done";
+    let mut sessions: Vec<_> = guest.run_ok(each).await.unwrap().lines().map(str::to_owned).collect();
+    sessions.sort();
+    sessions
+}
+
+/// The states of the paths of all maps as multipathd has them: `MAP DM-STATE CHECKER-STATE` each, sorted.
+pub async fn paths(guest: &Guest) -> Vec<String> {
+    let paths = guest.run_ok("multipathd show paths raw format '%w %t %T'").await.unwrap();
+    let mut paths: Vec<_> = paths.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    paths.sort();
+    paths
+}
+
+/// Waits until as many paths are active and ready, and as many failed.
+pub async fn until_paths(guest: &Guest, ready: usize, failed: usize) {
+    eventually(&format!("{ready} paths ready, {failed} failed"), PATIENCE, async || {
+        let paths = paths(guest).await;
+        let ends = |state: &str| paths.iter().filter(|path| path.ends_with(state)).count();
+        if (ends("active ready"), ends("failed faulty")) == (ready, failed) && paths.len() == ready + failed {
+            Ok(())
+        } else {
+            Err(format!("{paths:#?}"))
+        }
+    })
+    .await;
+}

@@ -1,0 +1,6 @@
+//! On a real host: open-iscsi, dm-multipath and real targets in a virtual machine. `tests/vm/README.md` says what is
+//! where in it.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
+
+mod by_hand;
+mod host;
