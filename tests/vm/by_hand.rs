@@ -60,3 +60,10 @@ pub async fn until_paths(guest: &Guest, ready: usize, failed: usize) {
     })
     .await;
 }
+
+/// The device of a map with as many paths.
+pub async fn device(guest: &Guest, paths: usize) -> String {
+    let maps = guest.run_ok("multipathd show maps raw format '%w %N'").await.unwrap();
+    let map = maps.lines().find_map(|map| map.trim_end().strip_suffix(&format!(" {paths}"))).unwrap();
+    format!("/dev/mapper/{map}")
+}

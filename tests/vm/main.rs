@@ -4,3 +4,7 @@
 
 mod by_hand;
 mod host;
+mod node;
+#[path = "../site/mod.rs"]
+mod site;
+mod writer;

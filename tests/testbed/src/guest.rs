@@ -32,15 +32,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The network interfaces in the fabrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nic {
-    /// The host's in the first fabric: 10.0.101.101/24 and fd00:101::101/64.
+    /// The host's in the first fabric: 10.0.101.101/24 and `fd00:101::101/64`.
     San1,
-    /// The host's in the second fabric: 10.0.102.101/24 and fd00:102::101/64.
+    /// The host's in the second fabric: 10.0.102.101/24 and `fd00:102::101/64`.
     San2,
     /// The host's second in the first fabric, without an address.
     San3,
-    /// The storage's in the first fabric: the portals 10.0.101.1 to 10.0.101.8, and fd00:101::1 to fd00:101::8.
+    /// The storage's in the first fabric: the portals 10.0.101.1 to 10.0.101.8, and `fd00:101::1` to `fd00:101::8`.
     Array1,
-    /// The storage's in the second fabric: the portals 10.0.102.1 to 10.0.102.8, and fd00:102::1 to fd00:102::8.
+    /// The storage's in the second fabric: the portals 10.0.102.1 to 10.0.102.8, and `fd00:102::1` to `fd00:102::8`.
     Array2,
 }
 
@@ -144,7 +144,8 @@ impl Guest {
     /// If systemd cannot start it.
     pub async fn spawn(&self, unit: &str, command: &str) -> Result<()> {
         let (unit, command) = (quoted(unit), quoted(command));
-        self.run_ok(&format!("systemd-run --quiet --no-ask-password --unit={unit} bash -c {command}")).await?;
+        // Mixed: the end is a matter between systemd and the shell, or what that has become by `exec`.
+        self.run_ok(&format!("systemd-run --quiet --unit={unit} --property=KillMode=mixed bash -c {command}")).await?;
         Ok(())
     }
 
@@ -272,5 +273,6 @@ fn quoted(word: &str) -> String {
 
 /// Enough of a digest to tell what differs.
 fn short_hex(digest: &[u8]) -> String {
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let start = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{start:016x}")
 }

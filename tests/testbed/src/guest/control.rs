@@ -60,16 +60,21 @@ impl Control {
 
     async fn ask(&self, command: &str) -> Result<String> {
         let (answer, answered) = oneshot::channel();
+        let line = BASE64_STANDARD.encode(command);
         {
             let mut commands = self.commands.lock().await;
             commands.1 += 1;
             let (ref mut port, id) = *commands;
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.as_mut().context("the guest is off")?.insert(id, answer);
-            drop(waiting);
-            port.write_all(format!("{id} {}\n", BASE64_STANDARD.encode(command)).as_bytes()).await?;
+            self.expect(id, answer)?;
+            port.write_all(format!("{id} {line}\n").as_bytes()).await?;
         }
         answered.await.map_err(|_| anyhow!("the guest was turned off during `{command}`"))
+    }
+
+    fn expect(&self, id: u64, answer: oneshot::Sender<String>) -> Result<()> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.as_mut().context("the guest is off")?.insert(id, answer);
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 //! a change makes new ones.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -83,7 +84,6 @@ impl Image {
     fn build(&self) -> Result<()> {
         in_one_step(&self.directory, |directory| {
             say("building the test host from Debian's packages, once; this takes two or three minutes");
-            use std::os::unix::process::CommandExt;
             let status = Command::new(sources().join("build"))
                 .arg(directory)
                 .stdin(Stdio::null())

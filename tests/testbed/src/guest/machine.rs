@@ -24,8 +24,8 @@ const HARDWARE: [&str; 16] = [
     "-accel",
     "tcg,thread=multi,tb-size=256",
     "-cpu",
-    // No five-level page tables: walking them costs time, and nothing here has the memory to need them.
-    "max,la57=off",
+    // Nothing here has the memory for five-level page tables, and no guest runs guests: both would cost time.
+    "max,la57=off,svm=off,vmx=off",
     "-smp",
     "2",
     "-m",

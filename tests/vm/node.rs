@@ -1,0 +1,80 @@
+//! A node of a site whose host is real.
+
+use multibond_testbed::Guest;
+use std::path::Path;
+
+use crate::site::{MULTIBOND, SYSTEM, Site};
+
+/// Two fabrics told apart by subnets, a target with two LUNs and a portal on each, a bond over both, and the Host `w1`.
+pub const ALPHA_ON_BOTH_FABRICS: &str = "
+apiVersion: multibond.dev/v1alpha1
+kind: DataCenter
+metadata: {name: dc}
+spec:
+  nonOperationalAfterSeconds: 2
+  storage:
+  - name: array
+    targets:
+    - {iqn: 'iqn.2026-11.com.example:alpha', portals: [{address: 10.0.101.1}, {address: 10.0.102.1}]}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: Network
+metadata: {name: san-a}
+spec: {dataCenter: dc, subnets: [10.0.101.0/24]}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: Network
+metadata: {name: san-b}
+spec: {dataCenter: dc, subnets: [10.0.102.0/24]}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: IscsiBond
+metadata: {name: storage}
+spec: {dataCenter: dc, networks: [san-a, san-b]}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: Host
+metadata: {name: w1}
+spec: {dataCenter: dc, nodeName: '{ns}-w1'}
+";
+
+/// A site with one node, `w1`, and the agent's program, its token and a real host on it.
+pub struct RealNode {
+    /// The objects of the node, on the control plane outside of the guest.
+    pub site: Site,
+    /// Its host.
+    pub guest: Guest,
+}
+
+impl RealNode {
+    /// A host without sessions, and no agent yet.
+    pub async fn new(name: &str) -> Self {
+        let (site, guest) = tokio::join!(Site::new(name), Guest::start(name));
+        let node = Self { site, guest: guest.unwrap() };
+        node.guest.copy(Path::new(MULTIBOND), "/usr/local/bin/multibond").await.unwrap();
+        let token = node.site.token_of_node(&node.site.node("w1")).await;
+        let kubeconfig = node.site.cluster.kubeconfig_in_guests(&token).unwrap();
+        node.guest.write("/root/kubeconfig", &kubeconfig).await.unwrap();
+        node
+    }
+
+    /// Starts the agent as the service `agent`; `more` are more of its arguments.
+    pub async fn start_agent(&self, more: &str) {
+        let command = format!(
+            "exec multibond agent --node-name {} --kubeconfig /root/kubeconfig --namespace {SYSTEM} \
+             --lease-duration 4s --lease-renew-interval 1s {more}",
+            self.site.node("w1")
+        );
+        self.guest.spawn("agent", &command).await.unwrap();
+    }
+
+    /// Ends the agent as Kubernetes ends a pod; its sessions stay.
+    pub async fn stop_agent(&self) {
+        self.guest.run_ok("systemctl stop agent").await.unwrap();
+    }
+
+    /// Kills the agent as a crash does.
+    pub async fn kill_agent(&self) {
+        self.guest.run_ok("systemctl kill --signal=KILL agent; systemctl reset-failed agent").await.unwrap();
+    }
+}
