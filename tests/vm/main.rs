@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod by_hand;
+mod connect;
 mod host;
 mod node;
 #[path = "../site/mod.rs"]

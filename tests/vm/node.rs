@@ -1,7 +1,9 @@
 //! A node of a site whose host is real.
 
-use multibond_testbed::Guest;
 use std::path::Path;
+
+use multibond_testbed::Guest;
+use serde_json::Value;
 
 use crate::site::{MULTIBOND, SYSTEM, Site};
 
@@ -68,6 +70,30 @@ impl RealNode {
         self.guest.spawn("agent", &command).await.unwrap();
     }
 
+    /// Waits until the Host has so many paths of so many.
+    pub async fn until_paths(&self, summary: &str) -> Value {
+        let has = |host: &Value| host["status"]["summary"]["paths"] == summary;
+        self.site.until(&format!("{summary} paths"), "Host", "w1", has).await
+    }
+
+    /// Waits until the Host reports no connection, neither planned nor retained.
+    pub async fn until_nothing_is_connected(&self) {
+        let none = |host: &Value| host["status"]["connections"].as_array().is_none_or(Vec::is_empty);
+        self.site.until("nothing connected", "Host", "w1", none).await;
+    }
+
+    /// Waits until the path through a portal is as it should be: its state, and its reason if it has one.
+    pub async fn until_path(&self, portal: &str, state: &str, reason: Option<&str>) -> Value {
+        let host = self
+            .site
+            .until(&format!("{portal} {state} {reason:?}"), "Host", "w1", |host| {
+                let path = path(host, portal);
+                path["state"] == state && path["reason"].as_str() == reason
+            })
+            .await;
+        path(&host, portal).clone()
+    }
+
     /// Ends the agent as Kubernetes ends a pod; its sessions stay.
     pub async fn stop_agent(&self) {
         self.guest.run_ok("systemctl stop agent").await.unwrap();
@@ -77,4 +103,10 @@ impl RealNode {
     pub async fn kill_agent(&self) {
         self.guest.run_ok("systemctl kill --signal=KILL agent; systemctl reset-failed agent").await.unwrap();
     }
+}
+
+/// The reported connection through a portal; `null` when there is none.
+pub fn path<'a>(host: &'a Value, portal: &str) -> &'a Value {
+    let connections = host["status"]["connections"].as_array().map(Vec::as_slice).unwrap_or_default();
+    connections.iter().find(|connection| connection["portal"] == portal).unwrap_or(&Value::Null)
 }
