@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use multibond_testbed::{Guest, eventually};
 
-/// Enough for iscsid to notice a dead portal (10 s) and for multipathd to follow, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Enough for iscsid to notice a dead portal (10 s) and for multipathd to follow, emulated and on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A target with two LUNs.
 pub const ALPHA: &str = "iqn.2026-11.com.example:alpha";
@@ -37,6 +37,15 @@ pub async fn sessions(guest: &Guest) -> Vec<String> {
     let mut sessions: Vec<_> = guest.run_ok(each).await.unwrap().lines().map(str::to_owned).collect();
     sessions.sort();
     sessions
+}
+
+/// Waits until the host has exactly these sessions, as [`sessions`] tells them.
+pub async fn until_sessions(guest: &Guest, wanted: &[String]) {
+    eventually(&format!("exactly {wanted:?}"), PATIENCE, async || {
+        let found = sessions(guest).await;
+        if found == wanted { Ok(()) } else { Err(format!("{found:#?}")) }
+    })
+    .await;
 }
 
 /// The states of the paths of all maps as multipathd has them: `MAP DM-STATE CHECKER-STATE` each, sorted.

@@ -70,7 +70,7 @@ async fn ipv6_portals_and_targets_with_other_kinds_of_names_are_reached() {
 
 #[tokio::test]
 async fn a_pulled_cable_fails_its_paths_and_they_come_back_with_it() {
-    let mut guest = connected("cable").await;
+    let guest = connected("cable").await;
     guest.set_link(Nic::San2, false).await.unwrap();
     assert_eq!(guest.run("cat /sys/class/net/san2/carrier").await.unwrap().stdout, "0\n");
     until_paths(&guest, 2, 2).await;
@@ -123,5 +123,6 @@ async fn a_power_cut_keeps_the_records_and_loses_the_sessions() {
 
 fn sha256(file: &std::path::Path) -> String {
     use sha2::{Digest, Sha256};
-    Sha256::digest(std::fs::read(file).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digest = Sha256::digest(std::fs::read(file).unwrap());
+    digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

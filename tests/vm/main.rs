@@ -4,6 +4,7 @@
 
 mod by_hand;
 mod connect;
+mod failures;
 mod host;
 mod node;
 #[path = "../site/mod.rs"]

@@ -188,7 +188,7 @@ impl Guest {
     ///
     /// # Errors
     /// If the virtual machine refuses.
-    pub async fn set_link(&mut self, nic: Nic, up: bool) -> Result<()> {
+    pub async fn set_link(&self, nic: Nic, up: bool) -> Result<()> {
         self.machine.set_link(nic, up).await
     }
 

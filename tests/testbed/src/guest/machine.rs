@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
 use super::image::Image;
 use super::qmp::Qmp;
@@ -55,7 +56,8 @@ pub(super) enum Disk {
 pub(super) struct Machine {
     // The first to be dropped: it writes to the others.
     process: Process,
-    qmp: Qmp,
+    /// One command at a time.
+    qmp: Mutex<Qmp>,
     console: PathBuf,
 }
 
@@ -77,18 +79,18 @@ impl Machine {
         if begin == Disk::Resuming {
             qmp.resume().await.with_context(|| process.log_tail())?;
         }
-        Ok(Self { process, qmp, console: directory.join("console.log") })
+        Ok(Self { process, qmp: Mutex::new(qmp), console: directory.join("console.log") })
     }
 
     /// Pulls the cable out of a network interface, or plugs it in.
-    pub(super) async fn set_link(&mut self, nic: Nic, up: bool) -> Result<()> {
-        self.qmp.execute("set_link", &json!({"name": nic.name(), "up": up})).await?;
+    pub(super) async fn set_link(&self, nic: Nic, up: bool) -> Result<()> {
+        self.qmp.lock().await.execute("set_link", &json!({"name": nic.name(), "up": up})).await?;
         Ok(())
     }
 
     /// Saves what it is, and ends it.
     pub(super) async fn save(&mut self, memory: &Path) -> Result<()> {
-        self.qmp.save(memory).await?;
+        self.qmp.get_mut().save(memory).await?;
         self.kill();
         Ok(())
     }
