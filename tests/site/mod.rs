@@ -30,7 +30,7 @@ pub use objects::{condition, paths, phase, ready, reason, sessions};
 /// Where the chart is installed.
 pub const SYSTEM: &str = "multibond-system";
 /// Long enough for a busy machine; nothing waits this long when it works.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// The binary under test.
 pub const MULTIBOND: &str = env!("CARGO_BIN_EXE_multibond");
 
