@@ -130,16 +130,11 @@ impl Leaving {
     fn become_(&mut self, state: ConnectionState, why: Option<Why>, now: Now) {
         let word = |why: &Option<Why>| why.as_ref().and_then(|why| why.reason);
         let kind = |why: &Option<Why>| why.as_ref().map(|why| why.kind);
-        if self.state != state || word(&self.why) != word(&why) {
-            self.since = if self.state == state && self.why.is_none() {
-                // Restored: the report had the same state, and its reason is only now known again.
-                self.since.clone()
-            } else {
-                whole_second(now.wall)
-            };
+        if self.state != state {
+            self.since = whole_second(now.wall);
             self.state = state;
             self.why = why;
-        } else if kind(&self.why) != kind(&why) {
+        } else if word(&self.why) != word(&why) || kind(&self.why) != kind(&why) {
             self.why = why;
         }
     }

@@ -27,7 +27,8 @@ use crate::api::{Connection, MultipathMap, SessionSettings, reason::PathReason};
 const LOGINS: usize = 10;
 /// Logins at once of paths that have failed before: first attempts never wait for dead portals to be tried again.
 const RETRIES: usize = 5;
-/// How much longer than its login timeout a login may take before the path counts as failed.
+/// How much longer than its login timeout a first login may take before the path counts as failed, whatever the tool is
+/// still waiting for: with the default timeout, and a second to write it, a dead portal is reported within ten.
 const LOGIN_MARGIN: Duration = Duration::from_secs(4);
 /// The pause after a session with old credentials could not be logged out.
 const RENEW_PAUSE: Duration = Duration::from_secs(30);

@@ -94,9 +94,10 @@ impl Standing {
         match (found.session, found.login) {
             (Some(session), _) if session.is_live() => self.connected(session, now),
             (_, Some(_)) if self.state == State::Connected => self.lost(gone(), now, seed),
-            // A session that does not work yet belongs to the login; only the length of that is watched.
+            // A session that does not work yet belongs to the login; only the length of the first is watched, because
+            // what has failed keeps its reason until an attempt has ended with another.
             (_, Some((begun, patience))) => {
-                if now.instant.duration_since(begun) >= patience {
+                if self.is_first_attempt() && now.instant.duration_since(begun) >= patience {
                     let message = format!("the initiator has not ended the login within {} s", patience.as_secs());
                     self.fail(PathError::new(PathReason::Timeout, message), now);
                 }
@@ -149,11 +150,14 @@ impl Standing {
         }
     }
 
+    /// Another reason is news, but no new failure.
     fn fail(&mut self, cause: PathError, now: Now) {
-        if !matches!(&self.state, State::Failed(known) if known.reason == cause.reason) {
-            self.state = State::Failed(cause);
-            self.since = whole_second(now.wall);
+        match &self.state {
+            State::Failed(known) if known.reason == cause.reason => return,
+            State::Failed(_) => {}
+            State::Connecting | State::Connected => self.since = whole_second(now.wall),
         }
+        self.state = State::Failed(cause);
     }
 
     /// An attempt is being made.
@@ -192,7 +196,7 @@ impl Standing {
     pub fn wake_at(&self, found: Found<'_>, now: Now) -> Option<Instant> {
         let pending = !matches!(self.state, State::Failed(_));
         let lost = self.lost_at.filter(|_| pending).map(|at| at + LOST_AFTER);
-        let overdue = found.login.filter(|_| pending).map(|(begun, patience)| begun + patience);
+        let overdue = found.login.filter(|_| self.is_first_attempt()).map(|(begun, patience)| begun + patience);
         let idle = found.session.is_none() && found.login.is_none() && found.trouble.is_none();
         let retry = self.retry_at.filter(|_| idle);
         [lost, overdue, retry].into_iter().flatten().filter(|at| *at > now.instant).min()

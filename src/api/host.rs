@@ -358,7 +358,7 @@ pub struct Connection {
     /// Why, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Since when the path has had this state and reason.
+    /// Since when the path has had this state.
     #[schemars(schema_with = "schema::time")]
     pub since: Time,
     /// The longest pause between two attempts for this reason, such as `30s`.

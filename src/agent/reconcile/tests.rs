@@ -167,7 +167,7 @@ fn a22_a_failed_path_says_why_and_since_when_and_says_the_same_when_it_fails_aga
     assert_eq!(logins(&desk.step_after(30_000)), std::slice::from_ref(&dead));
     let other = desk.refused(&dead, PathReason::TargetNotFound);
     assert_eq!(states(&other), [bad(PathReason::TargetNotFound)]);
-    assert!(other.connections[0].since.0 > first.connections[0].since.0, "another reason is news");
+    assert_eq!(other.connections[0].since, first.connections[0].since, "another reason is no new failure");
 }
 
 #[test]
@@ -184,6 +184,12 @@ fn a22_a_login_that_does_not_end_is_reported_after_its_timeout_and_a_margin() {
         (vec![], Some("r")),
         "it is not begun again"
     );
+    let ended = desk.refused(&slow, PathReason::PortalUnreachable);
+    assert_eq!(states(&ended), [bad(PathReason::PortalUnreachable)], "the tool knows better why");
+
+    assert_eq!(logins(&desk.step_after(2000)), std::slice::from_ref(&slow));
+    let retry = desk.step_after(60_000);
+    assert_eq!((retry.connections, retry.wake_at), (ended.connections, None), "a slow retry is no news");
     assert_eq!(states(&desk.logged_in(1, &slow)), [ok(Connected)]);
 }
 
