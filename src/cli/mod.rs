@@ -11,6 +11,7 @@ mod import;
 mod output;
 mod plan;
 mod process;
+mod release;
 mod simulate;
 mod status;
 
@@ -46,6 +47,7 @@ enum Command {
     Crds(crds::Arguments),
     Import(import::Arguments),
     Plan(plan::Arguments),
+    Release(release::Arguments),
     Simulate(simulate::Arguments),
     Status(status::Arguments),
 }
@@ -60,6 +62,7 @@ impl Command {
             Command::Crds(arguments) => crds::run(&arguments),
             Command::Import(arguments) => import::run(arguments),
             Command::Plan(arguments) => plan::run(arguments),
+            Command::Release(arguments) => release::run(arguments, global),
             Command::Simulate(arguments) => simulate::run(arguments, global),
             Command::Status(arguments) => status::run(arguments, global),
         }
@@ -155,7 +158,7 @@ pub fn in_runtime<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow:
 }
 
 /// The program: parses the arguments, runs the subcommand and says how it went. 0: well; 1: not; 2: `plan` has found
-/// problems.
+/// problems, or `release --dry-run` something to release.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -44,7 +44,17 @@ pub(crate) fn hold(kind: Kind, key: &ObjectKey, metadata: &ObjectMeta) -> Option
     (!holds(metadata)).then(add)
 }
 
-/// Takes our finalizer off when nothing is waited for any more, or when it has taken too long.
+/// Takes our finalizer off an object that has it.
+pub(crate) fn drop_finalizer(kind: Kind, key: &ObjectKey, metadata: &ObjectMeta) -> Option<Action> {
+    let drop = || {
+        let before = metadata.finalizers.clone().unwrap_or_default();
+        let after = before.iter().filter(|name| *name != FINALIZER).cloned().collect();
+        Action::SetFinalizers { kind, key: key.clone(), uid: metadata.uid.clone(), before, after }
+    };
+    holds(metadata).then(drop)
+}
+
+/// Lets an object go when nothing is waited for any more, or when it has taken too long.
 pub(crate) fn let_go(
     kind: Kind,
     key: &ObjectKey,
@@ -54,17 +64,12 @@ pub(crate) fn let_go(
     now: Moment,
     outcome: &mut Outcome,
 ) {
-    if !holds(metadata) {
-        return;
-    }
+    let Some(let_go) = drop_finalizer(kind, key, metadata) else { return };
     let until = wait.since.saturating_add(settings.deletion_timeout).unwrap_or(Timestamp::MAX);
     if !wait.waiting_for.is_empty() && now.wall < until {
         outcome.recheck_at = Some(outcome.recheck_at.map_or(until, |earlier| earlier.min(until)));
         return;
     }
-    let before = metadata.finalizers.clone().unwrap_or_default();
-    let after = before.iter().filter(|name| *name != FINALIZER).cloned().collect();
-    let let_go = Action::SetFinalizers { kind, key: key.clone(), uid: metadata.uid.clone(), before, after };
     if wait.waiting_for.is_empty() {
         outcome.actions.push(let_go);
         return;

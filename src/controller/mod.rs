@@ -17,6 +17,7 @@ mod made_hosts;
 mod network;
 mod node;
 mod queue;
+pub mod release;
 mod sums;
 mod watch;
 mod watched;

@@ -59,10 +59,8 @@ pub(crate) fn reconcile(world: &World, name: &Arc<str>, now: Moment) -> Outcome 
 
 /// The Operational verdict, where the scheduler's people look. Unknown changes nothing.
 fn condition(name: &Arc<str>, node: &NodePart, host: Option<&Host>, now: Timestamp) -> Option<Action> {
+    let Some(host) = host else { return drop_condition(name, node) };
     let current = node.status.conditions.iter().find(|condition| condition.kind == NODE_CONDITION);
-    let Some(host) = host else {
-        return current.map(|_| Action::NodeCondition { node: name.clone(), condition: None });
-    };
     let conditions = host.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let verdict = condition::find(conditions, ConditionType::Operational)?;
     let status = [Status::True, Status::False].into_iter().find(|status| status.as_str() == verdict.status)?;
@@ -82,6 +80,28 @@ fn condition(name: &Arc<str>, node: &NodePart, host: Option<&Host>, now: Timesta
             since: since.unwrap_or_else(|| condition::whole_second(now)),
         }),
     })
+}
+
+/// Takes our condition off a Node that has it.
+pub(crate) fn drop_condition(name: &Arc<str>, node: &NodePart) -> Option<Action> {
+    let ours = node.status.conditions.iter().any(|condition| condition.kind == NODE_CONDITION);
+    ours.then(|| Action::NodeCondition { node: name.clone(), condition: None })
+}
+
+/// Takes our taint off a Node that has it.
+pub(crate) fn drop_taint(name: &Arc<str>, node: &NodePart) -> Option<Action> {
+    let ours = node.spec.taints.iter().any(|taint| taint.key == NODE_TAINT);
+    ours.then(|| replace_taint(name, node, None))
+}
+
+/// Gives a Node this taint of ours, and leaves it those of others.
+fn replace_taint(name: &Arc<str>, node: &NodePart, taint: Option<Taint>) -> Action {
+    let others = node.spec.taints.iter().filter(|taint| taint.key != NODE_TAINT).cloned();
+    Action::NodeTaints {
+        node: name.clone(),
+        taints: others.chain(taint).collect(),
+        version: node.metadata.resource_version.clone(),
+    }
 }
 
 /// Which taint a Node should have.
@@ -119,12 +139,6 @@ fn taint(
 ) {
     let ours = |taint: &&Taint| taint.key == NODE_TAINT;
     let current: Vec<&Taint> = node.spec.taints.iter().filter(ours).collect();
-    let others = || node.spec.taints.iter().filter(|taint| taint.key != NODE_TAINT).cloned();
-    let replace = |taint: Option<Taint>| Action::NodeTaints {
-        node: name.clone(),
-        taints: others().chain(taint).collect(),
-        version: node.metadata.resource_version.clone(),
-    };
     let has = |effect: &str| current.len() == 1 && current[0].effect == effect;
     let wanted = match desired {
         Desired::Unchanged => return,
@@ -150,7 +164,7 @@ fn taint(
         Desired::Yes(effect) => Some(effect),
     };
     if wanted.is_some() || !current.is_empty() {
-        outcome.actions.push(replace(wanted.map(|effect| new_taint(effect, now.wall))));
+        outcome.actions.push(replace_taint(name, node, wanted.map(|effect| new_taint(effect, now.wall))));
     }
 }
 
