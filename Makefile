@@ -1,7 +1,7 @@
 # What a person types; `make` alone says what there is. Everything else is cargo's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench crds cargo
+.PHONY: help demo test lint bench crds readme cargo
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,9 @@ bench: cargo ## The benchmarks
 crds: cargo ## Write crds/ and the chart's copy anew from src/api
 	cargo run --quiet -- crds --out-dir crds
 	cargo run --quiet -- crds --out-dir charts/multibond/files/crds
+
+readme: cargo ## Write the table of values in the chart's README anew from values.yaml
+	BLESS=1 cargo test --quiet --test chart the_readme
 
 # The control plane's binaries are downloaded or built with Go; the program that does it says what is missing.
 cargo:

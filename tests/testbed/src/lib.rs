@@ -33,5 +33,5 @@ pub use command::Output;
 pub use control_plane::{ControlPlane, Options, Write};
 pub use eventually::eventually;
 pub use guest::{Guest, Nic};
-pub use manifests::render_chart;
+pub use manifests::{render_chart, render_hooks};
 pub use process::Process;

@@ -31,16 +31,33 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// If Helm refuses the chart or the values.
 pub async fn render_chart(chart: &Path, namespace: &str, values: &Value) -> Result<Vec<Value>> {
+    let rendered = render(chart, namespace, values).await?;
+    let home = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    Ok(std::iter::once(home).chain(rendered.into_iter().filter(|object| !is_hook(object))).collect())
+}
+
+/// The other part of [`render_chart`]: what Helm makes for a while, such as at uninstall.
+///
+/// # Errors
+/// If Helm refuses the chart or the values.
+pub async fn render_hooks(chart: &Path, namespace: &str, values: &Value) -> Result<Vec<Value>> {
+    Ok(render(chart, namespace, values).await?.into_iter().filter(is_hook).collect())
+}
+
+async fn render(chart: &Path, namespace: &str, values: &Value) -> Result<Vec<Value>> {
     let binaries = tokio::task::spawn_blocking(Binaries::locate).await??;
     let mut helm = Command::new(binaries.path(Tool::Helm));
     helm.args(["template", "multibond"]).arg(chart).args(["--namespace", namespace, "--values", "-"]);
-    helm.args(["--include-crds", "--no-hooks", "--kube-version", Tool::KubeApiserver.version()?]);
+    helm.args(["--include-crds", "--kube-version", Tool::KubeApiserver.version()?]);
     let text = run(&mut helm, &values.to_string()).await?.success()?;
     let rendered: Vec<Value> =
         serde_saphyr::from_multiple(&text).context("Helm rendered something that is not YAML")?;
-    let home = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
     // A template that renders to nothing leaves an empty document.
-    Ok(std::iter::once(home).chain(rendered.into_iter().filter(Value::is_object)).collect())
+    Ok(rendered.into_iter().filter(Value::is_object).collect())
+}
+
+fn is_hook(object: &Value) -> bool {
+    object["metadata"]["annotations"]["helm.sh/hook"].is_string()
 }
 
 impl ControlPlane {

@@ -1,0 +1,311 @@
+//! A31: the chart comes and goes. No session is lost by it, and no object is left that cannot be deleted.
+//!
+//! The control plane of the tests runs no pods, so the test is the kubelet: it starts the binary as the pods' accounts
+//! have it, ends it when its pods are deleted, and runs the pod of the job that Helm makes at uninstall.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitStatus;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use multibond_testbed::{ControlPlane, Options, Process, eventually};
+use serde_json::json;
+
+use crate::site::{self, MULTIBOND, PATIENCE, Site, our_taint, storage_operational, taints};
+use crate::{SYSTEM, chart};
+
+/// Two hosts: one on both portals, one that reaches none and is tainted for it.
+const DATA_CENTER: &str = "
+apiVersion: multibond.dev/v1alpha1
+kind: DataCenter
+metadata: {name: dc}
+spec:
+  nonOperationalAfterSeconds: 0
+  nonOperationalTaint: NoSchedule
+  storage:
+  - name: array
+    targets:
+    - {iqn: 'iqn.2003-01.org.example:array', portals: [{address: 10.0.1.10}, {address: 10.0.1.11}]}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: Network
+metadata: {name: san-a}
+spec: {dataCenter: dc}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: IscsiBond
+metadata: {name: storage}
+spec: {dataCenter: dc, networks: [san-a]}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: Host
+metadata: {name: w1}
+spec: {dataCenter: dc, nodeName: '{ns}-w1', interfaces: [{name: ens1, networks: [san-a]}]}
+---
+apiVersion: multibond.dev/v1alpha1
+kind: Host
+metadata: {name: w2}
+spec: {dataCenter: dc, nodeName: '{ns}-w2', interfaces: [{name: ens1, networks: [san-a]}]}
+";
+
+/// A cluster without Multibond.
+async fn empty_cluster() -> &'static ControlPlane {
+    let options = Options { controllers: vec!["job-controller".to_owned()], ..Options::default() };
+    Box::leak(Box::new(ControlPlane::start(options).await.unwrap()))
+}
+
+async fn helm(cluster: &ControlPlane, args: &[&str]) -> String {
+    let args = args.iter().chain(&["--namespace", SYSTEM]);
+    cluster.helm(args).await.unwrap().success().unwrap()
+}
+
+async fn kubectl(cluster: &ControlPlane, args: &[&str]) -> String {
+    cluster.kubectl(args, "").await.unwrap().success().unwrap()
+}
+
+/// `helm uninstall`, and what happens to the pods meanwhile: the running ones end, and the job's runs. Returns what the
+/// job has said.
+async fn uninstall(cluster: &ControlPlane, running: Vec<Process>) -> String {
+    let kubelet = async {
+        let pod = eventually("the job at uninstall has a pod", PATIENCE, async || {
+            let pods: Api<Pod> = Api::namespaced(cluster.client().await?, SYSTEM);
+            let found = pods.list(&ListParams::default().labels("job-name=multibond-release")).await?.items.pop();
+            found.ok_or_else(|| anyhow::anyhow!("none"))
+        })
+        .await;
+        let spec = pod.spec.unwrap();
+        let account = spec.service_account_name.unwrap();
+        let (args, user) = (spec.containers[0].args.clone().unwrap(), as_account(cluster, &account).await);
+        let job = Process::spawn(MULTIBOND, args, [("KUBECONFIG", user)], "release").unwrap();
+        for process in running {
+            process.term(PATIENCE).await.unwrap();
+        }
+        let ended = job.exited(PATIENCE).await.unwrap();
+        let phase = if ended.success() { "Succeeded" } else { "Failed" };
+        let pods: Api<Pod> = Api::namespaced(cluster.client().await.unwrap(), SYSTEM);
+        let status = Patch::Merge(json!({"status": {"phase": phase}}));
+        pods.patch_status(&pod.metadata.name.unwrap(), &PatchParams::default(), &status).await.unwrap();
+        assert!(ended.success(), "{}", job.log());
+        job.log()
+    };
+    let uninstall = helm(cluster, &["uninstall", "multibond"]);
+    let (_, said) = tokio::join!(uninstall, kubelet);
+    said
+}
+
+async fn as_account(cluster: &ControlPlane, account: &str) -> std::path::PathBuf {
+    let token = cluster.service_account_token(SYSTEM, account, None).await.unwrap();
+    cluster.kubeconfig_for_token(&token).unwrap()
+}
+
+/// The subcommand by hand, as the administrator: how it ended, and what it said.
+async fn release(cluster: &ControlPlane, more: &[&str]) -> (ExitStatus, String) {
+    let args = [&["release", "--namespace", SYSTEM], more].concat();
+    let process = Process::spawn(MULTIBOND, args, [("KUBECONFIG", cluster.kubeconfig())], "by-hand").unwrap();
+    (process.exited(PATIENCE).await.unwrap(), process.log())
+}
+
+/// Which of our objects hold on to anything, and which Nodes have a mark of ours.
+async fn held(site: &Site) -> Vec<String> {
+    let mut held = Vec::new();
+    for (kind, name) in [("DataCenter", "dc"), ("Network", "san-a"), ("Host", "w1"), ("Host", "w2")] {
+        if !site.get(kind, name).await["metadata"]["finalizers"].is_null() {
+            held.push(format!("{kind} {name}"));
+        }
+    }
+    for name in ["w1", "w2"] {
+        let node = site.until_node("there", name, |_| true).await;
+        let marked = our_taint(&node).is_some() || storage_operational(&node).is_some();
+        held.extend(marked.then(|| format!("Node {name}")));
+    }
+    held
+}
+
+/// Waits until controller and agents have done all there is to do.
+async fn until_settled(site: &Site) {
+    site.until_phase("w1", "Up").await;
+    site.until_phase("w2", "NonOperational").await;
+    site.until_node("with the verdict", "w1", |node| storage_operational(node).is_some()).await;
+    site.until_node("tainted", "w2", |node| our_taint(node).is_some()).await;
+    eventually("all is held", PATIENCE, async || {
+        let held = held(site).await;
+        if held.len() == 6 { Ok(()) } else { Err(format!("{held:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a31_helm_installs_upgrades_rolls_back_uninstalls_and_installs_again_and_no_session_is_lost() {
+    let cluster = empty_cluster().await;
+    let current = chart().display().to_string();
+    let (_directory, older) = older_chart();
+    helm(cluster, &["install", "multibond", &older, "--create-namespace"]).await;
+    assert_eq!(short_names(cluster, "networks").await, "[\"older\"]");
+
+    // Use.
+    let site = Site::on(cluster, "site").await;
+    site.faults("faults: [{host: '{ns}-w2', fault: Unreachable}]");
+    let mut controller = site::controller(cluster, &[]).await;
+    let mut agents = site.agents(&["w1", "w2"]).await;
+    site.taint_node("w2", "example.com/other").await;
+    site.apply(DATA_CENTER).await;
+    until_settled(&site).await;
+    let (before, sessions) = (uids(cluster).await, site.held("w1"));
+    assert_eq!(sessions.as_array().unwrap().len(), 2, "{sessions}");
+
+    // Upgrade, another one that changes a value, and back; each with new pods, and the CRDs too.
+    for (change, short_name) in [
+        (&["upgrade", "multibond", &current][..], "mbnet"),
+        (&["upgrade", "multibond", &current, "--set", "rbac.aggregate=true"], "mbnet"),
+        (&["rollback", "multibond", "1"], "older"),
+        (&["upgrade", "multibond", &current], "mbnet"),
+    ] {
+        helm(cluster, change).await;
+        assert_eq!(short_names(cluster, "networks").await, format!("[\"{short_name}\"]"), "{change:?}");
+        controller.term(PATIENCE).await.unwrap();
+        agents.term(PATIENCE).await.unwrap();
+        (controller, agents) = (site::controller(cluster, &[]).await, site.simulate());
+        until_settled(&site).await;
+    }
+    assert_eq!((uids(cluster).await, site.held("w1")), (before.clone(), sessions.clone()));
+
+    // By hand it says what it would do, and does nothing while a controller leads.
+    let (would, said) = release(cluster, &["--dry-run"]).await;
+    assert_eq!((would.code(), said.lines().count()), (Some(2), 7), "{said}");
+    let (refused, said) = release(cluster, &["--wait", "0s"]).await;
+    assert!(refused.code() == Some(1) && said.contains("still leads in namespace multibond-system"), "{said}");
+    assert_eq!(held(&site).await.len(), 6);
+
+    // Uninstall.
+    let said = uninstall(cluster, vec![controller, agents]).await;
+    for what in
+        ["finalizer of DataCenter", "finalizer of Network", "finalizer of Host", "condition of Node", "taint of Node"]
+    {
+        assert!(said.contains(&format!("released the {what}")), "{what}: {said}");
+    }
+    assert!(said.contains("7 released, 0 still held"), "{said}");
+    assert_eq!(held(&site).await, Vec::<String>::new());
+    let tainted = site.until_node("there", "w2", |_| true).await;
+    assert!(taints(&tainted).any(|taint| taint.key == "example.com/other"), "others' taints are not ours");
+    assert_eq!((uids(cluster).await, site.held("w1")), (before.clone(), sessions.clone()));
+    let left = "serviceaccounts,deployments,daemonsets,jobs,roles,rolebindings,clusterroles,clusterrolebindings,\
+        validatingadmissionpolicies,validatingadmissionpolicybindings";
+    let left = kubectl(cluster, &["get", left, "--all-namespaces", "-o", "name"]).await;
+    assert!(!left.contains("multibond"), "{left}");
+    let (again, said) = release(cluster, &[]).await;
+    assert!(again.success() && said.contains("0 released, 0 still held"), "{said}");
+
+    // Once more, over what is there; the new accounts have new tokens.
+    helm(cluster, &["install", "multibond", &current]).await;
+    let (controller, agents) = (site::controller(cluster, &[]).await, site.agents(&["w1", "w2"]).await);
+    until_settled(&site).await;
+    assert_eq!((uids(cluster).await, site.held("w1")), (before, sessions.clone()));
+
+    // For good.
+    uninstall(cluster, vec![controller, agents]).await;
+    assert_eq!(site.held("w1"), sessions);
+    kubectl(cluster, &["delete", "crd", "--wait", "--timeout=60s", "-l", "app.kubernetes.io/name=multibond"]).await;
+    kubectl(cluster, &["delete", "namespace", "--wait", "--timeout=60s", SYSTEM, &site.namespace]).await;
+}
+
+/// What an administrator deletes to be rid of Multibond.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Chart,
+    Crds,
+    DataCenters,
+    System,
+}
+
+#[tokio::test]
+async fn a31_whatever_is_deleted_first_nothing_is_stuck() {
+    use Step::{Chart, Crds, DataCenters, System};
+    let cluster = empty_cluster().await;
+    for order in [
+        &[Chart, Crds, DataCenters, System][..],
+        &[Chart, DataCenters, System, Crds],
+        &[Crds, Chart, DataCenters, System],
+        &[DataCenters, Chart, Crds, System],
+        // Without Helm: what it would run at uninstall is run by hand.
+        &[System, Crds, DataCenters],
+        &[System, DataCenters, Crds],
+    ] {
+        helm(cluster, &["install", "multibond", &chart().display().to_string(), "--create-namespace"]).await;
+        let site = Site::on(cluster, "site").await;
+        site.faults("faults: [{host: '{ns}-w2', fault: Unreachable}]");
+        let mut running = vec![site::controller(cluster, &[]).await, site.agents(&["w1", "w2"]).await];
+        site.apply(DATA_CENTER).await;
+        until_settled(&site).await;
+        for step in order {
+            // Nobody waits for one before the next.
+            let delete = async |what: &[&str]| kubectl(cluster, &[&["delete", "--wait=false"], what].concat()).await;
+            match step {
+                Chart => drop(uninstall(cluster, std::mem::take(&mut running)).await),
+                Crds => drop(delete(&["crd", "-l", "app.kubernetes.io/name=multibond"]).await),
+                DataCenters => drop(delete(&["namespace", &site.namespace]).await),
+                System => {
+                    delete(&["namespace", SYSTEM]).await;
+                    for process in std::mem::take(&mut running) {
+                        process.term(PATIENCE).await.unwrap();
+                    }
+                }
+            }
+        }
+        let by_hand = !order.iter().any(|step| matches!(step, Chart));
+        if by_hand {
+            let (ended, said) = release(cluster, &[]).await;
+            assert!(ended.success(), "{order:?}: {said}");
+        }
+        let gone = ["wait", "--for=delete", "--timeout=60s"];
+        kubectl(cluster, &[&gone[..], &["crd", "-l", "app.kubernetes.io/name=multibond"]].concat()).await;
+        for namespace in [SYSTEM, &site.namespace] {
+            kubectl(cluster, &[&gone[..], &["namespace", namespace]].concat()).await;
+        }
+        for name in ["w1", "w2"] {
+            let node = site.until_node("there", name, |_| true).await;
+            assert!(our_taint(&node).is_none() && storage_operational(&node).is_none(), "{order:?}: {node:?}");
+        }
+        if by_hand {
+            // What has no namespace, Helm would have taken along.
+            let rest = "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
+            kubectl(cluster, &["delete", rest, "-l", "app.kubernetes.io/name=multibond"]).await;
+        }
+    }
+}
+
+/// The chart with a CRD as an earlier version might have had it.
+fn older_chart() -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    copy(&chart(), directory.path());
+    let networks = directory.path().join("files/crds/networks.multibond.dev.yaml");
+    let text = fs::read_to_string(&networks).unwrap();
+    assert!(text.contains("- mbnet"), "{text}");
+    fs::write(networks, text.replace("- mbnet", "- older")).unwrap();
+    let path = directory.path().display().to_string();
+    (directory, path)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+async fn short_names(cluster: &ControlPlane, plural: &str) -> String {
+    let crd = format!("crd/{plural}.multibond.dev");
+    kubectl(cluster, &["get", &crd, "-o", "jsonpath={.spec.names.shortNames}"]).await
+}
+
+/// Every object of the four kinds, one a line.
+async fn uids(cluster: &ControlPlane) -> String {
+    let template = "jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.uid}{\"\\n\"}{end}";
+    kubectl(cluster, &["get", "multibond", "--all-namespaces", "-o", template]).await
+}

@@ -1,0 +1,60 @@
+//! The chart: what it renders to, that an API server accepts it, and A31: it is installed, upgraded, rolled back,
+//! uninstalled and installed again, and nothing is lost or stuck.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
+
+mod acceptance;
+mod lifecycle;
+mod monitoring;
+mod rendering;
+#[path = "../site/mod.rs"]
+mod site;
+mod values;
+mod workloads;
+
+use std::path::PathBuf;
+
+use multibond_testbed::{render_chart, render_hooks};
+use serde_json::{Value, json};
+
+/// Where the chart is installed.
+const SYSTEM: &str = "multibond-system";
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn chart() -> PathBuf {
+    root().join("charts/multibond")
+}
+
+async fn rendered(values: Value) -> Vec<Value> {
+    render_chart(&chart(), SYSTEM, &values).await.unwrap()
+}
+
+/// What Helm makes at uninstall.
+async fn hooks(values: Value) -> Vec<Value> {
+    render_hooks(&chart(), SYSTEM, &values).await.unwrap()
+}
+
+/// Every option that adds something.
+fn all_options() -> Value {
+    json!({
+        "commonLabels": {"team": "storage"},
+        "image": {"repository": "registry.example/multibond", "digest": format!("sha256:{}", "0".repeat(64)),
+            "pullSecrets": [{"name": "registry"}]},
+        "listenAddress": "[::]",
+        "log": {"format": "json", "filter": "info,multibond=debug"},
+        "controller": {"replicas": 3, "nodeSelector": {"zone": "a"}, "serviceAccount": {"annotations": {"a": "b"}},
+            "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]},
+        "agent": {"nodeSelector": {"storage": "iscsi"}, "maxUnavailable": "10%", "affinity": {"nodeAffinity":
+            {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions":
+                [{"key": "hall", "operator": "NotIn", "values": ["3"]}]}]}}}},
+        "rbac": {"aggregate": true},
+        "monitoring": {"serviceMonitor": {"enabled": true, "labels": {"prometheus": "main"}},
+            "rules": {"enabled": true, "labels": {"prometheus": "main"}}, "dashboard": {"enabled": true}},
+    })
+}
+
+fn of_kind(objects: &[Value], kind: &str) -> Vec<Value> {
+    objects.iter().filter(|object| object["kind"] == kind).cloned().collect()
+}

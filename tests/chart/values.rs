@@ -1,0 +1,118 @@
+//! The values: each explained, each in the schema, and wrong ones refused in words.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+
+use multibond_testbed::render_chart;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::{SYSTEM, chart};
+
+/// A value of the chart, as `values.yaml` explains it.
+struct Entry {
+    /// Such as `controller.replicas`.
+    path: Vec<String>,
+    explanation: String,
+}
+
+/// What stands in `values.yaml`: a key with a comment above it is a value, and one without is a group of them.
+fn entries() -> Vec<Entry> {
+    let text = fs::read_to_string(chart().join("values.yaml")).unwrap();
+    let (mut entries, mut path, mut comment) = (Vec::<Entry>::new(), Vec::<String>::new(), Vec::new());
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        let content = line.trim();
+        if let Some(words) = content.strip_prefix('#') {
+            comment.push(words.trim().to_owned());
+        } else if content.is_empty() {
+            // What a blank line ends is about the whole file.
+            comment.clear();
+        } else if let Some((key, _)) = content.split_once(':').filter(|_| !content.starts_with("- ")) {
+            path.truncate(indent / 2);
+            path.push(key.to_owned());
+            let inside =
+                entries.last().is_some_and(|entry| path.len() > entry.path.len() && path.starts_with(&entry.path));
+            if !comment.is_empty() {
+                entries.push(Entry { path: path.clone(), explanation: std::mem::take(&mut comment).join(" ") });
+            } else if !inside {
+                assert!(content.ends_with(':'), "{} is not explained in values.yaml", path.join("."));
+            }
+        }
+    }
+    entries
+}
+
+fn defaults() -> Value {
+    serde_saphyr::from_str(&fs::read_to_string(chart().join("values.yaml")).unwrap()).unwrap()
+}
+
+fn schema() -> Value {
+    serde_json::from_str(&fs::read_to_string(chart().join("values.schema.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn the_readme_explains_every_value_as_values_yaml_does() {
+    let defaults = defaults();
+    let mut table = "| Value | Default | What it is |\n|---|---|---|\n".to_owned();
+    for Entry { path, explanation } in entries() {
+        let default = path.iter().fold(&defaults, |value, key| &value[key]);
+        let explanation = explanation.replace('|', "\\|");
+        writeln!(table, "| `{}` | `{default}` | {explanation} |", path.join(".")).unwrap();
+    }
+    let file = chart().join("README.md");
+    let readme = fs::read_to_string(&file).unwrap();
+    let (before, _) = readme.split_once("## Values\n").unwrap();
+    let expected = format!("{before}## Values\n\n{table}");
+    if env::var_os("BLESS").is_some() {
+        fs::write(file, expected).unwrap();
+    } else {
+        assert!(
+            readme == expected,
+            "the table in the chart's README is made from the comments in values.yaml, and these have changed: run \
+             `make readme` and commit the difference"
+        );
+    }
+}
+
+#[test]
+fn the_schema_knows_the_values_that_there_are_and_no_other() {
+    /// Compares the keys of values with those that a schema has, and descends.
+    fn compare(path: &str, values: &Value, schema: &Value, root: &Value) {
+        let schema = match schema["$ref"].as_str() {
+            Some(reference) => root.pointer(reference.trim_start_matches('#')).unwrap(),
+            None => schema,
+        };
+        let (Some(values), Some(known)) = (values.as_object(), schema["properties"].as_object()) else { return };
+        assert_eq!(schema["additionalProperties"], false, "{path}: a typo would pass");
+        // What is Kubernetes' own, such as resources, need not be there.
+        let expected = known.keys().filter(|key| *key != "global" && !path.ends_with(".resources"));
+        let missing: Vec<_> = expected.filter(|key| !values.contains_key(*key)).collect();
+        assert!(missing.is_empty(), "{path}: in the schema only: {missing:?}");
+        for (key, value) in values {
+            let known = known.get(key).unwrap_or_else(|| panic!("{path}.{key} is not in values.schema.json"));
+            compare(&format!("{path}.{key}"), value, known, root);
+        }
+    }
+    let schema = schema();
+    compare("", &defaults(), &schema, &schema);
+}
+
+#[rstest]
+#[case::a_typo(json!({"crds": {"instal": false}}), "additional properties 'instal' not allowed")]
+#[case::a_group_that_is_none(json!({"controler": {}}), "additional properties 'controler' not allowed")]
+#[case::a_text_for_a_number(json!({"controller": {"replicas": "two"}}), "at '/controller/replicas': got string, want integer")]
+#[case::no_controller(json!({"controller": {"replicas": 0}}), "at '/controller/replicas': minimum: got 0, want 1")]
+#[case::a_text_for_a_switch(json!({"rbac": {"aggregate": "yes"}}), "at '/rbac/aggregate': got string, want boolean")]
+#[case::another_word(json!({"log": {"format": "xml"}}), "at '/log/format': value must be one of 'text', 'json'")]
+#[case::no_duration(json!({"controller": {"deletionTimeout": "120"}}), "at '/controller/deletionTimeout': '120' does not match pattern")]
+#[case::no_port(json!({"agent": {"port": 70000}}), "at '/agent/port': maximum")]
+#[case::a_tag_in_the_name(json!({"image": {"digest": "latest"}}), "at '/image/digest': 'latest' does not match pattern")]
+#[case::no_address(json!({"listenAddress": "::"}), "at '/listenAddress': '::' does not match pattern")]
+#[case::not_an_account(json!({"agent": {"serviceAccount": {"name": "A B"}}}), "at '/agent/serviceAccount/name'")]
+#[tokio::test]
+async fn a_wrong_value_is_refused_with_its_place_and_what_is_expected(#[case] values: Value, #[case] words: &str) {
+    let refused = render_chart(&chart(), SYSTEM, &values).await.unwrap_err().to_string();
+    assert!(refused.contains(words), "{refused}");
+}
