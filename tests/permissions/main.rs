@@ -8,5 +8,6 @@ mod agents;
 mod attempt;
 mod controller;
 mod people;
+mod release;
 mod the_cluster_itself;
 mod world;

@@ -1,6 +1,6 @@
 //! The cluster that the permissions are tried in: the chart as it renders by default, data centers, and people.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
@@ -16,10 +16,14 @@ pub const SOON: Duration = Duration::from_secs(30);
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
+/// Where the chart is.
+pub fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/multibond")
+}
+
 /// The chart, as `values` have it.
 pub async fn chart(values: &Value) -> Vec<Value> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/multibond");
-    render_chart(&directory, SYSTEM, values).await.unwrap()
+    render_chart(&directory(), SYSTEM, values).await.unwrap()
 }
 
 pub async fn cluster() -> &'static ControlPlane {
@@ -95,7 +99,8 @@ impl World {
     }
 }
 
-async fn is_allowed(client: &Client, question: &Value) -> anyhow::Result<()> {
+/// Whether a right has reached the authorizer.
+pub async fn is_allowed(client: &Client, question: &Value) -> anyhow::Result<()> {
     let review: SelfSubjectAccessReview = serde_json::from_value(json!({"spec": {"resourceAttributes": question}}))?;
     let answer = Api::all(client.clone()).create(&PostParams::default(), &review).await?;
     anyhow::ensure!(answer.status.is_some_and(|status| status.allowed), "not allowed: {question}");
