@@ -5,6 +5,7 @@
 
 mod edits;
 mod election;
+#[path = "../cluster/fixtures.rs"]
 mod fixtures;
 mod kills;
 mod line;
@@ -19,6 +20,12 @@ mod writers;
 
 use multibond_testbed::ControlPlane;
 use tokio::sync::{Mutex, MutexGuard};
+
+/// Two fabrics, a bond over both, and two hosts on both.
+fn two_hosts() -> String {
+    let (one, two) = (fixtures::HOST_ON_BOTH, fixtures::HOST_ON_BOTH.replace("w1", "w2"));
+    [fixtures::TWO_FABRICS, &fixtures::bond("san-a, san-b"), one, &two].concat()
+}
 
 /// The control plane, for as long as the guard lives to this test alone.
 async fn alone() -> (&'static ControlPlane, MutexGuard<'static, ()>) {

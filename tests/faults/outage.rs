@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::{
     alone,
-    fixtures::{TARGET, TWO_FABRICS},
     replica::Replica,
     settled::{held, until_settled},
     site::{PATIENCE, Site, condition, paths},
+    two_hosts,
 };
 
 /// Longer than the leases of the leader and of the agents.
@@ -33,7 +33,7 @@ async fn a26_without_the_api_server_sessions_stay_agents_heal_and_afterwards_all
     // The last path of w2 has never been connected when the API server goes away.
     site.faults("faults: [{host: w2, portal: '10.0.2.10:3260', fault: Unreachable}]");
     let agents = site.agents(&["w1", "w2"]).await;
-    site.apply(TWO_FABRICS).await;
+    site.apply(&two_hosts()).await;
     site.until_phase("w1", "Up").await;
     let degraded = site.until_phase("w2", "Degraded").await;
     let before = (held(&site, "w1"), held(&site, "w2"));
@@ -74,7 +74,7 @@ async fn a26_edits_around_an_outage_and_a_controller_that_is_restarted_in_it_end
     let first = Replica::start(cluster, "first").await;
     let second = Replica::prepare(cluster, "second").await;
     let _agents = site.agents(&["w1", "w2"]).await;
-    site.apply(TWO_FABRICS).await;
+    site.apply(&two_hosts()).await;
     site.until_phase("w1", "Up").await;
     site.until_phase("w2", "Up").await;
 
@@ -88,7 +88,7 @@ async fn a26_edits_around_an_outage_and_a_controller_that_is_restarted_in_it_end
     cluster.start_api_server().await.unwrap();
     site.patch("Host", "w2", json!({"spec": {"maintenance": true}})).await;
     let portals = json!([{"address": "10.0.1.10"}, {"address": "10.0.1.11"}, {"address": "10.0.2.10"}]);
-    let storage = json!([{"name": "array", "targets": [{"iqn": TARGET, "portals": portals}]}]);
+    let storage = json!([{"name": "array", "targets": [{"iqn": "iqn.2003-01.org.example:array", "portals": portals}]}]);
     site.patch("DataCenter", "dc", json!({"spec": {"storage": storage}})).await;
 
     until_settled(&site).await;
@@ -104,7 +104,7 @@ async fn a26_an_api_server_that_stands_still_is_like_one_that_is_away() {
     let site = Site::on(cluster, "still").await;
     let controller = Replica::start(cluster, "controller").await;
     let _agents = site.agents(&["w1", "w2"]).await;
-    site.apply(TWO_FABRICS).await;
+    site.apply(&two_hosts()).await;
     let before = operational_since(&site.until_phase("w1", "Up").await);
     let sessions = held(&site, "w1");
 
@@ -130,7 +130,7 @@ async fn a26_agents_that_are_killed_at_any_point_of_an_edit_lose_no_session() {
     let site = Site::on(cluster, "agents").await;
     let _controller = Replica::start(cluster, "controller").await;
     let mut agents = site.agents(&["w1", "w2"]).await;
-    site.apply(TWO_FABRICS).await;
+    site.apply(&two_hosts()).await;
     until_settled(&site).await;
     let through_a = || ["w1", "w2"].map(|node| held(&site, node).into_iter().find(|it| it.portal == "10.0.1.10:3260"));
     let first = through_a();

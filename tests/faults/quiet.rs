@@ -10,10 +10,10 @@ use serde_json::json;
 
 use super::{
     alone,
-    fixtures::TWO_FABRICS,
     replica::Replica,
     settled::{objects, until_settled},
     site::{PATIENCE, SYSTEM, Site, phase},
+    two_hosts,
 };
 
 const IDLE: Duration = Duration::from_secs(60);
@@ -88,7 +88,7 @@ async fn a21_a_second_apply_and_an_idle_minute_with_failing_retries_write_nothin
         "faults: [{host: w2, portal: '10.0.2.10:3260', fault: Unreachable}, {host: w1, interface: ens2, fault: Timeout}]",
     );
     let _agents = site.agents(&["w1", "w2", "w3"]).await;
-    let manifests = format!("{TWO_FABRICS}---{HOST_IN_MAINTENANCE}");
+    let manifests = [&two_hosts(), HOST_IN_MAINTENANCE].concat();
     site.apply(&manifests).await;
     for (host, wanted) in [("w1", "Degraded"), ("w2", "Degraded"), ("w3", "Maintenance")] {
         site.until_phase(host, wanted).await;
@@ -111,7 +111,7 @@ async fn one_bond_edit_costs_two_writes_of_each_kind_per_changed_host_and_nothin
     let site = Site::on(cluster, "cost").await;
     let _controller = Replica::start(cluster, "controller").await;
     let _agents = site.agents(&["w1", "w2", "w3", "w4"]).await;
-    site.apply(&format!("{TWO_FABRICS}---{BYSTANDERS}")).await;
+    site.apply(&[&two_hosts(), BYSTANDERS].concat()).await;
     site.patch("IscsiBond", "storage", json!({"spec": {"networks": ["san-a"]}})).await;
     until_settled(&site).await;
     until_calm(cluster).await;

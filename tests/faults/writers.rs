@@ -14,10 +14,10 @@ use serde_json::{Value, json};
 
 use super::{
     alone,
-    fixtures::TWO_FABRICS,
     replica::Replica,
     settled::until_settled,
     site::{PATIENCE, Site},
+    two_hosts,
 };
 
 const CUT: &str = "faults: [{host: w1, fault: Unreachable}]";
@@ -52,7 +52,7 @@ async fn users_agents_and_the_controller_write_a_host_at_once_and_nothing_is_los
     let site = Site::on(cluster, "writers").await;
     let _controller = Replica::start(cluster, "controller").await;
     let _agents = site.agents(&["w1", "w2"]).await;
-    site.apply(TWO_FABRICS).await;
+    site.apply(&two_hosts()).await;
     site.until_phase("w1", "Up").await;
 
     let user = async |label: &str| {
@@ -90,7 +90,7 @@ async fn a30b_taints_of_others_that_come_while_ours_comes_and_goes_stay() {
     let site = Site::on(cluster, "taints").await;
     let _controller = Replica::start(cluster, "controller").await;
     let _agents = site.agents(&["w1", "w2"]).await;
-    site.apply(TWO_FABRICS).await;
+    site.apply(&two_hosts()).await;
     let spec = json!({"nonOperationalAfterSeconds": 0, "nonOperationalTaint": "NoSchedule"});
     site.patch("DataCenter", "dc", json!({"spec": spec})).await;
     site.until_phase("w1", "Up").await;
@@ -132,7 +132,7 @@ async fn a14_a_network_is_dropped_from_a_bond_that_somebody_else_is_editing() {
     let site = Site::on(cluster, "drop").await;
     let _controller = Replica::start(cluster, "controller").await;
     let _agents = site.agents(&["w1", "w2"]).await;
-    site.apply(TWO_FABRICS).await;
+    site.apply(&two_hosts()).await;
     site.until_phase("w1", "Up").await;
 
     let bonds = site.api("IscsiBond").await;
