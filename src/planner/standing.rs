@@ -87,7 +87,9 @@ fn planned_standing(
         return (if pending { Standing::Connecting(None) } else { Standing::Unreachable }, None);
     }
     // dm-multipath queues through short outages; so does the verdict.
-    let lost_at = before.and_then(|before| before.lost_at).unwrap_or_else(|| Time(next_second(now)));
+    // A time that is yet to come was written before the clock was set back: it must not make the delay longer.
+    let latest = Time(next_second(now));
+    let lost_at = before.and_then(|before| before.lost_at).map_or(latest.clone(), |lost_at| lost_at.min(latest));
     let until = lost_at.0.saturating_add(memory.delay).unwrap_or(Timestamp::MAX);
     // Without a delay the rounding to whole seconds must not make one.
     let standing = if until > now && !memory.delay.is_zero() {

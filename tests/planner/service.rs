@@ -76,6 +76,17 @@ fn a_changed_delay_counts_from_the_loss() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_makes_no_delay_longer() {
+    let mut world = running();
+    world.reports("FF").judge();
+    world.now -= jiff::SignedDuration::from_mins(10);
+    let again = world.judge();
+    assert_eq!(again.phase, Phase::Connecting);
+    assert_eq!(world.wait(59).judge(), again, "nothing is written twice");
+    assert_eq!(world.wait(2).judge().phase, Phase::NonOperational);
+}
+
+#[test]
 fn a_time_of_loss_that_cannot_be_added_to_is_no_crash() {
     let mut world = running();
     world.reports("FF").judge();
