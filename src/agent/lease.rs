@@ -22,12 +22,15 @@ use super::{
     complaint::Complaint,
     metrics::{AgentMetrics, accepted},
 };
-use crate::{api::AGENT_MANAGER, ops::errors::brief};
+use crate::{
+    api::{AGENT_LEASE_PREFIX, AGENT_MANAGER},
+    ops::errors::brief,
+};
 
 /// A node's lease is named so: the node's name is a DNS subdomain, and so is a Lease's.
 #[must_use]
 pub fn name_for(node: &str) -> String {
-    format!("agent-{node}")
+    format!("{AGENT_LEASE_PREFIX}{node}")
 }
 
 /// How a lease is kept.

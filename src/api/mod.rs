@@ -45,6 +45,8 @@ pub const FINALIZER: &str = "multibond.dev/disconnect";
 pub const MADE_FOR_LABEL: &str = "multibond.dev/made-for";
 /// Annotation of a made Host: since when its Node is gone or no longer matches (RFC 3339).
 pub const NODE_GONE_ANNOTATION: &str = "multibond.dev/node-gone-since";
+/// The lease by which the agent of a node tells that it is alive has this name, with the node's after it.
+pub const AGENT_LEASE_PREFIX: &str = "agent-";
 /// Condition that the controller sets on the Node of a Host in service.
 pub const NODE_CONDITION: &str = "multibond.dev/StorageOperational";
 /// Taint that `nonOperationalTaint` puts on the Node of a host that lost a target.

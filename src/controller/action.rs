@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     key::ObjectKey,
-    watched::{NodePart, Watched},
+    watched::{LeasePart, NodePart, Watched},
     world::Written,
 };
 use crate::{
@@ -69,6 +69,8 @@ pub(crate) enum Action {
     DropNetwork { bond: ObjectKey, index: usize, network: Arc<str> },
     /// Deletes an object, if it is still the one that was looked at.
     Delete { kind: Kind, key: ObjectKey, uid: Option<String> },
+    /// Deletes the lease of an agent, if nobody has renewed it since it was looked at.
+    DeleteLease { lease: ObjectKey, uid: Option<String>, version: Option<String> },
     /// Makes a Host for a Node.
     CreateHost { key: ObjectKey, data_center: String, node: String, owner: OwnerReference },
     /// Puts a made Host back into the data center that it was made for.
@@ -119,6 +121,7 @@ impl Action {
             Action::SetOwners { .. } => "owners",
             Action::DropNetwork { .. } => "drop-network",
             Action::Delete { .. } => "delete",
+            Action::DeleteLease { .. } => "delete-lease",
             Action::CreateHost { .. } => "create-host",
             Action::MoveHost { .. } => "move-host",
             Action::NodeGone { .. } => "node-gone",
@@ -157,6 +160,12 @@ impl Action {
                 patch(client, Kind::IscsiBond, &bond, false, &steps).await.map(Some)
             }
             Action::Delete { kind, key, uid } => delete(client, kind, &key, uid).await.map(|()| None),
+            Action::DeleteLease { lease, uid, version } => {
+                let leases: Api<LeasePart> = Api::namespaced(client.clone(), &lease.namespace);
+                let preconditions = Some(Preconditions { uid, resource_version: version });
+                let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
+                leases.delete(&lease.name, &parameters).await.map(|_| None)
+            }
             Action::CreateHost { key, data_center, node, owner } => {
                 create_host(client, &key, data_center, node, owner).await.map(|()| None)
             }

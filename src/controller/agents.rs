@@ -5,10 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{Moment, watched::LeasePart};
-use crate::planner::AgentState;
-
-/// Leases of agents are named so, with the node's name after it.
-pub(crate) const LEASE_PREFIX: &str = "agent-";
+use crate::{api::AGENT_LEASE_PREFIX, planner::AgentState};
 
 /// What is known of the agents, by node.
 #[derive(Debug, Default)]
@@ -37,6 +34,11 @@ impl Agents {
         }
     }
 
+    /// The nodes whose agents have a lease.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_node.keys()
+    }
+
     /// Leases cannot be watched any more.
     pub(crate) fn lost(&mut self) {
         self.deaf = true;
@@ -51,7 +53,7 @@ impl Agents {
 
     /// Takes a lease in; the node, if what is known of its agent has changed.
     pub(crate) fn renewed(&mut self, lease: &LeasePart, now: Moment) -> Option<Arc<str>> {
-        let node: Arc<str> = lease.metadata.name.as_deref()?.strip_prefix(LEASE_PREFIX)?.into();
+        let node: Arc<str> = lease.metadata.name.as_deref()?.strip_prefix(AGENT_LEASE_PREFIX)?.into();
         let renewed = lease.spec.renew_time.as_ref()?.0;
         let lasts = Duration::from_secs(u64::from(lease.spec.lease_duration_seconds?));
         let before = self.by_node.get(&node);
@@ -72,7 +74,7 @@ impl Agents {
 
     /// A lease is gone; the node, if that changes what is known of its agent.
     pub(crate) fn forgotten(&mut self, lease_name: &str) -> Option<Arc<str>> {
-        let node = lease_name.strip_prefix(LEASE_PREFIX)?;
+        let node = lease_name.strip_prefix(AGENT_LEASE_PREFIX)?;
         self.by_node.remove_entry(node).map(|(node, _)| node)
     }
 

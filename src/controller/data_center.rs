@@ -10,7 +10,7 @@ use super::{
     key::ObjectKey,
     made_hosts,
     sums::shortened,
-    watched::{Undecodable, deleting_since},
+    watched::{Undecodable, is_being_deleted},
     world::World,
 };
 use crate::{
@@ -31,9 +31,9 @@ pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now
     let mut outcome = Outcome::default();
     let mut waiting_for = Vec::new();
     let mut made = None;
-    if let Some(since) = deleting_since(&data_center.metadata) {
+    if is_being_deleted(&data_center.metadata) {
         waiting_for = leave(world, key, data_center, &mut outcome);
-        let wait = Wait::new(world, since, waiting_for.clone());
+        let wait = Wait::new(world, Kind::DataCenter, key, waiting_for.clone(), now);
         deletion::let_go(Kind::DataCenter, key, &data_center.metadata, &wait, settings, now, &mut outcome);
         if waiting_for.is_empty() {
             return outcome;
@@ -109,7 +109,7 @@ fn storage_valid(view: Option<&View>, key: &ObjectKey) -> Verdict {
 
 fn ready(world: &World, key: &ObjectKey, data_center: &DataCenter, waiting_for: &[String]) -> Verdict {
     let ready = |status, reason: Reason, message: &str| Verdict::new(ConditionType::Ready, status, reason, message);
-    if deleting_since(&data_center.metadata).is_some() || world.terminating(&key.namespace) {
+    if is_being_deleted(&data_center.metadata) || world.terminating(&key.namespace) {
         let message = format!("waiting for {}", shortened(waiting_for));
         return ready(
             Status::False,
@@ -133,7 +133,7 @@ fn leave(world: &World, key: &ObjectKey, data_center: &DataCenter, outcome: &mut
     let owner = owner_reference(data_center);
     let mut waiting_for = Vec::new();
     let mut take = |kind: Kind, child: ObjectKey, metadata: &ObjectMeta| {
-        let deleting = deleting_since(metadata).is_some();
+        let deleting = is_being_deleted(metadata);
         // For finalizers of others it is not waited.
         if !deleting || deletion::holds(metadata) {
             waiting_for.push(format!("{kind} {}", child.name));

@@ -1,5 +1,7 @@
 //! Finalizers: held from the first look, let go when the hosts concerned have acknowledged, and never held for ever.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use kube::api::ObjectMeta;
 
@@ -17,15 +19,15 @@ use crate::{
 
 /// What a deletion waits for.
 pub(crate) struct Wait {
-    since: Timestamp,
+    since: Duration,
     /// Names of what has not acknowledged yet; none: nothing is waited for.
     pub waiting_for: Vec<String>,
 }
 
 impl Wait {
-    /// Waiting begins when the object is marked for deletion, and not before somebody is there to tell the hosts.
-    pub(crate) fn new(world: &World, marked: Timestamp, waiting_for: Vec<String>) -> Self {
-        Wait { since: marked.max(world.acting_since), waiting_for }
+    /// Waiting begins when the mark for deletion is first seen by a controller that can tell the hosts.
+    pub(crate) fn new(world: &World, kind: Kind, key: &ObjectKey, waiting_for: Vec<String>, now: Moment) -> Self {
+        Wait { since: world.waits_since(kind, key, now), waiting_for }
     }
 }
 
@@ -65,8 +67,9 @@ pub(crate) fn let_go(
     outcome: &mut Outcome,
 ) {
     let Some(let_go) = drop_finalizer(kind, key, metadata) else { return };
-    let until = wait.since.saturating_add(settings.deletion_timeout).unwrap_or(Timestamp::MAX);
-    if !wait.waiting_for.is_empty() && now.wall < until {
+    let left = (wait.since + settings.deletion_timeout).saturating_sub(now.uptime);
+    if !wait.waiting_for.is_empty() && !left.is_zero() {
+        let until = now.wall.saturating_add(left).unwrap_or(Timestamp::MAX);
         outcome.recheck_at = Some(outcome.recheck_at.map_or(until, |earlier| earlier.min(until)));
         return;
     }
@@ -106,4 +109,44 @@ fn acknowledged(host: &crate::api::Host, state: &HostState, stamp: u64) -> bool 
     let told_nothing = status.plan.is_none() && state.plan.paths.is_empty();
     let done = || state.told.as_ref().is_some_and(|revision| status.has_carried_out(revision));
     state.stamp == Some(stamp) && (told_nothing || done())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: Settings = Settings { deletion_timeout: Duration::from_secs(120) };
+
+    /// A clock that goes on by `uptime` seconds, and says something else on the wall.
+    fn at(uptime: u64, wall: i64) -> Moment {
+        Moment { uptime: Duration::from_secs(uptime), wall: Timestamp::from_second(wall).unwrap() }
+    }
+
+    /// Until when a network waits for a host; none when it has been let go.
+    fn waits_until(world: &World, now: Moment) -> Option<i64> {
+        let key = ObjectKey::new("ns", "san-a");
+        let metadata = ObjectMeta { finalizers: Some(vec![FINALIZER.to_owned()]), ..ObjectMeta::default() };
+        let wait = Wait::new(world, Kind::Network, &key, vec!["host ns/h1".to_owned()], now);
+        let mut outcome = Outcome::default();
+        let_go(Kind::Network, &key, &metadata, &wait, &SETTINGS, now, &mut outcome);
+        assert_eq!(outcome.recheck_at.is_none(), matches!(outcome.actions[..], [Action::SetFinalizers { .. }, _]));
+        outcome.recheck_at.map(Timestamp::as_second)
+    }
+
+    #[test]
+    fn a_deletion_waits_as_long_as_is_set_whatever_the_clocks_of_machines_say() {
+        let world = World::default();
+        assert_eq!(waits_until(&world, at(10, 9_000)), Some(9_120));
+        assert_eq!(waits_until(&world, at(129, 99_000)), Some(99_001), "the clock was set forward");
+        assert_eq!(waits_until(&world, at(129, 1_000)), Some(1_001), "and back");
+        assert_eq!(waits_until(&world, at(130, 1_001)), None);
+    }
+
+    #[test]
+    fn a_deletion_waits_anew_for_a_controller_that_has_just_begun_to_act() {
+        let mut world = World::default();
+        assert_eq!(waits_until(&world, at(10, 1_000)), Some(1_120));
+        world.begin_to_act();
+        assert_eq!(waits_until(&world, at(500, 1_490)), Some(1_610));
+    }
 }

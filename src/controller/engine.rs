@@ -183,7 +183,7 @@ impl Engine {
             lines.unfilled = unfilled;
         }
         if act && !self.acting {
-            self.world.begin_to_act(self.now());
+            self.world.begin_to_act();
         } else if act && unfilled_has_changed {
             self.world.everything();
         }

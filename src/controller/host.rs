@@ -11,7 +11,7 @@ use super::{
     action::{Action, Announcement, Outcome},
     deletion::{self, Wait},
     key::ObjectKey,
-    watched::deleting_since,
+    watched::is_being_deleted,
     world::World,
 };
 use crate::{
@@ -147,8 +147,8 @@ pub(crate) fn reconcile(
     let Some(host) = world.hosts.get(key).filter(|_| world.hosts.get_undecodable(key).is_none()) else {
         return (Outcome::default(), None);
     };
-    if let Some(since) = deleting_since(&host.metadata) {
-        return leave(world, key, host, since, settings, now);
+    if is_being_deleted(&host.metadata) {
+        return leave(world, key, host, settings, now);
     }
     let mut outcome = Outcome::default();
     if let Some(action) = deletion::hold(Kind::Host, key, &host.metadata) {
@@ -384,7 +384,6 @@ fn leave(
     world: &World,
     key: &ObjectKey,
     host: &Host,
-    since: Timestamp,
     settings: &Settings,
     now: Moment,
 ) -> (Outcome, Option<HostState>) {
@@ -418,7 +417,7 @@ fn leave(
         }
     }
     let waiting_for = if waiting { vec![format!("its agent on node {}", host.spec.node_name)] } else { Vec::new() };
-    let wait = Wait::new(world, since, waiting_for);
+    let wait = Wait::new(world, Kind::Host, key, waiting_for, now);
     deletion::let_go(Kind::Host, key, &host.metadata, &wait, settings, now, &mut outcome);
     (outcome, None)
 }

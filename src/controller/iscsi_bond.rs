@@ -5,7 +5,7 @@ use super::{
     action::{Action, Announcement, Outcome},
     key::ObjectKey,
     sums::{BondSums, Sums},
-    watched::deleting_since,
+    watched::is_being_deleted,
     world::World,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 /// Decides for one bond. A bond that is being deleted needs nothing: gone is gone.
 pub(crate) fn reconcile(world: &World, key: &ObjectKey, now: Moment) -> Outcome {
     let Some(bond) = world.bonds.get(key) else { return Outcome::default() };
-    if deleting_since(&bond.metadata).is_some() || world.bonds.get_undecodable(key).is_some() {
+    if is_being_deleted(&bond.metadata) || world.bonds.get_undecodable(key).is_some() {
         return Outcome::default();
     }
     let nothing = IscsiBondStatus::default();

@@ -14,7 +14,7 @@ use super::{
     data_center::owner_reference,
     key::ObjectKey,
     sums::shortened,
-    watched::{deleting_since, labels},
+    watched::{is_being_deleted, labels},
     world::World,
 };
 use crate::{
@@ -41,7 +41,7 @@ pub(super) fn reconcile(
     let verdict = data_center.spec.hosts.is_some().then(|| make(world, key, data_center, outcome));
     let mut made: Vec<(ObjectKey, &Host)> = made_for(world, key).collect();
     made.sort_by(|a, b| a.0.cmp(&b.0));
-    for (host_key, host) in made.into_iter().filter(|(_, host)| deleting_since(&host.metadata).is_none()) {
+    for (host_key, host) in made.into_iter().filter(|(_, host)| !is_being_deleted(&host.metadata)) {
         let node = world.nodes.get(&ObjectKey::new("", &host.spec.node_name));
         let gone_since = gone_since(&host.metadata);
         if *host.spec.data_center != *key.name {

@@ -6,7 +6,7 @@ use super::{
     deletion::{self, Wait},
     key::ObjectKey,
     sums,
-    watched::deleting_since,
+    watched::is_being_deleted,
     world::World,
 };
 use crate::{
@@ -24,24 +24,21 @@ pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now
         return Outcome::default();
     };
     let mut outcome = Outcome::default();
-    let waiting_for = match deleting_since(&network.metadata) {
-        None => {
-            outcome.actions.extend(deletion::hold(Kind::Network, key, &network.metadata));
-            Vec::new()
-        }
-        Some(since) => {
-            let waiting_for = leave(world, key, network, &mut outcome);
-            let wait = Wait::new(world, since, waiting_for);
-            deletion::let_go(Kind::Network, key, &network.metadata, &wait, settings, now, &mut outcome);
-            wait.waiting_for
-        }
+    let waiting_for = if is_being_deleted(&network.metadata) {
+        let waiting_for = leave(world, key, network, &mut outcome);
+        let wait = Wait::new(world, Kind::Network, key, waiting_for, now);
+        deletion::let_go(Kind::Network, key, &network.metadata, &wait, settings, now, &mut outcome);
+        wait.waiting_for
+    } else {
+        outcome.actions.extend(deletion::hold(Kind::Network, key, &network.metadata));
+        Vec::new()
     };
     outcome.actions.extend(write(world, key, network, &waiting_for, now));
     outcome
 }
 
 fn write(world: &World, key: &ObjectKey, network: &Network, waiting_for: &[String], now: Moment) -> Option<Action> {
-    if deleting_since(&network.metadata).is_some() && waiting_for.is_empty() {
+    if is_being_deleted(&network.metadata) && waiting_for.is_empty() {
         return None;
     }
     let center = key.beside(&network.spec.data_center);

@@ -1,4 +1,4 @@
-//! A Node: our condition and our taint on it, for the scheduler.
+//! A Node: our condition and our taint on it, for the scheduler; and the lease of its agent, which goes after it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,13 +10,16 @@ use super::{
     action::{Action, NodeCondition, Outcome},
     host::HostState,
     key::ObjectKey,
-    watched::NodePart,
+    watched::{LeasePart, NodePart},
     world::World,
 };
-use crate::api::{
-    Host, NODE_CONDITION, NODE_TAINT, NonOperationalTaint, Phase,
-    condition::{self, Status},
-    reason::ConditionType,
+use crate::{
+    api::{
+        Host, NODE_CONDITION, NODE_TAINT, NonOperationalTaint, Phase,
+        condition::{self, Status},
+        reason::ConditionType,
+    },
+    planner::AgentState,
 };
 
 /// The effect that evicts.
@@ -28,8 +31,8 @@ const WITHDRAWN: Duration = Duration::from_secs(300);
 
 /// Decides for one Node.
 pub(crate) fn reconcile(world: &World, name: &Arc<str>, now: Moment) -> Outcome {
+    let Some(node) = world.nodes.get(&ObjectKey::new("", name)) else { return gone(world, name) };
     let mut outcome = Outcome::default();
-    let Some(node) = world.nodes.get(&ObjectKey::new("", name)) else { return outcome };
     let host = world.claimant(name).and_then(|key| Some((key, world.hosts.get(key)?)));
     let in_service = host.and_then(|(key, host)| {
         let state = world.state(key)?;
@@ -55,6 +58,19 @@ pub(crate) fn reconcile(world: &World, name: &Arc<str>, now: Moment) -> Outcome 
         &mut outcome,
     );
     outcome
+}
+
+/// The lease of an agent goes when nothing is left that it tells of: the Node is gone, no Host names it, and nobody renews
+/// it. An agent that was only away makes a new one.
+fn gone(world: &World, name: &str) -> Outcome {
+    let named = world.hosts_of_node(name).next().is_some();
+    let unneeded = world.nodes.filled() && world.hosts.filled() && !named && world.agent(name) == AgentState::Silent;
+    let delete = |(key, lease): (&ObjectKey, &LeasePart)| {
+        let (uid, version) = (lease.metadata.uid.clone(), lease.metadata.resource_version.clone());
+        Action::DeleteLease { lease: key.clone(), uid, version }
+    };
+    let actions = if unneeded { world.lease(name).map(delete).into_iter().collect() } else { Vec::new() };
+    Outcome { actions, recheck_at: None }
 }
 
 /// The Operational verdict, where the scheduler's people look. Unknown changes nothing.
@@ -187,7 +203,90 @@ fn eviction_pause(world: &World, now: Timestamp) -> Option<Timestamp> {
     let ours = world.nodes.iter().flat_map(|(_, node)| &node.spec.taints);
     let ours = ours.filter(|taint| taint.key == NODE_TAINT && taint.effect == NO_EXECUTE);
     let written = ours.filter_map(|taint| taint.time_added.as_ref()).map(|time| time.0);
-    let newest = written.chain(world.evicted_at.get()).max()?;
+    // One that is far ahead was written by a clock that has been set back since.
+    let latest = now.saturating_add(EVICTION_PAUSE).unwrap_or(Timestamp::MAX);
+    let newest = written.chain(world.evicted_at.get()).filter(|time| *time <= latest).max()?;
     let until = newest.saturating_add(EVICTION_PAUSE).unwrap_or(Timestamp::MAX);
     (until > now).then_some(until)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::controller::{watched::Event, world::Change};
+
+    const NOW: Moment = Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::ZERO };
+
+    fn read<T: DeserializeOwned>(object: Value) -> T {
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn node(name: &str) -> Change {
+        Change::Node(Event::Applied(read(json!({"metadata": {"name": name}}))))
+    }
+
+    fn lease(of: &str) -> Change {
+        Change::Lease(Event::Applied(read(json!({
+            "metadata": {"name": format!("agent-{of}"), "namespace": "system", "uid": "u1", "resourceVersion": "7"},
+            "spec": {"renewTime": "1970-01-01T00:00:00.000000Z", "leaseDurationSeconds": 40}}))))
+    }
+
+    fn host(on: &str) -> Change {
+        Change::Host(Event::Applied(read(json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "Host",
+            "metadata": {"name": "h1", "namespace": "ns"}, "spec": {"dataCenter": "dc", "nodeName": on}}))))
+    }
+
+    /// A world that has read its lists, so long after the lease of `n1` was renewed.
+    fn world(changes: Vec<Change>, seconds: u64) -> World {
+        let mut world = World::default();
+        let lists = [
+            Change::Node(Event::ListBegins),
+            Change::Node(Event::ListEnds),
+            Change::Host(Event::ListBegins),
+            Change::Host(Event::ListEnds),
+        ];
+        for change in lists.into_iter().chain([lease("n1"), lease("n10")]).chain(changes) {
+            world.apply(change, NOW);
+        }
+        world.tick(Moment { uptime: Duration::from_secs(seconds), ..NOW });
+        world
+    }
+
+    /// The lease that goes, with the version that was looked at.
+    fn goes(world: &World) -> Option<(String, Option<String>)> {
+        match reconcile(world, &"n1".into(), NOW).actions.pop()? {
+            Action::DeleteLease { lease, version, .. } => Some((lease.to_string(), version)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_lease_of_an_agent_goes_when_its_node_is_gone_and_nobody_names_it_or_renews_it() {
+        let gone = Some(("system/agent-n1".to_owned(), Some("7".to_owned())));
+        assert_eq!(goes(&world(vec![], 40)), gone);
+        assert_eq!(goes(&world(vec![], 39)), None, "it may be renewed yet");
+        assert_eq!(goes(&world(vec![host("n1")], 40)), None, "a Host names the node");
+        assert_eq!(goes(&world(vec![host("n10")], 40)), gone, "a Host names another");
+        assert_eq!(goes(&world(vec![node("n1")], 40)), None, "the Node is there");
+        let unread = Change::Node(Event::ListBegins);
+        let mut nothing_read = World::default();
+        for change in [unread, lease("n1")] {
+            nothing_read.apply(change, NOW);
+        }
+        nothing_read.tick(Moment { uptime: Duration::from_secs(40), ..NOW });
+        assert_eq!(goes(&nothing_read), None, "nobody knows which Nodes there are");
+    }
+
+    #[test]
+    fn a_node_is_looked_at_again_when_its_agent_falls_silent_and_when_a_controller_begins_to_act() {
+        let mut world = world(vec![], 39);
+        world.take_dirty();
+        world.tick(Moment { uptime: Duration::from_secs(40), ..NOW });
+        assert!(world.take_dirty().now.contains(&crate::controller::key::Key::Node("n1".into())));
+        world.begin_to_act();
+        assert!(world.take_dirty().now.contains(&crate::controller::key::Key::Node("n1".into())));
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 use super::{
     host::HostState,
     key::ObjectKey,
-    watched::deleting_since,
+    watched::is_being_deleted,
     world::{Center, World},
 };
 use crate::{
@@ -107,7 +107,7 @@ impl Sums {
         for name in &center.hosts {
             let host_key = key.beside(name);
             let Some(host) = world.hosts.get(&host_key) else { continue };
-            if deleting_since(&host.metadata).is_some() {
+            if is_being_deleted(&host.metadata) {
                 continue;
             }
             sums.phases.total += 1;

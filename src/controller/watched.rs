@@ -2,7 +2,6 @@
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::Taint,
     apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
@@ -251,7 +250,7 @@ pub(crate) fn labels(metadata: &ObjectMeta) -> &BTreeMap<String, String> {
     metadata.labels.as_ref().unwrap_or(&NONE)
 }
 
-/// When an object was marked for deletion.
-pub(crate) fn deleting_since(metadata: &ObjectMeta) -> Option<Timestamp> {
-    metadata.deletion_timestamp.as_ref().map(|time| time.0)
+/// Whether an object is marked for deletion.
+pub(crate) fn is_being_deleted(metadata: &ObjectMeta) -> bool {
+    metadata.deletion_timestamp.is_some()
 }

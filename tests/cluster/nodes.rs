@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
+use kube::Api;
+use multibond_testbed::eventually;
 use serde_json::json;
 
-use super::site::{PATIENCE, Site, condition, our_taint, paths, phase, ready, storage_operational, taints};
+use super::site::{PATIENCE, SYSTEM, Site, condition, our_taint, paths, phase, ready, storage_operational, taints};
 
 const CENTER: &str = "
 apiVersion: multibond.dev/v1alpha1
@@ -196,4 +198,25 @@ async fn a30b_others_taints_survive_ours_coming_and_going_under_concurrent_write
     // The API server has put one on the new Node as well.
     let examples = taints(&node).filter(|taint| taint.key.starts_with("example.com/"));
     assert_eq!(examples.map(|taint| taint.key.clone()).collect::<Vec<_>>(), keys);
+}
+
+#[tokio::test]
+async fn the_lease_of_an_agent_goes_after_its_node_and_its_host() {
+    let (site, agents) = site("lease", "None", &["w1", "w2"]).await;
+    let leases: Api<Lease> = Api::namespaced(site.client.clone(), SYSTEM);
+    agents.kill();
+    site.delete_node("w1").await;
+    for host in ["w1", "w2"] {
+        site.until_phase(host, "Unknown").await;
+        assert!(leases.get_opt(&format!("agent-{}", site.node(host))).await.unwrap().is_some(), "{host} has its Host");
+        site.delete("Host", host).await;
+        site.until_gone("Host", host).await;
+    }
+    eventually("the lease of w1 is gone", PATIENCE, async || {
+        let lease = leases.get_opt(&format!("agent-{}", site.node("w1"))).await.map_err(|error| error.to_string())?;
+        lease.map_or(Ok(()), |lease| Err(format!("{lease:?}")))
+    })
+    .await;
+    let other = leases.get_opt(&format!("agent-{}", site.node("w2"))).await.unwrap();
+    assert!(other.is_some(), "the Node of w2 is there, and its agent may come back");
 }

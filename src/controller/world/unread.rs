@@ -2,12 +2,12 @@
 
 use kube::{Resource, api::ObjectMeta};
 
-use super::{Member, World};
+use super::{World, consequences::Member};
 use crate::{
     controller::{
         cache::Cache,
         key::ObjectKey,
-        watched::{Undecodable, deleting_since},
+        watched::{Undecodable, is_being_deleted},
     },
     planner::Kind,
 };
@@ -66,7 +66,7 @@ impl World {
     /// Why a data center's plans must stay as they are: an object of it that cannot be decoded, or a kind that cannot
     /// be listed. With a data center that is being deleted everything goes, whatever it says.
     pub(crate) fn frozen(&self, center: &ObjectKey) -> Option<String> {
-        let deleting = self.data_centers.get(center).is_some_and(|found| deleting_since(&found.metadata).is_some());
+        let deleting = self.data_centers.get(center).is_some_and(|found| is_being_deleted(&found.metadata));
         if deleting || self.terminating(&center.namespace) {
             return None;
         }
