@@ -29,10 +29,12 @@ async fn a_cluster_that_does_not_answer_and_one_without_multibond_are_said_clear
     let (code, stdout, stderr) = status(&cluster.kubeconfig(), &[]).await;
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(stderr.contains("cannot be reached") && stderr.contains("refused"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
 
     let (code, _, stderr) = status(Path::new("/nowhere/kubeconfig"), &[]).await;
     assert_eq!(code, 1);
     assert!(stderr.contains("--kubeconfig /nowhere/kubeconfig"), "{stderr}");
+    assert_eq!(stderr.matches("No such file").count(), 1, "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ use super::{
     complaint::Complaint,
     metrics::{AgentMetrics, WatchShare},
 };
-use crate::api::Host;
+use crate::{api::Host, ops::errors::brief};
 
 /// The Hosts that name a node; none until they have been read for the first time.
 pub type Seen = Option<Arc<[Arc<Host>]>>;
@@ -157,7 +157,7 @@ pub fn events(
                 Some(event)
             }
             Err(error) => {
-                complaint.raise(error);
+                complaint.raise(brief(&error));
                 share.set(false);
                 None
             }

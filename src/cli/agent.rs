@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::{Global, in_runtime, process};
+use super::{Global, in_runtime, plan::metadata, process};
 use crate::{
     agent::{
         Agent,
@@ -33,7 +33,7 @@ const REQUESTS: usize = 4;
                         --initiator simulated --faults faults.yaml")]
 pub struct Arguments {
     /// The node: the agent serves the Host that names it in `spec.nodeName`
-    #[arg(long, env = "MULTIBOND_NODE_NAME", value_name = "NAME")]
+    #[arg(long, env = "MULTIBOND_NODE_NAME", value_name = "NAME", value_parser = node_name)]
     node_name: String,
     /// What makes the sessions
     #[arg(long, env = "MULTIBOND_INITIATOR", value_enum, default_value = "open-iscsi")]
@@ -48,6 +48,12 @@ pub struct Arguments {
     lease: LeaseArguments,
     #[command(flatten)]
     health: HealthArguments,
+}
+
+/// The name of a Node, which is asked for in every request.
+fn node_name(text: &str) -> Result<String, String> {
+    let valid = metadata::is_subdomain(text).then(|| text.to_owned());
+    valid.ok_or_else(|| format!("the name of a Node has {}", metadata::SUBDOMAIN))
 }
 
 /// What makes the sessions.

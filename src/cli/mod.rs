@@ -25,6 +25,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tracing_subscriber::EnvFilter;
 
+use crate::ops::errors::causes;
+
 /// How long an answer may take. Without a limit a connection that died unnoticed, as with the machine of an API server,
 /// would be waited on for a quarter of an hour. Watches get a bookmark every minute, and last.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
@@ -135,8 +137,8 @@ impl Global {
     }
 
     fn start_logging(&self) {
-        // Watches that fail are our own to tell of, once; kube tells of every try.
-        let usual = || EnvFilter::new("info,kube_runtime=error");
+        // What fails is our own to tell of, once; kube tells of every try.
+        let usual = || EnvFilter::new("info,kube_runtime=error,kube_client::client::builder=off");
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| usual());
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
@@ -173,7 +175,7 @@ pub fn main() -> ExitCode {
     // Fails only when a provider is installed already, which is then as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     cli.command.run(&cli.global).unwrap_or_else(|error| {
-        output::complain(format_args!("error: {error:#}"));
+        output::complain(format_args!("error: {}", causes(error.as_ref())));
         ExitCode::FAILURE
     })
 }
@@ -187,6 +189,16 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_node_that_cannot_exist_is_refused_with_the_allowed_form() {
+        let agent_of = |node| Cli::try_parse_from(["multibond", "agent", "--node-name", node]);
+        assert!(agent_of("worker-1.example.com").is_ok());
+        for bad in ["Worker_1", "worker 1", ""] {
+            let error = agent_of(bad).unwrap_err().to_string();
+            assert!(error.contains("lower-case letters"), "{error}");
+        }
     }
 
     #[test]

@@ -24,7 +24,10 @@ use super::{
 };
 use crate::{
     api::{DataCenter, Host, IscsiBond, Network},
-    ops::{ControllerMetrics, ReasonLabel, errors::ErrorReason},
+    ops::{
+        ControllerMetrics, ReasonLabel,
+        errors::{ErrorReason, brief},
+    },
 };
 
 /// How long one request of a watch lasts, in seconds. It is also how long, with five seconds more, the controller may be
@@ -126,8 +129,8 @@ impl Watches {
                 failures += 1;
                 let reason = ErrorReason::from(&error).as_str();
                 watches.metrics.errors.get_or_create(&ReasonLabel { operation: "watch", reason }).inc();
-                if watches.complaints.begin(plural, error.to_string()) {
-                    tracing::warn!(kind = plural, %error, "a watch has failed; it is retried");
+                if watches.complaints.begin(plural, brief(&error)) {
+                    tracing::warn!(kind = plural, error = brief(&error), "a watch has failed; it is retried");
                 }
                 let refused = failures >= REFUSALS && refused(&error);
                 if watches.changes.send(wrap(Event::Fails { refused })).await.is_err() {

@@ -1,4 +1,6 @@
-//! Errors of the API server as a closed set of words, for metrics and for what to do next.
+//! Errors of the API server as a closed set of words, for metrics and for what to do next; and as a line for people.
+
+use std::{error::Error, iter::successors};
 
 /// Why a request to the API server failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,11 +73,61 @@ impl From<&kube::runtime::watcher::Error> for ErrorReason {
     }
 }
 
-/// What the API server says, without the whole of its answer: one line for a log.
+/// One line for a log: what the API server says, without the whole of its answer; else everything that led to the error.
 #[must_use]
-pub fn brief(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
+pub fn brief(error: &(dyn Error + 'static)) -> String {
+    let said = chain(error).find_map(|error| match error.downcast_ref()? {
+        kube::Error::Api(status) => Some(status.message.clone()),
+        _ => None,
+    });
+    said.unwrap_or_else(|| causes(error))
+}
+
+/// An error with everything that led to it, each once: many say themselves what led to them.
+#[must_use]
+pub fn causes(error: &(dyn Error + 'static)) -> String {
+    chain(error).map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        known if known.contains(&cause) => text,
+        _ => format!("{text}: {cause}"),
+    })
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |error| error.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::{core::Status, runtime::watcher};
+    use thiserror::Error as ThisError;
+
+    use super::*;
+
+    #[derive(Debug, ThisError)]
+    #[error("{says}")]
+    struct Said {
+        says: &'static str,
+        source: Option<Box<Said>>,
+    }
+
+    fn said(all: &[&'static str]) -> Option<Box<Said>> {
+        let (says, rest) = all.split_first()?;
+        Some(Box::new(Said { says, source: said(rest) }))
+    }
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let lines = |all| causes(&*said(all).unwrap());
+        assert_eq!(lines(&["no cluster", "connect", "refused"]), "no cluster: connect: refused");
+        assert_eq!(lines(&["no cluster: not there", "not there", "os error 2"]), "no cluster: not there: os error 2");
+    }
+
+    #[test]
+    fn of_what_the_api_server_answers_its_words_are_told() {
+        let status = Status::failure("hosts is forbidden", "Forbidden").with_code(403);
+        let error = watcher::Error::InitialListFailed(kube::Error::Api(status.boxed()));
+        assert_eq!(brief(&error), "hosts is forbidden");
+        assert_eq!(brief(&*said(&["connect", "refused"]).unwrap()), "connect: refused");
     }
 }

@@ -62,6 +62,9 @@ async fn a26_without_the_api_server_sessions_stay_agents_heal_and_afterwards_all
     let host = site.until("its paths are connected", "Host", "w1", |host| paths(host).len() == 2).await;
     controller.until_ready().await;
     assert_eq!((held(&site, "w1"), held(&site, "w2")), (before.0, healed));
+    for process in [&controller.process, &agents] {
+        assert!(!process.log().contains("ERROR"), "what is tried again is said once:\n{}", process.log());
+    }
     // Nobody was taken for silent who could not have been heard.
     assert_eq!(operational_since(&host), up_since);
     assert_eq!(operational_since(&site.get("Host", "w2").await), operational);

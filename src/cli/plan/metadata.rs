@@ -45,9 +45,11 @@ pub static SCHEMA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
 /// All annotations of an object together.
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
-const SUBDOMAIN: &str =
+/// What [`is_subdomain`] asks for, in words.
+pub const SUBDOMAIN: &str =
     "at most 253 lower-case letters, digits, '-' and '.', each part starting and ending with a letter or digit";
-const LABEL: &str = "at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit";
+/// What [`is_label`] asks for, in words.
+pub const LABEL: &str = "at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit";
 const QUALIFIED: &str = "at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit; before it, if wanted, a DNS name and '/', such as example.com/team";
 const LABEL_VALUE: &str =
     "empty, or at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit";
@@ -122,7 +124,8 @@ pub fn is_label(text: &str) -> bool {
     text.len() <= 63 && bounded(text, |byte| byte != b'-') && text.bytes().all(inner)
 }
 
-fn is_subdomain(text: &str) -> bool {
+/// A DNS subdomain (RFC 1123), the form of most names.
+pub fn is_subdomain(text: &str) -> bool {
     // The parts have no limit of their own here.
     let part = |part: &str| {
         bounded(part, |byte| byte != b'-')

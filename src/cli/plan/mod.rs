@@ -2,7 +2,7 @@
 
 mod document;
 pub(super) mod input;
-mod metadata;
+pub mod metadata;
 mod objects;
 mod path;
 mod render;
@@ -44,9 +44,7 @@ pub struct Arguments {
 
 fn namespace(text: &str) -> Result<String, String> {
     let valid = metadata::is_label(text).then(|| text.to_owned());
-    valid.ok_or_else(|| {
-        "at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit".into()
-    })
+    valid.ok_or_else(|| metadata::LABEL.to_owned())
 }
 
 /// The plan that was asked for, and whether there are problems.

@@ -17,6 +17,7 @@ use self::render::Style;
 use super::output::{self, Format};
 use super::{Global, in_runtime};
 use crate::api::{DataCenter, Host, IscsiBond, Network};
+use crate::ops::errors::causes;
 
 /// Shows data centers, bonds and hosts, and each path with its state and reason
 ///
@@ -145,18 +146,4 @@ where
         }
     }
     Ok((readable, problems))
-}
-
-/// An error with everything that led to it, each once.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
