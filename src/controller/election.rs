@@ -166,7 +166,7 @@ impl Election {
                 lease_duration_seconds: Some(whole_seconds(self.timing.lease)),
                 acquire_time: if still_ours { before.acquire_time } else { Some(now.clone()) },
                 renew_time: Some(now),
-                lease_transitions: Some(before.lease_transitions.unwrap_or(0) + i32::from(!still_ours)),
+                lease_transitions: Some(before.lease_transitions.unwrap_or(0).saturating_add(i32::from(!still_ours))),
                 ..LeaseSpec::default()
             }),
         }

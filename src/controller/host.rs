@@ -289,7 +289,8 @@ fn warnings(world: &World, center: &ObjectKey, host: &Host, plan: &HostPlan) -> 
 fn numbered(plan: PlanStatus, current: &HostStatus) -> PlanStatus {
     let sequence = match &current.plan {
         Some(before) if before.revision == plan.revision => before.sequence,
-        Some(before) => before.sequence + 1,
+        // Whoever wrote the largest number there is by hand gets a plan all the same.
+        Some(before) => before.sequence.checked_add(1).unwrap_or(1),
         None => 1,
     };
     PlanStatus { sequence, ..plan }
@@ -488,6 +489,19 @@ mod tests {
 
     fn become_(world: &mut World, status: &Value) {
         world.apply(Change::Host(Event::Applied(host(status))), NOW);
+    }
+
+    #[test]
+    fn a_plan_is_numbered_also_after_the_largest_number() {
+        let mut world = world(1);
+        let mut status = written(&world).unwrap();
+        assert_eq!(status["plan"]["sequence"], 1);
+        status["plan"]["revision"] = json!("another");
+        for (before, after) in [(1, 2), (i64::MAX, 1)] {
+            status["plan"]["sequence"] = json!(before);
+            become_(&mut world, &status);
+            assert_eq!(written(&world).unwrap()["plan"]["sequence"], after);
+        }
     }
 
     #[test]

@@ -144,8 +144,9 @@ fn fully_connected(findings: &Findings, own: Option<&BondSums>) -> Verdict {
     if own.pending > 0 {
         return Verdict::new(kind, Status::False, Reason::Connecting, "paths are being connected");
     }
-    if own.hosts.unknown > 0 {
-        return Verdict::new(kind, Status::Unknown, Reason::AgentSilent, "the agents of some hosts are silent");
+    if let Some(first) = &own.unknown {
+        let message = format!("the agents of some hosts are silent, the first is that of {first}");
+        return Verdict::new(kind, Status::Unknown, Reason::AgentSilent, message);
     }
     Verdict::new(kind, Status::True, Reason::AllPathsConnected, "every planned path is connected")
 }

@@ -82,6 +82,8 @@ pub(crate) struct BondSums {
     pub non_operational: Option<String>,
     /// The first host on which a path of the bond has failed.
     pub degraded: Option<String>,
+    /// The first host whose agent is not heard of.
+    pub unknown: Option<String>,
 }
 
 /// A host's share of one bond.
@@ -198,7 +200,10 @@ fn count_for_bonds(
         let fine = if share.desired == 0 { state.phase == Phase::Up } else { share.connected == share.desired };
         let degraded = if share.desired == 0 { state.phase == Phase::Degraded } else { share.failed > 0 };
         match state.phase {
-            Phase::Unknown => sums.hosts.unknown += 1,
+            Phase::Unknown => {
+                sums.hosts.unknown += 1;
+                sums.unknown.get_or_insert_with(|| name.to_string());
+            }
             Phase::NonOperational => {
                 sums.hosts.non_operational += 1;
                 sums.non_operational.get_or_insert_with(|| name.to_string());

@@ -207,6 +207,11 @@ async fn a27_a_silent_agent_makes_its_host_unknown_and_nothing_that_is_deleted_m
     assert_eq!(reason(&unknown, "Operational"), "AgentSilent");
     assert_eq!(super::site::condition(&unknown, "Operational")["status"], "Unknown");
     assert_eq!(unknown["status"]["plan"], before["status"]["plan"], "not knowing takes nothing away");
+    let names_it = |bond: &Value| {
+        let fully = super::site::condition(bond, "FullyConnected");
+        fully["reason"] == "AgentSilent" && fully["message"].to_string().contains("that of w1")
+    };
+    site.until("names the host", "IscsiBond", "storage", names_it).await;
     agents.resume().unwrap();
     let back = site.until("back", "Host", "w1", |host| phase(host) == "Up" && ready(host)).await;
     assert_eq!(sessions(&back), sessions(&before));
