@@ -15,7 +15,7 @@ use crate::{
         Moment,
         cache::Difference,
         key::{Key, ObjectKey},
-        watched::{LeasePart, NamespacePart, NodePart, labels},
+        watched::{LeasePart, NamespacePart, NodePart, is_being_deleted, labels},
     },
     planner::Kind,
 };
@@ -56,6 +56,7 @@ impl World {
         let key = difference.key.clone();
         self.dirty.now.push(Key::Object(Kind::DataCenter, key.clone()));
         let now = self.data_centers.get(&key);
+        self.forget_wait(Kind::DataCenter, &key, now);
         let same = matches!((&difference.before, now), (Some(before), Some(now))
             if before.spec == now.spec && marked(&before.metadata) == marked(&now.metadata));
         if !same || !difference.undecodable.is_empty() {
@@ -64,7 +65,6 @@ impl World {
         }
         if self.data_centers.get(&key).is_none() {
             self.refusals.remove(&key);
-            self.waits_no_more(Kind::DataCenter, &key);
         }
     }
 
@@ -78,13 +78,11 @@ impl World {
     pub(super) fn network_changed(&mut self, difference: &Difference<Network>) {
         let key = &difference.key;
         let now = self.networks.get(key);
+        self.forget_wait(Kind::Network, key, now);
         let concerned = centers_of(difference, now);
         let changed = member_changed(difference, now);
         self.index::<Network>(key, difference.before.as_ref().map(|n| n.spec.data_center.clone()), now_center(now));
         self.dirty.now.push(Key::Object(Kind::Network, key.clone()));
-        if self.networks.get(key).is_none() {
-            self.waits_no_more(Kind::Network, key);
-        }
         if changed {
             for center in &concerned {
                 self.plans_change(center);
@@ -117,6 +115,7 @@ impl World {
     pub(super) fn host_changed(&mut self, difference: &Difference<Host>) {
         let key = &difference.key;
         let now = self.hosts.get(key);
+        self.forget_wait(Kind::Host, key, now);
         let concerned = centers_of(difference, now);
         let changed = member_changed(difference, now);
         let nodes: BTreeSet<String> =
@@ -146,7 +145,6 @@ impl World {
         }
         if !present {
             self.states.remove(key);
-            self.waits_no_more(Kind::Host, key);
         }
         if changed || progress {
             for center in &concerned {
@@ -209,9 +207,11 @@ impl World {
         }
     }
 
-    /// An object is gone: should its name come back, its deletion waits anew.
-    fn waits_no_more(&mut self, kind: Kind, key: &ObjectKey) {
-        self.waits.get_mut().remove(&Key::Object(kind, key.clone()));
+    /// An object that is gone, or has come back under its name, does not wait: its next deletion waits anew.
+    fn forget_wait<K: Resource>(&self, kind: Kind, key: &ObjectKey, now: Option<&K>) {
+        if !now.is_some_and(|object| is_being_deleted(object.meta())) {
+            self.waits.borrow_mut().remove(&Key::Object(kind, key.clone()));
+        }
     }
 
     /// Plans of a data center's hosts may change, and everything that is summed up from them.

@@ -44,3 +44,25 @@ fn a_host_that_moves_from_one_data_center_to_another_is_planned_anew_there() {
     let stamp = |name| world.center(&ObjectKey::new("ns", name)).unwrap().stamp;
     assert_ne!(stamp("one"), stamp("two"), "a plan of the one is none of the other");
 }
+
+#[test]
+fn the_deletion_of_an_object_that_has_come_back_under_its_name_waits_anew() {
+    let at = |seconds| Moment { uptime: Duration::from_secs(seconds), ..NOW };
+    let key = ObjectKey::new("ns", "n");
+    let network = |uid: &str, version: &str, deleted: Option<&str>| {
+        let object = json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "Network",
+            "metadata": {"name": "n", "namespace": "ns", "uid": uid, "resourceVersion": version,
+                "deletionTimestamp": deleted},
+            "spec": {"dataCenter": "dc"}});
+        Change::Network(Event::Applied(serde_json::from_value(object).unwrap()))
+    };
+    let mut world = World::default();
+    world.apply(network("u1", "1", Some("2026-01-01T00:00:00Z")), NOW);
+    assert_eq!(world.waits_since(Kind::Network, &key, at(10)), at(10).uptime);
+    world.apply(network("u1", "2", Some("2026-01-01T00:00:00Z")), NOW);
+    assert_eq!(world.waits_since(Kind::Network, &key, at(20)), at(10).uptime);
+    // The watch was away, and has missed that the first is gone.
+    world.apply(network("u2", "3", None), NOW);
+    world.apply(network("u2", "4", Some("2026-01-01T01:00:00Z")), NOW);
+    assert_eq!(world.waits_since(Kind::Network, &key, at(500)), at(500).uptime);
+}
