@@ -61,15 +61,17 @@ pub(crate) fn reconcile(world: &World, name: &Arc<str>, now: Moment) -> Outcome 
 }
 
 /// The lease of an agent goes when nothing is left that it tells of: the Node is gone, no Host names it, and nobody renews
-/// it. An agent that was only away makes a new one.
+/// it. An agent that was only away makes a new one. Leases of others may have such a name, but not such a holder.
 fn gone(world: &World, name: &str) -> Outcome {
     let named = world.hosts_of_node(name).next().is_some();
     let unneeded = world.nodes.filled() && world.hosts.filled() && !named && world.agent(name) == AgentState::Silent;
+    let of_agent = |(_, lease): &(&ObjectKey, &LeasePart)| lease.spec.holder_identity.as_deref() == Some(name);
     let delete = |(key, lease): (&ObjectKey, &LeasePart)| {
         let (uid, version) = (lease.metadata.uid.clone(), lease.metadata.resource_version.clone());
         Action::DeleteLease { lease: key.clone(), uid, version }
     };
-    let actions = if unneeded { world.lease(name).map(delete).into_iter().collect() } else { Vec::new() };
+    let actions =
+        if unneeded { world.lease(name).filter(of_agent).map(delete).into_iter().collect() } else { Vec::new() };
     Outcome { actions, recheck_at: None }
 }
 
@@ -229,9 +231,13 @@ mod tests {
     }
 
     fn lease(of: &str) -> Change {
+        lease_held_by(of, of, "7")
+    }
+
+    fn lease_held_by(holder: &str, of: &str, version: &str) -> Change {
         Change::Lease(Event::Applied(read(json!({
-            "metadata": {"name": format!("agent-{of}"), "namespace": "system", "uid": "u1", "resourceVersion": "7"},
-            "spec": {"renewTime": "1970-01-01T00:00:00.000000Z", "leaseDurationSeconds": 40}}))))
+            "metadata": {"name": format!("agent-{of}"), "namespace": "system", "uid": "u1", "resourceVersion": version},
+            "spec": {"holderIdentity": holder, "renewTime": "1970-01-01T00:00:00.000000Z", "leaseDurationSeconds": 40}}))))
     }
 
     fn host(on: &str) -> Change {
@@ -271,6 +277,7 @@ mod tests {
         assert_eq!(goes(&world(vec![host("n1")], 40)), None, "a Host names the node");
         assert_eq!(goes(&world(vec![host("n10")], 40)), gone, "a Host names another");
         assert_eq!(goes(&world(vec![node("n1")], 40)), None, "the Node is there");
+        assert_eq!(goes(&world(vec![lease_held_by("another", "n1", "8")], 40)), None, "it is not an agent's");
         let unread = Change::Node(Event::ListBegins);
         let mut nothing_read = World::default();
         for change in [unread, lease("n1")] {

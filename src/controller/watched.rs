@@ -171,10 +171,12 @@ pub(crate) struct LeasePart {
     pub spec: LeaseSpecPart,
 }
 
-/// A Lease's times.
+/// A Lease's holder and times.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LeaseSpecPart {
+    #[serde(default)]
+    pub holder_identity: Option<String>,
     #[serde(default)]
     pub renew_time: Option<MicroTime>,
     #[serde(default)]
