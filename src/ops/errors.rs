@@ -94,7 +94,7 @@ pub fn causes(error: &(dyn Error + 'static)) -> String {
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    successors(Some(error), |error| error.source())
+    successors(Some(error), |&error| error.source())
 }
 
 #[cfg(test)]
