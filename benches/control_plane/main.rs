@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use scenario::Scenario;
+use scenario::{Scenario, Wanted};
 use site::Site;
 
 /// What to measure.
@@ -35,6 +35,9 @@ struct Arguments {
     /// How long a login takes, in milliseconds: as long as real ones do by default
     #[arg(long, default_value_t = 1000)]
     login: u64,
+    /// Measure only what the controller does while no agent runs
+    #[arg(long)]
+    only_alone: bool,
     /// Leave the audit log out: writes are then not counted, and the API server has less to do
     #[arg(long)]
     no_audit: bool,
@@ -50,11 +53,13 @@ async fn main() {
         // `cargo test --all-targets` runs benches too, to see that they start.
         return;
     }
+    let wanted =
+        Wanted { runs: arguments.runs, idle: Duration::from_secs(arguments.idle), only_alone: arguments.only_alone };
     let mut measured = Vec::new();
     for &hosts in &arguments.hosts {
         eprintln!("{hosts} hosts: starting");
         let site = Site::start(hosts, Duration::from_millis(arguments.login), !arguments.no_audit).await;
-        measured.push(Scenario::run(site, arguments.runs, Duration::from_secs(arguments.idle)).await);
+        measured.push(Scenario::run(site, wanted).await);
         println!("{}", table::render(&measured));
     }
 }

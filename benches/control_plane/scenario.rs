@@ -9,8 +9,13 @@ use crate::{
     usage,
 };
 
-/// Longer than agents collect what they report.
+/// Longer than agents collect what they report...
 const QUIET: Duration = Duration::from_secs(7);
+/// ...and than the controller alone collects sums.
+const QUIET_ALONE: Duration = Duration::from_secs(1);
+/// A host's paths through one network of the bond, and through both.
+const FEW: usize = PORTALS;
+const MANY: usize = 2 * PORTALS;
 /// Changes of one host, and of one host's bond.
 const SINGLE_CHANGES: usize = 20;
 
@@ -66,93 +71,134 @@ pub struct Scenario {
     pub conflicts: usize,
 }
 
+/// What to measure of a site.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// How often each edit is made.
+    pub runs: usize,
+    /// How long nothing happens while idle writes are counted.
+    pub idle: Duration,
+    /// Only the edits while no agent runs.
+    pub only_alone: bool,
+}
+
+/// What is at hand while a site is measured.
+struct Measuring {
+    site: Site,
+    audit: Audit,
+    floor: Floor,
+    verb: Verb,
+    wanted: Wanted,
+}
+
 impl Scenario {
     /// Measures a site.
-    pub async fn run(mut site: Site, runs: usize, idle: Duration) -> Self {
+    pub async fn run(mut site: Site, wanted: Wanted) -> Self {
         let (hosts, began) = (site.hosts, Instant::now());
-        let few = PORTALS;
-        let many = 2 * PORTALS;
         let connected = site.observer.until_hosts("first connections", hosts, |_, host| host.is_done()).await;
         let first = connected.saturating_duration_since(began);
         site.observer.until_quiet(QUIET).await;
-        let mut audit = Audit::new(format!("system:serviceaccount:{SYSTEM}:multibond-controller"), site.audited);
-        let mut conflicts = audit.count(&site.cluster, &site.namespace).conflicts;
         progress(&site, format!("connected in {first:.1?}"));
+        let mut audit = Audit::new(format!("system:serviceaccount:{SYSTEM}:multibond-controller"), site.audited);
+        let conflicts = audit.count(&site.cluster, &site.namespace).conflicts;
 
         // The statuses that are counted have as many paths as there are with both networks.
-        edit(&mut site, &mut audit, None, &["net-a", "net-b"], many).await;
+        edit(&mut site, &mut audit, None, &["net-a", "net-b"], MANY).await;
         let mut floor = Floor::new(&site).await;
-        // In turns, so that what else the machine does meets all of them.
-        let mut verbs = Verb::ALL.map(|verb| (verb, Vec::new()));
-        for _ in 0..runs {
-            for (verb, passes) in &mut verbs {
-                passes.push(floor.pass(*verb, &site).await);
-            }
-        }
-        progress(&site, format!("{verbs:.2?}"));
-        let verb = cheapest(&verbs);
-        let (mut added, mut removed) = (Vec::new(), Vec::new());
-        for _ in 0..runs {
-            let pass = floor.pass(verb, &site).await;
-            removed.push(edit(&mut site, &mut audit, Some(pass), &["net-a"], few).await);
-            let pass = floor.pass(verb, &site).await;
-            added.push(edit(&mut site, &mut audit, Some(pass), &["net-a", "net-b"], many).await);
-        }
-        conflicts += added.iter().chain(&removed).map(|edit| edit.writes.conflicts).sum::<usize>();
-
-        let one_host = change_hosts(&mut site, few, many).await;
-        progress(&site, format!("one host: {one_host:.1?}"));
-        site.observer.until_quiet(QUIET).await;
-        conflicts += audit.count(&site.cluster, &site.namespace).conflicts;
-        let one_of_bond = change_bond_of_one(&mut site, many).await;
-        progress(&site, format!("a bond of one host: {one_of_bond:.1?}"));
-        site.observer.until_quiet(QUIET).await;
-        let one_of_bond_writes = audit.count(&site.cluster, &site.namespace);
-
-        tokio::time::sleep(idle).await;
-        let idle = (idle, audit.count(&site.cluster, &site.namespace));
-        let settled = memory(site.controller.id());
-        let agents = memory(site.agents.id());
-        progress(&site, format!("memory {settled:?}, agents {agents:?}, idle {idle:?}"));
-
-        let mut restarts = Vec::new();
-        for _ in 0..runs.min(3) {
-            restarts.push(restart(&mut site, few, many).await);
-        }
-        site.observer.until_quiet(QUIET).await;
-        let restarted = memory(site.controller.id());
-        progress(&site, format!("restarts {restarts:.1?}, memory {restarted:?}"));
-        conflicts += audit.count(&site.cluster, &site.namespace).conflicts;
-        let right = site.observer.count(|host| host.is_done() && host.planned() == Some(many));
-        let mut alone = Vec::new();
-        site.stop_agents().await;
-        for _ in 0..runs {
-            for (networks, paths) in [(&["net-a"][..], few), (&["net-a", "net-b"][..], many)] {
-                let pass = floor.pass(verb, &site).await;
-                alone.push(edit(&mut site, &mut audit, Some(pass), networks, paths).await);
-            }
-        }
-        Scenario {
+        let verbs = measure_verbs(&site, &mut floor, wanted.runs).await;
+        let mut scenario = Scenario {
             hosts,
             audited: site.audited,
             size: floor.size(),
             first,
-            verbs,
-            added,
-            removed,
-            alone,
-            one_host,
-            one_of_bond,
-            one_of_bond_writes,
-            idle,
-            settled,
-            restarted,
-            agents,
-            restarts,
-            lost: hosts - right,
+            added: Vec::new(),
+            removed: Vec::new(),
+            alone: Vec::new(),
+            one_host: Vec::new(),
+            one_of_bond: Vec::new(),
+            one_of_bond_writes: Writes::default(),
+            idle: (Duration::ZERO, Writes::default()),
+            settled: Memory::default(),
+            restarted: Memory::default(),
+            agents: Memory::default(),
+            restarts: Vec::new(),
+            lost: 0,
             conflicts,
+            verbs,
+        };
+        let mut measuring = Measuring { verb: cheapest(&scenario.verbs), site, audit, floor, wanted };
+        if !wanted.only_alone {
+            scenario.measure_edits(&mut measuring).await;
+            scenario.measure_single_changes(&mut measuring).await;
+            scenario.measure_idleness(&mut measuring).await;
+            scenario.measure_restarts(&mut measuring).await;
+        }
+        let right = measuring.site.observer.count(|host| host.is_done() && host.planned() == Some(MANY));
+        scenario.lost = hosts - right;
+        scenario.measure_alone(&mut measuring).await;
+        scenario
+    }
+
+    async fn measure_edits(&mut self, Measuring { site, audit, floor, verb, wanted }: &mut Measuring) {
+        for _ in 0..wanted.runs {
+            let pass = floor.pass(*verb, site).await;
+            self.removed.push(edit(site, audit, Some(pass), &["net-a"], FEW).await);
+            let pass = floor.pass(*verb, site).await;
+            self.added.push(edit(site, audit, Some(pass), &["net-a", "net-b"], MANY).await);
+        }
+        self.conflicts += self.added.iter().chain(&self.removed).map(|edit| edit.writes.conflicts).sum::<usize>();
+    }
+
+    async fn measure_single_changes(&mut self, Measuring { site, audit, .. }: &mut Measuring) {
+        self.one_host = change_hosts(site).await;
+        progress(site, format!("one host: {:.1?}", self.one_host));
+        site.observer.until_quiet(QUIET).await;
+        self.conflicts += audit.count(&site.cluster, &site.namespace).conflicts;
+        self.one_of_bond = change_bond_of_one(site).await;
+        progress(site, format!("a bond of one host: {:.1?}", self.one_of_bond));
+        site.observer.until_quiet(QUIET).await;
+        self.one_of_bond_writes = audit.count(&site.cluster, &site.namespace);
+    }
+
+    async fn measure_idleness(&mut self, Measuring { site, audit, wanted, .. }: &mut Measuring) {
+        tokio::time::sleep(wanted.idle).await;
+        self.idle = (wanted.idle, audit.count(&site.cluster, &site.namespace));
+        self.settled = memory(site.controller.id());
+        self.agents = memory(site.agents.id());
+        progress(site, format!("memory {:?}, agents {:?}, idle {:?}", self.settled, self.agents, self.idle));
+    }
+
+    async fn measure_restarts(&mut self, Measuring { site, audit, wanted, .. }: &mut Measuring) {
+        for _ in 0..wanted.runs.min(3) {
+            self.restarts.push(restart(site).await);
+        }
+        site.observer.until_quiet(QUIET).await;
+        self.restarted = memory(site.controller.id());
+        progress(site, format!("restarts {:.1?}, memory {:?}", self.restarts, self.restarted));
+        self.conflicts += audit.count(&site.cluster, &site.namespace).conflicts;
+    }
+
+    async fn measure_alone(&mut self, Measuring { site, audit, floor, verb, wanted }: &mut Measuring) {
+        site.stop_agents().await;
+        for _ in 0..wanted.runs {
+            for (networks, paths) in [(&["net-a"][..], FEW), (&["net-a", "net-b"][..], MANY)] {
+                let pass = floor.pass(*verb, site).await;
+                self.alone.push(edit(site, audit, Some(pass), networks, paths).await);
+            }
         }
     }
+}
+
+/// What the floor costs by each verb; in turns, so that what else the machine does meets all of them.
+async fn measure_verbs(site: &Site, floor: &mut Floor, runs: usize) -> [(Verb, Vec<Pass>); 3] {
+    let mut verbs = Verb::ALL.map(|verb| (verb, Vec::new()));
+    for _ in 0..runs {
+        for (verb, passes) in &mut verbs {
+            passes.push(floor.pass(*verb, site).await);
+        }
+    }
+    progress(site, format!("{verbs:.2?}"));
+    verbs
 }
 
 /// The verb that the edits are compared with: the one that costs the API server least.
@@ -177,7 +223,7 @@ async fn edit(site: &mut Site, audit: &mut Audit, floor: Option<Pass>, networks:
     if site.agents.alive() {
         site.observer.until_hosts("paths", site.hosts, |_, host| host.is_done()).await;
     }
-    site.observer.until_quiet(QUIET).await;
+    site.observer.until_quiet(if site.agents.alive() { QUIET } else { QUIET_ALONE }).await;
     let nothing = Pass { wall: Duration::ZERO, server_cpu: Duration::ZERO };
     let edit = Edit {
         floor: floor.unwrap_or(nothing),
@@ -192,12 +238,12 @@ async fn edit(site: &mut Site, audit: &mut Audit, floor: Option<Pass>, networks:
 }
 
 /// Takes the second network away from one host after the other, and gives it back.
-async fn change_hosts(site: &mut Site, few: usize, many: usize) -> Vec<Duration> {
+async fn change_hosts(site: &mut Site) -> Vec<Duration> {
     let mut took = Vec::new();
     for number in 0..SINGLE_CHANGES {
         let host = number * (site.hosts - 1) / SINGLE_CHANGES;
         let name = host_name(host);
-        for (networks, paths) in [(&[][..], few), (&["net-b"][..], many)] {
+        for (networks, paths) in [(&[][..], FEW), (&["net-b"][..], MANY)] {
             let began = Instant::now();
             site.set_second_interface(host, networks).await;
             let is_so = |seen: &str, status: &crate::observer::Status| seen == name && status.planned() == Some(paths);
@@ -209,11 +255,11 @@ async fn change_hosts(site: &mut Site, few: usize, many: usize) -> Vec<Duration>
 }
 
 /// Gives a bond a network that one host carries, and takes it away.
-async fn change_bond_of_one(site: &mut Site, many: usize) -> Vec<Duration> {
+async fn change_bond_of_one(site: &mut Site) -> Vec<Duration> {
     let mut took = Vec::new();
     let name = host_name(site.hosts - 1);
     for number in 0..SINGLE_CHANGES {
-        let (networks, paths) = if number % 2 == 0 { (&["net-solo"][..], many + PORTALS) } else { (&[][..], many) };
+        let (networks, paths) = if number % 2 == 0 { (&["net-solo"][..], MANY + PORTALS) } else { (&[][..], MANY) };
         let began = Instant::now();
         site.set_networks(SOLO_BOND, networks).await;
         let is_so = |seen: &str, status: &crate::observer::Status| seen == name && status.planned() == Some(paths);
@@ -226,7 +272,7 @@ async fn change_bond_of_one(site: &mut Site, many: usize) -> Vec<Duration> {
 }
 
 /// Stops the controller, changes a host, starts the controller, and waits for the host's plan.
-async fn restart(site: &mut Site, few: usize, many: usize) -> Duration {
+async fn restart(site: &mut Site) -> Duration {
     let host = 0;
     let name = host_name(host);
     site.controller.term(Duration::from_secs(30)).await.unwrap();
@@ -237,9 +283,9 @@ async fn restart(site: &mut Site, few: usize, many: usize) -> Duration {
         let name = name.clone();
         move |seen: &str, status: &crate::observer::Status| seen == name && status.planned() == Some(paths)
     };
-    let took = site.observer.until_hosts("a plan after a restart", 1, planned(few)).await;
+    let took = site.observer.until_hosts("a plan after a restart", 1, planned(FEW)).await;
     site.set_second_interface(host, &["net-b"]).await;
-    site.observer.until_hosts("a plan after a restart", 1, planned(many)).await;
+    site.observer.until_hosts("a plan after a restart", 1, planned(MANY)).await;
     site.observer.until_quiet(QUIET).await;
     took.saturating_duration_since(began)
 }
