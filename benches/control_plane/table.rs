@@ -17,6 +17,9 @@ pub fn render(measured: &[Scenario]) -> String {
         writeln!(table, "| {name} | {} |", values.join(" | ")).unwrap();
     };
     row("no agent runs: all plans / floor", &|s| ratios(&s.alone, |edit| ratio(edit.plans, edit.floor.wall)));
+    row("no agent runs: API server CPU / that of the floor", &|s| {
+        ratios(&s.alone, |edit| ratio(edit.server_cpu, edit.floor.server_cpu))
+    });
     row("network added: all plans / floor", &|s| ratios(&s.added, |edit| ratio(edit.plans, edit.floor.wall)));
     row("network removed: all plans / floor", &|s| ratios(&s.removed, |edit| ratio(edit.plans, edit.floor.wall)));
     row("network added: bond Ready / floor", &|s| ratios(&s.added, |edit| ratio(edit.ready, edit.floor.wall)));
@@ -92,6 +95,7 @@ fn ratios(edits: &[Edit], of: impl Fn(&Edit) -> f64) -> String {
     }
 }
 
+/// Zero when nothing was measured.
 fn median(times: impl Iterator<Item = Duration>) -> Duration {
     let mut all: Vec<Duration> = times.collect();
     all.sort_unstable();
@@ -105,7 +109,8 @@ fn spread(times: &[Duration]) -> String {
 
 fn time(duration: Duration) -> String {
     match duration.as_millis() {
-        0..1000 => format!("{} ms", duration.as_millis()),
+        0 => "-".to_owned(),
+        1..1000 => format!("{} ms", duration.as_millis()),
         _ => format!("{:.1} s", duration.as_secs_f64()),
     }
 }
