@@ -14,7 +14,10 @@ use std::{
 
 use tokio::process::Command;
 
-use super::tool::{self, Ended, RunError};
+use super::{
+    tool::{self, Ended, RunError},
+    uses::see_every_process,
+};
 use crate::{agent::initiator::PathError, api::reason::PathReason};
 
 /// Where tools are looked for, on whatever distribution.
@@ -117,6 +120,12 @@ impl Host {
             (elsewhere, *pid)
         };
         processes.filter(named).min_by_key(rank)
+    }
+
+    /// Whether it is certain that no process of this name runs.
+    #[must_use]
+    pub fn runs_no(&self, name: &str) -> bool {
+        see_every_process(&self.proc).is_ok() && self.daemon(name).is_none()
     }
 
     /// Whether the program of a process was replaced since it was started: an upgrade without a restart.

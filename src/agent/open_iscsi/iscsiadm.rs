@@ -4,10 +4,11 @@ pub mod command;
 pub mod outcome;
 
 use std::{
+    fs,
     os::unix::fs::MetadataExt as _,
     path::{Path as File, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::time::{Instant, sleep};
@@ -40,6 +41,8 @@ const LOGS_OUT_WITHIN: Duration = Duration::from_secs(40);
 /// How long the lock may be somebody else's. A change takes milliseconds.
 const LOCKED_AT_MOST: Duration = Duration::from_secs(3);
 const LOOK_AT_LOCK_EVERY: Duration = Duration::from_millis(20);
+/// How old a lock is that nobody can hold when no iscsiadm runs: so long iscsiadm itself waits for one.
+const ORPHANED_AFTER: Duration = Duration::from_secs(30);
 /// How often what may go well in a moment is tried.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -145,7 +148,8 @@ impl Iscsiadm {
         let what = command.to_string();
         for attempt in 1.. {
             // Waiting for the lock inside iscsiadm takes half a minute and says nothing meanwhile.
-            if command.kind() != Kind::Logout && is_locked(&self.host.root(way)).await {
+            let lock = self.host.root(way).join(LOCK.trim_start_matches('/'));
+            if command.kind() != Kind::Logout && is_locked(&lock).await && !self.is_unlocked(&lock, SystemTime::now()) {
                 return Ok(locked(&what, ""));
             }
             let ended = self.host.run(way, TOOL, &command.arguments(), limit).await?;
@@ -161,6 +165,18 @@ impl Iscsiadm {
             }
         }
         Err(PathError::new(PathReason::Internal, format!("{what} was not tried")))
+    }
+
+    /// Removes a lock whose holder is dead, and tells whether it did: with a pod its tools are killed, and a killed
+    /// iscsiadm leaves its lock behind for ever.
+    fn is_unlocked(&self, lock: &File, now: SystemTime) -> bool {
+        let is_old = || taken(lock).is_some_and(|at| now.duration_since(at).is_ok_and(|age| age >= ORPHANED_AFTER));
+        let is_orphaned = is_old() && self.host.runs_no(TOOL) && is_old();
+        let removed = is_orphaned && fs::remove_file(lock).is_ok();
+        if removed {
+            tracing::warn!("removed {LOCK}, which an iscsiadm that was killed has left behind");
+        }
+        removed
     }
 }
 
@@ -182,14 +198,11 @@ fn redacted(mut printed: String, secrets: &[&str]) -> String {
 }
 
 /// Whether somebody keeps the lock of the node database for longer than a change takes.
-async fn is_locked(root: &File) -> bool {
-    let lock = root.join(LOCK.trim_start_matches('/'));
-    // It is a hard link, and so the time of the last change of its inode is that of the locking.
-    let taken = || lock.symlink_metadata().ok().map(|lock| (lock.ctime(), lock.ctime_nsec()));
-    let (mut holder, mut since) = (taken(), Instant::now());
+async fn is_locked(lock: &File) -> bool {
+    let (mut holder, mut since) = (taken(lock), Instant::now());
     while holder.is_some() && since.elapsed() < LOCKED_AT_MOST {
         sleep(LOOK_AT_LOCK_EVERY).await;
-        let now = taken();
+        let now = taken(lock);
         if now != holder {
             (holder, since) = (now, Instant::now());
         }
@@ -197,13 +210,43 @@ async fn is_locked(root: &File) -> bool {
     holder.is_some()
 }
 
+/// When the lock was taken. It is a hard link, and so that is when its inode was last changed.
+fn taken(lock: &File) -> Option<SystemTime> {
+    let lock = lock.symlink_metadata().ok()?;
+    let since_epoch = Duration::new(lock.ctime().try_into().ok()?, lock.ctime_nsec().try_into().ok()?);
+    Some(UNIX_EPOCH + since_epoch)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
     fn a23_what_the_tool_prints_is_redacted_also_where_one_secret_is_part_of_another() {
         let printed = "iscsiadm: bad value hunter2 or hunter22".to_owned();
         assert_eq!(redacted(printed, &["hunter2", "", "hunter22"]), "iscsiadm: bad value [redacted] or [redacted]");
+    }
+
+    #[test]
+    fn a25_a_lock_is_removed_when_it_is_old_and_nobody_can_hold_it() {
+        let root = tempfile::tempdir().unwrap();
+        let lock = root.path().join("lock.write");
+        fs::write(&lock, "").unwrap();
+        let iscsiadm = Iscsiadm::new(Host::in_directory(root.path()));
+        let soon = taken(&lock).unwrap() + Duration::from_secs(29);
+        let later = soon + Duration::from_secs(1);
+        assert!(!iscsiadm.is_unlocked(&lock, later), "not every process of the host can be seen");
+        let proc = root.path().join("proc");
+        fs::create_dir_all(proc.join("1/ns")).unwrap();
+        symlink("pid:[4026531836]", proc.join("1/ns/pid")).unwrap();
+        fs::create_dir_all(proc.join("7")).unwrap();
+        fs::write(proc.join("7/comm"), "iscsiadm\n").unwrap();
+        assert!(!iscsiadm.is_unlocked(&lock, later), "an iscsiadm runs");
+        fs::write(proc.join("7/comm"), "iscsid\n").unwrap();
+        assert!(!iscsiadm.is_unlocked(&lock, soon), "it is not old");
+        assert!(iscsiadm.is_unlocked(&lock, later) && !lock.exists());
+        assert!(!iscsiadm.is_unlocked(&lock, later), "there is none");
     }
 }

@@ -214,7 +214,10 @@ fn unescaped(text: &str) -> String {
 }
 
 /// In a pod without the host's processes every device would look unused.
-fn see_every_process(proc: &File) -> io::Result<()> {
+///
+/// # Errors
+/// When processes of the host cannot be seen.
+pub fn see_every_process(proc: &File) -> io::Result<()> {
     let found = unless_gone(&proc.join("1/ns/pid"), |file| fs::read_link(file))?;
     if found.as_deref() == Some(File::new(HOST_PROCESSES)) {
         return Ok(());

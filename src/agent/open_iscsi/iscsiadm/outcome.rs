@@ -101,8 +101,8 @@ pub fn locked(what: &str, printed: &str) -> Outcome {
     Outcome::Failed(PathError::new(
         PathReason::DatabaseLocked,
         format!(
-            "{what} has failed: open-iscsi's node database is locked by {LOCK}; when no iscsiadm runs on the host, \
-             remove that file{}",
+            "{what} has failed: open-iscsi's node database is locked by {LOCK}; what an iscsiadm that was killed has \
+             left is removed after half a minute{}",
             quoted(printed)
         ),
     ))
@@ -247,12 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn a25_a_lock_that_nobody_gives_back_is_named_with_what_to_do() {
+    fn a25_a_lock_that_nobody_gives_back_is_named_with_what_becomes_of_it() {
         let printed = "iscsiadm: Timeout on acquiring lock on DB: /run/lock/iscsi/lock.write: 17: File exists";
         let Outcome::Failed(error) = judge(Some(6), printed, Kind::Change, "making the record r") else {
             panic!("not failed")
         };
-        assert!(error.message.contains("locked by /run/lock/iscsi/lock.write; when no iscsiadm runs"), "{error}");
+        let expected = "locked by /run/lock/iscsi/lock.write; what an iscsiadm that was killed has left is removed";
+        assert!(error.message.contains(expected), "{error}");
     }
 
     #[test]
