@@ -10,6 +10,9 @@ pub const PATIENCE: Duration = Duration::from_secs(150);
 /// A target with two LUNs.
 pub const ALPHA: &str = "iqn.2026-11.com.example:alpha";
 
+/// A target with one.
+pub const BETA: &str = "iqn.2026-11.com.example:beta";
+
 /// Logs in to a target through a portal, bound to an interface.
 pub async fn log_in(guest: &Guest, target: &str, portal: &str, interface: &str) {
     let record = format!("iscsiadm -m node -T {target} -p {portal},1 -I hand.{interface}");
@@ -75,4 +78,26 @@ pub async fn device(guest: &Guest, paths: usize) -> String {
     let maps = guest.run_ok("multipathd show maps raw format '%w %N'").await.unwrap();
     let map = maps.lines().find_map(|map| map.trim_end().strip_suffix(&format!(" {paths}"))).unwrap();
     format!("/dev/mapper/{map}")
+}
+
+/// The disks of a target through an interface record, by LUN.
+pub async fn disks_of(guest: &Guest, record: &str, target: &str) -> Vec<String> {
+    let each = format!(
+        "cd /sys/class/iscsi_session
+        for session in session*; do
+          [ \"$(cat $session/ifacename $session/targetname)\" = {record}$'\\n'{target} ] || continue
+          for disk in $session/device/target*/*/block/*; do basename $disk; done
+        done"
+    );
+    guest.run_ok(&each).await.unwrap().lines().map(str::to_owned).collect()
+}
+
+/// The maps over the disks of a target through `mb.san1`, by LUN.
+pub async fn maps_of(guest: &Guest, target: &str) -> Vec<String> {
+    let mut maps = Vec::new();
+    for disk in disks_of(guest, "mb.san1", target).await {
+        let name = guest.run_ok(&format!("cat /sys/block/{disk}/holders/dm-*/dm/name")).await.unwrap();
+        maps.push(format!("/dev/mapper/{}", name.trim_end()));
+    }
+    maps
 }

@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod by_hand;
+mod chance;
 mod connect;
 mod failures;
 mod host;
+mod logout;
 mod node;
+mod restarts;
 #[path = "../site/mod.rs"]
 mod site;
+mod soak;
 mod writer;

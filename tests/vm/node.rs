@@ -2,10 +2,16 @@
 
 use std::path::Path;
 
-use multibond_testbed::Guest;
+use multibond_testbed::{Guest, eventually};
 use serde_json::Value;
 
-use crate::site::{MULTIBOND, SYSTEM, Site};
+use crate::{
+    by_hand::PATIENCE,
+    site::{MULTIBOND, SYSTEM, Site},
+};
+
+/// The daemon, and what starts it when somebody needs it.
+const ISCSID: &str = "iscsid.socket iscsid.service";
 
 /// Two fabrics told apart by subnets, a target with two LUNs and a portal on each, a bond over both, and the Host `w1`.
 pub const ALPHA_ON_BOTH_FABRICS: &str = "
@@ -99,9 +105,42 @@ impl RealNode {
         self.guest.run_ok("systemctl stop agent").await.unwrap();
     }
 
-    /// Kills the agent as a crash does.
+    /// Kills the agent as a crash does, and with it the tools that it has started, as the end of a pod does.
     pub async fn kill_agent(&self) {
-        self.guest.run_ok("systemctl kill --signal=KILL agent; systemctl reset-failed agent").await.unwrap();
+        let ended = "until systemctl --quiet is-failed agent; do sleep 0.05; done; systemctl reset-failed agent";
+        self.guest.run_ok(&format!("systemctl kill --signal=KILL agent && {ended}")).await.unwrap();
+    }
+
+    /// Stops iscsid, and keeps iscsiadm from starting it.
+    pub async fn stop_iscsid(&self) {
+        self.guest.run_ok(&format!("systemctl mask --quiet --runtime --now {ISCSID}")).await.unwrap();
+    }
+
+    /// Ends [`RealNode::stop_iscsid`].
+    pub async fn start_iscsid(&self) {
+        let commands = format!("systemctl unmask --quiet --runtime {ISCSID} && systemctl start {ISCSID}");
+        self.guest.run_ok(&commands).await.unwrap();
+    }
+
+    /// Drops everything that the host sends to the API server, until [`RealNode::reach_api_server`].
+    pub async fn cut_off_api_server(&self) {
+        let rules = "add table ip away; add chain ip away output { type filter hook output priority 0; };
+            add rule ip away output ip daddr 10.0.2.2 drop";
+        self.guest.run_ok(&format!("nft '{rules}'")).await.unwrap();
+    }
+
+    /// Ends [`RealNode::cut_off_api_server`].
+    pub async fn reach_api_server(&self) {
+        self.guest.run_ok("nft 'delete table ip away'").await.unwrap();
+    }
+
+    /// Waits until the node records are these, and no others, as `ADDRESS:PORT,TAG TARGET` each, sorted.
+    pub async fn until_records(&self, wanted: &[String]) {
+        eventually(&format!("exactly the records {wanted:?}"), PATIENCE, async || {
+            let found = self.guest.run("iscsiadm -m node | sort").await.unwrap().stdout;
+            if found.lines().eq(wanted) { Ok(()) } else { Err(found) }
+        })
+        .await;
     }
 }
 

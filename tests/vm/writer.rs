@@ -40,6 +40,12 @@ impl<'a> Writer<'a> {
         assert_ne!(failed.stdout, "failed\n", "{}", self.log().await);
     }
 
+    /// What it has said of its last pass: how long that took, and the slowest before it.
+    pub async fn last_pass(&self) -> String {
+        let log = self.log().await;
+        log.lines().rfind(|line| line.starts_with("pass ")).unwrap_or_default().to_owned()
+    }
+
     async fn passes(&self) -> usize {
         self.log().await.lines().filter(|line| line.starts_with("pass ")).count()
     }

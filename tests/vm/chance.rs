@@ -1,0 +1,41 @@
+//! What is left to chance, and can be repeated.
+
+use std::{env, time::Duration};
+
+/// The variable that sets the seed.
+const SEED: &str = "MULTIBOND_SEED";
+
+/// Draws from a seed, which it prints.
+pub struct Chance(fastrand::Rng);
+
+impl Chance {
+    /// Draws from the seed in `MULTIBOND_SEED`, or from another one each time.
+    pub fn new() -> Self {
+        let seed = env::var(SEED).map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+        println!("{SEED}={seed} draws the same again");
+        Chance(fastrand::Rng::with_seed(seed))
+    }
+
+    /// One of these.
+    pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.0.usize(..all.len())]
+    }
+
+    /// Some of these, each once: at least one, and at most so many.
+    pub fn some_of<T: Copy>(&mut self, all: &[T], at_most: usize) -> Vec<T> {
+        let mut some = all.to_vec();
+        self.shuffle(&mut some);
+        some.truncate(self.0.usize(1..=at_most));
+        some
+    }
+
+    /// Brings these into any order.
+    pub fn shuffle<T>(&mut self, all: &mut [T]) {
+        self.0.shuffle(all);
+    }
+
+    /// Lets some time pass: a fault may come at any moment.
+    pub async fn pause(&mut self, at_most: Duration) {
+        tokio::time::sleep(at_most.mul_f64(self.0.f64())).await;
+    }
+}

@@ -1,0 +1,133 @@
+//! Everything that can fail fails at random, several things at once, while somebody writes and reads: in the end it is
+//! as it was planned, and every byte is right.
+
+use std::{
+    env,
+    time::{Duration, Instant},
+};
+
+use multibond_testbed::Nic;
+use serde_json::json;
+
+use crate::{
+    by_hand::{ALPHA, maps_of, until_paths, until_sessions},
+    chance::Chance,
+    node::{ALPHA_ON_BOTH_FABRICS, RealNode},
+    writer::Writer,
+};
+
+/// How long faults are drawn, in seconds.
+const LENGTH: &str = "MULTIBOND_SOAK_SECONDS";
+/// Within `make test`.
+const SHORT: Duration = Duration::from_secs(90);
+
+/// The portals of the planned paths, two in each fabric.
+const PORTALS: [&str; 4] = ["10.0.101.1", "10.0.101.2", "10.0.102.1", "10.0.102.2"];
+
+/// What may go wrong, or be changed, for a while.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    HostCable,
+    StorageCable,
+    Portal,
+    IscsidRestart,
+    IscsidDown,
+    AgentKilled,
+    ApiServerAway,
+    OtherNetworks,
+}
+
+impl Fault {
+    const ALL: [Self; 8] = [
+        Self::HostCable,
+        Self::StorageCable,
+        Self::Portal,
+        Self::IscsidRestart,
+        Self::IscsidDown,
+        Self::AgentKilled,
+        Self::ApiServerAway,
+        Self::OtherNetworks,
+    ];
+
+    async fn begin(self, node: &RealNode, chance: &mut Chance) {
+        match self {
+            Self::HostCable => node.guest.set_link(chance.one_of(&[Nic::San1, Nic::San2]), false).await.unwrap(),
+            Self::StorageCable => node.guest.set_link(chance.one_of(&[Nic::Array1, Nic::Array2]), false).await.unwrap(),
+            Self::Portal => node.guest.drop_packets_to(chance.one_of(&PORTALS)).await.unwrap(),
+            Self::IscsidRestart => {
+                node.guest.run_ok("systemctl restart iscsid").await.unwrap();
+            }
+            Self::IscsidDown => node.stop_iscsid().await,
+            Self::AgentKilled => node.kill_agent().await,
+            Self::ApiServerAway => node.cut_off_api_server().await,
+            Self::OtherNetworks => plan(node, chance.one_of(&[&["san-a"][..], &["san-b"], &[]])).await,
+        }
+    }
+
+    async fn end(self, node: &RealNode) {
+        match self {
+            Self::HostCable => plug_in(node, [Nic::San1, Nic::San2]).await,
+            Self::StorageCable => plug_in(node, [Nic::Array1, Nic::Array2]).await,
+            Self::Portal => node.guest.drop_nothing().await.unwrap(),
+            Self::IscsidRestart => {}
+            Self::IscsidDown => node.start_iscsid().await,
+            Self::AgentKilled => node.start_agent("").await,
+            Self::ApiServerAway => node.reach_api_server().await,
+            Self::OtherNetworks => plan(node, &["san-a", "san-b"]).await,
+        }
+    }
+}
+
+async fn plug_in(node: &RealNode, nics: [Nic; 2]) {
+    for nic in nics {
+        node.guest.set_link(nic, true).await.unwrap();
+    }
+}
+
+async fn plan(node: &RealNode, networks: &[&str]) {
+    node.site.patch("IscsiBond", "storage", json!({"spec": {"networks": networks}})).await;
+}
+
+#[tokio::test]
+async fn a26_random_faults_end_in_the_planned_state_with_every_byte_right() {
+    let length = env::var(LENGTH).map_or(SHORT, |seconds| Duration::from_secs(seconds.parse().unwrap()));
+    let node = RealNode::new("soak").await;
+    node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
+    let portals = PORTALS.map(|address| json!({"address": address}));
+    let storage = json!([{"name": "array", "targets": [{"iqn": ALPHA, "portals": portals}]}]);
+    node.site.patch("DataCenter", "dc", json!({"spec": {"storage": storage}})).await;
+    node.start_agent("").await;
+    node.until_paths("4/4").await;
+    until_paths(&node.guest, 8, 0).await;
+    let writer = Writer::start(&node.guest, &maps_of(&node.guest, ALPHA).await[0]).await;
+
+    let (mut chance, begun) = (Chance::new(), Instant::now());
+    while begun.elapsed() < length {
+        let mut faults = chance.some_of(&Fault::ALL, 3);
+        println!("{:>4} s: {faults:?}", begun.elapsed().as_secs());
+        for fault in &faults {
+            fault.begin(&node, &mut chance).await;
+            chance.pause(Duration::from_secs(3)).await;
+        }
+        chance.pause(Duration::from_secs(12)).await;
+        chance.shuffle(&mut faults);
+        for fault in &faults {
+            fault.end(&node).await;
+            chance.pause(Duration::from_secs(3)).await;
+        }
+        // Whatever was down is up again, for a moment at least.
+        writer.until_passes(1).await;
+    }
+
+    let planned = ["san1", "san1", "san2", "san2"]
+        .iter()
+        .zip(PORTALS)
+        .map(|(interface, address)| format!("mb.{interface} LOGGED_IN {address} {ALPHA}"));
+    until_sessions(&node.guest, &planned.collect::<Vec<_>>()).await;
+    node.until_paths("4/4").await;
+    node.site.until_phase("w1", "Up").await;
+    until_paths(&node.guest, 8, 0).await;
+    node.until_records(&PORTALS.map(|address| format!("{address}:3260,1 {ALPHA}"))).await;
+    println!("{:>4} s: as planned; the writer's last: {}", begun.elapsed().as_secs(), writer.last_pass().await);
+    writer.finish().await;
+}
