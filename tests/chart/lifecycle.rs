@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use multibond_testbed::{ControlPlane, Options, Process, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::site::{self, MULTIBOND, PATIENCE, Site, our_taint, storage_operational, taints};
 use crate::{SYSTEM, chart};
@@ -102,8 +102,12 @@ async fn as_account(cluster: &ControlPlane, account: &str) -> std::path::PathBuf
 
 /// The subcommand by hand, as the administrator: how it ended, and what it said.
 async fn release(cluster: &ControlPlane, more: &[&str]) -> (ExitStatus, String) {
+    release_as(&cluster.kubeconfig(), more).await
+}
+
+async fn release_as(kubeconfig: &Path, more: &[&str]) -> (ExitStatus, String) {
     let args = [&["release", "--namespace", SYSTEM], more].concat();
-    let process = Process::spawn(MULTIBOND, args, [("KUBECONFIG", cluster.kubeconfig())], "by-hand").unwrap();
+    let process = Process::spawn(MULTIBOND, args, [("KUBECONFIG", kubeconfig)], "by-hand").unwrap();
     (process.exited(PATIENCE).await.unwrap(), process.log())
 }
 
@@ -223,6 +227,8 @@ enum Step {
 async fn a31_whatever_is_deleted_first_nothing_is_stuck() {
     use Step::{Chart, Crds, DataCenters, System};
     let cluster = empty_cluster().await;
+    cluster.apply_all(&may_look()).await.unwrap();
+    let onlooker = cluster.kubeconfig_as("onlooker", &[]).unwrap();
     for order in [
         &[Chart, Crds, DataCenters, System][..],
         &[Chart, DataCenters, System, Crds],
@@ -255,6 +261,9 @@ async fn a31_whatever_is_deleted_first_nothing_is_stuck() {
         }
         let by_hand = !order.iter().any(|step| matches!(step, Chart));
         if by_hand {
+            let (ended, said) = release_as(&onlooker, &[]).await;
+            assert_eq!(ended.code(), Some(1), "{order:?}: {said}");
+            assert!(said.contains("still held: the taint of Node") && said.contains("cannot patch resource"), "{said}");
             let (ended, said) = release(cluster, &[]).await;
             assert!(ended.success(), "{order:?}: {said}");
         }
@@ -273,6 +282,22 @@ async fn a31_whatever_is_deleted_first_nothing_is_stuck() {
             kubectl(cluster, &["delete", rest, "-l", "app.kubernetes.io/name=multibond"]).await;
         }
     }
+}
+
+/// The user `onlooker` sees all that is held, and changes nothing.
+fn may_look() -> [Value; 2] {
+    let rbac = "rbac.authorization.k8s.io";
+    let metadata = json!({"name": "onlooker"});
+    let rules = json!([
+        {"apiGroups": ["multibond.dev"], "resources": ["*"], "verbs": ["list"]},
+        {"apiGroups": ["", "coordination.k8s.io"], "resources": ["nodes", "namespaces", "leases"], "verbs": ["get", "list"]},
+    ]);
+    [
+        json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRole", "metadata": metadata, "rules": rules}),
+        json!({"apiVersion": format!("{rbac}/v1"), "kind": "ClusterRoleBinding", "metadata": metadata,
+            "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "onlooker"},
+            "subjects": [{"apiGroup": rbac, "kind": "User", "name": "onlooker"}]}),
+    ]
 }
 
 /// The chart with a CRD as an earlier version might have had it.
