@@ -1,6 +1,6 @@
 //! A node of a site whose host is real.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use multibond_testbed::{Guest, eventually};
 use serde_json::Value;
@@ -46,32 +46,49 @@ metadata: {name: w1}
 spec: {dataCenter: dc, nodeName: '{ns}-w1'}
 ";
 
-/// A site with one node, `w1`, and the agent's program, its token and a real host on it.
+/// A node with the agent's program, its token and a real host on it.
 pub struct RealNode {
     /// The objects of the node, on the control plane outside of the guest.
-    pub site: Site,
+    pub site: Arc<Site>,
     /// Its host.
     pub guest: Guest,
+    /// The name of its Host.
+    pub name: &'static str,
 }
 
 impl RealNode {
-    /// A host without sessions, and no agent yet.
+    /// The node `w1` of a site of its own: a host without sessions, and no agent yet.
     pub async fn new(name: &str) -> Self {
         let (site, guest) = tokio::join!(Site::new(name), Guest::start(name));
-        let node = Self { site, guest: guest.unwrap() };
-        node.guest.copy(Path::new(MULTIBOND), "/usr/local/bin/multibond").await.unwrap();
-        let token = node.site.token_of_node(&node.site.node("w1")).await;
-        let kubeconfig = node.site.cluster.kubeconfig_in_guests(&token).unwrap();
-        node.guest.write("/root/kubeconfig", &kubeconfig).await.unwrap();
-        node
+        Self::on(Arc::new(site), guest.unwrap(), "w1").await
     }
 
-    /// Starts the agent as the service `agent`; `more` are more of its arguments.
+    /// The nodes `w1` and `w2` of one site, on the same fabrics, with the storage of the first.
+    pub async fn pair(name: &str) -> [Self; 2] {
+        let (site, guests) = tokio::join!(Site::new(name), Guest::start_pair(name));
+        let (site, [first, second]) = (Arc::new(site), guests.unwrap());
+        let (first, second) = tokio::join!(Self::on(site.clone(), first, "w1"), Self::on(site, second, "w2"));
+        [first, second]
+    }
+
+    async fn on(site: Arc<Site>, guest: Guest, name: &'static str) -> Self {
+        guest.copy(Path::new(MULTIBOND), "/usr/local/bin/multibond").await.unwrap();
+        let token = site.token_of_node(&site.node(name)).await;
+        let kubeconfig = site.cluster.kubeconfig_in_guests(&token).unwrap();
+        guest.write("/root/kubeconfig", &kubeconfig).await.unwrap();
+        Self { site, guest, name }
+    }
+
+    /// Starts the agent as the service `agent`, with a lease that runs out soon; `more` are more of its arguments.
     pub async fn start_agent(&self, more: &str) {
+        self.start_agent_by("", &format!("--lease-duration 4s --lease-renew-interval 1s {more}")).await;
+    }
+
+    /// Starts the agent by another program, such as one that changes its root, and with these arguments alone.
+    pub async fn start_agent_by(&self, program: &str, arguments: &str) {
         let command = format!(
-            "exec multibond agent --node-name {} --kubeconfig /root/kubeconfig --namespace {SYSTEM} \
-             --lease-duration 4s --lease-renew-interval 1s {more}",
-            self.site.node("w1")
+            "exec {program} multibond agent --node-name {} --kubeconfig /root/kubeconfig --namespace {SYSTEM} {arguments}",
+            self.site.node(self.name)
         );
         self.guest.spawn("agent", &command).await.unwrap();
     }
@@ -79,20 +96,20 @@ impl RealNode {
     /// Waits until the Host has so many paths of so many.
     pub async fn until_paths(&self, summary: &str) -> Value {
         let has = |host: &Value| host["status"]["summary"]["paths"] == summary;
-        self.site.until(&format!("{summary} paths"), "Host", "w1", has).await
+        self.site.until(&format!("{summary} paths"), "Host", self.name, has).await
     }
 
     /// Waits until the Host reports no connection, neither planned nor retained.
     pub async fn until_nothing_is_connected(&self) {
         let none = |host: &Value| host["status"]["connections"].as_array().is_none_or(Vec::is_empty);
-        self.site.until("nothing connected", "Host", "w1", none).await;
+        self.site.until("nothing connected", "Host", self.name, none).await;
     }
 
     /// Waits until the path through a portal is as it should be: its state, and its reason if it has one.
     pub async fn until_path(&self, portal: &str, state: &str, reason: Option<&str>) -> Value {
         let host = self
             .site
-            .until(&format!("{portal} {state} {reason:?}"), "Host", "w1", |host| {
+            .until(&format!("{portal} {state} {reason:?}"), "Host", self.name, |host| {
                 let path = path(host, portal);
                 path["state"] == state && path["reason"].as_str() == reason
             })

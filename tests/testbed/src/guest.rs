@@ -105,6 +105,36 @@ impl Guest {
     pub async fn start(name: &str) -> Result<Self> {
         let image = Image::locate().await?;
         let [slot] = slots::take().await?;
+        Self::start_in(slot, &image, name).await
+    }
+
+    /// Starts two hosts on the same fabrics. The storage is that of the first; the second has the addresses and the
+    /// initiator name of host 2.
+    ///
+    /// # Errors
+    /// If they do not start, or do not reach each other.
+    pub async fn start_pair(name: &str) -> Result<[Self; 2]> {
+        let image = Image::locate().await?;
+        let [slot, other_slot] = slots::take().await?;
+        let (other_name, name) = (format!("{name}-2"), format!("{name}-1"));
+        let (first, second) =
+            tokio::try_join!(Self::start_in(slot, &image, &name), Self::start_in(other_slot, &image, &other_name))?;
+        // Until here both are the same host with the same storage, and must not meet.
+        for nic in [Nic::Array1, Nic::Array2] {
+            second.set_link(nic, false).await?;
+        }
+        second.run_ok("host-number 2").await?;
+        for fabric in [1, 2] {
+            let socket = first.directory.join(format!("fabric{fabric}"));
+            first.machine.join_fabric(fabric, &socket, true).await?;
+            second.machine.join_fabric(fabric, &socket, false).await?;
+            second.run_ok(&format!("busybox ping -c 1 -W 30 10.0.10{fabric}.1")).await?;
+        }
+        Ok([first, second])
+    }
+
+    async fn start_in(slot: Slot, image: &Image, name: &str) -> Result<Self> {
+        let image = image.clone();
         let directory = new_directory(name)?;
         image.new_disk(&directory.join("disk.qcow2")).await?;
         let machine = Machine::start(&image, &directory, &directory.join("disk.qcow2"), Disk::Resuming).await?;

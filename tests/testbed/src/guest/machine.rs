@@ -88,6 +88,16 @@ impl Machine {
         Ok(())
     }
 
+    /// Joins a fabric with the same one of another machine, through a socket that one of the two makes.
+    pub(super) async fn join_fabric(&self, fabric: u32, socket: &Path, makes_it: bool) -> Result<()> {
+        let mut qmp = self.qmp.lock().await;
+        let (cable, port) = (format!("fabric{fabric}-cable"), format!("fabric{fabric}-port"));
+        let address = json!({"type": "unix", "path": socket.display().to_string()});
+        qmp.execute("netdev_add", &json!({"type": "stream", "id": cable, "server": makes_it, "addr": address})).await?;
+        qmp.execute("netdev_add", &json!({"type": "hubport", "id": port, "hubid": fabric, "netdev": cable})).await?;
+        Ok(())
+    }
+
     /// Saves what it is, and ends it.
     pub(super) async fn save(&mut self, memory: &Path) -> Result<()> {
         self.qmp.get_mut().save(memory).await?;
