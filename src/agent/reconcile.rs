@@ -316,7 +316,7 @@ impl Reconciler {
     fn target_is_settled(&self, path: &Path, sessions: &BTreeMap<&Path, &Session>) -> bool {
         let mut same = self.paths.iter().filter(|(other, _)| other.target == path.target);
         same.all(|(other, standing)| match standing.failure() {
-            Some(reason) => reason != PathReason::AuthenticationFailed && !self.logins.contains_key(other),
+            Some(reason) => !is_refusal(reason) && !self.logins.contains_key(other),
             None => sessions.contains_key(other) && !standing.is_first_attempt(),
         })
     }
@@ -452,6 +452,11 @@ impl Reconciler {
 fn is_outdated(session: &Session, order: &Order, secrets: &BTreeMap<Arc<str>, SecretState>) -> bool {
     let wanted = credentials(order, secrets).map(Credentials::fingerprint);
     session.credentials.is_some() && wanted.is_some() && session.credentials != wanted
+}
+
+/// Whether a login may have failed because of its credentials: a target that does not prove who it is is not found.
+fn is_refusal(reason: PathReason) -> bool {
+    matches!(reason, PathReason::AuthenticationFailed | PathReason::TargetNotFound)
 }
 
 /// How long a login may take before its path has failed.

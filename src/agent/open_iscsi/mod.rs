@@ -48,6 +48,7 @@ use self::{
     turns::Turns,
 };
 use super::{
+    credentials::Credentials,
     initiator::{Facts, Initiator, Inventory, Login, Map, Named, PathError, Session},
     path::Path,
 };
@@ -137,6 +138,9 @@ impl OpenIscsi {
             Outcome::Done => Ok(()),
             Outcome::Failed(error) if error.reason == PathReason::PortalUnreachable => {
                 Err(self.unless_the_name_is_the_trouble(way, record, error).await)
+            }
+            Outcome::Failed(error) if error.reason == PathReason::TargetNotFound => {
+                Err(or_it_is_not_believed(login, error))
             }
             Outcome::Look(error) | Outcome::Again(error) | Outcome::Remake(error) | Outcome::Failed(error) => {
                 Err(error)
@@ -330,6 +334,19 @@ impl Initiator for OpenIscsi {
         let interface_stays =
             |record: &InterfaceRecord| keep.iter().any(|path| path.interface.as_deref() == record.device.as_deref());
         self.records.tidy(&self.iscsiadm.way()?, stays, interface_stays).await
+    }
+}
+
+/// iscsiadm says the same when the target fails to prove who it is as when there is no such target; only the journal of
+/// iscsid tells them apart.
+fn or_it_is_not_believed(login: &Login, error: PathError) -> PathError {
+    match &login.credentials {
+        Some(Credentials { incoming: Some(_), .. }) => {
+            let or =
+                "or the target's own name and password are not those of the Secret (node.session.auth.password_in)";
+            PathError::new(error.reason, format!("{error}; {or}"))
+        }
+        Some(Credentials { incoming: None, .. }) | None => error,
     }
 }
 

@@ -103,6 +103,25 @@ async fn a23_a_refused_login_says_why_and_tells_no_secret_that_the_tool_prints()
 }
 
 #[tokio::test]
+async fn a23_a_target_that_is_not_found_may_be_one_that_does_not_prove_who_it_is() {
+    let site = Site::new();
+    let one_way = with_chap(login(path("a", "1", "ens1")), "hunter2");
+    let mut mutual = one_way.clone();
+    if let Some(credentials) = &mut mutual.credentials {
+        credentials.incoming = Some(credentials.outgoing.clone());
+    }
+    for (login, doubts) in [(one_way, false), (mutual, true)] {
+        site.fail("login", &[19]);
+        let error = site.initiator.login(&login).await.unwrap_err();
+        assert_eq!(
+            (error.reason, error.message.contains("password_in")),
+            (PathReason::TargetNotFound, doubts),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a25_a_record_that_the_tool_cannot_use_is_made_anew_once() {
     let site = Site::new();
     let login = login(path("a", "1", "ens1"));

@@ -346,6 +346,8 @@ fn a23_a_rotated_secret_renews_one_session_at_a_time_and_stops_when_it_is_refuse
     let step = desk.step_after(3000);
     assert_eq!(states(&step), [ok(Connected), bad(PathReason::AuthenticationFailed), ok(Connected)]);
     assert_eq!(logouts(&step), [], "the array does not know the new one yet: the rest is left alone");
+    desk.refused(&paths[1], PathReason::TargetNotFound);
+    assert_eq!(logouts(&desk.step_after(3000)), [], "the array does not prove itself with the new one");
 }
 
 #[test]

@@ -53,7 +53,8 @@ pub fn judge(code: Option<i32>, printed: &str, kind: Kind, what: &str) -> Outcom
         (3, _) if has(&["Could not read iface info"]) => {
             Outcome::Remake(error(PathReason::InvalidRecord, "there is no interface record that can be read"))
         }
-        (7, _) if has(&["Could not insert module", "locate transport"]) => module_missing(&error),
+        // The transport of an interface record that cannot be read is not found either.
+        (7, _) if has(&["Could not insert module tcp", "Could not insert module iscsi_tcp"]) => module_missing(&error),
         (6 | 7 | 21, Kind::Change | Kind::Login) => {
             Outcome::Remake(error(PathReason::InvalidRecord, "open-iscsi cannot find or read the record"))
         }
@@ -238,6 +239,7 @@ mod tests {
                  iscsiadm: Cound not locate transport for iface mb.ens1",
                 "failed KernelModuleMissing",
             ),
+            (Kind::Change, 7, "iscsiadm: Cound not locate transport for iface mb.ens1", "remake InvalidRecord"),
             (Kind::Change, 15, "", "failed InUse"),
             (Kind::Change, 29, "", "again"),
         ];
