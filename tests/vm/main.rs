@@ -4,13 +4,19 @@
 
 mod by_hand;
 mod chance;
+mod chap;
 mod connect;
 mod failures;
 mod host;
 mod logout;
+mod multipath;
+mod names;
 mod node;
 mod restarts;
+mod same_subnet;
 #[path = "../site/mod.rs"]
 mod site;
 mod soak;
+mod tools;
+mod two_hosts;
 mod writer;

@@ -1,0 +1,162 @@
+//! Targets that ask who the host is, and say who they are.
+
+use multibond_testbed::{Guest, eventually};
+use serde_json::{Value, json};
+
+use crate::{
+    by_hand::{PATIENCE, device, sessions, until_paths},
+    node::{ALPHA_ON_BOTH_FABRICS, RealNode},
+    site::{SYSTEM, shared_controller},
+    writer::Writer,
+};
+
+const ONE_WAY: &str = "iqn.2026-11.com.example:one-way";
+const MUTUAL: &str = "iqn.2026-11.com.example:mutual";
+
+/// Both targets on both fabrics, each with a Secret.
+fn storage() -> Value {
+    let target = |iqn: &str, portals: [&str; 2], secret: &str| {
+        json!({"iqn": iqn, "portals": portals.map(|address| json!({"address": address})),
+               "chap": {"secretRef": {"name": secret}}})
+    };
+    json!([{"name": "array", "targets": [
+        target(ONE_WAY, ["10.0.101.1", "10.0.102.1"], "one-way"),
+        target(MUTUAL, ["10.0.101.2", "10.0.102.2"], "mutual"),
+    ]}])
+}
+
+/// Makes or changes the Secret of a target: the host's password, and the target's.
+async fn write_secret(node: &RealNode, name: &str, password: &str, password_of_array: Option<&str>) {
+    let mut data = json!({
+        "node.session.auth.username": format!("host-{name}"),
+        "node.session.auth.password": password,
+    });
+    if let Some(password) = password_of_array {
+        data["node.session.auth.username_in"] = "array".into();
+        data["node.session.auth.password_in"] = password.into();
+    }
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/iscsi-chap",
+        "metadata": {"name": name}, "stringData": data});
+    node.site.apply(&secret.to_string()).await;
+}
+
+/// Lets agents read the Secrets of the site's namespace, as the administrator does.
+async fn let_agents_read_secrets(node: &RealNode) {
+    let role = "multibond-chap-reader";
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": role},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": "multibond-agent", "namespace": SYSTEM}]});
+    node.site.apply(&binding.to_string()).await;
+}
+
+/// Changes the passwords of the mutual target, as the storage's administrator does; its sessions stay.
+async fn change_passwords_of_array(guest: &Guest, password: &str, password_of_array: &str) {
+    let account = |user: &str, password: &str, direction: &str| {
+        format!(
+            "tgtadm --mode account --op delete --user {user}
+             tgtadm --mode account --op new --user {user} --password {password}
+             tgtadm --mode account --op bind --tid $tid --user {user} {direction}\n"
+        )
+    };
+    let find =
+        format!("set -e; tid=$(tgtadm --mode target --op show | sed -n 's/^Target \\(.*\\): {MUTUAL}$/\\1/p')\n");
+    let commands =
+        [find, account("host-mutual", password, ""), account("array", password_of_array, "--outgoing")].concat();
+    guest.run_ok(&commands).await.unwrap();
+}
+
+/// Seconds of the host's clock.
+async fn now(guest: &Guest) -> i64 {
+    guest.run_ok("date +%s").await.unwrap().trim().parse().unwrap()
+}
+
+/// How few disks there were at any moment, of so many, as the kernel has announced their coming and going.
+fn fewest_disks(events: &str, mut disks: i32) -> i32 {
+    let mut fewest = disks;
+    for event in events.lines().filter(|event| event.contains("/block/sd")) {
+        match event.split_whitespace().nth(1) {
+            Some("add") => disks += 1,
+            Some("remove") => disks -= 1,
+            _ => {}
+        }
+        fewest = fewest.min(disks);
+    }
+    fewest
+}
+
+#[tokio::test]
+async fn a23_a_wrong_secret_is_named_a_corrected_one_connects_at_once_rotation_keeps_a_path_and_nothing_is_told() {
+    let node = RealNode::new("chap").await;
+    node.guest.run_ok("systemctl set-environment RUST_LOG=multibond=trace").await.unwrap();
+    let_agents_read_secrets(&node).await;
+    write_secret(&node, "one-way", "wrong-secret-1", None).await;
+    write_secret(&node, "mutual", "mutual-secret", Some("array-secret-1")).await;
+    node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
+    node.site.patch("DataCenter", "dc", json!({"spec": {"storage": storage()}})).await;
+    node.start_agent("").await;
+    for portal in ["10.0.101.1:3260", "10.0.102.1:3260"] {
+        let refused = node.until_path(portal, "Failed", Some("AuthenticationFailed")).await;
+        assert_eq!(refused["retryEvery"], "10m");
+    }
+    node.until_paths("2/4").await;
+    until_paths(&node.guest, 2, 0).await;
+    let device = device(&node.guest, 2).await;
+
+    let corrected = now(&node.guest).await;
+    write_secret(&node, "one-way", "one-way-secret", None).await;
+    for portal in ["10.0.101.1:3260", "10.0.102.1:3260"] {
+        let connected = node.until_path(portal, "Connected", None).await;
+        let since: k8s_openapi::jiff::Timestamp = connected["since"].as_str().unwrap().parse().unwrap();
+        let after = since.as_second() - corrected;
+        assert!(after < 30, "connected after {after} s, and the shortest pause of a slow retry is 60 s");
+    }
+
+    let writer = Writer::start(&node.guest, &device).await;
+    node.guest.spawn("disks", "exec stdbuf -oL udevadm monitor --kernel --subsystem-match=block").await.unwrap();
+    eventually("the kernel's announcements are heard", PATIENCE, async || {
+        let log = node.guest.log("disks").await.unwrap();
+        if log.contains("KERNEL - ") { Ok(()) } else { Err(log) }
+    })
+    .await;
+    change_passwords_of_array(&node.guest, "mutual-secret-2", "array-secret-2").await;
+    // The target must not be believed with this: one path is tried, and the other left as it is.
+    write_secret(&node, "mutual", "mutual-secret-2", Some("wrong-secret-2")).await;
+    let is_refused = |path: &&Value| path["target"] == MUTUAL && path["reason"] == "TargetNotFound";
+    let host = node
+        .site
+        .until("one path refused", "Host", "w1", |host| {
+            host["status"]["connections"].as_array().unwrap().iter().filter(is_refused).count() == 1
+        })
+        .await;
+    let refused = host["status"]["connections"].as_array().unwrap().iter().find(is_refused).unwrap();
+    assert!(refused["message"].as_str().unwrap().contains("password_in"), "{refused}");
+    writer.until_passes(1).await;
+    assert_eq!(sessions(&node.guest).await.iter().filter(|session| session.ends_with(MUTUAL)).count(), 1);
+
+    write_secret(&node, "mutual", "mutual-secret-2", Some("array-secret-2")).await;
+    eventually("both sessions have the new passwords", PATIENCE, async || {
+        let passwords = "cd /sys/class/iscsi_session && grep -l host-mutual */username | while read -r file; do
+            cat ${file%/*}/password ${file%/*}/password_in ${file%/*}/state; done | tr '\\n' ' '";
+        let found = node.guest.run_ok(passwords).await.unwrap();
+        let one = "mutual-secret-2 array-secret-2 LOGGED_IN ";
+        if found == one.repeat(2) { Ok(()) } else { Err(found) }
+    })
+    .await;
+    node.until_paths("4/4").await;
+    writer.until_passes(1).await;
+    writer.finish().await;
+    let events = node.guest.log("disks").await.unwrap();
+    assert_eq!(fewest_disks(&events, 2), 1, "{events}");
+
+    let told = [
+        node.site.get("Host", "w1").await.to_string(),
+        node.site.get("DataCenter", "dc").await.to_string(),
+        node.site.events("Host", "w1").await.join("\n"),
+        shared_controller().await.log(),
+        node.guest.run_ok("journalctl --no-pager --output=export").await.unwrap(),
+    ];
+    assert!(told[4].contains("AuthenticationFailed"), "the agent's log is in the journal");
+    for secret in ["wrong-secret", "one-way-secret", "mutual-secret", "array-secret", "host-mutual", "host-one-way"] {
+        assert!(told.iter().all(|text| !text.contains(secret)), "{secret} is told");
+    }
+}

@@ -1,0 +1,41 @@
+//! Two interfaces in one subnet.
+
+use serde_json::Value;
+
+use crate::{
+    node::{ALPHA_ON_BOTH_FABRICS, RealNode},
+    site::{condition, reason},
+};
+
+#[tokio::test]
+async fn a35_two_interfaces_in_one_subnet_are_warned_of_by_name_and_setting_and_what_is_advised_mends_it() {
+    let node = RealNode::new("one-subnet").await;
+    node.guest
+        .run_ok(
+            "set -e
+             for interface in san1 san3; do
+               sysctl -q net.ipv4.conf.$interface.{rp_filter=1,arp_ignore=0,arp_announce=0}
+             done
+             sysctl -q net.ipv4.conf.all.rp_filter=0
+             ip address add 10.0.101.103/24 dev san3
+             ip link set san3 up",
+        )
+        .await
+        .unwrap();
+    node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
+    node.start_agent("").await;
+    let warned = |host: &Value| reason(host, "HostPrepared") == "ReversePathFilter";
+    let host = node.site.until("a warning of both interfaces", "Host", "w1", warned).await;
+    let message = condition(&host, "HostPrepared")["message"].as_str().unwrap();
+    let advice: Vec<&str> = message.split("set ").skip(1).collect();
+    assert_eq!(advice.len(), 6, "{message}");
+    for part in &advice {
+        // NAME to VALUE
+        let words: Vec<&str> = part.split_whitespace().collect();
+        node.guest.run_ok(&format!("sysctl -q {}={}", words[0], words[2])).await.unwrap();
+    }
+    node.until_paths("3/3").await;
+    // Nobody announces a change of a setting; a link does.
+    node.guest.run_ok("ip link set mgmt alias looked-at").await.unwrap();
+    node.site.until("no warning", "Host", "w1", |host| reason(host, "HostPrepared") == "Prepared").await;
+}
