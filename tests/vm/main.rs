@@ -6,6 +6,7 @@ mod by_hand;
 mod chance;
 mod chap;
 mod connect;
+mod damage;
 mod failures;
 mod host;
 mod logout;
