@@ -9,4 +9,5 @@ pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod ops;
+pub mod overview;
 pub mod planner;

@@ -50,13 +50,6 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
-/// A value as YAML, with the structure of its JSON.
-pub fn yaml(value: &impl Serialize) -> anyhow::Result<String> {
-    // One line for each text, as the Kubernetes tools write them: a diff then shows the field that changed.
-    let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    Ok(serde_saphyr::to_string_with_options(value, options)?)
-}
-
 /// A colour of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colour {

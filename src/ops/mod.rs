@@ -1,10 +1,12 @@
-//! What operators look at: metrics, liveness and readiness, served over HTTP.
+//! What operators look at: metrics, liveness and readiness, served over HTTP; and YAML.
 
 mod duration;
 pub mod errors;
 mod http;
 mod metrics;
+mod yaml;
 
 pub use duration::{duration, positive_duration};
 pub use http::{Readiness, bind, serve};
 pub use metrics::{BondLabel, ControllerMetrics, KindLabel, PhaseLabel, ReasonLabel, WriteLabel, registered};
+pub use yaml::yaml;

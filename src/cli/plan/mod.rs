@@ -15,6 +15,7 @@ use clap::Args;
 
 use self::objects::Reader;
 use super::output::{self, Format};
+use crate::ops;
 use crate::planner::plan_all;
 
 /// Prints which paths each host would get from these manifests, and every problem with them, without a cluster
@@ -78,7 +79,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     output::print(&match format {
         Format::Table => render::table(&report),
         Format::Json => output::json(&render::Output::from(&report))?,
-        Format::Yaml => output::yaml(&render::Output::from(&report))?,
+        Format::Yaml => ops::yaml(&render::Output::from(&report))?,
     })?;
     Ok(ExitCode::from(if report.problems.is_empty() { 0 } else { 2 }))
 }

@@ -1,10 +1,10 @@
 //! `multibond status`: data centers, bonds, hosts, and each path with its state and reason.
 
-mod overview;
 mod render;
 
 use std::fmt::Debug;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
@@ -12,12 +12,12 @@ use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
-use self::overview::{Overview, Snapshot};
 use self::render::Style;
 use super::output::{self, Format};
 use super::{Global, in_runtime};
 use crate::api::{DataCenter, Host, IscsiBond, Network};
-use crate::ops::errors::causes;
+use crate::ops::{self, errors::causes};
+use crate::overview::{Overview, Snapshot};
 
 /// Shows data centers, bonds and hosts, and each path with its state and reason
 ///
@@ -41,7 +41,7 @@ pub struct Arguments {
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum Error {
     /// No answer.
     #[error("the cluster {url} cannot be reached: {reason}; is it the right one (--kubeconfig, --context)?")]
     Unreachable { url: String, reason: String },
@@ -66,10 +66,10 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
         let url = config.cluster_url.to_string();
         let namespace = (!all_namespaces).then(|| namespace.unwrap_or_else(|| config.default_namespace.clone()));
         let client = Client::try_from(config)?;
-        let overview = Overview::from(read(&client, &url, namespace.as_deref()).await?);
+        let overview = Overview::from(&read(&client, &url, namespace.as_deref()).await?);
         output::print(&match format {
             Format::Json => output::json(&overview)?,
-            Format::Yaml => output::yaml(&overview)?,
+            Format::Yaml => ops::yaml(&overview)?,
             Format::Table if overview.data_centers.is_empty() && overview.unreadable.is_empty() => match namespace {
                 Some(namespace) => format!("Nothing of Multibond in namespace {namespace}; -A shows all namespaces.\n"),
                 None => "Nothing of Multibond in any namespace.\n".to_owned(),
@@ -80,7 +80,11 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn read(client: &Client, url: &str, namespace: Option<&str>) -> Result<Snapshot, Error> {
+/// Reads everything once.
+///
+/// # Errors
+/// When nothing can be shown: no answer, Multibond is not installed, or nothing may be read.
+pub(super) async fn read(client: &Client, url: &str, namespace: Option<&str>) -> Result<Snapshot, Error> {
     let mut snapshot = Snapshot::default();
     let (data_centers, networks, bonds, hosts) = tokio::join!(
         list::<DataCenter>(client, url, namespace),
@@ -104,9 +108,9 @@ async fn read(client: &Client, url: &str, namespace: Option<&str>) -> Result<Sna
 }
 
 /// The objects of a kind, and what could not be read of it.
-type Listed<T> = (Vec<T>, Vec<String>);
+type Listed<T> = (Vec<Arc<T>>, Vec<String>);
 
-fn keep<T>((objects, problems): Listed<T>, unreadable: &mut Vec<String>) -> Vec<T> {
+fn keep<T>((objects, problems): Listed<T>, unreadable: &mut Vec<String>) -> Vec<Arc<T>> {
     unreadable.extend(problems);
     objects
 }
@@ -138,7 +142,7 @@ where
     let (mut readable, mut problems) = (Vec::new(), Vec::new());
     for DeserializeGuard(object) in objects {
         match object {
-            Ok(object) => readable.push(object),
+            Ok(object) => readable.push(Arc::new(object)),
             Err(broken) => {
                 let name = broken.metadata.name.unwrap_or_default();
                 problems.push(format!("{} {name}: {}", K::kind(&()), broken.error));

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::super::output::{Colour, columns};
-use super::overview::{BondView, ConditionView, DataCenterView, HostView, NetworkView, Overview, PathView};
 use crate::api::{ConnectionState, PathCounts, Phase, reason::Reason};
+use crate::overview::{self, BondView, ConditionView, DataCenterView, HostView, NetworkView, Overview, PathView};
 
 /// How the tree is drawn.
 #[derive(Clone, Copy, Debug)]
@@ -128,27 +128,22 @@ fn path(view: &PathView, style: Style) -> Vec<String> {
     vec![state_text, target.clone(), portal, through, bonds, notes.join(", ")]
 }
 
-/// Everything that is not as it should be. That nobody has looked yet is said by the state.
+/// Everything that is not as it should be.
 fn complaints(conditions: &[ConditionView], indent: &str, style: Style) -> String {
-    let wrong = conditions.iter().filter(|condition| condition.status != "True" && condition.reason != "Pending");
-    let mut said: Vec<(&str, &str)> = Vec::new();
     let mut lines = String::new();
-    for ConditionView { r#type, status, reason, message } in wrong {
-        if !said.contains(&(reason, message)) {
-            said.push((reason, message));
-            let colour = if status == "False" { Colour::Red } else { Colour::Yellow };
-            let what = style.paint(colour, &format!("{type} {status}, {reason}"));
-            lines.extend([indent, &what, ": ", message, "\n"]);
-        }
+    for ConditionView { r#type, status, reason, message } in overview::complaints(conditions) {
+        let colour = if status == "False" { Colour::Red } else { Colour::Yellow };
+        let what = style.paint(colour, &format!("{type} {status}, {reason}"));
+        lines.extend([indent, &what, ": ", message, "\n"]);
     }
     lines
 }
 
 fn ready(conditions: &[ConditionView], style: Style) -> String {
-    match conditions.iter().find(|condition| condition.r#type == "Ready").map(|condition| condition.status.as_str()) {
-        Some("True") => style.paint(Colour::Green, "Ready"),
-        Some("False") => style.paint(Colour::Red, "not Ready"),
-        _ => style.paint(Colour::Yellow, "not looked at yet"),
+    match overview::ready(conditions) {
+        Some(true) => style.paint(Colour::Green, "Ready"),
+        Some(false) => style.paint(Colour::Red, "not Ready"),
+        None => style.paint(Colour::Yellow, "not looked at yet"),
     }
 }
 
@@ -212,19 +207,21 @@ fn colour_of_state(state: ConnectionState) -> Colour {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde::Deserialize;
 
-    use super::super::overview::Snapshot;
     use super::*;
     use crate::api::{DataCenter, Host, IscsiBond, Network};
+    use crate::overview::Snapshot;
 
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Fixture {
-        data_centers: Vec<DataCenter>,
-        networks: Vec<Network>,
-        bonds: Vec<IscsiBond>,
-        hosts: Vec<Host>,
+        data_centers: Vec<Arc<DataCenter>>,
+        networks: Vec<Arc<Network>>,
+        bonds: Vec<Arc<IscsiBond>>,
+        hosts: Vec<Arc<Host>>,
         unreadable: Vec<String>,
     }
 
@@ -240,13 +237,13 @@ mod tests {
 
     #[test]
     fn a_tree_shows_each_path_with_its_state_and_reason() {
-        insta::assert_snapshot!(tree(&Overview::from(snapshot()), style(false)));
+        insta::assert_snapshot!(tree(&Overview::from(&snapshot()), style(false)));
     }
 
     #[test]
     fn colours_change_no_width() {
-        let plain = tree(&Overview::from(snapshot()), style(false));
-        let coloured = tree(&Overview::from(snapshot()), style(true));
+        let plain = tree(&Overview::from(&snapshot()), style(false));
+        let coloured = tree(&Overview::from(&snapshot()), style(true));
         let bare = ["1", "31", "32", "33", "0"]
             .iter()
             .fold(coloured.clone(), |text, code| text.replace(&format!("\x1b[{code}m"), ""));
@@ -256,7 +253,7 @@ mod tests {
 
     #[test]
     fn programs_get_the_same_as_one_structure() {
-        insta::assert_snapshot!(super::super::output::yaml(&Overview::from(snapshot())).unwrap());
+        insta::assert_snapshot!(crate::ops::yaml(&Overview::from(&snapshot())).unwrap());
     }
 
     #[test]
@@ -265,7 +262,7 @@ mod tests {
         other.hosts.reverse();
         other.bonds.reverse();
         other.networks.reverse();
-        assert_eq!(tree(&Overview::from(other), style(false)), tree(&Overview::from(snapshot()), style(false)));
+        assert_eq!(tree(&Overview::from(&other), style(false)), tree(&Overview::from(&snapshot()), style(false)));
     }
 
     #[test]

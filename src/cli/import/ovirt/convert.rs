@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{GROUP, VERSION},
-    cli::output,
+    ops,
 };
 
 /// The manifests, and what has no counterpart in them.
@@ -45,7 +45,7 @@ pub fn convert(engine: &Engine, only: Option<&str>) -> anyhow::Result<Manifests>
         .map(|center| {
             let name = namespaces.give(&center.id, &center.name);
             let documents = DataCenter { engine, center, name: name.clone(), remarks: &mut remarks }.documents();
-            let yaml: Vec<String> = documents.iter().map(output::yaml).collect::<Result<_, _>>()?;
+            let yaml: Vec<String> = documents.iter().map(ops::yaml).collect::<Result<_, _>>()?;
             Ok((name, yaml.join("---\n")))
         })
         .collect::<anyhow::Result<_>>()?;

@@ -1,9 +1,10 @@
-//! What `multibond status` shows, as a value: `-o json` and `-o yaml` are this structure.
+//! What `multibond status` and the console show, as a value: `multibond status -o json` is this structure.
 //!
 //! Data centers, each with its networks, bonds and hosts; each host with its paths. A path of several bonds is one
 //! path, so paths are listed by host, with the names of their bonds. Fields that nobody has reported are absent.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
@@ -15,16 +16,16 @@ use crate::api::{
 };
 
 /// What was read from a cluster.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Data centers, in any order.
-    pub data_centers: Vec<DataCenter>,
+    pub data_centers: Vec<Arc<DataCenter>>,
     /// Networks, in any order.
-    pub networks: Vec<Network>,
+    pub networks: Vec<Arc<Network>>,
     /// Bonds, in any order.
-    pub bonds: Vec<IscsiBond>,
+    pub bonds: Vec<Arc<IscsiBond>>,
     /// Hosts, in any order.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<Arc<Host>>,
     /// What could not be read, and why.
     pub unreadable: Vec<String>,
 }
@@ -73,6 +74,28 @@ pub struct ConditionView {
     pub reason: String,
     /// Why, for people.
     pub message: String,
+}
+
+/// Everything that is not as it should be, each once. That nobody has looked yet is said by the state.
+#[must_use]
+pub fn complaints(conditions: &[ConditionView]) -> Vec<&ConditionView> {
+    let mut complaints: Vec<&ConditionView> = Vec::new();
+    for it in conditions.iter().filter(|condition| condition.status != "True" && condition.reason != "Pending") {
+        if !complaints.iter().any(|said| (&said.reason, &said.message) == (&it.reason, &it.message)) {
+            complaints.push(it);
+        }
+    }
+    complaints
+}
+
+/// Whether an object is Ready; nothing while nobody has looked yet.
+#[must_use]
+pub fn ready(conditions: &[ConditionView]) -> Option<bool> {
+    match conditions.iter().find(|condition| condition.r#type == "Ready").map(|condition| condition.status.as_str()) {
+        Some("True") => Some(true),
+        Some("False") => Some(false),
+        _ => None,
+    }
 }
 
 /// A network.
@@ -165,22 +188,22 @@ pub struct PathView {
     pub retry_every: Option<String>,
 }
 
-impl From<Snapshot> for Overview {
-    fn from(Snapshot { data_centers, networks, bonds, hosts, unreadable }: Snapshot) -> Self {
+impl From<&Snapshot> for Overview {
+    fn from(Snapshot { data_centers, networks, bonds, hosts, unreadable }: &Snapshot) -> Self {
         let mut views = Views::default();
-        for it in &data_centers {
+        for it in data_centers {
             let view = views.of(it.namespace(), &it.name_any());
             view.exists = true;
             view.storage = it.spec.storage.iter().map(|storage| storage.name.clone()).collect();
             view.conditions = conditions(it.status.as_ref().map(|status| status.conditions.as_slice()));
         }
-        for it in &networks {
+        for it in networks {
             views.of(it.namespace(), &it.spec.data_center).networks.push(network(it));
         }
-        for it in &bonds {
+        for it in bonds {
             views.of(it.namespace(), &it.spec.data_center).bonds.push(bond(it));
         }
-        for it in &hosts {
+        for it in hosts {
             views.of(it.namespace(), &it.spec.data_center).hosts.push(host(it));
         }
         let mut data_centers: Vec<_> = views.0.into_values().collect();
@@ -189,7 +212,7 @@ impl From<Snapshot> for Overview {
             view.bonds.sort_by(|a, b| a.name.cmp(&b.name));
             view.hosts.sort_by(|a, b| a.name.cmp(&b.name));
         }
-        Overview { data_centers, unreadable }
+        Overview { data_centers, unreadable: unreadable.clone() }
     }
 }
 
@@ -242,7 +265,9 @@ fn bond(bond: &IscsiBond) -> BondView {
     }
 }
 
-fn host(host: &Host) -> HostView {
+/// A host with its paths.
+#[must_use]
+pub fn host(host: &Host) -> HostView {
     let status = host.status.as_ref();
     let planned = status.and_then(|status| status.plan.as_ref()).map(|plan| plan.paths.as_slice()).unwrap_or_default();
     let connections = status.map(|status| status.connections.as_slice()).unwrap_or_default();
