@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod api;
 pub mod cli;
+pub mod console;
 pub mod controller;
 pub mod ops;
 pub mod overview;

@@ -5,6 +5,7 @@
 //! `multibond`.
 
 mod agent;
+mod console;
 mod controller;
 mod crds;
 mod import;
@@ -45,6 +46,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Agent(agent::Arguments),
+    Console(console::Arguments),
     Controller(controller::Arguments),
     Crds(crds::Arguments),
     Import(import::Arguments),
@@ -60,6 +62,7 @@ impl Command {
     fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         match self {
             Command::Agent(arguments) => agent::run(arguments, global),
+            Command::Console(arguments) => console::run(arguments, global),
             Command::Controller(arguments) => controller::run(arguments, global),
             Command::Crds(arguments) => crds::run(&arguments),
             Command::Import(arguments) => import::run(arguments),

@@ -1,0 +1,94 @@
+//! The form of a bond: the networks, and if wanted the targets and the pairing.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt as _;
+
+use super::{Choice, Input, description, description_input, fields_of, metadata, name_input};
+use crate::api::{IscsiBond, IscsiBondSpec, Pairing};
+use crate::console::fields::Fields;
+use crate::console::pages::{Model, Place};
+
+/// What is asked for.
+pub fn inputs(model: &Model, place: &Place, name: &str) -> Vec<Input> {
+    let bond = model.bond(place, name);
+    let pairing = vec![
+        choice("Auto", "Automatic", "a portal goes with the networks that it is on"),
+        choice("AllPairs", "All pairs", "each portal through each network, as in oVirt"),
+    ];
+    vec![
+        name_input(bond.is_some()),
+        description_input(),
+        Input::any("networks", "Networks", networks(model, place, bond))
+            .hint("Any number, also none. Hosts that carry none of them use their default network.")
+            .of("spec.networks"),
+        Input::any("targets", "Storage targets", targets(model, place, bond))
+            .hint("Without any, the bond covers all targets of the data center.")
+            .of("spec.targets"),
+        Input::one("pairing", "Pairing of portals and networks", pairing).of("spec.pairing"),
+    ]
+}
+
+fn choice(value: &str, label: &str, hint: impl Into<String>) -> Choice {
+    Choice { value: value.to_owned(), label: label.to_owned(), hint: hint.into() }
+}
+
+/// The data center's networks, and those that the bond names beside them.
+fn networks(model: &Model, place: &Place, bond: Option<&IscsiBond>) -> Vec<Choice> {
+    let mut choices = BTreeMap::new();
+    for name in bond.iter().flat_map(|bond| &bond.spec.networks) {
+        choices.insert(name.clone(), "there is no such network".to_owned());
+    }
+    for network in model.networks(place) {
+        let hosts = network.status.as_ref().filter(|status| status.observed_generation.is_some());
+        let hosts = hosts.map(|status| format!("on {} of the hosts", status.hosts));
+        let facts = [network.spec.description.clone(), Some(network.spec.subnets.join(", ")), hosts];
+        let facts: Vec<String> = facts.into_iter().flatten().filter(|fact| !fact.is_empty()).collect();
+        choices.insert(network.name_any(), facts.join(" · "));
+    }
+    choices.into_iter().map(|(name, hint)| choice(&name, &name, hint)).collect()
+}
+
+/// The data center's targets, and those that the bond lists beside them.
+fn targets(model: &Model, place: &Place, bond: Option<&IscsiBond>) -> Vec<Choice> {
+    let mut choices = BTreeMap::new();
+    for iqn in bond.iter().flat_map(|bond| &bond.spec.targets) {
+        choices.insert(iqn.clone(), "no storage of the data center has it".to_owned());
+    }
+    for storage in model.data_center(place).iter().flat_map(|data_center| &data_center.spec.storage) {
+        for target in &storage.targets {
+            choices.insert(target.iqn.clone(), format!("{} · {} portals", storage.name, target.portals.len()));
+        }
+    }
+    choices.into_iter().map(|(iqn, hint)| choice(&iqn, &iqn, hint)).collect()
+}
+
+/// What a bond's form holds.
+pub fn values(bond: &IscsiBond) -> Fields {
+    let IscsiBondSpec { data_center: _, description, networks, targets, pairing } = &bond.spec;
+    let fields = fields_of(bond).with("description", description.clone().unwrap_or_default());
+    let fields = networks.iter().fold(fields, |fields, network| fields.with("networks", network));
+    let fields = targets.iter().fold(fields, |fields, target| fields.with("targets", target));
+    fields.with(
+        "pairing",
+        match pairing {
+            Pairing::Auto => "Auto",
+            Pairing::AllPairs => "AllPairs",
+        },
+    )
+}
+
+/// The bond that a form describes.
+pub fn build(current: Option<&IscsiBond>, place: &Place, fields: &Fields) -> IscsiBond {
+    let spec = IscsiBondSpec {
+        data_center: place.name.clone(),
+        description: description(fields),
+        networks: fields.all("networks"),
+        targets: fields.all("targets"),
+        pairing: if fields.has("pairing", "AllPairs") { Pairing::AllPairs } else { Pairing::Auto },
+    };
+    match current {
+        Some(bond) => IscsiBond { spec, ..bond.clone() },
+        None => IscsiBond { metadata: metadata(&place.namespace, fields.get("name")), spec, status: None },
+    }
+}

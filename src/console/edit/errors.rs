@@ -1,0 +1,143 @@
+//! What is wrong with a form, and where: the API server's own words, next to the field that they are about.
+
+use kube::core::Status;
+
+use super::form::Input;
+
+/// What is wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Errors(Vec<Error>);
+
+/// Something that is wrong, and the field of the API that it is about; empty when it is about none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Error {
+    field: String,
+    message: String,
+}
+
+impl Errors {
+    /// Something that is about no field.
+    pub fn general(message: impl Into<String>) -> Errors {
+        Errors::of("", message)
+    }
+
+    /// Something about a field of the API.
+    pub fn of(field: &str, message: impl Into<String>) -> Errors {
+        Errors(vec![Error { field: field.to_owned(), message: message.into() }])
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is said next to an input.
+    pub fn beside<'a>(&'a self, input: &'a Input, all: &'a [Input]) -> impl Iterator<Item = &'a str> {
+        let ours = move |error: &&Error| input_of(&error.field, all).is_some_and(|its| its.name == input.name);
+        self.0.iter().filter(ours).map(|error| error.message.as_str())
+    }
+
+    /// What is about no input.
+    pub fn elsewhere<'a>(&'a self, all: &'a [Input]) -> impl Iterator<Item = String> + 'a {
+        let nobodys = self.0.iter().filter(|error| input_of(&error.field, all).is_none());
+        nobodys.map(
+            |Error { field, message }| {
+                if field.is_empty() { message.clone() } else { format!("{field}: {message}") }
+            },
+        )
+    }
+}
+
+/// The input of a field: the one with the longest path that the field's path begins with.
+fn input_of<'a>(field: &str, all: &'a [Input]) -> Option<&'a Input> {
+    let within = |input: &&Input| {
+        let rest = field.strip_prefix(input.field);
+        !input.field.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    all.iter().filter(within).max_by_key(|input| input.field.len())
+}
+
+impl From<kube::Error> for Errors {
+    fn from(error: kube::Error) -> Errors {
+        match error {
+            kube::Error::Api(status) => Errors::from(*status),
+            error => Errors::general(format!("The API server cannot be reached: {error}")),
+        }
+    }
+}
+
+impl From<Status> for Errors {
+    fn from(status: Status) -> Errors {
+        let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+        let about = causes.iter().filter(|cause| !cause.message.is_empty());
+        let errors: Vec<Error> = about
+            .map(|cause| {
+                let field = without_indices(&cause.field);
+                // A rule about the whole object names its field in its message.
+                let field = if field.starts_with("metadata.") || field.starts_with("spec.") {
+                    field
+                } else {
+                    cause.message.split_whitespace().find(|word| word.starts_with("metadata.")).unwrap_or("").to_owned()
+                };
+                Error { field, message: cause.message.clone() }
+            })
+            .collect();
+        match (errors.is_empty(), status.reason.as_str()) {
+            (false, _) => Errors(errors),
+            (true, "AlreadyExists") => Errors::of("metadata.name", status.message),
+            (true, _) => Errors::general(status.message),
+        }
+    }
+}
+
+/// `spec.storage[0].targets[1].iqn` as `spec.storage.targets.iqn`.
+fn without_indices(path: &str) -> String {
+    path.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn errors(status: &Value) -> Errors {
+        Errors::from(serde_json::from_value::<Status>(status.clone()).unwrap())
+    }
+
+    fn inputs() -> Vec<Input> {
+        vec![
+            Input::line("name", "Name").of("metadata.name"),
+            Input::line("iqn", "Target").of("spec.storage.targets.iqn"),
+            Input::line("portals", "Portals").of("spec.storage.targets.portals"),
+        ]
+    }
+
+    #[test]
+    fn what_the_api_server_says_of_a_field_stands_beside_its_input() {
+        let causes = json!([
+            {"field": "spec.storage[0].targets[1].portals[0].address", "message": "Invalid value: \"x_y\": should match"},
+            {"field": "<nil>", "message": "Invalid value: metadata.name must be a DNS label"},
+            {"field": "spec.other", "message": "Required value"},
+        ]);
+        let errors = errors(&json!({"reason": "Invalid", "message": "all of it", "details": {"causes": causes}}));
+        let inputs = inputs();
+        let beside = |name: &str| {
+            let input = inputs.iter().find(|input| input.name == name).unwrap();
+            errors.beside(input, &inputs).collect::<Vec<_>>()
+        };
+        assert_eq!(beside("portals"), ["Invalid value: \"x_y\": should match"]);
+        assert_eq!(beside("name"), ["Invalid value: metadata.name must be a DNS label"]);
+        assert!(beside("iqn").is_empty());
+        assert_eq!(errors.elsewhere(&inputs).collect::<Vec<_>>(), ["spec.other: Required value"]);
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_said_beside_the_name_and_a_refusal_above_the_form() {
+        let inputs = inputs();
+        let taken = errors(&json!({"reason": "AlreadyExists", "message": "iscsibonds \"storage\" already exists"}));
+        assert_eq!(taken.beside(&inputs[0], &inputs).count(), 1);
+        let refused = errors(&json!({"reason": "Forbidden", "message": "no"}));
+        assert_eq!(refused.elsewhere(&inputs).collect::<Vec<_>>(), ["no"]);
+    }
+}

@@ -1,0 +1,69 @@
+//! The form of a network.
+
+use kube::ResourceExt as _;
+
+use super::{Errors, Input, description, description_input, fields_of, metadata, name_input};
+use crate::api::{Network, NetworkSpec};
+use crate::console::fields::Fields;
+use crate::console::pages::{Model, Place};
+
+/// What is asked for.
+pub fn inputs(name: &str) -> Vec<Input> {
+    vec![
+        name_input(!name.is_empty()),
+        description_input(),
+        Input::lines("subnets", "Subnets")
+            .hint("One per line, such as 10.0.1.0/24: a host with an address in one of them carries the network, and a portal with an address in one of them is on it.")
+            .of("spec.subnets"),
+        Input::line("mtu", "MTU")
+            .hint("In bytes, such as 9000; hosts that carry the network with another MTU get a warning.")
+            .of("spec.mtu"),
+    ]
+}
+
+/// What a network's form holds.
+pub fn values(network: &Network) -> Fields {
+    let NetworkSpec { data_center: _, description, subnets, mtu } = &network.spec;
+    fields_of(network)
+        .with("description", description.clone().unwrap_or_default())
+        .with("subnets", subnets.join("\n"))
+        .with("mtu", mtu.map(|mtu| mtu.to_string()).unwrap_or_default())
+}
+
+/// The network that a form describes.
+///
+/// # Errors
+/// When the MTU is no number.
+pub fn build(current: Option<&Network>, place: &Place, fields: &Fields) -> Result<Network, Errors> {
+    let mtu = match fields.get("mtu") {
+        "" => None,
+        text => Some(text.parse().map_err(|_| {
+            Errors::of("spec.mtu", format!("expected a number of bytes such as 9000, or nothing; found “{text}”"))
+        })?),
+    };
+    let spec = NetworkSpec {
+        data_center: place.name.clone(),
+        description: description(fields),
+        subnets: fields.get("subnets").split_whitespace().map(str::to_owned).collect(),
+        mtu,
+    };
+    Ok(match current {
+        Some(network) => Network { spec, ..network.clone() },
+        None => Network { metadata: metadata(&place.namespace, fields.get("name")), spec, status: None },
+    })
+}
+
+/// What follows from the network's deletion, beside what hosts do.
+pub fn consequences(model: &Model, place: &Place, name: &str) -> Vec<String> {
+    let bonds = model.snapshot.bonds.iter().filter(|bond| {
+        bond.namespace().as_deref() == Some(&*place.namespace)
+            && bond.spec.data_center == place.name
+            && bond.spec.networks.iter().any(|its| its == name)
+    });
+    let bonds: Vec<String> = bonds.map(|bond| bond.name_any()).collect();
+    if bonds.is_empty() {
+        vec!["No bond names it.".to_owned()]
+    } else {
+        vec![format!("It leaves the bonds that name it: {}.", bonds.join(", "))]
+    }
+}

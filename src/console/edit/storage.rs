@@ -1,0 +1,211 @@
+//! The form of a target: its storage, its portals, and how hosts authenticate.
+
+use super::{Errors, Input, fields_of};
+use crate::api::{Chap, DataCenter, Portal, SecretReference, Storage, Target};
+use crate::console::fields::Fields;
+use crate::console::pages::{Model, Place};
+
+/// What is asked for.
+pub fn inputs(model: &Model, place: &Place, iqn: &str) -> Vec<Input> {
+    // Of a data center without any network no portal is on one.
+    let pins = !model.networks(place).is_empty();
+    let portals = if pins {
+        "One per line: the address or DNS name, with its port if that is not 3260, and behind it the network that it is on if subnets do not tell, such as “10.0.1.10 san-a”."
+    } else {
+        "One per line: the address or DNS name, with its port if that is not 3260, such as “10.0.1.10” or “[fd00::10]:3261”."
+    };
+    vec![
+        Input::line("storage", "Storage")
+            .hint("The array's name, such as array-a. A storage may have several targets.")
+            .of("spec.storage.name")
+            .fixed(!iqn.is_empty()),
+        Input::line("iqn", "Target")
+            .hint("Its iSCSI name, such as iqn.2003-01.org.example:array-a.")
+            .of("spec.storage.targets.iqn")
+            .fixed(!iqn.is_empty()),
+        Input::lines("portals", "Portals").hint(portals).of("spec.storage.targets.portals"),
+        Input::line("secret", "CHAP secret")
+            .hint("The name of a Secret of type kubernetes.io/iscsi-chap in the same namespace; nothing without CHAP.")
+            .of("spec.storage.targets.chap"),
+    ]
+}
+
+/// What a target's form holds; nothing when there is no such target.
+pub fn values(data_center: &DataCenter, storage: &str, iqn: &str) -> Option<Fields> {
+    let fields = fields_of(data_center).with("storage", storage).with("iqn", iqn);
+    if iqn.is_empty() {
+        return Some(fields);
+    }
+    let storages = data_center.spec.storage.iter().filter(|its| its.name == storage);
+    let target = storages.flat_map(|its| &its.targets).find(|target| target.iqn == iqn)?;
+    let portals: Vec<String> = target.portals.iter().map(line).collect();
+    let secret = target.chap.as_ref().map(|chap| chap.secret_ref.name.clone()).unwrap_or_default();
+    Some(fields.with("portals", portals.join("\n")).with("secret", secret))
+}
+
+/// The data center with the target that a form describes in it.
+///
+/// # Errors
+/// When a portal cannot be read.
+pub fn build(data_center: &DataCenter, storage: &str, iqn: &str, fields: &Fields) -> Result<DataCenter, Errors> {
+    let lines = fields.get("portals").lines().map(str::trim).filter(|line| !line.is_empty());
+    let portals = lines.map(portal).collect::<Result<_, _>>()?;
+    let secret = fields.get("secret");
+    let chap = (!secret.is_empty()).then(|| Chap { secret_ref: SecretReference { name: secret.to_owned() } });
+    let (storage, old) = if iqn.is_empty() { (fields.get("storage"), None) } else { (storage, Some(iqn)) };
+    let target = Target { iqn: old.unwrap_or_else(|| fields.get("iqn")).to_owned(), portals, chap };
+    let mut data_center = data_center.clone();
+    let storages = &mut data_center.spec.storage;
+    let at = storages.iter().position(|its| its.name == storage).unwrap_or_else(|| {
+        storages.push(Storage { name: storage.to_owned(), targets: Vec::new() });
+        storages.len() - 1
+    });
+    let targets = &mut storages[at].targets;
+    match old.and_then(|iqn| targets.iter_mut().find(|target| target.iqn == iqn)) {
+        Some(old) => *old = target,
+        // The API server says so when the storage has it already.
+        None => targets.push(target),
+    }
+    Ok(data_center)
+}
+
+/// The data center without a target; a storage goes with its last one.
+pub fn without(data_center: &DataCenter, storage: &str, iqn: &str) -> DataCenter {
+    let mut data_center = data_center.clone();
+    for its in data_center.spec.storage.iter_mut().filter(|its| its.name == storage) {
+        its.targets.retain(|target| target.iqn != iqn);
+    }
+    data_center.spec.storage.retain(|its| its.name != storage || !its.targets.is_empty());
+    data_center
+}
+
+/// A portal as a line of the form.
+pub fn line(Portal { address, port, tpgt, network }: &Portal) -> String {
+    let mut line = match (address.contains(':'), port) {
+        (_, 3260) => address.clone(),
+        (true, port) => format!("[{address}]:{port}"),
+        (false, port) => format!("{address}:{port}"),
+    };
+    if *tpgt != 1 {
+        line += &format!(",{tpgt}");
+    }
+    network.iter().for_each(|network| line.extend([" ", network]));
+    line
+}
+
+/// The portal that a line describes: `ADDRESS[:PORT][,TPGT] [NETWORK]`, as iscsiadm writes it.
+fn portal(line: &str) -> Result<Portal, Errors> {
+    let wrong = || {
+        Errors::of(
+            "spec.storage.targets.portals",
+            format!(
+                "“{line}”: expected ADDRESS, ADDRESS:PORT or [IPV6]:PORT, and behind it at most the name of a network"
+            ),
+        )
+    };
+    let mut words = line.split_whitespace();
+    let place = words.next().ok_or_else(wrong)?;
+    let network = words.next().map(str::to_owned);
+    if words.next().is_some() {
+        return Err(wrong());
+    }
+    let mut portal = Portal { network, ..Portal::default() };
+    let place = match place.rsplit_once(',') {
+        Some((place, tpgt)) => {
+            portal.tpgt = tpgt.parse().map_err(|_| wrong())?;
+            place
+        }
+        None => place,
+    };
+    let (address, port) =
+        match place.strip_prefix('[').map(|rest| rest.split_once(']').ok_or_else(wrong)).transpose()? {
+            Some((address, "")) => (address, None),
+            Some((address, rest)) => (address, Some(rest.strip_prefix(':').ok_or_else(wrong)?)),
+            // Two colons and no brackets: an IPv6 address, and no port.
+            None if place.matches(':').count() > 1 => (place, None),
+            None => place.split_once(':').map_or((place, None), |(address, port)| (address, Some(port))),
+        };
+    address.clone_into(&mut portal.address);
+    if let Some(port) = port {
+        portal.port = port.parse().map_err(|_| wrong())?;
+    }
+    Ok(portal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn portal_of(address: &str, port: u16, tpgt: u16, network: Option<&str>) -> Portal {
+        Portal { address: address.to_owned(), port, tpgt, network: network.map(str::to_owned) }
+    }
+
+    #[test]
+    fn a_line_is_a_portal_and_a_portal_a_line() {
+        let cases = [
+            ("10.0.1.10", portal_of("10.0.1.10", 3260, 1, None)),
+            ("10.0.1.10:3261 san-a", portal_of("10.0.1.10", 3261, 1, Some("san-a"))),
+            ("array.example.com:860,2", portal_of("array.example.com", 860, 2, None)),
+            ("fd00::10", portal_of("fd00::10", 3260, 1, None)),
+            ("[fd00::10]:3261,2 san-b", portal_of("fd00::10", 3261, 2, Some("san-b"))),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(portal(text), Ok(expected.clone()), "{text}");
+            assert_eq!(line(&expected), text);
+        }
+        assert_eq!(portal("[fd00::10]"), portal("fd00::10"));
+    }
+
+    #[test]
+    fn a_line_that_is_no_portal_is_shown_with_what_is_expected() {
+        for text in ["10.0.1.10:port", "10.0.1.10 san-a san-b", "[fd00::10", "[fd00::10]3260", "10.0.1.10,x", "a:70000"]
+        {
+            let error = format!("{:?}", portal(text).unwrap_err());
+            assert!(error.contains(text) && error.contains("expected ADDRESS"), "{error}");
+        }
+    }
+
+    fn data_center(yaml: &str) -> DataCenter {
+        let head = "{apiVersion: multibond.dev/v1alpha1, kind: DataCenter, metadata: {name: fra}, spec: {storage: ";
+        serde_saphyr::from_str(&format!("{head}{yaml}}}}}")).unwrap()
+    }
+
+    fn fields(storage: &str, iqn: &str, portals: &str) -> Fields {
+        Fields::default().with("storage", storage).with("iqn", iqn).with("portals", portals)
+    }
+
+    const TWO: &str = "[{name: a, targets: [{iqn: iqn.2003-01.org.example:a, portals: [{address: 10.0.1.10}]}]}, {name: b, targets: [{iqn: iqn.2003-01.org.example:b, portals: [{address: 10.0.2.10}]}]}]";
+
+    #[test]
+    fn a_target_joins_its_storage_or_begins_a_new_one() {
+        let before = data_center(TWO);
+        let joined =
+            build(&before, "", "", &fields("b", "iqn.2003-01.org.example:b2", "10.0.2.11\n\n 10.0.2.12 ")).unwrap();
+        assert_eq!(joined.spec.storage[1].targets[1].portals.len(), 2);
+        assert_eq!(joined.spec.storage[0], before.spec.storage[0]);
+        let begun = build(&before, "", "", &fields("c", "iqn.2003-01.org.example:c", "10.0.3.10")).unwrap();
+        assert_eq!(begun.spec.storage[2].name, "c");
+    }
+
+    #[test]
+    fn an_edit_changes_its_own_target_only_and_shows_what_it_changes() {
+        let before = data_center(TWO);
+        let shown = values(&before, "b", "iqn.2003-01.org.example:b").unwrap();
+        assert_eq!(shown.get("portals"), "10.0.2.10");
+        let edit = fields("forged", "forged", "10.0.2.99").with("secret", "chap");
+        let after = build(&before, "b", "iqn.2003-01.org.example:b", &edit).unwrap();
+        assert_eq!(after.spec.storage[0], before.spec.storage[0]);
+        let target = &after.spec.storage[1].targets[0];
+        assert_eq!(
+            (line(&target.portals[0]).as_str(), target.iqn.as_str()),
+            ("10.0.2.99", "iqn.2003-01.org.example:b")
+        );
+        assert_eq!(target.chap.as_ref().unwrap().secret_ref.name, "chap");
+    }
+
+    #[test]
+    fn a_storage_goes_with_its_last_target() {
+        let after = without(&data_center(TWO), "a", "iqn.2003-01.org.example:a");
+        assert_eq!(after.spec.storage.iter().map(|storage| storage.name.as_str()).collect::<Vec<_>>(), ["b"]);
+    }
+}

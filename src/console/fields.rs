@@ -1,0 +1,65 @@
+//! What a form has sent, and what its address says.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::StatusCode;
+
+use super::Console;
+
+/// The name of the field that shows that one of our pages has made the form.
+pub const FORM_KEY: &str = "form-key";
+
+/// Names and values, in the form's order; a name may come more than once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// What an address says after its question mark, or what a form sends.
+    pub fn parse(encoded: &[u8]) -> Fields {
+        Fields(form_urlencoded::parse(encoded).into_owned().collect())
+    }
+
+    /// The first value of a field, without the blanks around it; empty when it has none.
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(its_name, _)| its_name == name).map(|(_, value)| value.trim()).unwrap_or_default()
+    }
+
+    /// All values of a field that say something.
+    pub fn all(&self, name: &str) -> Vec<String> {
+        let values = self.0.iter().filter(|(its_name, value)| its_name == name && !value.is_empty());
+        values.map(|(_, value)| value.clone()).collect()
+    }
+
+    /// Whether a field has this value.
+    pub fn has(&self, name: &str, value: &str) -> bool {
+        self.0.iter().any(|(its_name, its_value)| its_name == name && its_value == value)
+    }
+
+    /// With one more value.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Fields {
+        self.0.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// The fields of a form that one of our own pages has made. There is no other way to a form's fields.
+pub struct OwnForm(pub Fields);
+
+impl FromRequest<Arc<Console>> for OwnForm {
+    type Rejection = (StatusCode, String);
+
+    async fn from_request(request: Request, console: &Arc<Console>) -> Result<Self, Self::Rejection> {
+        let body = Bytes::from_request(request, console).await;
+        let body = body.map_err(|error| (error.status(), format!("{error}\n")))?;
+        let fields = Fields::parse(&body);
+        if console.access.is_form_key(fields.get(FORM_KEY)) {
+            Ok(OwnForm(fields))
+        } else {
+            let refusal = "This form does not come from this console: load its page again, and repeat the change.\n";
+            Err((StatusCode::FORBIDDEN, refusal.to_owned()))
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What a change would do: the planner's plans before and after it, compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt as _;
+
+use super::edit::{Change, Object};
+use super::pages::Place;
+use crate::api::PlannedPath;
+use crate::planner::{HostPlan, Objects, PlannedHost, Problem, Report, plan_all};
+
+/// What a change would do to a data center.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Preview {
+    /// Hosts of the data center.
+    pub total: usize,
+    /// Hosts whose paths change, by name.
+    pub hosts: Vec<HostChange>,
+    /// Hosts that connect through their default network afterwards.
+    pub on_default: Vec<String>,
+    /// Networks of the bond that no host carries.
+    pub carried_by_none: Vec<String>,
+    /// What would be wrong, and is not now, or is about what is changed.
+    pub problems: Vec<Problem>,
+}
+
+/// What a change would do to a host.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HostChange {
+    /// The host.
+    pub name: String,
+    /// Paths that it gets.
+    pub added: Vec<PlannedPath>,
+    /// Paths that retire, once the new ones are up and nothing uses them.
+    pub retired: Vec<PlannedPath>,
+    /// Paths that stay as they are.
+    pub kept: usize,
+}
+
+/// Compares what is planned without and with a change.
+pub fn preview(objects: Objects, place: &Place, change: &Change) -> Preview {
+    let before = plan_all(&objects);
+    let objects = change.applied_to(objects);
+    let after = plan_all(&objects);
+    let mut preview = Preview { problems: problems(&before, &after, place, change), ..Preview::default() };
+    let old = of(&before, place);
+    let new = of(&after, place);
+    let none = HostPlan::default();
+    let names: BTreeSet<&str> = old.keys().chain(new.keys()).copied().collect();
+    preview.total = names.len();
+    for name in names {
+        let (was, will) = (old.get(name).copied().unwrap_or(&none), new.get(name).copied().unwrap_or(&none));
+        let change = compare(name, was, will);
+        if !change.added.is_empty() || !change.retired.is_empty() {
+            preview.hosts.push(change);
+        }
+        if will.paths.iter().any(|path| path.interface.is_none()) {
+            preview.on_default.push(name.to_owned());
+        }
+    }
+    if let Object::Bond(bond) = &change.object {
+        let carried: BTreeSet<&str> =
+            new.values().flat_map(|plan| &plan.networks).map(|carried| &*carried.name).collect();
+        let ours = |name: &&String| {
+            objects.networks.iter().any(|it| {
+                it.name_any() == **name && it.spec.data_center == place.name && it.namespace() == bond.namespace()
+            })
+        };
+        let networks = bond.spec.networks.iter().filter(ours).filter(|name| !carried.contains(name.as_str()));
+        preview.carried_by_none = networks.cloned().collect();
+    }
+    preview
+}
+
+/// The plans of a data center's hosts.
+fn of<'a>(report: &'a Report, place: &Place) -> BTreeMap<&'a str, &'a HostPlan> {
+    let ours = |host: &&PlannedHost| (&host.namespace, &host.data_center) == (&place.namespace, &place.name);
+    report.hosts.iter().filter(ours).map(|host| (host.name.as_str(), &host.plan)).collect()
+}
+
+/// Sessions of held targets stay as they are, whatever the plan does not say.
+fn compare(name: &str, was: &HostPlan, will: &HostPlan) -> HostChange {
+    let key = |path: &PlannedPath| (path.target.clone(), path.portal.clone(), path.tpgt, path.interface.clone());
+    let old: BTreeSet<_> = was.paths.iter().map(key).collect();
+    let new: BTreeSet<_> = will.paths.iter().map(key).collect();
+    HostChange {
+        name: name.to_owned(),
+        added: will.paths.iter().filter(|path| !old.contains(&key(path))).cloned().collect(),
+        retired: was
+            .paths
+            .iter()
+            .filter(|path| !new.contains(&key(path)) && !will.hold.contains(&path.target))
+            .cloned()
+            .collect(),
+        kept: new.intersection(&old).count(),
+    }
+}
+
+fn problems(before: &Report, after: &Report, place: &Place, change: &Change) -> Vec<Problem> {
+    let name = match &change.object {
+        Object::DataCenter(it) => it.name_any(),
+        Object::Network(it) => it.name_any(),
+        Object::Bond(it) => it.name_any(),
+        Object::Host(it) => it.name_any(),
+    };
+    let concerned = after.problems.iter().filter(|problem| problem.namespace == place.namespace);
+    concerned.filter(|problem| problem.name == name || !before.problems.contains(problem)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{DataCenter, Host, IscsiBond, Network};
+    use crate::console::edit::Verb;
+
+    /// Two networks on two hosts, a third host with neither; no bond yet.
+    fn objects() -> Objects {
+        let read = |yaml: &str| yaml.replace("{v}", "multibond.dev/v1alpha1");
+        let network = |name: &str, subnet: &str| -> Network {
+            serde_saphyr::from_str(&read(&format!(
+                "{{apiVersion: {{v}}, kind: Network, metadata: {{name: {name}, namespace: ns}}, spec: {{dataCenter: fra, subnets: [{subnet}]}}}}"
+            )))
+            .unwrap()
+        };
+        let host = |name: &str, interfaces: &str| -> Host {
+            serde_saphyr::from_str(&read(&format!(
+                "{{apiVersion: {{v}}, kind: Host, metadata: {{name: {name}, namespace: ns}}, spec: {{dataCenter: fra, nodeName: {name}}}, status: {{interfaces: [{interfaces}]}}}}"
+            )))
+            .unwrap()
+        };
+        let data_center: DataCenter = serde_saphyr::from_str(&read(
+            "{apiVersion: {v}, kind: DataCenter, metadata: {name: fra, namespace: ns}, spec: {storage: [{name: a, targets: [{iqn: iqn.2003-01.org.example:a, portals: [{address: 10.0.1.10}, {address: 10.0.2.10}]}]}]}}",
+        ))
+        .unwrap();
+        Objects {
+            data_centers: vec![data_center],
+            networks: vec![
+                network("san-a", "10.0.1.0/24"),
+                network("san-b", "10.0.2.0/24"),
+                network("lab", "10.9.9.0/24"),
+            ],
+            hosts: vec![
+                host("one", "{name: eth0, addresses: [10.0.1.21/24]}"),
+                host("two", "{name: eth0, addresses: [10.0.1.22/24]}, {name: eth1, addresses: [10.0.2.22/24]}"),
+                host("far", "{name: eth0, addresses: [192.168.1.5/24]}"),
+            ],
+            ..Objects::default()
+        }
+    }
+
+    fn bond(networks: &str) -> Change {
+        let bond: IscsiBond = serde_saphyr::from_str(&format!(
+            "{{apiVersion: multibond.dev/v1alpha1, kind: IscsiBond, metadata: {{name: storage, namespace: ns}}, spec: {{dataCenter: fra, networks: [{networks}]}}}}"
+        ))
+        .unwrap();
+        Change { verb: Verb::Create, object: Object::Bond(Box::new(bond)) }
+    }
+
+    fn of_bond(networks: &str) -> Preview {
+        preview(objects(), &place(), &bond(networks))
+    }
+
+    fn place() -> Place {
+        Place { namespace: "ns".to_owned(), name: "fra".to_owned() }
+    }
+
+    fn counts(preview: &Preview) -> Vec<(&str, usize, usize, usize)> {
+        preview.hosts.iter().map(|host| (&*host.name, host.added.len(), host.retired.len(), host.kept)).collect()
+    }
+
+    #[test]
+    fn each_host_says_which_paths_it_gets_and_which_retire() {
+        let preview = of_bond("san-a, san-b");
+        assert_eq!(counts(&preview), [("one", 1, 2, 0), ("two", 2, 2, 0)]);
+        assert_eq!((preview.total, preview.on_default), (3, vec!["far".to_owned()]));
+        assert_eq!((preview.problems, preview.carried_by_none), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_bond_without_networks_changes_nothing() {
+        let preview = of_bond("");
+        assert!(preview.hosts.is_empty());
+        assert_eq!(preview.on_default, ["far", "one", "two"]);
+    }
+
+    #[test]
+    fn mistakes_are_named_before_they_are_made() {
+        let preview = of_bond("san-a, lab, san-x");
+        assert_eq!(preview.carried_by_none, ["lab"]);
+        let reasons: Vec<_> = preview.problems.iter().map(|problem| problem.reason).collect();
+        assert_eq!(reasons, ["NetworkNotFound", "NetworkWithoutPath"]);
+        assert!(preview.problems[0].message.contains("san-x"), "{:?}", preview.problems);
+        assert!(preview.problems[1].message.contains("10.0.2.10"), "{:?}", preview.problems);
+    }
+
+    #[test]
+    fn a_deleted_network_leaves_its_bonds() {
+        let objects = bond("san-a, san-b").applied_to(objects());
+        let network = objects.networks.iter().find(|it| it.name_any() == "san-b").unwrap().clone();
+        let change = Change { verb: Verb::Delete, object: Object::Network(Box::new(network)) };
+        let preview = preview(objects, &place(), &change);
+        // Its portal is on no network then, and reached through the other one.
+        assert_eq!(counts(&preview), [("one", 1, 0, 1), ("two", 1, 1, 1)]);
+        assert!(preview.problems.iter().all(|problem| problem.reason != "NetworkNotFound"), "{:?}", preview.problems);
+    }
+
+    #[test]
+    fn of_a_deleted_data_center_every_path_retires() {
+        let objects = bond("san-a, san-b").applied_to(objects());
+        let data_center = objects.data_centers[0].clone();
+        let change = Change { verb: Verb::Delete, object: Object::DataCenter(Box::new(data_center)) };
+        assert_eq!(
+            counts(&preview(objects, &place(), &change)),
+            [("far", 0, 2, 0), ("one", 0, 1, 0), ("two", 0, 2, 0)]
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! Forms, and beside them what the hosts would do.
+
+use maud::{Markup, html};
+
+use super::{frame, home};
+use crate::api::PlannedPath;
+use crate::console::Audience;
+use crate::console::edit::{Action, Choice, Errors, GENERATION, Input, Kind, Subject};
+use crate::console::fields::{FORM_KEY, Fields};
+use crate::console::pages::Tab;
+use crate::console::preview::{HostChange, Preview};
+
+/// Hosts whose changes are shown one by one.
+const SHOWN: usize = 50;
+
+/// A form to be shown.
+pub struct Form<'a> {
+    /// What happens.
+    pub action: Action,
+    /// To what.
+    pub subject: &'a Subject,
+    /// What is asked for.
+    pub inputs: &'a [Input],
+    /// What the inputs hold.
+    pub values: &'a Fields,
+    /// What is wrong.
+    pub errors: &'a Errors,
+    /// What follows from a deletion.
+    pub consequences: Vec<String>,
+    /// What shows that the form is ours.
+    pub key: &'a str,
+}
+
+/// The page of a form.
+pub fn form(audience: &Audience, form: &Form<'_>, outlook: &Markup) -> Markup {
+    let Form { action, subject, inputs, values, errors, consequences, key } = form;
+    let title = match action {
+        Action::New => format!("New {}", subject.kind()),
+        Action::Edit => format!("Edit {} {}", subject.kind(), subject.name()),
+        Action::Delete => format!("Remove {} {}", subject.kind(), subject.name()),
+    };
+    let mut above = home();
+    if let Some(place) = subject.place() {
+        above.push((place.name.clone(), place.path(Tab::Storage.path())));
+        above.extend(subject.tab().map(|tab| (tab.title().to_owned(), place.path(tab.path()))));
+    }
+    let back = above.last().map_or("/", |(_, address)| address.as_str());
+    let content = html! {
+        h1 { (title) }
+        div .sheet {
+            form method="post" data-preview[*action != Action::Delete] autocomplete="off" {
+                input type="hidden" name=(FORM_KEY) value=(key);
+                @if !values.get(GENERATION).is_empty() { input type="hidden" name=(GENERATION) value=(values.get(GENERATION)); }
+                @if !errors.is_empty() {
+                    div .errors role="alert" {
+                        p { strong { "Nothing was changed." } }
+                        @for message in errors.elsewhere(inputs) { p { (message) } }
+                    }
+                }
+                @if *action == Action::Delete {
+                    ul .consequences { @for consequence in consequences { li { (consequence) } } }
+                } @else {
+                    @for (number, input) in inputs.iter().enumerate() {
+                        (field(input, values, &errors.beside(input, inputs).collect::<Vec<_>>(), number))
+                    }
+                }
+                div .toolbar {
+                    @if *action == Action::Delete {
+                        button .primary .danger { "Remove" }
+                    } @else {
+                        button .primary { @if *action == Action::New { "Create" } @else { "Save" } }
+                    }
+                    a .button href=(back) { "Cancel" }
+                }
+            }
+            aside aria-label="What the hosts will do" { (outlook) }
+        }
+    };
+    frame(audience, &title, &above, &content)
+}
+
+fn field(input: &Input, values: &Fields, wrong: &[&str], number: usize) -> Markup {
+    let Input { name, label, hint, field: _, kind } = input;
+    let (hint_id, wrong_id) = (format!("{name}-hint"), format!("{name}-wrong"));
+    let described = format!(
+        "{}{}",
+        if hint.is_empty() { "" } else { &hint_id },
+        if wrong.is_empty() { String::new() } else { format!(" {wrong_id}") }
+    );
+    let described = Some(described.trim()).filter(|ids| !ids.is_empty());
+    let invalid = (!wrong.is_empty()).then_some("true");
+    let notes = html! {
+        @if !hint.is_empty() { p .hint id=(hint_id) { (hint) } }
+        @if !wrong.is_empty() { div .wrong id=(wrong_id) { @for message in wrong { p { (message) } } } }
+    };
+    let value = values.get(name);
+    match kind {
+        Kind::Line => html! {
+            div .field {
+                label for=(name) { (label) }
+                input id=(name) name=(name) value=(value) autofocus[number == 0] spellcheck="false" aria-describedby=[described] aria-invalid=[invalid];
+                (notes)
+            }
+        },
+        Kind::Fixed => html! {
+            div .field {
+                label for=(name) { (label) }
+                input id=(name) name=(name) value=(value) readonly aria-invalid=[invalid];
+                @if !wrong.is_empty() { div .wrong { @for message in wrong { p { (message) } } } }
+            }
+        },
+        Kind::Lines => html! {
+            div .field {
+                label for=(name) { (label) }
+                textarea id=(name) name=(name) rows="4" spellcheck="false" aria-describedby=[described] aria-invalid=[invalid] { (value) }
+                (notes)
+            }
+        },
+        Kind::Switch => html! {
+            div .field {
+                label .choice { input type="checkbox" name=(name) value="yes" checked[values.has(name, "yes")] aria-describedby=[described]; " " strong { (label) } }
+                (notes)
+            }
+        },
+        Kind::Any(choices) => group(label, &notes, described, choices, |choice| {
+            html! {
+                input type="checkbox" name=(name) value=(choice.value) checked[values.has(name, &choice.value)];
+            }
+        }),
+        Kind::One(choices) => {
+            let none = value.is_empty();
+            group(label, &notes, described, choices, |choice| {
+                html! {
+                    input type="radio" name=(name) value=(choice.value)
+                        checked[values.has(name, &choice.value) || (none && choices.first() == Some(choice))];
+                }
+            })
+        }
+    }
+}
+
+fn group(
+    label: &str,
+    notes: &Markup,
+    described: Option<&str>,
+    choices: &[Choice],
+    input: impl Fn(&Choice) -> Markup,
+) -> Markup {
+    html! {
+        fieldset .field aria-describedby=[described] {
+            legend { (label) }
+            @for choice in choices {
+                label .choice {
+                    (input(choice)) " " strong { (choice.label) }
+                    @if !choice.hint.is_empty() { " " span .hint { (choice.hint) } }
+                }
+            }
+            @if choices.is_empty() { p .hint { "There are none yet." } }
+            (notes)
+        }
+    }
+}
+
+/// What the hosts will do, and the manifest that says the same.
+pub fn preview(preview: &Preview, manifest: Option<&str>) -> Markup {
+    let Preview { total, hosts, on_default, carried_by_none, problems } = preview;
+    let sum = |of: fn(&HostChange) -> usize| hosts.iter().map(of).sum::<usize>();
+    let (added, retired) = (sum(|host| host.added.len()), sum(|host| host.retired.len()));
+    html! {
+        div #preview aria-live="polite" {
+            h2 { "What the hosts will do" }
+            @if hosts.is_empty() {
+                p { "No path changes on any of the " (count(*total, "host")) "." }
+            } @else {
+                ul .sums {
+                    li .good { strong { (added) } " " (word(added, "path")) " added" }
+                    li .warning { strong { (retired) } " " (word(retired, "path")) @if retired == 1 { " retires" } @else { " retire" } }
+                    li { "on " strong { (hosts.len()) } " of " (count(*total, "host")) }
+                }
+            }
+            @if !on_default.is_empty() {
+                p { (count(on_default.len(), "host")) " on the default network: " (first(on_default)) }
+            }
+            @for network in carried_by_none {
+                p .notice .warning { strong { (network) } ": no host carries this network." }
+            }
+            @for problem in problems {
+                p .notice .bad { strong { (problem.kind.as_str()) " " (problem.name) ", " (problem.reason) } ": " (problem.message) }
+            }
+            @if !hosts.is_empty() { (changes(hosts)) }
+            @if let Some(manifest) = manifest {
+                details {
+                    summary { "As YAML" }
+                    pre #manifest tabindex="0" { (manifest) }
+                    button type="button" data-copy="manifest" { "Copy" }
+                }
+            }
+        }
+    }
+}
+
+/// Instead of a preview, for a form that cannot be understood yet.
+pub fn no_preview() -> Markup {
+    html! {
+        div #preview aria-live="polite" {
+            h2 { "What the hosts will do" }
+            p { "This cannot be said of the form as it is." }
+        }
+    }
+}
+
+fn changes(hosts: &[HostChange]) -> Markup {
+    html! {
+        ul .hosts {
+            @for HostChange { name, added, retired, kept } in hosts.iter().take(SHOWN) {
+                li {
+                    strong { (name) } @if *kept > 0 { span .hint { " " (count(*kept, "path")) " stay" } }
+                    ul .plain {
+                        @for path in added { li .added { span aria-hidden="true" { "+ " } span .visually-hidden { "added: " } (line(path)) } }
+                        @for path in retired { li .retired { span aria-hidden="true" { "− " } span .visually-hidden { "retires: " } (line(path)) } }
+                    }
+                }
+            }
+        }
+        @if hosts.len() > SHOWN { p .hint { "and " (count(hosts.len() - SHOWN, "more host")) } }
+    }
+}
+
+fn line(path: &PlannedPath) -> Markup {
+    html! {
+        span .code { (path.portal) }
+        @match (&path.network, &path.interface) {
+            (Some(network), Some(interface)) => { " through " (network) " (" (interface) ")" },
+            (None, Some(interface)) => { " through " (interface) },
+            (_, None) => " through the default network",
+        }
+    }
+}
+
+fn word(count: usize, word: &str) -> String {
+    if count == 1 { word.to_owned() } else { format!("{word}s") }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {}", word(number, noun))
+}
+
+/// The first few names of many.
+fn first(names: &[String]) -> String {
+    const FEW: usize = 8;
+    let few = names[..names.len().min(FEW)].join(", ");
+    if names.len() > FEW { format!("{few} and {} more", names.len() - FEW) } else { few }
+}

@@ -1,0 +1,196 @@
+//! A bond with its hosts, and a host with the matrix of its paths.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use maud::{Markup, html};
+
+use super::data_center::hosts;
+use super::home;
+use super::words::{Mood, age, badge, complaints, fraction, host_filters, mood_of_state, phase, ready, with_query};
+use crate::api::{Host, Pairing, Phase};
+use crate::console::pages::{Filter, Model, Page, Place, Tab, host_is_wrong};
+use crate::console::part::Part;
+use crate::overview::{HostView, PathView};
+
+/// A data center's tab, above what is listed there.
+fn above(place: &Place, tab: Tab) -> Vec<(String, String)> {
+    let mut above = home();
+    above.push((place.name.clone(), place.path(Tab::Storage.path())));
+    above.push((tab.title().to_owned(), place.path(tab.path())));
+    above
+}
+
+/// A bond with the hosts that it concerns.
+pub fn bond(model: &Model, place: &Place, name: &str, filter: &Filter) -> Option<Page> {
+    let spec = &model.bond(place, name)?.spec;
+    let data_center = model.view(place)?;
+    let view = data_center.bonds.iter().find(|bond| bond.name == name)?;
+    let counts = view.hosts.unwrap_or_default();
+    let head = html! {
+        div .title {
+            h1 { (name) }
+            div role="status" { (ready(&view.conditions)) }
+            div .toolbar {
+                a .button href=(with_query(&place.path("edit/bond"), &[("name", name)])) { "Edit" }
+                a .button href=(with_query(&place.path("delete/bond"), &[("name", name)])) { "Remove" }
+            }
+        }
+        @if let Some(description) = &spec.description { p .description { (description) } }
+        (complaints(&view.conditions))
+        dl .facts {
+            div { dt { "Networks" } dd { @if spec.networks.is_empty() { "none" } @else { (spec.networks.join(", ")) } } }
+            div { dt { "Storage targets" } dd { @if spec.targets.is_empty() { "all" } @else { (spec.targets.join(", ")) } } }
+            div { dt { "Pairing" } dd { @match spec.pairing { Pairing::Auto => "Automatic", Pairing::AllPairs => "All pairs" } } }
+            div { dt { "Paths" } dd { (fraction(view.paths)) } }
+            div { dt { "Hosts" } dd {
+                (counts.connected) "/" (counts.total) " connected"
+                @if counts.degraded > 0 { ", " (counts.degraded) " degraded" }
+                @if counts.non_operational > 0 { ", " (counts.non_operational) " non operational" }
+                @if counts.default > 0 { ", " (counts.default) " on their default network" }
+                @if counts.unknown > 0 { ", " (counts.unknown) " unknown" }
+            } }
+        }
+    };
+    let all = &data_center.hosts;
+    let phases = Phase::ALL.map(|phase| (phase, all.iter().filter(|host| host.phase == Some(phase)).count()));
+    let phases: Vec<_> = phases.into_iter().filter(|(_, count)| *count > 0).collect();
+    let wrong = all.iter().filter(|host| host_is_wrong(host)).count();
+    let filters = host_filters(&place.path(&format!("bonds/{name}")), filter, all.len(), wrong, &phases);
+    let parts = vec![
+        Part::Block { id: "head", content: head },
+        Part::Block { id: "tools", content: filters },
+        Part::Table(hosts("hosts", all.iter().filter(|host| filter.takes(host)), place)),
+    ];
+    Some(Page { title: name.to_owned(), above: above(place, Tab::Bonds), found: true, parts })
+}
+
+/// A host with its paths: for each target a matrix of portals and networks.
+pub fn host(model: &Model, place: &Place, name: &str) -> Option<Page> {
+    let object = model.host(place, name)?;
+    let view = model.view(place)?.hosts.iter().find(|host| host.name == name)?;
+    let maintenance = with_query(&place.path("edit/host"), &[("name", name)]);
+    let head = html! {
+        div .title {
+            h1 { (name) }
+            div role="status" { (phase(view.phase)) }
+            div .toolbar {
+                a .button href=(maintenance) { @if object.spec.maintenance { "Activate" } @else { "Maintenance" } }
+            }
+        }
+        (complaints(&view.conditions))
+        (facts(object, view))
+    };
+    let targets: BTreeSet<&str> = view.paths.iter().map(|path| path.target.as_str()).collect();
+    let matrices = html! {
+        h2 { "Paths" }
+        @if targets.is_empty() { p .empty { "There is nothing to connect to." } }
+        @for target in targets { (matrix(target, view)) }
+    };
+    let parts = vec![Part::Block { id: "head", content: head }, Part::Block { id: "paths", content: matrices }];
+    Some(Page { title: name.to_owned(), above: above(place, Tab::Hosts), found: true, parts })
+}
+
+fn facts(host: &Host, view: &HostView) -> Markup {
+    let status = host.status.as_ref();
+    let carried = status.map(|status| status.networks.as_slice()).unwrap_or_default();
+    let agent = status.and_then(|status| status.agent.as_ref());
+    html! {
+        dl .facts {
+            div { dt { "Node" } dd { (view.node) } }
+            div { dt { "Paths" } dd { (fraction(view.counts)) } }
+            div { dt { "Networks" } dd {
+                @if carried.is_empty() { "none" }
+                @for (number, network) in carried.iter().enumerate() {
+                    @if number > 0 { ", " }
+                    (network.name) " on " span .code { (network.interface) }
+                    @if let Some(address) = &network.address { " (" (address) ")" }
+                }
+            } }
+            @if let Some(agent) = agent {
+                div { dt { "Initiator" } dd .code { (agent.initiator_name.as_deref().unwrap_or("–")) } }
+                div { dt { "Agent" } dd { (agent.version) @if let Some(initiator) = &agent.initiator { ", " (initiator) } } }
+            }
+            @for map in status.map(|status| status.multipath.as_slice()).unwrap_or_default() {
+                div { dt { "Multipath" } dd { span .code { (map.wwid) } " " (map.active) "/" (map.paths) " active" } }
+            }
+        }
+    }
+}
+
+/// A column of a matrix: a device and the network that it carries; neither is the default network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Column<'a> {
+    network: Option<&'a str>,
+    interface: Option<&'a str>,
+}
+
+/// A session that is not planned is known by its device only: it stands in the column of what the device carries.
+fn column<'a>(path: &'a PathView, networks: &BTreeMap<&'a str, &'a str>) -> Column<'a> {
+    let interface = path.interface.as_deref();
+    let network = path.network.as_deref().or_else(|| networks.get(interface?).copied());
+    Column { network, interface }
+}
+
+fn matrix(target: &str, view: &HostView) -> Markup {
+    let named = view.paths.iter().filter_map(|path| Some((path.interface.as_deref()?, path.network.as_deref()?)));
+    let networks: BTreeMap<&str, &str> = named.collect();
+    let paths: Vec<&PathView> = view.paths.iter().filter(|path| path.target == target).collect();
+    let columns: BTreeSet<Column<'_>> = paths.iter().map(|path| column(path, &networks)).collect();
+    let mut portals: Vec<(&str, u16)> = paths.iter().map(|path| (path.portal.as_str(), path.tpgt)).collect();
+    portals.dedup();
+    let at = |portal: (&str, u16), wanted: &Column<'_>| {
+        let there =
+            |path: &&&PathView| (path.portal.as_str(), path.tpgt) == portal && column(path, &networks) == *wanted;
+        paths.iter().find(there).copied()
+    };
+    html! {
+        div .scroll role="region" aria-label={ "Paths to " (target) } tabindex="0" {
+            table .matrix {
+                caption { "Target " span .code { (target) } }
+                thead {
+                    tr {
+                        th scope="col" { "Portal" }
+                        @for Column { network, interface } in &columns {
+                            th scope="col" {
+                                @match (network, interface) {
+                                    (Some(network), _) => (network),
+                                    (None, Some(_)) => "no network",
+                                    (None, None) => "default network",
+                                }
+                                @if let Some(interface) = interface { " " span .device { (interface) } }
+                            }
+                        }
+                    }
+                }
+                tbody {
+                    @for portal in portals {
+                        tr {
+                            th scope="row" .code { (portal.0) @if portal.1 != 1 { "," (portal.1) } }
+                            @for wanted in &columns { (cell(at(portal, wanted))) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn cell(path: Option<&PathView>) -> Markup {
+    let Some(path) = path else { return html! { td .none { span title="no path is planned here" { "–" } } } };
+    let mood = mood_of_state(path.state);
+    let text = path.state.map_or("Planned".to_owned(), |state| format!("{state:?}"));
+    html! {
+        td .(mood.class()) {
+            (badge(mood, &text))
+            @if let Some(reason) = path.reason { " " strong .reason { (reason) } }
+            @if mood != Mood::Good {
+                @if let Some(message) = &path.message { p .message { (message) } }
+                p .times {
+                    @if let Some(since) = path.since { "for " (age(since, false)) }
+                    @if let Some(pause) = &path.retry_every { ", next attempt within " (pause) }
+                    @if !path.planned { " · not planned any more" }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What forms say before, and what the API server says after.
+
+use super::console::{BARE, BOND, Console, FACTS, STORAGE};
+use super::site::{Site, ready};
+
+#[tokio::test]
+async fn what_the_api_server_refuses_is_said_next_to_the_field() {
+    let site = Site::new("refused").await;
+    site.apply(&[BARE, STORAGE, BOND].concat()).await;
+    let console = Console::of(&site).await;
+    let browser = console.browser().await;
+    browser.go(&console.page(&site, "new/storage")).await;
+    browser.fill("storage", "Array_A").await;
+    browser.fill("iqn", "not-an-iqn").await;
+    browser.fill("portals", "10.0.1.300").await;
+    browser.click("Create").await;
+    for (id, words) in [("storage", "Array_A"), ("iqn", "not-an-iqn"), ("portals", "10.0.1.300")] {
+        browser.until(&format!("#{id}-wrong"), words).await;
+        let invalid = format!("return document.getElementById('{id}').getAttribute('aria-invalid')");
+        assert_eq!(browser.run(&invalid).await, "true", "{id}");
+    }
+
+    browser.go(&console.page(&site, "new/bond")).await;
+    browser.fill("name", "storage").await;
+    browser.click("Create").await;
+    browser.until("#name-wrong", "already exists").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_form_does_not_overwrite_what_somebody_has_changed_meanwhile() {
+    let site = Site::new("meanwhile").await;
+    site.apply(&[BARE, STORAGE, BOND].concat()).await;
+    let console = Console::of(&site).await;
+    let browser = console.browser().await;
+    browser.go(&console.page(&site, "edit/bond?name=storage")).await;
+    site.patch("IscsiBond", "storage", serde_json::json!({"spec": {"networks": ["san-b"]}})).await;
+    browser.fill("description", "mine").await;
+    browser.click("Save").await;
+    browser.until(".errors", "Somebody has changed storage in the meantime").await;
+    assert_eq!(site.get("IscsiBond", "storage").await["spec"]["networks"], serde_json::json!(["san-b"]));
+
+    browser.go(&console.page(&site, "edit/bond?name=storage")).await;
+    browser.fill("description", "mine").await;
+    browser.check("san-b").await;
+    browser.click("Save").await;
+    browser.until("#bonds-storage", "none").await;
+    let bond = site.get("IscsiBond", "storage").await;
+    assert_eq!((&bond["spec"]["description"], &bond["spec"]["networks"]), (&"mine".into(), &serde_json::json!([])));
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_removal_says_first_what_will_follow() {
+    let site = Site::new("removal").await;
+    site.facts(FACTS);
+    let _agents = site.agents(&["w1", "w2"]).await;
+    site.apply(&[BARE, STORAGE, BOND].concat()).await;
+    site.until("connected", "Host", "worker-1", ready).await;
+    let console = Console::of(&site).await;
+    let browser = console.browser().await;
+
+    browser.go(&console.page(&site, "networks")).await;
+    browser.click("Remove san-b").await;
+    browser.until("main", "It leaves the bonds that name it: storage.").await;
+    browser.until("#preview", "2 paths retire").await;
+    browser.click("Remove").await;
+    browser.until("#networks", "san-a").await;
+    site.until_gone("Network", "san-b").await;
+    assert_eq!(site.get("IscsiBond", "storage").await["spec"]["networks"], serde_json::json!(["san-a"]));
+
+    browser.go(&console.page(&site, "delete/data-center")).await;
+    browser.until("main", "Its bonds go with it: storage.").await;
+    browser.until("main", "2 others stay, Unassigned").await;
+    browser.click("Remove").await;
+    browser.until("h1", "Data Centers").await;
+    site.until_gone("IscsiBond", "storage").await;
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_host_goes_into_maintenance_and_is_activated_again() {
+    let site = Site::new("maintenance").await;
+    site.facts(FACTS);
+    let _agents = site.agents(&["w1", "w2"]).await;
+    site.apply(&[BARE, STORAGE, BOND].concat()).await;
+    site.until("connected", "Host", "worker-1", ready).await;
+    let console = Console::of(&site).await;
+    let browser = console.browser().await;
+    for (button, phase) in [("Maintenance", "Maintenance"), ("Activate", "Up")] {
+        browser.go(&console.page(&site, "hosts/worker-1")).await;
+        browser.click(button).await;
+        browser.check("yes").await;
+        browser.until("#preview", if phase == "Up" { "4 paths added" } else { "4 paths retire" }).await;
+        browser.click("Save").await;
+        browser.until("#hosts-worker-1", phase).await;
+    }
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_viewer_sees_everything_and_is_told_why_nothing_can_be_changed() {
+    let site = Site::new("viewer").await;
+    site.apply(&[BARE, STORAGE, BOND].concat()).await;
+    let console = Console::of_role(&site, "multibond-viewer").await;
+    let browser = console.browser().await;
+    browser.click("frankfurt").await;
+    browser.until("#storage", "array-a").await;
+    browser.click("iSCSI Bonds").await;
+    browser.until("#bonds", "storage").await;
+    assert_eq!(browser.text("#unreadable").await, "");
+
+    browser.click("Edit storage").await;
+    browser.check("san-a").await;
+    browser.click("Save").await;
+    browser.until(".errors", "cannot update resource \"iscsibonds\"").await;
+    browser.go(&console.page(&site, "delete/network?name=san-a")).await;
+    browser.click("Remove").await;
+    browser.until(".errors", "cannot delete resource \"networks\"").await;
+    let bond = site.get("IscsiBond", "storage").await;
+    assert_eq!(bond["spec"]["networks"], serde_json::json!(["san-a", "san-b"]));
+    browser.close().await;
+}

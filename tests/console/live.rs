@@ -1,0 +1,57 @@
+//! A thousand hosts: how fast they are there, and what one change costs the page.
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, stream};
+use kube::api::PostParams;
+use multibond_testbed::eventually;
+use serde_json::json;
+
+use super::console::{BARE, Console, STORAGE};
+use super::site::{PATIENCE, Site};
+
+const HOSTS: usize = 1000;
+
+#[tokio::test]
+async fn of_a_thousand_hosts_only_the_one_that_has_changed_is_drawn_again() {
+    let site = Site::new("thousand").await;
+    site.apply(&[BARE, STORAGE].concat()).await;
+    let api = site.api("Host").await;
+    let make = |number: usize| {
+        let name = format!("host-{number:04}");
+        let host = json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "Host", "metadata": {"name": name},
+            "spec": {"dataCenter": "frankfurt", "nodeName": format!("{}-{name}", site.namespace)}});
+        let api = api.clone();
+        async move { api.create(&PostParams::default(), &serde_json::from_value(host).unwrap()).await.map(drop) }
+    };
+    stream::iter((0..HOSTS).map(make)).buffer_unordered(32).for_each(async |made| made.unwrap()).await;
+    // The controller has looked at each of them, and has nothing left to write.
+    eventually("each host has its plan", PATIENCE, async || {
+        let hosts = api.list(&kube::api::ListParams::default()).await.unwrap().items;
+        let without = hosts.iter().filter(|host| host.data["status"]["plan"].is_null()).count();
+        if without == 0 { Ok(()) } else { Err(format!("{without} hosts have none")) }
+    })
+    .await;
+
+    let console = Console::of(&site).await;
+    let browser = console.browser().await;
+    let begin = Instant::now();
+    browser.go(&console.page(&site, "hosts")).await;
+    let took = begin.elapsed();
+    println!("{HOSTS} hosts were there after {took:?}");
+    assert!(took < Duration::from_secs(1) * if cfg!(debug_assertions) { 4 } else { 1 }, "{took:?}");
+
+    let rows = "return document.querySelectorAll('#hosts tbody tr').length";
+    assert_eq!(browser.run(rows).await, HOSTS + 2);
+    browser.run("document.querySelectorAll('#hosts tbody tr').forEach(row => { row.drawnBefore = true })").await;
+    site.patch("Host", "host-0500", json!({"spec": {"maintenance": true}})).await;
+    browser.until("#hosts-host-0500", "Maintenance").await;
+    let again =
+        "return [...document.querySelectorAll('#hosts tbody tr')].filter(row => !row.drawnBefore).map(row => row.id)";
+    assert_eq!(browser.run(again).await, json!(["hosts-host-0500"]));
+
+    browser.click("Maintenance 1").await;
+    browser.until("#hosts", "host-0500").await;
+    assert_eq!(browser.run(rows).await, 1);
+    browser.close().await;
+}

@@ -1,0 +1,13 @@
+//! The console in a real browser: headless Chromium, the real binary, a real control plane with the controller and
+//! simulated agents.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
+
+mod attacks;
+mod browser;
+mod console;
+mod forms;
+mod live;
+mod looks;
+#[path = "../site/mod.rs"]
+mod site;
+mod steps;
