@@ -315,3 +315,27 @@ fn path_view(target: &str, portal: &str, tpgt: u16, connection: Option<&Connecti
         retry_every: connection.and_then(|connection| connection.retry_every.clone()),
     }
 }
+
+/// A cluster for tests: what `multibond status` and the console show of it.
+#[cfg(test)]
+pub(crate) mod fixture {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Fixture {
+        data_centers: Vec<Arc<DataCenter>>,
+        networks: Vec<Arc<Network>>,
+        bonds: Vec<Arc<IscsiBond>>,
+        hosts: Vec<Arc<Host>>,
+        unreadable: Vec<String>,
+    }
+
+    pub(crate) fn snapshot() -> Snapshot {
+        let Fixture { data_centers, networks, bonds, hosts, unreadable } =
+            serde_saphyr::from_str(include_str!("../tests/cli/status.yaml")).unwrap();
+        Snapshot { data_centers, networks, bonds, hosts, unreadable }
+    }
+}

@@ -49,6 +49,8 @@ dependencies() {
 }
 
 tests() {
+  command -v chromedriver >/dev/null ||
+    die "chromedriver is missing, the console is tested in a browser: apt install chromium chromium-driver"
   step "compiling the tests"
   cargo test --workspace --no-run --locked
   cargo test --workspace --test vm --no-run --locked

@@ -9,11 +9,11 @@ pub const STYLE: &str = "/console.css";
 pub const SCRIPT: &str = "/console.js";
 
 /// The style.
-pub async fn style() -> impl IntoResponse {
+pub fn style() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("assets/console.css"))
 }
 
 /// The script.
-pub async fn script() -> impl IntoResponse {
+pub fn script() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("assets/console.js"))
 }

@@ -15,12 +15,22 @@ use super::part::{Part, Update, fingerprint, updates};
 /// Changes come in bursts: at most this often a page is made anew.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The stream of a page's changes, for a browser that shows the state with the fingerprint `seen`.
+/// The stream of a page's changes, for a browser that shows the state with the fingerprint `seen`. Each event's id is the
+/// fingerprint of the state that it leads to: a browser that comes back says which one it was.
 pub fn follow(console: Arc<Console>, route: Route, seen: String) -> Response {
     let end = console.shutdown.clone().cancelled_owned();
-    let events = changes(console, route, seen)
-        .map(|batch| serde_json::to_string(&batch).map(|json| Event::default().data(json)));
+    let events = changes(console, route, seen).map(|Batch { fingerprint, updates }| {
+        serde_json::to_string(&updates).map(|json| Event::default().id(fingerprint).data(json))
+    });
     Sse::new(events.take_until(end)).keep_alive(KeepAlive::default()).into_response()
+}
+
+/// What takes a page to another state.
+struct Batch {
+    /// Of that state.
+    fingerprint: String,
+    /// What changes.
+    updates: Vec<Update>,
 }
 
 /// What a page that is open shows.
@@ -31,7 +41,7 @@ enum Shown {
     Parts(Vec<Part>),
 }
 
-fn changes(console: Arc<Console>, route: Route, seen: String) -> impl Stream<Item = Vec<Update>> {
+fn changes(console: Arc<Console>, route: Route, seen: String) -> impl Stream<Item = Batch> {
     let mut changes = console.cache.changes();
     changes.mark_changed();
     stream::unfold(
@@ -41,13 +51,14 @@ fn changes(console: Arc<Console>, route: Route, seen: String) -> impl Stream<Ite
                 next(&mut changes).await?;
                 // A page whose object is gone says so, and is no error.
                 let parts = route.page(&console.cache.model().await).parts;
-                let batch = match &shown {
+                let updates = match &shown {
                     Shown::Fingerprint(seen) if *seen == fingerprint(&parts) => Vec::new(),
                     Shown::Fingerprint(_) => updates(&[], &parts),
                     Shown::Parts(before) => updates(before, &parts),
                 };
+                let batch = (!updates.is_empty()).then(|| Batch { fingerprint: fingerprint(&parts), updates });
                 shown = Shown::Parts(parts);
-                if !batch.is_empty() {
+                if let Some(batch) = batch {
                     return Some((batch, (console, route, changes, shown)));
                 }
             }

@@ -230,3 +230,82 @@ impl Route {
         page
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use maud::Render as _;
+
+    use super::*;
+    use crate::overview::fixture::snapshot;
+
+    fn model() -> Model {
+        Model::new(snapshot(), Vec::new())
+    }
+
+    fn place(name: &str) -> Place {
+        Place { namespace: "storage".to_owned(), name: name.to_owned() }
+    }
+
+    /// The words of a page, without its markup.
+    fn words(route: &Route) -> String {
+        let page = route.page(&model());
+        let html: String = page.parts.iter().map(|part| part.render().into_string()).collect();
+        let text = html.split('<').filter_map(|piece| piece.split_once('>')).map(|(_, text)| text.trim());
+        text.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    fn hosts(filter: &str) -> Vec<String> {
+        let filter = Filter::parse(&Fields::parse(filter.as_bytes()));
+        let page = Route::DataCenter(place("frankfurt"), Tab::Hosts, filter).page(&model());
+        let rows = page.parts.into_iter().filter_map(|part| match part {
+            Part::Table(table) => Some(table.rows),
+            Part::Block { .. } => None,
+        });
+        rows.flatten().map(|(key, _)| key).collect()
+    }
+
+    #[test]
+    fn a_host_is_a_matrix_whose_cells_say_why_and_when_it_is_tried_again() {
+        let words = words(&Route::Host(place("frankfurt"), "worker-2".to_owned()));
+        let failed = "10.0.2.10:3260 ✕ Failed PortalUnreachable connect timed out after 5 s for 2026-01-31T11:48:00Z , next attempt within 30s";
+        assert!(words.contains(failed), "{words}");
+        assert!(words.contains("Portal default network 10.0.1.10:3260 ✓ Connected"), "{words}");
+        let kept = "Portal no network ens9 10.0.9.9:3260 ▲ Retained InUse sdb is mounted at /data";
+        assert!(words.contains(kept) && words.contains("not planned any more"), "{words}");
+    }
+
+    #[test]
+    fn two_fabrics_are_two_columns_and_a_portal_is_on_one_of_them() {
+        let words = words(&Route::Host(place("frankfurt"), "worker-1".to_owned()));
+        let matrix = "Portal san-a ens2f0 san-b ens2f1 10.0.1.10:3260 ✓ Connected – [fd00::10]:3260,2 – ✓ Connected";
+        assert!(words.contains(matrix), "{words}");
+    }
+
+    #[test]
+    fn filters_show_what_is_wrong_a_phase_or_a_name() {
+        assert_eq!(hosts(""), ["worker-1", "worker-2", "worker-3", "worker-4"]);
+        assert_eq!(hosts("show=wrong"), ["worker-1", "worker-2", "worker-3"]);
+        assert_eq!(hosts("show=Degraded"), ["worker-2"]);
+        assert_eq!(hosts("show=wrong&name=-3"), ["worker-3"]);
+    }
+
+    #[test]
+    fn a_data_center_that_is_only_named_and_what_cannot_be_read_are_said() {
+        let words = words(&Route::DataCenters(Filter::default()));
+        assert!(words.contains("Not shown: Host broken: spec.nodeName: missing"), "{words}");
+        assert!(words.contains("munich storage ✕ does not exist"), "{words}");
+    }
+
+    #[test]
+    fn what_does_not_exist_has_a_page_that_says_so() {
+        let routes = [
+            Route::Host(place("frankfurt"), "lost".to_owned()),
+            Route::Bond(place("frankfurt"), "none".to_owned(), Filter::default()),
+            Route::DataCenter(place("none"), Tab::Hosts, Filter::default()),
+        ];
+        for route in routes {
+            assert!(!route.page(&model()).found, "{route:?}");
+            assert!(words(&route).contains("Not there"), "{route:?}");
+        }
+    }
+}

@@ -113,7 +113,7 @@ pub fn fingerprint(parts: &[Part]) -> String {
     for part in parts {
         hash.update(part.render().0);
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().first_chunk().map_or_else(String::new, |first| format!("{:016x}", u64::from_be_bytes(*first)))
 }
 
 #[cfg(test)]

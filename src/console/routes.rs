@@ -13,7 +13,7 @@ use axum::routing::get;
 use super::edit::{Action, Errors, Subject};
 use super::fields::{Fields, OwnForm};
 use super::pages::{Filter, Model, Place, Route, Tab};
-use super::preview::preview;
+use super::preview::{Preview, preview};
 use super::{Console, access, assets, live, views};
 
 /// Everything that the console answers to.
@@ -26,8 +26,8 @@ pub fn router(console: Arc<Console>) -> Router {
         .route("/dc/{namespace}/{name}/new/{what}", get(form_new).post(submit_new))
         .route("/dc/{namespace}/{name}/edit/{what}", get(form_edit).post(submit_edit))
         .route("/dc/{namespace}/{name}/delete/{what}", get(form_delete).post(submit_delete))
-        .route(assets::STYLE, get(assets::style))
-        .route(assets::SCRIPT, get(assets::script))
+        .route(assets::STYLE, get(async || assets::style()))
+        .route(assets::SCRIPT, get(async || assets::script()))
         .fallback(async || not_found())
         .layer(middleware::from_fn_with_state(console.clone(), access::guard))
         .with_state(console)
@@ -78,7 +78,9 @@ async fn member(
 /// A page; or, for who asks for events, its changes.
 async fn show(console: Arc<Console>, route: Route, query: &Fields, headers: &HeaderMap) -> Response {
     if headers.get(ACCEPT).is_some_and(|accept| accept == "text/event-stream") {
-        return live::follow(console, route, query.get("seen").to_owned());
+        let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_else(|| query.get("seen"));
+        let seen = seen.to_owned();
+        return live::follow(console, route, seen);
     }
     let page = route.page(&console.cache.model().await);
     let status = if page.found { StatusCode::OK } else { StatusCode::NOT_FOUND };
@@ -93,7 +95,7 @@ async fn new_data_center(State(console): Shared) -> Response {
 }
 
 async fn submit_data_center(State(console): Shared, OwnForm(fields): OwnForm) -> Response {
-    submit(&console, Action::New, &Subject::DataCenter(None), fields).await
+    submit(&console, Action::New, &Subject::DataCenter(None), &fields).await
 }
 
 async fn form_new(State(console): Shared, path: Address, query: RawQuery) -> Response {
@@ -139,7 +141,7 @@ async fn submit_of(
     OwnForm(fields): OwnForm,
 ) -> Response {
     match subject(path, query) {
-        Some(subject) => submit(console, action, &subject, fields).await,
+        Some(subject) => submit(console, action, &subject, &fields).await,
         None => not_found(),
     }
 }
@@ -154,19 +156,19 @@ async fn form(console: &Console, action: Action, subject: &Subject) -> Response 
 }
 
 /// What follows from a filled form: the preview that the page's script asks for, or the change itself.
-async fn submit(console: &Console, action: Action, subject: &Subject, fields: Fields) -> Response {
+async fn submit(console: &Console, action: Action, subject: &Subject, fields: &Fields) -> Response {
     let model = console.cache.model().await;
     if fields.has("preview", "yes") {
-        return Html(outlook(&model, action, subject, &fields).into_string()).into_response();
+        return Html(outlook(&model, action, subject, fields).into_string()).into_response();
     }
-    let done = match subject.change(action, &fields, &model) {
+    let done = match subject.change(action, fields, &model) {
         Ok(change) => change.send(&console.client).await,
         Err(errors) => Err(errors),
     };
     match done {
-        Ok(()) => (StatusCode::SEE_OTHER, [(LOCATION, subject.afterwards(&fields, action))]).into_response(),
+        Ok(()) => (StatusCode::SEE_OTHER, [(LOCATION, subject.afterwards(fields, action))]).into_response(),
         Err(errors) => {
-            let page = answer(console, &model, action, subject, &fields, &errors);
+            let page = answer(console, &model, action, subject, fields, &errors);
             (StatusCode::UNPROCESSABLE_ENTITY, page).into_response()
         }
     }
@@ -201,7 +203,7 @@ fn outlook(model: &Model, action: Action, subject: &Subject, fields: &Fields) ->
             views::preview(&preview(model.objects(), place, &change), manifest.as_deref())
         }
         // A data center that is new has no hosts yet.
-        (Ok(change), None) => views::preview(&Default::default(), change.manifest().ok().as_deref()),
+        (Ok(change), None) => views::preview(&Preview::default(), change.manifest().ok().as_deref()),
         (Err(_), _) => views::no_preview(),
     }
 }

@@ -207,29 +207,8 @@ fn colour_of_state(state: ConnectionState) -> Colour {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use serde::Deserialize;
-
     use super::*;
-    use crate::api::{DataCenter, Host, IscsiBond, Network};
-    use crate::overview::Snapshot;
-
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Fixture {
-        data_centers: Vec<Arc<DataCenter>>,
-        networks: Vec<Arc<Network>>,
-        bonds: Vec<Arc<IscsiBond>>,
-        hosts: Vec<Arc<Host>>,
-        unreadable: Vec<String>,
-    }
-
-    fn snapshot() -> Snapshot {
-        let Fixture { data_centers, networks, bonds, hosts, unreadable } =
-            serde_saphyr::from_str(include_str!("../../../tests/cli/status.yaml")).unwrap();
-        Snapshot { data_centers, networks, bonds, hosts, unreadable }
-    }
+    use crate::overview::fixture::snapshot;
 
     fn style(colours: bool) -> Style {
         Style { colours, now: "2026-01-31T12:00:00Z".parse().unwrap() }

@@ -6,28 +6,41 @@
 
 const live = document.querySelector("[data-seen]");
 if (live) {
-  const address = new URL(location.href);
-  address.searchParams.set("seen", live.dataset.seen);
-  const stream = new EventSource(address);
   const offline = document.getElementById("offline");
-  stream.onopen = () => { offline.hidden = true; };
-  stream.onerror = () => { offline.hidden = false; };
-  stream.onmessage = (event) => {
-    for (const { id, html } of JSON.parse(event.data)) replace(id, html);
-    countAges();
+  let stream, seen = live.dataset.seen;
+  const follow = () => {
+    const address = new URL(location.href);
+    address.searchParams.set("seen", seen);
+    stream = new EventSource(address);
+    stream.onopen = () => { offline.hidden = true; };
+    stream.onerror = () => { offline.hidden = false; };
+    stream.onmessage = (event) => {
+      seen = event.lastEventId;
+      for (const { id, html } of JSON.parse(event.data)) replace(id, html);
+      countAges();
+    };
   };
+  follow();
+  // A browser has few connections to one server: pages that nobody sees give theirs back.
+  document.addEventListener("visibilitychange", () => {
+    stream.close();
+    if (!document.hidden) follow();
+  });
 }
 
-// Puts HTML in the place of an element, and leaves the focus where it was.
+// Puts HTML in the place of an element, and leaves the focus where it was and what was unfolded unfolded.
 function replace(id, html) {
   const old = document.getElementById(id);
-  if (!old || old.outerHTML === html) return;
+  // What the page is about has gone, or it has become another page.
+  if (!old) return location.reload();
+  if (old.outerHTML === html) return;
   const focused = old.contains(document.activeElement) ? document.activeElement : null;
   const link = focused?.getAttribute("href"), own = focused?.id;
-  const scrolled = old.scrollTop;
+  const scrolled = old.scrollTop, unfolded = old.querySelector("details")?.open;
   old.outerHTML = html;
   const made = document.getElementById(id);
   made.scrollTop = scrolled;
+  if (unfolded) made.querySelector("details")?.setAttribute("open", "");
   const again = own ? document.getElementById(own) : link && made.querySelector(`a[href="${CSS.escape(link)}"]`);
   if (again) again.focus({ preventScroll: true });
 }

@@ -73,7 +73,7 @@ macro_rules! kinds {
             }
 
             fn set_spec(&mut self, other: &Self) {
-                self.spec = other.spec.clone();
+                self.spec.clone_from(&other.spec);
             }
         }
     )+};

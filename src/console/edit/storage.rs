@@ -87,9 +87,11 @@ pub fn line(Portal { address, port, tpgt, network }: &Portal) -> String {
         (false, port) => format!("{address}:{port}"),
     };
     if *tpgt != 1 {
-        line += &format!(",{tpgt}");
+        line.extend([",", &tpgt.to_string()]);
     }
-    network.iter().for_each(|network| line.extend([" ", network]));
+    if let Some(network) = network {
+        line.extend([" ", network]);
+    }
     line
 }
 

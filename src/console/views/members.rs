@@ -136,8 +136,7 @@ fn matrix(target: &str, view: &HostView) -> Markup {
     let networks: BTreeMap<&str, &str> = named.collect();
     let paths: Vec<&PathView> = view.paths.iter().filter(|path| path.target == target).collect();
     let columns: BTreeSet<Column<'_>> = paths.iter().map(|path| column(path, &networks)).collect();
-    let mut portals: Vec<(&str, u16)> = paths.iter().map(|path| (path.portal.as_str(), path.tpgt)).collect();
-    portals.dedup();
+    let portals: BTreeSet<(&str, u16)> = paths.iter().map(|path| (path.portal.as_str(), path.tpgt)).collect();
     let at = |portal: (&str, u16), wanted: &Column<'_>| {
         let there =
             |path: &&&PathView| (path.portal.as_str(), path.tpgt) == portal && column(path, &networks) == *wanted;

@@ -56,10 +56,7 @@ pub fn phase(phase: Option<Phase>) -> Markup {
 
 /// A phase as people write it.
 pub fn spelled(phase: Phase) -> &'static str {
-    match phase {
-        Phase::NonOperational => "Non Operational",
-        phase => phase.as_str(),
-    }
+    if phase == Phase::NonOperational { "Non Operational" } else { phase.as_str() }
 }
 
 fn mood_of_phase(phase: Phase) -> Mood {
