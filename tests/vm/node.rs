@@ -141,14 +141,12 @@ impl RealNode {
 
     /// Drops everything that the host sends to the API server, until [`RealNode::reach_api_server`].
     pub async fn cut_off_api_server(&self) {
-        let rules = "add table ip away; add chain ip away output { type filter hook output priority 0; };
-            add rule ip away output ip daddr 10.0.2.2 drop";
-        self.guest.run_ok(&format!("nft '{rules}'")).await.unwrap();
+        self.guest.run_ok("nft add rule inet faults output ip daddr 10.0.2.2 drop").await.unwrap();
     }
 
     /// Ends [`RealNode::cut_off_api_server`].
     pub async fn reach_api_server(&self) {
-        self.guest.run_ok("nft 'delete table ip away'").await.unwrap();
+        self.guest.run_ok("nft flush chain inet faults output").await.unwrap();
     }
 
     /// Waits until the node records are these, and no others, as `ADDRESS:PORT,TAG TARGET` each, sorted.

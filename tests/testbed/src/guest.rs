@@ -229,11 +229,7 @@ impl Guest {
     /// If the guest cannot.
     pub async fn drop_packets_to(&self, portal: &str) -> Result<()> {
         let family = if portal.contains(':') { "ip6" } else { "ip" };
-        self.array(&format!(
-            "nft 'add table inet faults; add chain inet faults input {{ type filter hook input priority 0; }}; \
-             add rule inet faults input {family} daddr {portal} drop'"
-        ))
-        .await
+        self.array(&format!("nft add rule inet faults input {family} daddr {portal} drop")).await
     }
 
     /// Ends all [`Guest::drop_packets_to`].
@@ -241,7 +237,7 @@ impl Guest {
     /// # Errors
     /// If the guest cannot.
     pub async fn drop_nothing(&self) -> Result<()> {
-        self.array("nft 'add table inet faults; delete table inet faults'").await
+        self.array("nft flush chain inet faults input").await
     }
 
     /// Runs a command in the network namespace of the storage.
