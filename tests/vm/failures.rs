@@ -137,6 +137,12 @@ async fn a26_an_agent_that_is_stopped_or_killed_and_starts_again_costs_no_sessio
 #[tokio::test]
 async fn a21_an_idle_agent_starts_no_tool_and_writes_nothing() {
     let node = connected("idle").await;
+    // The last that is written of a host that connects: its maps follow its sessions by seconds.
+    let complete = |map: &Value| map["paths"] == 2 && map["active"] == 2;
+    let all_told = |host: &Value| {
+        host["status"]["multipath"].as_array().is_some_and(|maps| maps.len() == 2 && maps.iter().all(complete))
+    };
+    node.site.until("both maps with both paths", "Host", "w1", all_told).await;
     // Every start of the tool is noted from now on.
     node.guest
         .run_ok(
