@@ -32,6 +32,8 @@ const RETRIES: usize = 5;
 const LOGIN_MARGIN: Duration = Duration::from_secs(4);
 /// The pause after a session with old credentials could not be logged out.
 const RENEW_PAUSE: Duration = Duration::from_secs(30);
+/// The pause after records could not be forgotten. What keeps them, such as a lock, is often gone by then.
+const TIDY_PAUSE: Duration = Duration::from_secs(60);
 /// How often a session that is kept because its device is used is looked at again: nothing announces the end of use.
 const USE_RECHECK: Duration = Duration::from_secs(10);
 
@@ -101,6 +103,8 @@ pub struct Reconciler {
     adjusted: BTreeMap<u32, u16>,
     /// No session is made anew before, because the last could not be logged out.
     renew_after: Option<Instant>,
+    /// When records that could not be forgotten are tried again.
+    tidy_at: Option<Instant>,
     reported: BTreeMap<Path, Connection>,
     current: Option<Written>,
     observed: Option<Written>,
@@ -149,6 +153,11 @@ impl Reconciler {
         }
     }
 
+    /// Records of paths that are not planned are left behind.
+    pub fn tidying_failed(&mut self, now: Now) {
+        self.tidy_at = Some(now.instant + TIDY_PAUSE);
+    }
+
     /// Sessions that may have to go as far as this tells: a step has to know what uses their devices.
     #[must_use]
     pub fn in_question(
@@ -178,7 +187,7 @@ impl Reconciler {
         actions.extend(self.rotations(situation, &sessions));
         actions.extend(self.logins(situation, &mut views));
         actions.extend(self.adjustments(situation));
-        actions.extend(self.acknowledge(situation.plan));
+        actions.extend(self.acknowledge(situation.plan, situation.now));
 
         Step {
             actions,
@@ -413,14 +422,16 @@ impl Reconciler {
     }
 
     /// A plan is acknowledged when every path has ended its first attempt and every surplus session is gone or kept.
-    fn acknowledge(&mut self, plan: &Plan) -> Option<Action> {
+    fn acknowledge(&mut self, plan: &Plan, now: Now) -> Option<Action> {
         let settled = self.logins.keys().all(|path| plan.paths.contains_key(path))
             && !self.paths.values().any(Standing::is_first_attempt)
             && !self.leaving.values().any(Leaving::is_disconnecting);
-        if !settled || self.observed.as_ref() == Some(&plan.written) {
+        let is_untidy = self.tidy_at.is_some_and(|at| at <= now.instant);
+        if !settled || (self.observed.as_ref() == Some(&plan.written) && !is_untidy) {
             return None;
         }
         self.observed = Some(plan.written.clone());
+        self.tidy_at = None;
         Some(Action::Tidy { keep: plan.paths.keys().cloned().collect() })
     }
 
@@ -440,7 +451,8 @@ impl Reconciler {
         let leaving = self.leaving.values().filter_map(|leaving| leaving.wake_at(now));
         let recheck = self.leaving.values().any(Leaving::is_kept_by_use).then(|| now.instant + USE_RECHECK);
         let renew = self.renew_after.filter(|after| *after > now.instant);
-        paths.chain(leaving).chain(recheck).chain(renew).min()
+        let tidy = self.tidy_at.filter(|at| *at > now.instant);
+        paths.chain(leaving).chain(recheck).chain(renew).chain(tidy).min()
     }
 
     fn seed_of(&self, path: &Path) -> u64 {

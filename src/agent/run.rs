@@ -76,7 +76,8 @@ enum Done {
     Login(Path, Result<(), PathError>),
     Logout(u32, Why, Result<bool, PathError>),
     Write(Identity, Result<Box<Host>, ClusterError>),
-    Chore,
+    Tidy(Result<(), PathError>),
+    Adjust,
 }
 
 impl<I: Initiator, C: Cluster> Agent<I, C> {
@@ -297,15 +298,16 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                     if let Err(error) = initiator.adjust(&session, settings).await {
                         debug!(path = %session.path, %error, "the session keeps its old settings until it is made anew");
                     }
-                    Done::Chore
+                    Done::Adjust
                 });
             }
             Action::Tidy { keep } => {
                 self.jobs.spawn(async move {
-                    if let Err(error) = initiator.tidy(&keep).await {
-                        debug!(%error, "records of paths that are not planned are left behind");
+                    let result = initiator.tidy(&keep).await;
+                    if let Err(error) = &result {
+                        debug!(%error, "records of paths that are not planned are left behind for now");
                     }
-                    Done::Chore
+                    Done::Tidy(result)
                 });
             }
         }
@@ -361,7 +363,8 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 reconciler.logout_ended(id, why, result, now);
             }
             (Done::Write(identity, result), _) => self.take_in_write(&identity, result, now),
-            (Done::Chore, _) | (Done::Login(..) | Done::Logout(..), None) => {}
+            (Done::Tidy(Err(_)), Some(reconciler)) => reconciler.tidying_failed(now),
+            (Done::Tidy(_) | Done::Adjust, _) | (Done::Login(..) | Done::Logout(..), None) => {}
         }
     }
 

@@ -54,8 +54,9 @@ impl Fault {
             Self::HostCable => node.guest.set_link(chance.one_of(&[Nic::San1, Nic::San2]), false).await.unwrap(),
             Self::StorageCable => node.guest.set_link(chance.one_of(&[Nic::Array1, Nic::Array2]), false).await.unwrap(),
             Self::Portal => node.guest.drop_packets_to(chance.one_of(&PORTALS)).await.unwrap(),
+            // Of one that is down already there is nothing to start anew.
             Self::IscsidRestart => {
-                node.guest.run_ok("systemctl restart iscsid").await.unwrap();
+                node.guest.run_ok("! systemctl --quiet is-active iscsid || systemctl restart iscsid").await.unwrap();
             }
             Self::IscsidDown => node.stop_iscsid().await,
             Self::AgentKilled => node.kill_agent().await,

@@ -145,6 +145,21 @@ fn a10_paths_are_connecting_then_connected_and_the_plan_is_acknowledged_with_the
 }
 
 #[test]
+fn a26_records_that_could_not_be_forgotten_are_tried_again_until_they_are() {
+    let one = path("a", "1", "ens1");
+    let mut desk = Desk::new(plan("r", std::slice::from_ref(&one)));
+    let _ = desk.step();
+    let is_tidy = |step: &Step| matches!(&step.actions[..], [Action::Tidy { .. }]);
+    assert!(is_tidy(&desk.logged_in(1, &one)));
+    desk.reconciler.tidying_failed(desk.clock.now());
+    let waits = desk.step();
+    assert_eq!((waits.actions.len(), wakes_in(&waits, &desk)), (0, Some(Duration::from_secs(60))));
+    assert!(is_tidy(&desk.step_after(60_000)));
+    let done = desk.step_after(60_000);
+    assert_eq!((done.actions.len(), done.wake_at), (0, None));
+}
+
+#[test]
 fn a22_a_failed_path_says_why_and_since_when_and_says_the_same_when_it_fails_again() {
     let dead = path("a", "1", "ens1");
     let mut desk = Desk::new(plan("r", std::slice::from_ref(&dead)));
