@@ -22,6 +22,7 @@ lint: cargo ## Formatting, clippy, documentation, dependencies; no tests
 bench: cargo ## The benchmarks
 	cargo bench --bench planner
 	cargo bench --bench control_plane -- 100 500 1000 5000
+	cargo bench --bench host
 
 crds: cargo ## Write crds/ and the chart's copy anew from src/api
 	cargo run --quiet -- crds --out-dir crds

@@ -1,0 +1,257 @@
+//! What the agent takes on a real host, beside the tools alone: logins in time and in parallel, memory, and idle time.
+//!
+//! `cargo bench --bench host` starts the test host (`tests/vm/README.md`) and measures everything several times, in
+//! turns. Times are from the request to the last session in sysfs, for both in the same way; the host is emulated, so
+//! the ratios count.
+#![allow(clippy::unwrap_used, reason = "a bench that cannot measure has nothing to tell")]
+#![allow(dead_code, reason = "it uses its part of what tests of a host need")]
+
+#[path = "../tests/vm/by_hand.rs"]
+mod by_hand;
+#[path = "../tests/vm/node.rs"]
+mod node;
+#[path = "../tests/site/mod.rs"]
+mod site;
+
+use std::time::{Duration, Instant};
+
+use clap::{Parser, ValueEnum};
+use multibond_testbed::Guest;
+use serde_json::{Value, json};
+
+use node::{ALPHA_ON_BOTH_FABRICS, RealNode};
+
+/// A target with one LUN.
+const BETA: &str = "iqn.2026-11.com.example:beta";
+
+/// What to measure, one after the other.
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// Activation with four paths.
+    Few,
+    /// Activation with sixteen paths.
+    Many,
+    /// Sixteen paths and nothing to do: memory and CPU.
+    Idle,
+    /// Activation with four paths, two of them to portals that drop everything.
+    Dead,
+    /// The same by the tools alone with open-iscsi's own patience, which takes two minutes.
+    Patient,
+}
+
+#[derive(Parser)]
+struct Arguments {
+    /// What to measure
+    #[arg(value_enum, default_values = ["few", "many", "idle", "dead", "patient"])]
+    what: Vec<What>,
+    /// How often each thing is measured
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// How long nothing happens while idle time is counted, in seconds
+    #[arg(long, default_value_t = 60)]
+    idle: u64,
+    /// Said by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments = Arguments::parse();
+    if !arguments.bench {
+        // `cargo test --all-targets` runs benches too, to see that they start.
+        return;
+    }
+    let node = RealNode::new("bench").await;
+    node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
+    maintain(&node, true).await;
+    node.start_agent_by("", "").await;
+    node.site.until_phase("w1", "Maintenance").await;
+    for what in arguments.what {
+        match what {
+            What::Few => all_up(&node, 2, arguments.runs).await,
+            What::Many => all_up(&node, 8, arguments.runs).await,
+            What::Idle => idle(&node, Duration::from_secs(arguments.idle)).await,
+            What::Dead => half_dead(&node, arguments.runs).await,
+            What::Patient => patient(&node).await,
+        }
+    }
+}
+
+/// The addresses of so many portals in each fabric.
+fn addresses(portals: usize) -> Vec<String> {
+    (1..=2).flat_map(|fabric| (1..=portals).map(move |portal| format!("10.0.10{fabric}.{portal}"))).collect()
+}
+
+/// Lets the data center have the target behind so many portals in each fabric.
+async fn plan(node: &RealNode, portals: usize) {
+    let portals: Vec<Value> = addresses(portals).iter().map(|address| json!({"address": address})).collect();
+    let storage = json!([{"name": "array", "targets": [{"iqn": BETA, "portals": portals}]}]);
+    node.site.patch("DataCenter", "dc", json!({"spec": {"storage": storage}})).await;
+}
+
+async fn maintain(node: &RealNode, maintenance: bool) {
+    node.site.patch("Host", "w1", json!({"spec": {"maintenance": maintenance}})).await;
+}
+
+/// Disconnects the host, and waits until nothing is left of it.
+async fn disconnect(node: &RealNode) {
+    maintain(node, true).await;
+    by_hand::until_sessions(&node.guest, &[]).await;
+    node.until_nothing_is_connected().await;
+}
+
+/// Waits in the guest until so many sessions are logged in, without a fork that would take a processor away.
+async fn until_logged_in(guest: &Guest, sessions: usize) {
+    let wait = format!(
+        "exec 9<> <(:)
+         while true; do
+           up=0
+           for file in /sys/class/iscsi_session/session*/state; do
+             read -r state <$file && [[ $state == LOGGED_IN ]] && ((++up))
+           done
+           ((up == {sessions})) && break
+           read -t 0.05 -u 9
+         done 2>/dev/null"
+    );
+    guest.run_ok(&wait).await.unwrap();
+}
+
+async fn seconds(work: impl Future) -> f64 {
+    let begun = Instant::now();
+    work.await;
+    begun.elapsed().as_secs_f64()
+}
+
+/// Records by the tools alone, as a careful script makes them; `settings` are those of `--op=update`.
+async fn make_records(guest: &Guest, portals: usize, settings: &str) {
+    let interfaces = ["san1", "san2"].map(|interface| {
+        format!("iscsiadm -m iface -I hand.{interface} --op=new -n iface.net_ifacename -v {interface}")
+    });
+    let records =
+        records(portals).flat_map(|record| [format!("{record} --op=new"), format!("{record} --op=update {settings}")]);
+    let commands: Vec<String> = interfaces.into_iter().chain(records).collect();
+    guest.run_ok(&commands.join(" &&\n")).await.unwrap();
+}
+
+fn records(portals: usize) -> impl Iterator<Item = String> {
+    addresses(portals).into_iter().map(|address| {
+        let interface = if address.starts_with("10.0.101.") { "san1" } else { "san2" };
+        format!("iscsiadm -m node -T {BETA} -I hand.{interface} -p {address}:3260,1")
+    })
+}
+
+/// All logins at once, by the tools alone, to the end of the last.
+async fn log_in_by_hand(guest: &Guest, portals: usize) {
+    let logins: Vec<_> = records(portals).map(|record| format!("{record} --login &")).collect();
+    guest.run_ok(&format!("{}\nwait", logins.join("\n"))).await.unwrap();
+}
+
+async fn clean_up_by_hand(guest: &Guest) {
+    guest
+        .run_ok("iscsiadm -m node -u || true; iscsiadm -m node --op=delete; rm /etc/iscsi/ifaces/hand.*")
+        .await
+        .unwrap();
+    by_hand::until_sessions(guest, &[]).await;
+}
+
+const QUICK: &str = "-n node.startup -v manual -n node.session.initial_login_retry_max -v 1 \
+                     -n node.conn[0].timeo.login_timeout -v 5";
+
+/// Activation of a host whose portals all answer.
+async fn all_up(node: &RealNode, portals: usize, runs: usize) {
+    let paths = 2 * portals;
+    plan(node, portals).await;
+    println!("{paths} paths, all up: agent; records and logins by hand; logins alone; ratio to each [s]");
+    for _ in 0..runs {
+        let agent = seconds(async { tokio::join!(maintain(node, false), until_logged_in(&node.guest, paths)) }).await;
+        disconnect(node).await;
+        let records = seconds(make_records(&node.guest, portals, QUICK)).await;
+        let logins = seconds(async {
+            log_in_by_hand(&node.guest, portals).await;
+            until_logged_in(&node.guest, paths).await;
+        })
+        .await;
+        clean_up_by_hand(&node.guest).await;
+        let all = records + logins;
+        println!("{agent:.2}; {all:.2}; {logins:.2}; {:.2}; {:.2}", agent / all, agent / logins);
+    }
+}
+
+/// The portals, one in each fabric, that drop everything.
+const DEAD: [&str; 2] = ["10.0.101.2", "10.0.102.2"];
+
+/// Activation while a portal in each fabric is dead.
+async fn half_dead(node: &RealNode, runs: usize) {
+    plan(node, 2).await;
+    for portal in DEAD {
+        node.guest.drop_packets_to(portal).await.unwrap();
+    }
+    println!("4 paths, 2 dead [s]");
+    for _ in 0..runs {
+        let begun = Instant::now();
+        let (good, dead, ()) = tokio::join!(
+            async {
+                until_logged_in(&node.guest, 2).await;
+                begun.elapsed().as_secs_f64()
+            },
+            async {
+                for portal in DEAD {
+                    node.until_path(&format!("{portal}:3260"), "Failed", Some("PortalUnreachable")).await;
+                }
+                begun.elapsed().as_secs_f64()
+            },
+            maintain(node, false),
+        );
+        println!("agent: good paths after {good:.2}, the dead ones Failed after {dead:.2}");
+        disconnect(node).await;
+        by_hand_half_dead(&node.guest, QUICK).await;
+    }
+    node.guest.drop_nothing().await.unwrap();
+}
+
+async fn patient(node: &RealNode) {
+    for portal in DEAD {
+        node.guest.drop_packets_to(portal).await.unwrap();
+    }
+    println!("4 paths, 2 dead, with open-iscsi's own patience [s]");
+    by_hand_half_dead(&node.guest, "-n node.startup -v manual").await;
+    node.guest.drop_nothing().await.unwrap();
+}
+
+async fn by_hand_half_dead(guest: &Guest, settings: &str) {
+    make_records(guest, 2, settings).await;
+    let begun = Instant::now();
+    // Longer than any command of the guest may take.
+    let logins: Vec<_> = records(2).map(|record| format!("{record} --login &")).collect();
+    guest.spawn("logins", &format!("{}\nwait", logins.join("\n"))).await.unwrap();
+    until_logged_in(guest, 2).await;
+    let good = begun.elapsed().as_secs_f64();
+    while guest.run("systemctl is-active --quiet logins").await.unwrap().code == Some(0) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    println!("by hand: good paths after {good:.2}, all after {:.2}", begun.elapsed().as_secs_f64());
+    clean_up_by_hand(guest).await;
+}
+
+/// Sixteen paths, and nothing to do.
+async fn idle(node: &RealNode, length: Duration) {
+    plan(node, 8).await;
+    maintain(node, false).await;
+    node.until_paths("16/16").await;
+    node.site.until_phase("w1", "Up").await;
+    let nanoseconds = async || -> u64 {
+        let all = "cat /proc/$(pidof multibond)/task/*/schedstat | awk '{ used += $1 } END { printf \"%.0f\", used }'";
+        node.guest.run_ok(all).await.unwrap().parse().unwrap()
+    };
+    let before = nanoseconds().await;
+    tokio::time::sleep(length).await;
+    let used = Duration::from_nanos(nanoseconds().await - before);
+    let memory = node.guest.run_ok("grep -E 'VmHWM|VmRSS|RssAnon' /proc/$(pidof multibond)/status").await.unwrap();
+    println!(
+        "16 paths, idle: {used:?} of CPU in {length:?}, {:.3} %",
+        100.0 * used.as_secs_f64() / length.as_secs_f64()
+    );
+    println!("{memory}");
+    disconnect(node).await;
+}
