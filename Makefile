@@ -14,7 +14,7 @@ test: cargo ## Everything: what `make lint` checks, then all tests; prepares wha
 	@tests/check.sh all
 
 soak: cargo ## Ten minutes of random faults on a real host, in a virtual machine (tests/vm/README.md)
-	MULTIBOND_SOAK_SECONDS=$${MULTIBOND_SOAK_SECONDS:-600} cargo test --locked --test vm soak:: -- --nocapture
+	MULTIBOND_SOAK_SECONDS=$${MULTIBOND_SOAK_SECONDS:-600} cargo test --locked --test vm soak:: -- --ignored --nocapture
 
 lint: cargo ## Formatting, clippy, documentation, dependencies; no tests
 	@tests/check.sh lint
