@@ -5,7 +5,7 @@ use regex::Regex;
 use serde_json::json;
 
 use super::browser::Browser;
-use super::site::{MULTIBOND, PATIENCE, Site};
+use super::site::{MULTIBOND, PATIENCE, Site, ready};
 
 /// A data center without storage, networks and bonds, and two hosts: one with a card in both fabrics, one with neither.
 pub const BARE: &str = "
@@ -70,6 +70,19 @@ metadata: {name: storage}
 spec: {dataCenter: frankfurt, description: both fabrics, networks: [san-a, san-b]}
 ---
 ";
+
+/// The cable of worker-1 to fabric A is pulled.
+pub const PULLED_CABLE: &str = "faults: [{host: worker-1, interface: ens2f0, fault: Unreachable}, {host: worker-1, interface: ens2f0, fault: Dropped}]";
+
+/// A data center whose hosts are connected, and their agents, which end when they are dropped.
+pub async fn connected(name: &str) -> (Site, Process) {
+    let site = Site::new(name).await;
+    site.facts(FACTS);
+    let agents = site.agents(&["w1", "w2"]).await;
+    site.apply(&[BARE, STORAGE, BOND].concat()).await;
+    site.until("connected", "Host", "worker-1", ready).await;
+    (site, agents)
+}
 
 /// A console.
 pub struct Console {

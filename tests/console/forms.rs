@@ -1,7 +1,7 @@
 //! What forms say before, and what the API server says after.
 
-use super::console::{BARE, BOND, Console, FACTS, STORAGE};
-use super::site::{Site, ready};
+use super::console::{BARE, BOND, Console, STORAGE, connected};
+use super::site::Site;
 
 #[tokio::test]
 async fn what_the_api_server_refuses_is_said_next_to_the_field() {
@@ -52,11 +52,7 @@ async fn a_form_does_not_overwrite_what_somebody_has_changed_meanwhile() {
 
 #[tokio::test]
 async fn a_removal_says_first_what_will_follow() {
-    let site = Site::new("removal").await;
-    site.facts(FACTS);
-    let _agents = site.agents(&["w1", "w2"]).await;
-    site.apply(&[BARE, STORAGE, BOND].concat()).await;
-    site.until("connected", "Host", "worker-1", ready).await;
+    let (site, _agents) = connected("removal").await;
     let console = Console::of(&site).await;
     let browser = console.browser().await;
 
@@ -80,11 +76,7 @@ async fn a_removal_says_first_what_will_follow() {
 
 #[tokio::test]
 async fn a_host_goes_into_maintenance_and_is_activated_again() {
-    let site = Site::new("maintenance").await;
-    site.facts(FACTS);
-    let _agents = site.agents(&["w1", "w2"]).await;
-    site.apply(&[BARE, STORAGE, BOND].concat()).await;
-    site.until("connected", "Host", "worker-1", ready).await;
+    let (site, _agents) = connected("maintenance").await;
     let console = Console::of(&site).await;
     let browser = console.browser().await;
     for (button, phase) in [("Maintenance", "Maintenance"), ("Activate", "Up")] {

@@ -4,8 +4,7 @@
 use std::path::Path;
 
 use super::browser::Browser;
-use super::console::{BARE, BOND, Console, FACTS, STORAGE};
-use super::site::{Site, ready};
+use super::console::{Console, PULLED_CABLE, connected};
 
 /// Pages, and the picture that docs/console.md has of them.
 const PAGES: [(&str, Option<&str>); 11] = [
@@ -24,13 +23,9 @@ const PAGES: [(&str, Option<&str>); 11] = [
 
 #[tokio::test]
 async fn every_page_is_accessible_and_fits_in_light_and_dark_on_wide_and_narrow_screens() {
-    let site = Site::new("looks").await;
-    site.facts(FACTS);
-    let _agents = site.agents(&["w1", "w2"]).await;
-    site.apply(&[BARE, STORAGE, BOND].concat()).await;
-    site.until("connected", "Host", "worker-1", ready).await;
+    let (site, _agents) = connected("looks").await;
     // Something of each colour.
-    site.faults("faults: [{host: worker-1, interface: ens2f0, fault: Unreachable}, {host: worker-1, interface: ens2f0, fault: Dropped}]");
+    site.faults(PULLED_CABLE);
     site.until_phase("worker-1", "Degraded").await;
 
     for (mode, browser) in [("light", Browser::light().await), ("dark", Browser::dark().await)] {

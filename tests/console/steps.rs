@@ -2,7 +2,7 @@
 
 use fantoccini::key::Key;
 
-use super::console::{BARE, BOND, Console, FACTS, STORAGE};
+use super::console::{BARE, Console, FACTS, PULLED_CABLE, STORAGE, connected};
 use super::site::{Site, paths, ready};
 
 #[tokio::test]
@@ -93,18 +93,14 @@ async fn the_steps_to_a_bond_need_no_mouse() {
 
 #[tokio::test]
 async fn a_pulled_cable_shows_itself_on_the_page_that_is_open() {
-    let site = Site::new("cable").await;
-    site.facts(FACTS);
-    let _agents = site.agents(&["w1", "w2"]).await;
-    site.apply(&[BARE, STORAGE, BOND].concat()).await;
-    site.until("connected", "Host", "worker-1", ready).await;
+    let (site, _agents) = connected("cable").await;
     let console = Console::of(&site).await;
     let browser = console.browser().await;
     browser.go(&console.page(&site, "hosts/worker-1")).await;
     browser.until("#head", "✓ Up").await;
     browser.run("window.loadedOnce = true").await;
 
-    site.faults("faults: [{host: worker-1, interface: ens2f0, fault: Unreachable}, {host: worker-1, interface: ens2f0, fault: Dropped}]");
+    site.faults(PULLED_CABLE);
     browser.until("#head", "▲ Degraded").await;
     browser.until("#paths", "✕ Failed PortalUnreachable").await;
     browser.until("#paths", "next attempt within").await;
