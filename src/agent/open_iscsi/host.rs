@@ -2,7 +2,7 @@
 //!
 //! `iscsiadm` and `iscsid` must be of one version, and talk over a socket that belongs to a network namespace. So the
 //! agent uses the host's own tools: directly when it runs on the host, else inside the mount and network namespaces of
-//! the daemon that they talk to.
+//! the daemon that they talk to ([`enter`]).
 
 use std::{
     ffi::OsStr,
@@ -15,6 +15,7 @@ use std::{
 use tokio::process::Command;
 
 use super::{
+    enter,
     tool::{self, Ended, RunError},
     uses::see_every_process,
 };
@@ -24,8 +25,6 @@ use crate::{agent::initiator::PathError, api::reason::PathReason};
 const SEARCH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 /// Where a pod has the host's root when nothing else is said.
 const HOST_ROOT: &str = "/host";
-/// The exit code of `nsenter` and `chroot` for a tool that is not there, as of a shell.
-const NOT_THERE: i32 = 127;
 
 /// How the host's tools are to be reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +34,7 @@ pub enum HostTools {
     Auto,
     /// The agent runs on the host.
     Direct,
-    /// Always by `nsenter`.
+    /// Always inside the daemon's namespaces.
     Nsenter,
     /// The host's root is mounted there.
     Chroot(PathBuf),
@@ -179,48 +178,19 @@ impl Host {
         arguments: &[A],
         limit: Duration,
     ) -> Result<Ended, PathError> {
-        let missing = || {
-            let advice = "install it on the host, or say with --host-tools where the host's tools are";
-            PathError::new(
-                PathReason::InitiatorMissing,
-                format!("the host has no {tool} (looked for: {way}); {advice}"),
-            )
-        };
-        match tool::run(self.command(way, tool, arguments), limit).await {
-            Ok(ended) if *way != Way::Direct && ended.code == Some(NOT_THERE) => Err(missing()),
-            Ok(ended) if *way != Way::Direct && is_from_entering(&ended) => Err(PathError::new(
-                PathReason::Internal,
-                format!(
-                    "cannot enter the host ({way}) to run {tool}: {}; in a pod the agent needs hostPID and a privileged \
-                     security context",
-                    ended.stderr.trim()
-                ),
-            )),
-            Ok(ended) => Ok(ended),
-            Err(RunError::NotStarted(error)) if *way == Way::Direct && error.kind() == io::ErrorKind::NotFound => {
-                Err(missing())
-            }
-            Err(RunError::NotStarted(error)) => {
-                Err(PathError::new(PathReason::Internal, format!("cannot start {tool} ({way}): {error}")))
-            }
-            Err(RunError::Overdue) => Err(PathError::new(
-                PathReason::Timeout,
-                format!("{tool} has not ended within {} s and was told to end", limit.as_secs()),
-            )),
-        }
+        let result = tool::run(self.command(way, tool, arguments), limit).await;
+        result.map_err(|error| not_run(way, tool, limit, error)).and_then(|ended| match way {
+            Way::Direct => Ok(ended),
+            Way::Nsenter(_) | Way::Chroot(_) => of_the_tool(way, tool, ended),
+        })
     }
 
     fn command<A: AsRef<OsStr>>(&self, way: &Way, tool: &str, arguments: &[A]) -> Command {
-        let mut command = match way {
-            Way::Direct => Command::new(tool),
-            Way::Nsenter(pid) => {
-                let mut command = Command::new("nsenter");
-                command.args(["-t", &pid.to_string(), "-m", "-n", "--", tool]);
-                command
-            }
-            Way::Chroot(directory) => {
-                let mut command = Command::new("chroot");
-                command.arg(directory).arg(tool);
+        let mut command = match enter::arguments(way) {
+            None => Command::new(tool),
+            Some(entering) => {
+                let mut command = Command::new(enter::OWN_PROGRAM);
+                command.args(entering).arg(tool);
                 command
             }
         };
@@ -236,9 +206,42 @@ impl Host {
     }
 }
 
-/// Whether it was not the tool that failed but what should have started it.
-fn is_from_entering(ended: &Ended) -> bool {
-    ended.code != Some(0) && ["nsenter: ", "chroot: "].iter().any(|prefix| ended.stderr.starts_with(prefix))
+/// Why nothing has ended by itself: the tool, or what was to enter the host and become the tool.
+fn not_run(way: &Way, tool: &str, limit: Duration, error: RunError) -> PathError {
+    match error {
+        RunError::NotStarted(error) if *way == Way::Direct && error.kind() == io::ErrorKind::NotFound => {
+            missing(way, tool)
+        }
+        RunError::NotStarted(error) => {
+            PathError::new(PathReason::Internal, format!("cannot start {tool} ({way}): {error}"))
+        }
+        RunError::Overdue => PathError::new(
+            PathReason::Timeout,
+            format!("{tool} has not ended within {} s and was told to end", limit.as_secs()),
+        ),
+    }
+}
+
+/// What the tool has said, unless it was not the tool that has ended but what was to become it.
+fn of_the_tool(way: &Way, tool: &str, ended: Ended) -> Result<Ended, PathError> {
+    let said = ended.stderr.trim();
+    match ended.code.map(u8::try_from) {
+        Some(Ok(enter::NOT_ENTERED)) => Err(PathError::new(
+            PathReason::Internal,
+            format!(
+                "the host cannot be entered ({way}) to run {tool}: {said}; in a pod the agent needs hostPID and a \
+                 privileged security context"
+            ),
+        )),
+        Some(Ok(enter::NOT_STARTED)) => Err(PathError::new(PathReason::Internal, format!("{said} ({way})"))),
+        Some(Ok(enter::NOT_THERE)) => Err(missing(way, tool)),
+        Some(_) | None => Ok(ended),
+    }
+}
+
+fn missing(way: &Way, tool: &str) -> PathError {
+    let advice = "install it on the host, or say with --host-tools where the host's tools are";
+    PathError::new(PathReason::InitiatorMissing, format!("the host has no {tool} (looked for: {way}); {advice}"))
 }
 
 fn cannot_see(proc: &Path, pid: u32, daemon: &str, error: &io::Error) -> PathError {
@@ -320,14 +323,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tool_that_is_not_there_is_missing_whatever_the_way() {
+    async fn a_tool_that_is_not_there_is_missing() {
         let none: &[&str] = &[];
         let host = Host::new(HostTools::Direct, "/proc".into());
-        for way in [Way::Direct, Way::Chroot("/".into())] {
-            let error = host.run(&way, "no-such-tool", none, Duration::from_secs(9)).await.unwrap_err();
-            // Who is not root cannot change the root.
-            let may_not = way != Way::Direct && error.message.contains("cannot enter the host");
-            assert!(error.reason == PathReason::InitiatorMissing || may_not, "{way}: {error}");
+        let error = host.run(&Way::Direct, "no-such-tool", none, Duration::from_secs(9)).await.unwrap_err();
+        assert_eq!(error.reason, PathReason::InitiatorMissing);
+    }
+
+    #[test]
+    fn what_has_become_of_a_tool_of_the_host_is_told_by_the_exit_code() {
+        let way = Way::Nsenter(700);
+        let ended = |code| Ended { code, stdout: "out".into(), stderr: "what was said\n".into() };
+        for code in [Some(0), Some(21), Some(124), Some(128), None] {
+            assert_eq!(of_the_tool(&way, "iscsiadm", ended(code)), Ok(ended(code)));
+        }
+        for (code, reason, message) in [
+            (
+                125,
+                PathReason::Internal,
+                "the host cannot be entered (nsenter) to run iscsiadm: what was said; in a pod",
+            ),
+            (126, PathReason::Internal, "what was said (nsenter)"),
+            (127, PathReason::InitiatorMissing, "the host has no iscsiadm (looked for: nsenter); install it"),
+        ] {
+            let error = of_the_tool(&way, "iscsiadm", ended(Some(code))).unwrap_err();
+            assert_eq!(error.reason, reason, "{code}");
+            assert!(error.message.starts_with(message), "{code}: {error}");
         }
     }
 }

@@ -7,6 +7,7 @@
 //! [`multipath`]. Exit codes are never believed: after a login the session must be there, after a logout it must be gone.
 
 pub mod device_mapper;
+pub mod enter;
 pub mod events;
 pub mod host;
 pub mod interfaces;
