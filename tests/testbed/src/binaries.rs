@@ -1,4 +1,4 @@
-//! Where the control plane's binaries come from.
+//! Where the binaries of the control plane, and of nodes, come from.
 //!
 //! In this order: the directory that `KUBEBUILDER_ASSETS` names; the cache; a download with its checksum, where the
 //! internet can be reached; a build from source through the Go module proxy, which takes minutes, once. Versions are
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cache::{cache_directory, lock};
 
-/// One of the programs that make a control plane, or talk to one.
+/// One of the programs that make a cluster, or talk to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tool {
     /// The database.
@@ -28,12 +28,26 @@ pub enum Tool {
     Kubectl,
     /// Helm.
     Helm,
+    /// Chooses the nodes of pods.
+    KubeScheduler,
+    /// Has the pods of a node run.
+    Kubelet,
+    /// Runs their containers.
+    Containerd,
+    /// Stays with the containers of a pod.
+    ContainerdShim,
+    /// The command line of containerd.
+    Ctr,
 }
 
 impl Tool {
-    /// All of them.
-    pub const ALL: [Self; 5] =
+    /// What makes a control plane, and what talks to it.
+    pub const CONTROL_PLANE: [Self; 5] =
         [Self::Etcd, Self::KubeApiserver, Self::KubeControllerManager, Self::Kubectl, Self::Helm];
+
+    /// What a cluster with real nodes has besides.
+    pub const NODES: [Self; 5] =
+        [Self::KubeScheduler, Self::Kubelet, Self::Containerd, Self::ContainerdShim, Self::Ctr];
 
     /// The name of its file.
     #[must_use]
@@ -44,6 +58,11 @@ impl Tool {
             Self::KubeControllerManager => "kube-controller-manager",
             Self::Kubectl => "kubectl",
             Self::Helm => "helm",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::Kubelet => "kubelet",
+            Self::Containerd => "containerd",
+            Self::ContainerdShim => "containerd-shim-runc-v2",
+            Self::Ctr => "ctr",
         }
     }
 
@@ -54,10 +73,13 @@ impl Tool {
     pub fn version(self) -> Result<&'static str> {
         let (file, module) = match self {
             Self::Etcd => (include_str!("../../control-plane/go.mod"), "go.etcd.io/etcd/server/v3"),
-            Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl => {
+            Self::KubeApiserver | Self::KubeControllerManager | Self::Kubectl | Self::KubeScheduler | Self::Kubelet => {
                 (include_str!("../../control-plane/go.mod"), "k8s.io/kubernetes")
             }
             Self::Helm => (include_str!("../../control-plane/helm/go.mod"), "helm.sh/helm/v4"),
+            Self::Containerd | Self::ContainerdShim | Self::Ctr => {
+                (include_str!("../../control-plane/containerd/go.mod"), "github.com/containerd/containerd/v2")
+            }
         };
         required_version(file, module).ok_or_else(|| anyhow!("tests/control-plane requires no version of {module}"))
     }
@@ -75,59 +97,77 @@ fn required_version<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
 #[derive(Debug, Clone)]
 pub struct Binaries {
     assets: Option<PathBuf>,
-    cache: PathBuf,
+    control_plane: PathBuf,
+    nodes: PathBuf,
 }
 
 impl Binaries {
-    /// Finds them; downloads or builds what is missing, saying so on standard error. Blocks, for minutes at worst;
-    /// several processes that do it at once wait for the first.
+    /// Finds those of a control plane; downloads or builds what is missing, saying so on standard error. Blocks, for
+    /// minutes at worst; several processes that do it at once wait for the first.
     ///
     /// # Errors
     /// If something is missing that is needed for it; the error says what to install.
     pub fn locate() -> Result<Self> {
         let assets = env::var_os("KUBEBUILDER_ASSETS").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let found = Self { assets, cache: cache_directory()?.join(cache_key()?) };
-        if found.missing().is_empty() {
-            return Ok(found);
-        }
-        fs::create_dir_all(&found.cache)
-            .with_context(|| format!("cannot create the cache {}", found.cache.display()))?;
-        let _lock = lock(&found.cache.join(".lock"), "the binaries of the control plane")?;
-        if !found.missing().is_empty() {
-            download::download(&found.missing(), &found.cache, &download::Sources::default());
-            build::build(&found.missing(), &found.cache)?;
-        }
-        if let [tool, ..] = found.missing()[..] {
-            bail!("{} is still not in {}", tool.name(), found.cache.display());
-        }
+        let cache = cache_directory()?;
+        let found = Self { assets, control_plane: cache.join(control_plane_key()?), nodes: cache.join(nodes_key()?) };
+        found.prepare(&Tool::CONTROL_PLANE, &found.control_plane, "the binaries of the control plane")?;
+        Ok(found)
+    }
+
+    /// Finds those of a cluster with real nodes, in the same way.
+    ///
+    /// # Errors
+    /// If something is missing that is needed for it; the error says what to install.
+    pub fn locate_with_nodes() -> Result<Self> {
+        let found = Self::locate()?;
+        found.prepare(&Tool::NODES, &found.nodes, "the binaries of nodes")?;
         Ok(found)
     }
 
     /// The path of one of them.
     #[must_use]
     pub fn path(&self, tool: Tool) -> PathBuf {
-        self.asset(tool).unwrap_or_else(|| self.cache.join(tool.name()))
+        let cache = if Tool::NODES.contains(&tool) { &self.nodes } else { &self.control_plane };
+        self.asset(tool).unwrap_or_else(|| cache.join(tool.name()))
     }
 
-    /// The directory they are in: the one of `KUBEBUILDER_ASSETS` if that has all of them, else the cache with those
-    /// that it lacks.
+    /// The directory that those of the control plane are in: the one of `KUBEBUILDER_ASSETS` if that has all of them,
+    /// else the cache with those that it lacks.
     #[must_use]
     pub fn directory(&self) -> &Path {
-        let complete = Tool::ALL.into_iter().all(|tool| self.asset(tool).is_some());
-        self.assets.as_deref().filter(|_| complete).unwrap_or(&self.cache)
+        let complete = Tool::CONTROL_PLANE.into_iter().all(|tool| self.asset(tool).is_some());
+        self.assets.as_deref().filter(|_| complete).unwrap_or(&self.control_plane)
     }
 
     fn asset(&self, tool: Tool) -> Option<PathBuf> {
         self.assets.as_ref().map(|assets| assets.join(tool.name())).filter(|path| path.is_file())
     }
 
-    fn missing(&self) -> Vec<Tool> {
-        Tool::ALL.into_iter().filter(|tool| !self.path(*tool).is_file()).collect()
+    /// Puts into `cache` what is missing of `tools`.
+    fn prepare(&self, tools: &[Tool], cache: &Path, what: &str) -> Result<()> {
+        if self.missing(tools).is_empty() {
+            return Ok(());
+        }
+        fs::create_dir_all(cache).with_context(|| format!("cannot create the cache {}", cache.display()))?;
+        let _lock = lock(&cache.join(".lock"), what)?;
+        if !self.missing(tools).is_empty() {
+            download::download(&self.missing(tools), cache, &download::Sources::default());
+            build::build(&self.missing(tools), cache)?;
+        }
+        if let [tool, ..] = self.missing(tools)[..] {
+            bail!("{} is still not in {}", tool.name(), cache.display());
+        }
+        Ok(())
+    }
+
+    fn missing(&self, tools: &[Tool]) -> Vec<Tool> {
+        tools.iter().copied().filter(|tool| !self.path(*tool).is_file()).collect()
     }
 }
 
 /// Other versions are in other directories.
-fn cache_key() -> Result<String> {
+fn control_plane_key() -> Result<String> {
     Ok(format!(
         "control-plane-{}-etcd-{}-helm-{}-{}",
         Tool::KubeApiserver.version()?,
@@ -135,6 +175,10 @@ fn cache_key() -> Result<String> {
         Tool::Helm.version()?,
         env::consts::ARCH
     ))
+}
+
+fn nodes_key() -> Result<String> {
+    Ok(format!("nodes-{}-containerd-{}-{}", Tool::Kubelet.version()?, Tool::Containerd.version()?, env::consts::ARCH))
 }
 
 /// Puts a finished file where others look for it, in one step, so that nobody ever sees half of one.
@@ -150,7 +194,7 @@ mod tests {
 
     #[test]
     fn every_tool_has_the_version_that_its_go_module_requires() {
-        for tool in Tool::ALL {
+        for tool in [Tool::CONTROL_PLANE, Tool::NODES].concat() {
             let version = tool.version().unwrap();
             assert!(version.starts_with('v') && version.split('.').count() == 3, "{tool:?} {version}");
         }

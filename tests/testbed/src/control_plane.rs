@@ -1,4 +1,4 @@
-//! etcd, kube-apiserver and kube-controller-manager on loopback.
+//! etcd, kube-apiserver and kube-controller-manager on loopback; kube-scheduler too, where real nodes join.
 
 mod audit;
 mod clients;
@@ -40,8 +40,10 @@ pub struct Options {
     /// More controllers of kube-controller-manager, beside those for garbage collection, namespaces, service accounts
     /// and the status of policies.
     pub controllers: Vec<String>,
-    /// Whether pods get service accounts, as real nodes need it; every new namespace is then slow to be usable.
-    pub service_account_admission: bool,
+    /// Whether real nodes join, see [`Guest::join`](crate::Guest::join): pods get service accounts, kubelets may change
+    /// only what is theirs, and there is all that makes pods of workloads, finds nodes for them and evicts them. Every new
+    /// namespace is then slow to be usable.
+    pub real_nodes: bool,
     /// Whether the API server keeps a log of writes for [`ControlPlane::writes`].
     pub audit: bool,
 }
@@ -50,6 +52,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct ControlPlane {
     // In the order in which they are dropped: first who writes, then where to.
+    scheduler: Option<Process>,
     controller_manager: Mutex<Option<Process>>,
     api_server: Mutex<Option<Process>>,
     etcd: Process,
@@ -63,12 +66,13 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts one, with binaries from [`Binaries::locate`], and returns when it is ready.
+    /// Starts one, with binaries from [`Binaries`], and returns when it is ready.
     ///
     /// # Errors
     /// If a component does not become ready; the error shows the end of its log.
     pub async fn start(options: Options) -> Result<Self> {
-        let binaries = tokio::task::spawn_blocking(Binaries::locate).await??;
+        let locate = if options.real_nodes { Binaries::locate_with_nodes } else { Binaries::locate };
+        let binaries = tokio::task::spawn_blocking(locate).await??;
         let directory = new_directory()?;
         let credentials = Credentials::create(&directory)?;
         let etcd = components::etcd(&binaries, &directory)?;
@@ -77,6 +81,7 @@ impl ControlPlane {
         })
         .await?;
         let mut cluster = Self {
+            scheduler: None,
             controller_manager: Mutex::default(),
             api_server: Mutex::default(),
             etcd,
@@ -92,6 +97,9 @@ impl ControlPlane {
         // The controller manager must find the kinds; the rest need not wait for it.
         cluster.apply_kinds(&cluster.options.manifests).await?;
         tokio::try_join!(cluster.apply_others(&cluster.options.manifests), cluster.restart_controller_manager())?;
+        if cluster.options.real_nodes {
+            cluster.scheduler = Some(components::scheduler(&cluster.binaries, &cluster.credentials)?);
+        }
         Ok(cluster)
     }
 
@@ -196,6 +204,7 @@ impl ControlPlane {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
+        self.scheduler.take();
         lock(&self.controller_manager).take();
         lock(&self.api_server).take();
         self.etcd.kill();

@@ -78,7 +78,7 @@ fn stderr(output: &Output) -> String {
 }
 
 fn complete(directory: &Path) -> bool {
-    Tool::ALL.iter().all(|tool| directory.join(tool.name()).is_file())
+    Tool::CONTROL_PLANE.iter().all(|tool| directory.join(tool.name()).is_file())
 }
 
 #[test]
@@ -86,14 +86,14 @@ fn without_internet_they_are_built_and_the_second_time_they_are_there() {
     let machine = Machine::new(&[("go", GO), ("curl", CURL_WITHOUT_INTERNET)]);
     let first = machine.fetch().output().unwrap();
     assert!(complete(&directory(&first)));
-    assert_eq!(machine.built().len(), Tool::ALL.len());
+    assert_eq!(machine.built().len(), Tool::CONTROL_PLANE.len());
     for word in ["Could not resolve host", "kube-apiserver v", "built in"] {
         assert!(stderr(&first).contains(word), "{word}: {}", stderr(&first));
     }
 
     let second = machine.fetch().output().unwrap();
     assert_eq!(directory(&second), directory(&first));
-    assert_eq!((stderr(&second).as_str(), machine.built().len()), ("", Tool::ALL.len()));
+    assert_eq!((stderr(&second).as_str(), machine.built().len()), ("", Tool::CONTROL_PLANE.len()));
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn two_processes_at_once_build_them_once() {
     for child in started {
         assert!(complete(&directory(&child.wait_with_output().unwrap())));
     }
-    assert_eq!(machine.built().len(), Tool::ALL.len());
+    assert_eq!(machine.built().len(), Tool::CONTROL_PLANE.len());
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn what_kubebuilder_assets_has_is_not_built() {
     assert!(!cache.join("etcd").exists() && cache.join("helm").exists());
     assert_eq!(machine.built(), ["k8s.io/kubernetes/cmd/kube-controller-manager", "helm.sh/helm/v4/cmd/helm"]);
 
-    for tool in Tool::ALL {
+    for tool in Tool::CONTROL_PLANE {
         fs::write(assets.join(tool.name()), "").unwrap();
     }
     let output = machine.fetch().env("KUBEBUILDER_ASSETS", &assets).output().unwrap();
@@ -152,5 +152,5 @@ fn a_build_that_fails_says_why_and_goes_on_from_there_the_next_time() {
     assert!(!output.status.success() && stderr(&output).contains("no required module"), "{}", stderr(&output));
 
     assert!(complete(&directory(&machine.fetch().output().unwrap())));
-    assert_eq!(machine.built().len(), Tool::ALL.len());
+    assert_eq!(machine.built().len(), Tool::CONTROL_PLANE.len());
 }

@@ -81,6 +81,13 @@ fn package(tool: Tool) -> (PathBuf, &'static str) {
         Tool::KubeControllerManager => (module, "k8s.io/kubernetes/cmd/kube-controller-manager"),
         Tool::Kubectl => (module, "k8s.io/kubernetes/cmd/kubectl"),
         Tool::Helm => (module.join("helm"), "helm.sh/helm/v4/cmd/helm"),
+        Tool::KubeScheduler => (module, "k8s.io/kubernetes/cmd/kube-scheduler"),
+        Tool::Kubelet => (module, "k8s.io/kubernetes/cmd/kubelet"),
+        Tool::Containerd => (module.join("containerd"), "github.com/containerd/containerd/v2/cmd/containerd"),
+        Tool::ContainerdShim => {
+            (module.join("containerd"), "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2")
+        }
+        Tool::Ctr => (module.join("containerd"), "github.com/containerd/containerd/v2/cmd/ctr"),
     }
 }
 
@@ -91,7 +98,10 @@ fn linker_flags(tool: Tool, version: &str) -> String {
     match tool {
         Tool::Etcd => {}
         Tool::Helm => set("helm.sh/helm/v4/internal/version.version", version),
-        Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kubectl => {
+        Tool::Containerd | Tool::ContainerdShim | Tool::Ctr => {
+            set("github.com/containerd/containerd/v2/version.Version", version);
+        }
+        Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kubectl | Tool::KubeScheduler | Tool::Kubelet => {
             let mut numbers = version.trim_start_matches('v').split('.');
             let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
             for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {

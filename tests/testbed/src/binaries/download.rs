@@ -17,6 +17,7 @@ pub(super) struct Sources {
     kubernetes: String,
     etcd: String,
     helm: String,
+    containerd: String,
 }
 
 impl Default for Sources {
@@ -25,6 +26,7 @@ impl Default for Sources {
             kubernetes: "https://dl.k8s.io/release".to_owned(),
             etcd: "https://github.com/etcd-io/etcd/releases/download".to_owned(),
             helm: "https://get.helm.sh".to_owned(),
+            containerd: "https://github.com/containerd/containerd/releases/download".to_owned(),
         }
     }
 }
@@ -39,9 +41,12 @@ struct Release {
 impl Sources {
     fn of(&self, tool: Tool) -> &str {
         match tool {
-            Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kubectl => &self.kubernetes,
+            Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kubectl | Tool::KubeScheduler | Tool::Kubelet => {
+                &self.kubernetes
+            }
             Tool::Etcd => &self.etcd,
             Tool::Helm => &self.helm,
+            Tool::Containerd | Tool::ContainerdShim | Tool::Ctr => &self.containerd,
         }
     }
 
@@ -49,7 +54,7 @@ impl Sources {
         let (source, name, version) = (self.of(tool), tool.name(), tool.version()?);
         let (os, arch) = platform();
         Ok(match tool {
-            Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kubectl => {
+            Tool::KubeApiserver | Tool::KubeControllerManager | Tool::Kubectl | Tool::KubeScheduler | Tool::Kubelet => {
                 let url = format!("{source}/{version}/bin/{os}/{arch}/{name}");
                 Release { checksum: format!("{url}.sha256"), url, member: None }
             }
@@ -64,6 +69,11 @@ impl Sources {
             Tool::Helm => {
                 let url = format!("{source}/helm-{version}-{os}-{arch}.tar.gz");
                 Release { checksum: format!("{url}.sha256sum"), url, member: Some(format!("{os}-{arch}/helm")) }
+            }
+            Tool::Containerd | Tool::ContainerdShim | Tool::Ctr => {
+                let archive = format!("containerd-static-{}-{os}-{arch}.tar.gz", version.trim_start_matches('v'));
+                let url = format!("{source}/{version}/{archive}");
+                Release { checksum: format!("{url}.sha256sum"), url, member: Some(format!("bin/{name}")) }
             }
         })
     }
@@ -168,6 +178,10 @@ fn platform() -> (&'static str, &'static str) {
 mod tests {
     use super::*;
 
+    fn all() -> Vec<Tool> {
+        [Tool::CONTROL_PLANE, Tool::NODES].concat()
+    }
+
     /// A mirror on disk with releases as the real ones are laid out.
     struct Mirror(tempfile::TempDir);
 
@@ -175,7 +189,7 @@ mod tests {
         fn new() -> Self {
             let mirror = Self(tempfile::tempdir().unwrap());
             let sources = mirror.sources();
-            for tool in Tool::ALL {
+            for tool in all() {
                 let release = sources.release(tool).unwrap();
                 let path = |url: &str| std::path::PathBuf::from(url.strip_prefix("file://").unwrap());
                 let (file, sums) = (path(&release.url), path(&release.checksum));
@@ -188,7 +202,9 @@ mod tests {
                         let binary = tree.join(member);
                         fs::create_dir_all(binary.parent().unwrap()).unwrap();
                         fs::write(&binary, content).unwrap();
-                        let tar = Command::new("tar").arg("-C").arg(&tree).arg("-czf").arg(&file).arg(member).status();
+                        // With the programs before it, where one archive has several.
+                        let top = member.split('/').next().unwrap();
+                        let tar = Command::new("tar").arg("-C").arg(&tree).arg("-czf").arg(&file).arg(top).status();
                         assert!(tar.unwrap().success());
                     }
                 }
@@ -196,7 +212,7 @@ mod tests {
                 let name = file.file_name().unwrap().to_str().unwrap();
                 let lines = match tool {
                     Tool::Etcd => format!("{:064}  another.tar.gz\n{sum}  {name}\n", 0),
-                    Tool::Helm => format!("{sum}  {name}\n"),
+                    _ if release.member.is_some() => format!("{sum}  {name}\n"),
                     _ => sum,
                 };
                 fs::write(sums, lines).unwrap();
@@ -206,7 +222,8 @@ mod tests {
 
         fn sources(&self) -> Sources {
             let base = format!("file://{}", self.0.path().display());
-            Sources { kubernetes: format!("{base}/k"), etcd: format!("{base}/e"), helm: format!("{base}/h") }
+            let below = |name| format!("{base}/{name}");
+            Sources { kubernetes: below("k"), etcd: below("e"), helm: below("h"), containerd: below("c") }
         }
     }
 
@@ -214,12 +231,12 @@ mod tests {
     fn a_release_with_the_right_checksum_is_taken() {
         let mirror = Mirror::new();
         let cache = tempfile::tempdir().unwrap();
-        download(&Tool::ALL, cache.path(), &mirror.sources());
-        for tool in Tool::ALL {
+        download(&all(), cache.path(), &mirror.sources());
+        for tool in all() {
             let said = Command::new(cache.path().join(tool.name())).output().unwrap();
             assert_eq!(String::from_utf8(said.stdout).unwrap().trim(), tool.name());
         }
-        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), Tool::ALL.len(), "nothing else is left");
+        assert_eq!(fs::read_dir(cache.path()).unwrap().count(), all().len(), "nothing else is left");
     }
 
     #[test]
@@ -236,9 +253,9 @@ mod tests {
     #[test]
     fn a_server_that_cannot_be_reached_leaves_the_cache_as_it_is() {
         let cache = tempfile::tempdir().unwrap();
-        let nowhere = "file:///nonexistent".to_owned();
-        let sources = Sources { kubernetes: nowhere.clone(), etcd: nowhere.clone(), helm: nowhere };
-        download(&Tool::ALL, cache.path(), &sources);
+        let nowhere = || "file:///nonexistent".to_owned();
+        let sources = Sources { kubernetes: nowhere(), etcd: nowhere(), helm: nowhere(), containerd: nowhere() };
+        download(&all(), cache.path(), &sources);
         assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 0);
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use super::ControlPlane;
+use super::credentials::GUEST_LOOPBACK;
 use crate::binaries::{Binaries, Tool};
 use crate::command::{Output, run};
 
@@ -50,6 +51,17 @@ impl ControlPlane {
     /// If it cannot be put together.
     pub fn kubeconfig_in_guests(&self, token: &str) -> Result<String> {
         self.credentials.kubeconfig_in_guests(self.port, &json!({"token": token}))
+    }
+
+    /// The content of a kubeconfig of the kubelet of a Node, in a [`crate::Guest`].
+    pub(crate) fn kubeconfig_of_kubelet(&self, node: &str) -> Result<String> {
+        let user = self.credentials.impersonated(&format!("system:node:{node}"), &["system:nodes"]);
+        self.credentials.kubeconfig_in_guests(self.port, &user)
+    }
+
+    /// Where a [`crate::Guest`] reaches the API server.
+    pub(crate) fn address_in_guests(&self) -> String {
+        format!("{GUEST_LOOPBACK}:{}", self.port)
     }
 
     /// A kubeconfig of any user in any groups, by impersonation.

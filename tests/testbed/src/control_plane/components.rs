@@ -1,8 +1,9 @@
-//! The command lines of the three components.
+//! The command lines of the components.
 
 use std::path::Path;
 
 use anyhow::Result;
+use serde_json::json;
 
 use super::credentials::Credentials;
 use super::{Options, audit};
@@ -17,6 +18,20 @@ const CONTROLLERS: [&str; 6] = [
     "serviceaccount-token-controller",
     "clusterrole-aggregation-controller",
     "validatingadmissionpolicy-status-controller",
+];
+
+/// What it runs besides where real nodes join: what makes pods, what pods need, and what becomes of them when a node is
+/// drained, silent or gone.
+const CONTROLLERS_FOR_NODES: [&str; 9] = [
+    "daemonset-controller",
+    "deployment-controller",
+    "replicaset-controller",
+    "job-controller",
+    "root-ca-certificate-publisher-controller",
+    "disruption-controller",
+    "node-lifecycle-controller",
+    "taint-eviction-controller",
+    "pod-garbage-collector-controller",
 ];
 
 /// Starts etcd. It chooses its ports itself, so that nobody can take them first; see [`etcd_address`].
@@ -57,6 +72,11 @@ pub(super) fn api_server(
     options: &Options,
 ) -> Result<Process> {
     let file = |name| credentials.file(name).display().to_string();
+    let admission = if options.real_nodes {
+        "--enable-admission-plugins=NodeRestriction"
+    } else {
+        "--disable-admission-plugins=ServiceAccount"
+    };
     let mut args = vec![
         format!("--etcd-servers=http://{etcd}"),
         "--bind-address=127.0.0.1".to_owned(),
@@ -72,10 +92,8 @@ pub(super) fn api_server(
         format!("--service-account-signing-key-file={}", file("service-accounts.key")),
         "--service-cluster-ip-range=10.96.0.0/24".to_owned(),
         "--endpoint-reconciler-type=none".to_owned(),
+        admission.to_owned(),
     ];
-    if !options.service_account_admission {
-        args.push("--disable-admission-plugins=ServiceAccount".to_owned());
-    }
     if options.audit {
         args.push(format!(
             "--audit-policy-file={}",
@@ -91,7 +109,9 @@ pub(super) fn api_server(
 /// works under its own service account.
 pub(super) fn controller_manager(binaries: &Binaries, credentials: &Credentials, options: &Options) -> Result<Process> {
     let file = |name| credentials.file(name).display().to_string();
-    let controllers: Vec<_> = CONTROLLERS.into_iter().chain(options.controllers.iter().map(String::as_str)).collect();
+    let for_nodes = if options.real_nodes { &CONTROLLERS_FOR_NODES[..] } else { &[] };
+    let more = options.controllers.iter().map(String::as_str);
+    let controllers: Vec<_> = CONTROLLERS.iter().chain(for_nodes).copied().chain(more).collect();
     let args = [
         format!("--kubeconfig={}", file("controller-manager.kubeconfig")),
         "--use-service-account-credentials=true".to_owned(),
@@ -105,6 +125,19 @@ pub(super) fn controller_manager(binaries: &Binaries, credentials: &Credentials,
         "--kube-api-burst=1000".to_owned(),
     ];
     spawn(binaries, Tool::KubeControllerManager, &args)
+}
+
+/// Starts the scheduler, under the roles that a real cluster gives it.
+pub(super) fn scheduler(binaries: &Binaries, credentials: &Credentials) -> Result<Process> {
+    let configuration = json!({
+        "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "kind": "KubeSchedulerConfiguration",
+        "leaderElection": {"leaderElect": false},
+        "clientConnection": {"kubeconfig": credentials.file("scheduler.kubeconfig")},
+    });
+    let file = credentials.write("scheduler.json", &configuration.to_string())?;
+    let args = [format!("--config={}", file.display()), "--secure-port=0".to_owned()];
+    spawn(binaries, Tool::KubeScheduler, &args)
 }
 
 fn spawn(binaries: &Binaries, tool: Tool, args: &[String]) -> Result<Process> {

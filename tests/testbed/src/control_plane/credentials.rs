@@ -18,7 +18,7 @@ const NAMES: [&str; 7] =
 const LOOPBACK: &str = "127.0.0.1";
 
 /// This machine's loopback as a [`crate::Guest`] reaches it.
-const GUEST_LOOPBACK: &str = "10.0.2.2";
+pub(super) const GUEST_LOOPBACK: &str = "10.0.2.2";
 
 /// The files that the components read, and what clients need.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ impl Credentials {
         let service_account_key = service_accounts.serialize_pem();
         let admin_token = token(&service_account_key, "admin");
         let manager_token = token(&service_account_key, "controller-manager");
+        let scheduler_token = token(&service_account_key, "scheduler");
         let credentials = Self { directory: directory.to_owned(), certificate, admin_token };
         credentials.write("api-server.crt", &credentials.certificate)?;
         credentials.write("api-server.key", &serving_key.serialize_pem())?;
@@ -44,11 +45,14 @@ impl Credentials {
         credentials.write(
             "tokens.csv",
             &format!(
-                "{},admin,admin,system:masters\n{manager_token},system:kube-controller-manager,controller-manager\n",
+                "{},admin,admin,system:masters\n\
+                 {manager_token},system:kube-controller-manager,controller-manager\n\
+                 {scheduler_token},system:kube-scheduler,scheduler\n",
                 credentials.admin_token
             ),
         )?;
         credentials.write("controller-manager.token", &manager_token)?;
+        credentials.write("scheduler.token", &scheduler_token)?;
         Ok(credentials)
     }
 
@@ -57,11 +61,13 @@ impl Credentials {
         self.directory.join(name)
     }
 
-    /// Writes the kubeconfigs of the administrator and of the controller manager for a server on `port`.
+    /// Writes the kubeconfigs of the administrator and of the components for a server on `port`.
     pub(super) fn write_kubeconfigs(&self, port: u16) -> Result<()> {
         self.write_kubeconfig("kubeconfig", port, &json!({"token": self.admin_token}))?;
-        let token = fs::read_to_string(self.file("controller-manager.token"))?;
-        self.write_kubeconfig("controller-manager.kubeconfig", port, &json!({"token": token}))?;
+        for component in ["controller-manager", "scheduler"] {
+            let token = fs::read_to_string(self.file(&format!("{component}.token")))?;
+            self.write_kubeconfig(&format!("{component}.kubeconfig"), port, &json!({"token": token}))?;
+        }
         Ok(())
     }
 
