@@ -6,6 +6,7 @@
 mod control;
 mod image;
 mod machine;
+mod node;
 mod qmp;
 mod slots;
 
@@ -86,6 +87,8 @@ pub struct Guest {
     control: Control,
     image: Image,
     directory: PathBuf,
+    /// The directory of the guest in whose fabrics it is.
+    fabrics_of: Option<PathBuf>,
     _slot: Slot,
 }
 
@@ -114,20 +117,29 @@ impl Guest {
     /// # Errors
     /// If they do not start, or do not reach each other.
     pub async fn start_pair(name: &str) -> Result<[Self; 2]> {
-        let image = Image::locate().await?;
+        Self::start_pair_from(&Image::locate().await?, name).await
+    }
+
+    /// The same, and in each host there is what makes it a node of a cluster: see [`Guest::join`].
+    ///
+    /// # Errors
+    /// If they do not start, or do not reach each other.
+    pub async fn start_nodes(name: &str) -> Result<[Self; 2]> {
+        Self::start_pair_from(&node::image().await?, name).await
+    }
+
+    async fn start_pair_from(image: &Image, name: &str) -> Result<[Self; 2]> {
         let [slot, other_slot] = slots::take().await?;
         let (other_name, name) = (format!("{name}-2"), format!("{name}-1"));
-        let (first, second) =
-            tokio::try_join!(Self::start_in(slot, &image, &name), Self::start_in(other_slot, &image, &other_name))?;
+        let (first, mut second) =
+            tokio::try_join!(Self::start_in(slot, image, &name), Self::start_in(other_slot, image, &other_name))?;
         // Until here both are the same host with the same storage, and must not meet.
-        for nic in [Nic::Array1, Nic::Array2] {
-            second.set_link(nic, false).await?;
-        }
+        unplug_storage(&second.machine).await?;
         second.run_ok("host-number 2").await?;
+        plug(&first.machine, &first.directory, true).await?;
+        plug(&second.machine, &first.directory, false).await?;
+        second.fabrics_of = Some(first.directory.clone());
         for fabric in [1, 2] {
-            let socket = first.directory.join(format!("fabric{fabric}"));
-            first.machine.join_fabric(fabric, &socket, true).await?;
-            second.machine.join_fabric(fabric, &socket, false).await?;
             second.run_ok(&format!("busybox ping -c 1 -W 30 10.0.10{fabric}.1")).await?;
         }
         Ok([first, second])
@@ -139,7 +151,7 @@ impl Guest {
         image.new_disk(&directory.join("disk.qcow2")).await?;
         let machine = Machine::start(&image, &directory, &directory.join("disk.qcow2"), Disk::Resuming).await?;
         let control = Control::connect(&directory).await?;
-        let guest = Self { name: name.to_owned(), machine, control, image, directory, _slot: slot };
+        let guest = Self { name: name.to_owned(), machine, control, image, directory, fabrics_of: None, _slot: slot };
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         guest.run_ok(&format!("date --set=@{} && hostname {}", now.as_secs_f64(), quoted(name))).await?;
         Ok(guest)
@@ -249,14 +261,31 @@ impl Guest {
         Ok(())
     }
 
-    /// Cuts the power, and boots the host again from the disk as it was at that moment; returns when it is up.
+    /// Cuts the power, and boots the host again, see [`Guest::power_on`].
     ///
     /// # Errors
     /// If it does not come up; the error shows the end of its console.
     pub async fn power_cycle(&mut self) -> Result<()> {
+        self.power_off();
+        self.power_on().await
+    }
+
+    /// Cuts the power. Not for the first of a pair: the other would be without its storage.
+    pub fn power_off(&self) {
         self.machine.kill();
+    }
+
+    /// Boots the host from the disk as it was when the power was cut; returns when it is up.
+    ///
+    /// # Errors
+    /// If it does not come up; the error shows the end of its console.
+    pub async fn power_on(&mut self) -> Result<()> {
         let disk = self.directory.join("disk.qcow2");
         self.machine = Machine::start(&self.image, &self.directory, &disk, Disk::Booting).await?;
+        if let Some(directory) = &self.fabrics_of {
+            unplug_storage(&self.machine).await?;
+            plug(&self.machine, directory, false).await?;
+        }
         self.control = Control::connect(&self.directory).await?;
         settled(&self.control, image::BOOT).await.with_context(|| self.machine.console_tail())
     }
@@ -273,6 +302,22 @@ impl Drop for Guest {
             let _ = fs::remove_dir_all(&self.directory);
         }
     }
+}
+
+/// Takes a host's own storage off its fabrics.
+async fn unplug_storage(machine: &Machine) -> Result<()> {
+    for nic in [Nic::Array1, Nic::Array2] {
+        machine.set_link(nic, false).await?;
+    }
+    Ok(())
+}
+
+/// Joins the fabrics of a guest with those of another, through sockets in the directory of the one that makes them.
+async fn plug(machine: &Machine, directory: &Path, makes_them: bool) -> Result<()> {
+    for fabric in [1, 2] {
+        machine.join_fabric(fabric, &directory.join(format!("fabric{fabric}")), makes_them).await?;
+    }
+    Ok(())
 }
 
 /// Waits until a host that boots has everything up.

@@ -15,6 +15,7 @@ use tokio::process::Command as AsyncCommand;
 
 use super::control::Control;
 use super::machine::{self, Disk, Machine};
+use super::{Guest, slots};
 use crate::cache::{cache_directory, lock};
 use crate::command::{run, say};
 use crate::supervisor::Supervisor;
@@ -53,13 +54,35 @@ impl Image {
         let state = directory.join(format!("ready-{}", machine::version().await?));
         let image = Self { directory, state };
         if !image.state.is_dir() {
-            let parent = image.directory.parent().context("a cache without a parent")?;
-            fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-            let lock_file = parent.join(".test-host.lock");
-            let _lock = tokio::task::spawn_blocking(move || lock(&lock_file, "the test host")).await??;
+            let _lock = lock_images().await?;
             image.build()?;
             image.save_state().await?;
         }
+        Ok(image)
+    }
+
+    /// The state of a host to which something has been done besides: by `change`, once, and kept as `name`.
+    pub(super) async fn changed(&self, name: &str, change: impl AsyncFnOnce(&Guest) -> Result<()>) -> Result<Self> {
+        let image = Self { directory: self.directory.clone(), state: self.state.join(name) };
+        if image.state.is_dir() {
+            return Ok(image);
+        }
+        let _lock = lock_images().await?;
+        if image.state.is_dir() {
+            return Ok(image);
+        }
+        let started = Instant::now();
+        let [slot] = slots::take().await?;
+        let mut guest = Guest::start_in(slot, self, name).await?;
+        change(&guest).await?;
+        guest.run_ok("sync").await?;
+        let directory = self.state.join(".unfinished");
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        guest.machine.save(&directory.join("memory")).await?;
+        fs::copy(guest.directory.join("disk.qcow2"), directory.join("disk.qcow2")).context("cannot keep the disk")?;
+        fs::rename(&directory, &image.state).with_context(|| format!("cannot create {}", image.state.display()))?;
+        say(&format!("the test host is saved as {name} ({} s)", started.elapsed().as_secs()));
         Ok(image)
     }
 
@@ -118,6 +141,13 @@ impl Image {
     }
 }
 
+/// Images are made by one process at a time.
+async fn lock_images() -> Result<fs::File> {
+    let cache = cache_directory()?;
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    tokio::task::spawn_blocking(move || lock(&cache.join(".test-host.lock"), "the test host")).await?
+}
+
 /// Makes a directory by filling another one and renaming it, so that nobody ever sees half of one.
 fn in_one_step(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if directory.is_dir() {
@@ -153,18 +183,23 @@ fn check_programs() -> Result<()> {
 }
 
 /// A digest of the names and contents of all files below a directory.
-fn digest_of_tree(directory: &Path) -> Result<String> {
+pub(super) fn digest_of_tree(directory: &Path) -> Result<String> {
     let mut digest = Sha256::new();
-    let mut files = Vec::new();
-    list_files(directory, &mut files).with_context(|| format!("cannot read {}", directory.display()))?;
-    files.sort();
-    for file in files {
+    for file in files_below(directory)? {
         let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let name = file.strip_prefix(directory)?.to_string_lossy().into_owned();
         digest.update(format!("{} {name} {}\n", name.len(), content.len()));
         digest.update(content);
     }
     Ok(super::short_hex(&digest.finalize()))
+}
+
+/// All files below a directory, sorted.
+pub(super) fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    list_files(directory, &mut files).with_context(|| format!("cannot read {}", directory.display()))?;
+    files.sort();
+    Ok(files)
 }
 
 fn list_files(directory: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
