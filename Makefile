@@ -1,7 +1,7 @@
 # What a person types; `make` alone says what there is. Everything else is cargo's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench crds readme cargo
+.PHONY: help demo test soak nodes lint bench crds readme cargo
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -15,6 +15,9 @@ test: cargo ## Everything: what `make lint` checks, then all tests; prepares wha
 
 soak: cargo ## Ten minutes of random faults on a real host, in a virtual machine (tests/vm/README.md)
 	MULTIBOND_SOAK_SECONDS=$${MULTIBOND_SOAK_SECONDS:-600} cargo test --locked --test vm soak:: -- --ignored --nocapture
+
+nodes: cargo ## The chart on two real nodes, in virtual machines (tests/nodes/README.md)
+	cargo test --workspace --locked --test nodes -- --nocapture --test-threads=1
 
 lint: cargo ## Formatting, clippy, documentation, dependencies; no tests
 	@tests/check.sh lint
