@@ -5,6 +5,7 @@
 //! `multibond`.
 
 mod agent;
+mod check;
 mod console;
 mod controller;
 mod crds;
@@ -47,6 +48,7 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Agent(agent::Arguments),
+    Check(check::Arguments),
     Console(console::Arguments),
     Controller(controller::Arguments),
     Crds(crds::Arguments),
@@ -65,6 +67,7 @@ impl Command {
     fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
         match self {
             Command::Agent(arguments) => agent::run(arguments, global),
+            Command::Check(arguments) => check::run(arguments, global),
             Command::Console(arguments) => console::run(arguments, global),
             Command::Controller(arguments) => controller::run(arguments, global),
             Command::Crds(arguments) => crds::run(&arguments),
@@ -167,7 +170,7 @@ pub fn in_runtime<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow:
 }
 
 /// The program: parses the arguments, runs the subcommand and says how it went. 0: well; 1: not; 2: `plan` has found
-/// problems, or `release --dry-run` something to release.
+/// problems, `check` errors, or `release --dry-run` something to release.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -31,6 +31,10 @@ use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use deletion::holds;
+pub(crate) use election::LEASE as LEADER_LEASE;
+pub(crate) use watched::{LeasePart, NodePart, key_of};
+
 use crate::ops::{self, ControllerMetrics, Readiness};
 use election::{Election, Timing};
 use engine::{Engine, Report, ReportLines, Surroundings};

@@ -1,8 +1,8 @@
-//! Durations as people write them: in flags, and in the files of a simulation.
+//! Durations as people write them, in flags and in the files of a simulation; and as they read them.
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 /// Reads a duration with its unit: `200ms`, `5s`, `1m30s`, and `0s`.
 ///
@@ -20,6 +20,18 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 pub fn positive_duration(text: &str) -> Result<Duration, String> {
     let read = duration(text)?;
     if read.is_zero() { Err("it must be longer than 0s".to_owned()) } else { Ok(read) }
+}
+
+/// How long ago, in the largest unit: `40s`, `12m`, `3h`, `5d`.
+#[must_use]
+pub fn age(since: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(since).as_secs().max(0);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86400),
+    }
 }
 
 #[cfg(test)]
@@ -41,5 +53,20 @@ mod tests {
     fn what_something_lives_of_is_longer_than_nothing() {
         assert_eq!(positive_duration("200ms"), duration("200ms"));
         assert_eq!(positive_duration("0s"), Err("it must be longer than 0s".to_owned()));
+    }
+
+    #[test]
+    fn ages_have_one_unit() {
+        let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
+        let cases = [
+            ("2026-01-31T12:00:05Z", "0s"),
+            ("2026-01-31T11:58:30Z", "90s"),
+            ("2026-01-31T11:50:00Z", "10m"),
+            ("2026-01-31T06:00:00Z", "6h"),
+            ("2026-01-20T12:00:00Z", "11d"),
+        ];
+        for (since, expected) in cases {
+            assert_eq!(age(since.parse().unwrap(), now), expected);
+        }
     }
 }

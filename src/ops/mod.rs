@@ -6,7 +6,7 @@ mod http;
 mod metrics;
 mod yaml;
 
-pub use duration::{duration, positive_duration};
+pub use duration::{age, duration, positive_duration};
 pub use http::{Readiness, bind, serve};
 pub use metrics::{BondLabel, ControllerMetrics, KindLabel, PhaseLabel, ReasonLabel, WriteLabel, registered};
 pub use yaml::yaml;

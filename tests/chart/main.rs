@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod acceptance;
+mod check;
 mod lifecycle;
 mod monitoring;
 mod rendering;

@@ -1,0 +1,110 @@
+//! What whoever installs the chart must be allowed to do.
+
+use super::Check;
+
+/// Permission to do something with all objects of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Right {
+    /// The line that asks for it.
+    pub check: Check,
+    pub verb: &'static str,
+    pub group: &'static str,
+    pub plural: &'static str,
+    /// Whether it is asked for in the release's namespace only.
+    pub namespaced: bool,
+}
+
+/// A kind of the chart.
+struct Kind {
+    check: Check,
+    group: &'static str,
+    plural: &'static str,
+    #[cfg(test)]
+    name: &'static str,
+    namespaced: bool,
+}
+
+macro_rules! kinds {
+    ($($check:ident: $scope:ident $name:ident = $group:literal / $plural:literal;)+) => {
+        const KINDS: &[Kind] = &[$(Kind {
+            check: Check::$check,
+            group: $group,
+            plural: $plural,
+            #[cfg(test)]
+            name: stringify!($name),
+            namespaced: kinds!(@ $scope),
+        }),+];
+    };
+    (@ clustered) => { false };
+    (@ namespaced) => { true };
+}
+
+kinds! {
+    MayDefineKinds: clustered CustomResourceDefinition = "apiextensions.k8s.io" / "customresourcedefinitions";
+    MayMakeRoles: clustered ClusterRole = "rbac.authorization.k8s.io" / "clusterroles";
+    MayMakeRoles: clustered ClusterRoleBinding = "rbac.authorization.k8s.io" / "clusterrolebindings";
+    MayMakePolicies: clustered ValidatingAdmissionPolicy =
+        "admissionregistration.k8s.io" / "validatingadmissionpolicies";
+    MayMakePolicies: clustered ValidatingAdmissionPolicyBinding =
+        "admissionregistration.k8s.io" / "validatingadmissionpolicybindings";
+    MayMakeObjects: namespaced Role = "rbac.authorization.k8s.io" / "roles";
+    MayMakeObjects: namespaced RoleBinding = "rbac.authorization.k8s.io" / "rolebindings";
+    MayMakeObjects: namespaced ServiceAccount = "" / "serviceaccounts";
+    MayMakeObjects: namespaced Service = "" / "services";
+    MayMakeObjects: namespaced Deployment = "apps" / "deployments";
+    MayMakeObjects: namespaced DaemonSet = "apps" / "daemonsets";
+    MayMakeObjects: namespaced PodDisruptionBudget = "policy" / "poddisruptionbudgets";
+    MayMakeObjects: namespaced Job = "batch" / "jobs";
+    // Helm's own record of the release.
+    MayMakeObjects: namespaced Secret = "" / "secrets";
+}
+
+/// What Helm does with each kind at installation, upgrade and uninstallation.
+const VERBS: [&str; 3] = ["create", "patch", "delete"];
+
+/// Without these the API server lets nobody grant what he has not himself.
+const GRANTING: [(&str, &str); 4] =
+    [("escalate", "clusterroles"), ("bind", "clusterroles"), ("escalate", "roles"), ("bind", "roles")];
+
+/// Needed only where the namespace is not there yet.
+pub(crate) const NAMESPACE: Right =
+    Right { check: Check::MayMakeObjects, verb: "create", group: "", plural: "namespaces", namespaced: false };
+
+/// Everything that is asked for.
+pub(crate) fn rights() -> Vec<Right> {
+    let of_kind = |kind: &Kind| {
+        let Kind { check, group, plural, namespaced, .. } = *kind;
+        VERBS.map(|verb| Right { check, verb, group, plural, namespaced })
+    };
+    let granting = GRANTING.map(|(verb, plural)| Right {
+        check: Check::MayGrant,
+        verb,
+        group: "rbac.authorization.k8s.io",
+        plural,
+        namespaced: plural == "roles",
+    });
+    KINDS.iter().flat_map(of_kind).chain(granting).chain([NAMESPACE]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_kind_that_the_chart_makes_is_asked_for() {
+        let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/multibond/templates");
+        let files = fs::read_dir(templates).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+        let texts: Vec<String> = files.collect();
+        let mut made: BTreeSet<&str> =
+            texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.strip_prefix("kind: ")).collect();
+        // The policies' bindings, and the CRDs, are templates of their own.
+        made.extend(["ValidatingAdmissionPolicyBinding", "CustomResourceDefinition"]);
+        for optional in ["ServiceMonitor", "PrometheusRule", "ConfigMap"] {
+            assert!(made.remove(optional), "{optional}");
+        }
+        made.insert("Secret");
+        assert_eq!(KINDS.iter().map(|kind| kind.name).collect::<BTreeSet<_>>(), made);
+    }
+}

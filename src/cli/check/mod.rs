@@ -1,0 +1,76 @@
+//! `multibond check`: whether a cluster is ready for Multibond, and whether Multibond works in it.
+
+mod render;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use kube::Client;
+use tokio::time::{Instant, sleep};
+
+use super::output::{self, Format};
+use super::{Global, in_runtime, process};
+use crate::check::{self, Outcome, Stage};
+use crate::ops;
+
+/// Long enough for a cluster that works; with one that does not, nobody wants to wait.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// Between two checks.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Checks whether Multibond works, or with --pre whether it can be installed
+///
+/// Each line says what should be; where it is not so, what was found, what to do, and where to read on. What you may not
+/// look at is skipped. Nothing is changed. Exit code 0: no errors, though perhaps warnings; 2: errors; 1: nothing could
+/// be checked.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  multibond check --pre
+  multibond check
+  multibond check --wait 2m -o json")]
+pub struct Arguments {
+    /// Check before an installation: the cluster, your permissions, and what is in the way
+    #[arg(long, env = "MULTIBOND_PRE")]
+    pre: bool,
+    /// The namespace of the release; default: the pod's own, else multibond-system
+    #[arg(short, long, env = "MULTIBOND_NAMESPACE", value_name = "NAME")]
+    namespace: Option<String>,
+    /// How long to check again while there are errors, such as after an installation
+    #[arg(long, env = "MULTIBOND_WAIT", value_name = "DURATION", default_value = "0s", value_parser = ops::duration)]
+    wait: Duration,
+    /// The form of the output
+    #[arg(short, long, env = "MULTIBOND_OUTPUT", value_enum, default_value = "table")]
+    output: Format,
+}
+
+/// Checks, and shows how each line has come out.
+pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
+    let Arguments { pre, namespace, wait, output: format } = arguments;
+    let stage = if pre { Stage::Before } else { Stage::After };
+    let namespace = process::own_namespace(namespace);
+    in_runtime(async {
+        let mut config = global.cluster().await?;
+        config.connect_timeout = Some(CONNECT_WITHIN);
+        config.read_timeout = Some(ANSWER_WITHIN);
+        let url = config.cluster_url.to_string();
+        let client = Client::try_from(config)?;
+        let until = Instant::now() + wait;
+        let report = loop {
+            let facts = Box::pin(check::gather(&client, &url, &namespace, stage)).await;
+            let report = check::judge(&facts, stage);
+            if report.outcome < Outcome::Error || Instant::now() >= until {
+                break report;
+            }
+            sleep(PAUSE).await;
+        };
+        output::print(&match format {
+            Format::Json => output::json(&report)?,
+            Format::Yaml => ops::yaml(&report)?,
+            Format::Table => render::lines(&report, output::in_colour()),
+        })?;
+        Ok(ExitCode::from(if report.outcome == Outcome::Error { 2 } else { 0 }))
+    })
+}
