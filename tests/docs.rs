@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use multibond::api::Phase;
 use multibond::api::reason::{ConditionType, EmptyReason, PathReason, PreparedReason, Reason};
+use multibond::check::Check;
 use regex::Regex;
 
 fn root() -> PathBuf {
@@ -38,6 +39,28 @@ fn the_reference_explains_every_condition_and_every_reason_and_no_other() {
     assert_eq!(words_under(&reference, "Reasons of empty plans"), all!(EmptyReason));
     assert_eq!(words_under(&reference, "Reasons of paths"), all!(PathReason));
     assert_eq!(words_under(&reference, "Reasons of HostPrepared"), all!(PreparedReason));
+}
+
+#[test]
+fn the_troubleshooting_page_names_every_reason() {
+    let page = read("docs/troubleshooting.md");
+    let reasons = [
+        Reason::ALL.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
+        EmptyReason::ALL.iter().map(|it| it.as_str()).collect(),
+        PathReason::ALL.iter().map(|it| it.as_str()).collect(),
+        PreparedReason::ALL.iter().map(|it| it.as_str()).collect(),
+    ];
+    let missing: Vec<_> = reasons.concat().into_iter().filter(|it| !page.contains(&format!("`{it}`"))).collect();
+    assert!(missing.is_empty(), "docs/troubleshooting.md does not say what to do about {missing:?}");
+}
+
+#[test]
+fn every_line_of_a_check_leads_to_a_heading_of_the_troubleshooting_page() {
+    let anchors: Vec<_> = read("docs/troubleshooting.md").lines().filter_map(anchor_of).collect();
+    for check in Check::ALL {
+        let anchor = check.anchor();
+        assert!(anchors.iter().any(|known| known == anchor), "{check:?}: docs/troubleshooting.md has no {anchor}");
+    }
 }
 
 #[test]
