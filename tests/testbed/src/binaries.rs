@@ -6,6 +6,7 @@
 
 mod build;
 mod download;
+mod engine;
 
 use std::env;
 use std::fs;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cache::{cache_directory, lock};
+pub use engine::kustomize_controller;
 
 /// One of the programs that make a cluster, or talk to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -108,9 +110,8 @@ impl Binaries {
     /// # Errors
     /// If something is missing that is needed for it; the error says what to install.
     pub fn locate() -> Result<Self> {
-        let assets = env::var_os("KUBEBUILDER_ASSETS").filter(|path| !path.is_empty()).map(PathBuf::from);
         let cache = cache_directory()?;
-        let found = Self { assets, control_plane: cache.join(control_plane_key()?), nodes: cache.join(nodes_key()?) };
+        let found = Self { assets: assets(), control_plane: cache.join(control_plane_key()?), nodes: cache.join(nodes_key()?) };
         found.prepare(&Tool::CONTROL_PLANE, &found.control_plane, "the binaries of the control plane")?;
         Ok(found)
     }
@@ -153,7 +154,7 @@ impl Binaries {
         let _lock = lock(&cache.join(".lock"), what)?;
         if !self.missing(tools).is_empty() {
             download::download(&self.missing(tools), cache, &download::Sources::default());
-            build::build(&self.missing(tools), cache)?;
+            build::build_tools(&self.missing(tools), cache)?;
         }
         if let [tool, ..] = self.missing(tools)[..] {
             bail!("{} is still not in {}", tool.name(), cache.display());
@@ -164,6 +165,11 @@ impl Binaries {
     fn missing(&self, tools: &[Tool]) -> Vec<Tool> {
         tools.iter().copied().filter(|tool| !self.path(*tool).is_file()).collect()
     }
+}
+
+/// The directory that the environment names.
+fn assets() -> Option<PathBuf> {
+    env::var_os("KUBEBUILDER_ASSETS").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// Other versions are in other directories.
@@ -182,10 +188,10 @@ fn nodes_key() -> Result<String> {
 }
 
 /// Puts a finished file where others look for it, in one step, so that nobody ever sees half of one.
-fn install(file: &Path, tool: Tool, cache: &Path) -> Result<()> {
+fn install(file: &Path, name: &str, cache: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(file, fs::Permissions::from_mode(0o755))?;
-    fs::rename(file, cache.join(tool.name())).with_context(|| format!("cannot put {} into the cache", tool.name()))
+    fs::rename(file, cache.join(name)).with_context(|| format!("cannot put {name} into the cache"))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ mod manifests;
 mod process;
 mod supervisor;
 
-pub use binaries::{Binaries, Tool};
+pub use binaries::{Binaries, Tool, kustomize_controller};
 pub use cache::cache_directory;
 pub use command::Output;
 pub use control_plane::{ControlPlane, Options, Write};

@@ -1,7 +1,7 @@
 //! From source: `go build` in `tests/control-plane`.
 
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -15,29 +15,62 @@ use crate::supervisor::Supervisor;
 /// How often a build that goes on says so: a silent CI job looks like a dead one.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// Builds `tools` into `cache`.
-pub(super) fn build(tools: &[Tool], cache: &Path) -> Result<()> {
-    if tools.is_empty() {
+/// A main package of a Go module below `tests/control-plane`, or among that module's dependencies.
+pub(super) struct Program {
+    pub(super) name: &'static str,
+    pub(super) version: &'static str,
+    /// The directory of the module, seen from `tests/control-plane`.
+    pub(super) module: &'static str,
+    pub(super) package: &'static str,
+    pub(super) linker_flags: String,
+}
+
+impl Program {
+    fn of(tool: Tool) -> Result<Self> {
+        let (module, package) = match tool {
+            Tool::Etcd => (".", "./cmd/etcd"),
+            Tool::KubeApiserver => (".", "k8s.io/kubernetes/cmd/kube-apiserver"),
+            Tool::KubeControllerManager => (".", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+            Tool::Kubectl => (".", "k8s.io/kubernetes/cmd/kubectl"),
+            Tool::Helm => ("helm", "helm.sh/helm/v4/cmd/helm"),
+            Tool::KubeScheduler => (".", "k8s.io/kubernetes/cmd/kube-scheduler"),
+            Tool::Kubelet => (".", "k8s.io/kubernetes/cmd/kubelet"),
+            Tool::Containerd => ("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
+            Tool::ContainerdShim => ("containerd", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
+            Tool::Ctr => ("containerd", "github.com/containerd/containerd/v2/cmd/ctr"),
+        };
+        let version = tool.version()?;
+        Ok(Self { name: tool.name(), version, module, package, linker_flags: linker_flags(tool, version) })
+    }
+}
+
+/// Builds those of `tools` that are missing in `cache`.
+pub(super) fn build_tools(tools: &[Tool], cache: &Path) -> Result<()> {
+    let programs: Vec<_> = tools.iter().map(|tool| Program::of(*tool)).collect::<Result<_>>()?;
+    build(&programs, cache)
+}
+
+/// Builds `programs` into `cache`.
+pub(super) fn build(programs: &[Program], cache: &Path) -> Result<()> {
+    if programs.is_empty() {
         return Ok(());
     }
-    check_go(tools)?;
-    say(&format!("building {} from source, once; with an empty Go cache this takes minutes", names(tools)));
-    for tool in tools {
-        build_one(*tool, cache)?;
+    check_go(programs)?;
+    say(&format!("building {} from source, once; with an empty Go cache this takes minutes", names(programs)));
+    for program in programs {
+        build_one(program, cache)?;
     }
     Ok(())
 }
 
-fn build_one(tool: Tool, cache: &Path) -> Result<()> {
-    let name = tool.name();
-    let version = tool.version()?;
-    let (module, package) = package(tool);
+fn build_one(program: &Program, cache: &Path) -> Result<()> {
+    let Program { name, version, module, package, linker_flags } = program;
     let target = cache.join(format!(".{name}"));
     let started = Instant::now();
     let mut command = Command::new("go");
     command
-        .current_dir(module)
-        .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", &linker_flags(tool, version)])
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../control-plane").join(module))
+        .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", linker_flags])
         .arg("-o")
         .arg(&target)
         .arg(package)
@@ -67,28 +100,9 @@ fn build_one(tool: Tool, cache: &Path) -> Result<()> {
     if !output.status.success() {
         bail!("`go build {package}` failed, {}:\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
-    install(&target, tool, cache)?;
+    install(&target, name, cache)?;
     say(&format!("  {name} {version}: built in {} s", started.elapsed().as_secs()));
     Ok(())
-}
-
-/// The directory of the Go module, and the package in it or among its dependencies.
-fn package(tool: Tool) -> (PathBuf, &'static str) {
-    let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../control-plane");
-    match tool {
-        Tool::Etcd => (module, "./cmd/etcd"),
-        Tool::KubeApiserver => (module, "k8s.io/kubernetes/cmd/kube-apiserver"),
-        Tool::KubeControllerManager => (module, "k8s.io/kubernetes/cmd/kube-controller-manager"),
-        Tool::Kubectl => (module, "k8s.io/kubernetes/cmd/kubectl"),
-        Tool::Helm => (module.join("helm"), "helm.sh/helm/v4/cmd/helm"),
-        Tool::KubeScheduler => (module, "k8s.io/kubernetes/cmd/kube-scheduler"),
-        Tool::Kubelet => (module, "k8s.io/kubernetes/cmd/kubelet"),
-        Tool::Containerd => (module.join("containerd"), "github.com/containerd/containerd/v2/cmd/containerd"),
-        Tool::ContainerdShim => {
-            (module.join("containerd"), "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2")
-        }
-        Tool::Ctr => (module.join("containerd"), "github.com/containerd/containerd/v2/cmd/ctr"),
-    }
 }
 
 /// Without these, a binary says that it is v0.0.0, and clients believe it.
@@ -115,21 +129,24 @@ fn linker_flags(tool: Tool, version: &str) -> String {
 }
 
 /// From Go 1.21 on, an older Go fetches the one that a module asks for.
-fn check_go(tools: &[Tool]) -> Result<()> {
+fn check_go(programs: &[Program]) -> Result<()> {
     let advice = "install Go 1.26 or newer (https://go.dev/dl), or set KUBEBUILDER_ASSETS to a directory with them";
     let Ok(output) = Command::new("go").args(["env", "GOVERSION"]).env("GOTOOLCHAIN", "local").output() else {
-        bail!("{}: not in the cache, no download possible, and there is no `go` to build them: {advice}", names(tools));
+        bail!(
+            "{}: not in the cache, no download possible, and there is no `go` to build them: {advice}",
+            names(programs)
+        );
     };
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     let minor =
         version.strip_prefix("go1.").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
     match minor {
-        Some(0..21) => bail!("{}: {version} is too old to build them: {advice}", names(tools)),
+        Some(0..21) => bail!("{}: {version} is too old to build them: {advice}", names(programs)),
         // A version that is not of this form is a newer one, or Go's own business.
         _ => Ok(()),
     }
 }
 
-fn names(tools: &[Tool]) -> String {
-    tools.iter().map(|tool| tool.name()).collect::<Vec<_>>().join(", ")
+fn names(programs: &[Program]) -> String {
+    programs.iter().map(|program| program.name).collect::<Vec<_>>().join(", ")
 }

@@ -109,7 +109,7 @@ fn download_one(tool: Tool, cache: &Path, sources: &Sources) -> Result<()> {
         None => archive.clone(),
         Some(member) => extract(&archive, member, &cache.join(format!(".{}.extracted", tool.name())))?,
     };
-    install(&binary, tool, cache)?;
+    install(&binary, tool.name(), cache)?;
     let _ = fs::remove_file(archive);
     say(&format!("  {} {}: downloaded in {} s", tool.name(), tool.version()?, started.elapsed().as_secs()));
     Ok(())
