@@ -92,7 +92,8 @@ fn every_link_leads_somewhere() {
     let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let docs = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
     let docs = docs.map(|path| format!("docs/{}", path.file_name().unwrap().to_string_lossy()));
-    let others = ["README.md", "examples/README.md", "charts/multibond/README.md"].map(str::to_owned);
+    let others = ["README.md", "examples/README.md", "examples/gitops/README.md", "charts/multibond/README.md"]
+        .map(str::to_owned);
     for page in docs.chain(others) {
         let text = read(&page);
         for target in link.captures_iter(&text).map(|link| link[1].to_owned()).filter(|link| !link.contains("://")) {
