@@ -1,7 +1,7 @@
 # What a person types; `make` alone says what there is. Everything else is cargo's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak nodes lint bench crds readme cargo
+.PHONY: help demo test image soak nodes gitops lint bench crds readme cargo
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -13,8 +13,14 @@ demo: cargo ## A small data center on this machine: a real control plane, simula
 test: cargo ## Everything: what `make lint` checks, then all tests; prepares what is missing
 	@tests/check.sh all
 
+image: cargo ## The container image as an OCI archive, and what it is made of (SBOM), in target/image
+	@image/build
+
 soak: cargo ## Ten minutes of random faults on a real host, in a virtual machine (tests/vm/README.md)
 	MULTIBOND_SOAK_SECONDS=$${MULTIBOND_SOAK_SECONDS:-600} cargo test --locked --test vm soak:: -- --ignored --nocapture
+
+gitops: cargo ## The chart and a data center under Flux; builds its engine once, for minutes
+	cargo test --locked --test gitops -- --ignored
 
 nodes: cargo ## The chart on two real nodes, in virtual machines (tests/nodes/README.md)
 	cargo test --workspace --locked --test nodes -- --nocapture --test-threads=1

@@ -27,7 +27,7 @@ lint() {
   cargo fmt --all --check
   step clippy
   cargo clippy --workspace --all-targets --locked -- -D warnings
-  cargo clippy --workspace --test vm --test nodes --locked -- -D warnings
+  cargo clippy --workspace --test vm --test nodes --test image --locked -- -D warnings
   step documentation
   # There are no examples in Rust; asking for them makes cargo choose the features of the tests.
   RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --examples --no-deps --document-private-items --locked

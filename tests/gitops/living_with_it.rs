@@ -47,6 +47,7 @@ async fn until_connected(site: &Site, what: &str) -> Value {
 }
 
 #[tokio::test]
+#[ignore = "its engine takes minutes to build: `make gitops` runs it"]
 async fn a32_a_network_that_is_deleted_by_hand_comes_back_with_its_paths_and_nobody_fights() {
     let site = new_site("a32-heal").await;
     let (repository, _agents) = healthy(&site).await;
@@ -82,6 +83,7 @@ async fn a32_a_network_that_is_deleted_by_hand_comes_back_with_its_paths_and_nob
 }
 
 #[tokio::test]
+#[ignore = "its engine takes minutes to build: `make gitops` runs it"]
 async fn a32_a_field_that_is_edited_by_hand_is_put_back() {
     let site = new_site("a32-edit").await;
     let (_repository, _agents) = healthy(&site).await;
@@ -102,6 +104,7 @@ async fn a32_a_field_that_is_edited_by_hand_is_put_back() {
 }
 
 #[tokio::test]
+#[ignore = "its engine takes minutes to build: `make gitops` runs it"]
 async fn a32_a_host_is_taken_out_of_service_by_hand_when_its_maintenance_is_not_in_the_repository() {
     let site = new_site("a32-maintenance").await;
     let (repository, _agents) = healthy(&site).await;
@@ -121,6 +124,7 @@ async fn a32_a_host_is_taken_out_of_service_by_hand_when_its_maintenance_is_not_
 }
 
 #[tokio::test]
+#[ignore = "its engine takes minutes to build: `make gitops` runs it"]
 async fn a32_what_leaves_the_repository_goes_and_its_paths_retire() {
     let site = new_site("a32-prune").await;
     let (repository, _agents) = healthy(&site).await;
@@ -156,6 +160,7 @@ async fn a32_what_leaves_the_repository_goes_and_its_paths_retire() {
 }
 
 #[tokio::test]
+#[ignore = "its engine takes minutes to build: `make gitops` runs it"]
 async fn a32_a_second_applier_does_not_conflict_and_when_all_is_settled_nobody_writes() {
     let site = new_site("a32-two").await;
     let (repository, _agents) = healthy(&site).await;

@@ -29,6 +29,7 @@ async fn workload(site: &Site) -> bool {
 }
 
 #[tokio::test]
+#[ignore = "its engine takes minutes to build: `make gitops` runs it"]
 async fn a32_objects_in_any_order_become_healthy() {
     let mut backwards: Vec<_> = PARTS.map(|(path, _)| path.split('/').next().unwrap()).to_vec();
     backwards.reverse();
@@ -58,6 +59,7 @@ async fn a32_objects_in_any_order_become_healthy() {
 }
 
 #[tokio::test]
+#[ignore = "its engine takes minutes to build: `make gitops` runs it"]
 async fn a32_all_at_once_is_ready_when_the_hosts_hold_their_paths_and_what_depends_on_it_comes_then() {
     let site = new_site("a32-wait").await;
     site.faults("faults: [{host: '{ns}-w1', fault: Unreachable}]");
