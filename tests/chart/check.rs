@@ -139,7 +139,7 @@ async fn before_an_installation_it_says_what_is_in_the_way() {
     assert_eq!((code, said.as_str()), (1, ""));
 }
 
-/// Puts into the status of the controller's Deployment and of the agents' DaemonSet what a cluster with nodes would.
+/// Puts into the status of the controller's Deployment and of the agents' `DaemonSet` what a cluster with nodes would.
 async fn workloads(cluster: &ControlPlane, agents_ready: u32) {
     let deployment = json!({"status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2}});
     let agents = json!({"status": {"currentNumberScheduled": 1, "desiredNumberScheduled": 1, "numberMisscheduled": 0,

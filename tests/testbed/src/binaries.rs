@@ -111,7 +111,8 @@ impl Binaries {
     /// If something is missing that is needed for it; the error says what to install.
     pub fn locate() -> Result<Self> {
         let cache = cache_directory()?;
-        let found = Self { assets: assets(), control_plane: cache.join(control_plane_key()?), nodes: cache.join(nodes_key()?) };
+        let found =
+            Self { assets: assets(), control_plane: cache.join(control_plane_key()?), nodes: cache.join(nodes_key()?) };
         found.prepare(&Tool::CONTROL_PLANE, &found.control_plane, "the binaries of the control plane")?;
         Ok(found)
     }
