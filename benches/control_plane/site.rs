@@ -114,8 +114,11 @@ async fn declare(client: &Client, namespace: &str, hosts: usize) {
             let mut node = Node::default();
             node.metadata.name = Some(name.clone());
             Api::all(client.clone()).create(&PostParams::default(), &node).await.unwrap();
-            let second = if number + 1 == hosts { json!(["net-b", "net-solo"]) } else { json!(["net-b"]) };
-            let interfaces = json!([{"name": "ens1", "networks": ["net-a"]}, {"name": "ens2", "networks": second}]);
+            let carrying = |interface, network| json!({"name": interface, "networks": [network]});
+            let mut interfaces = vec![carrying("ens1", "net-a"), carrying("ens2", "net-b")];
+            if number + 1 == hosts {
+                interfaces.push(carrying("ens3", "net-solo"));
+            }
             let spec = json!({"dataCenter": "dc", "nodeName": name, "interfaces": interfaces});
             create::<Host>(client, namespace, &name, spec).await;
         })
