@@ -141,10 +141,17 @@ fn records(portals: usize) -> impl Iterator<Item = String> {
     })
 }
 
-/// All logins at once, by the tools alone, to the end of the last.
+/// Begins all logins at once, by the tools alone.
 async fn log_in_by_hand(guest: &Guest, portals: usize) {
     let logins: Vec<_> = records(portals).map(|record| format!("{record} --login &")).collect();
-    guest.run_ok(&format!("{}\nwait", logins.join("\n"))).await.unwrap();
+    // Longer than any command of the guest may take.
+    guest.spawn("logins", &format!("{}\nwait", logins.join("\n"))).await.unwrap();
+}
+
+async fn until_hand_has_ended(guest: &Guest) {
+    while guest.run("systemctl is-active --quiet logins").await.unwrap().code == Some(0) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn clean_up_by_hand(guest: &Guest) {
@@ -162,9 +169,11 @@ const QUICK: &str = "-n node.startup -v manual -n node.session.initial_login_ret
 async fn all_up(node: &RealNode, portals: usize, runs: usize) {
     let paths = 2 * portals;
     plan(node, portals).await;
-    println!("{paths} paths, all up: agent; records and logins by hand; logins alone; ratio to each [s]");
+    println!("{paths} paths, all up: agent; records and logins by hand; logins alone; ratio to each; agent's CPU [s]");
     for _ in 0..runs {
+        let before = used(&node.guest).await;
         let agent = seconds(async { tokio::join!(maintain(node, false), until_logged_in(&node.guest, paths)) }).await;
+        let cpu = used(&node.guest).await - before;
         disconnect(node).await;
         let records = seconds(make_records(&node.guest, portals, QUICK)).await;
         let logins = seconds(async {
@@ -172,10 +181,18 @@ async fn all_up(node: &RealNode, portals: usize, runs: usize) {
             until_logged_in(&node.guest, paths).await;
         })
         .await;
+        until_hand_has_ended(&node.guest).await;
         clean_up_by_hand(&node.guest).await;
         let all = records + logins;
-        println!("{agent:.2}; {all:.2}; {logins:.2}; {:.2}; {:.2}", agent / all, agent / logins);
+        println!("{agent:.2}; {all:.2}; {logins:.2}; {:.2}; {:.2}; {cpu:.2}", agent / all, agent / logins);
     }
+}
+
+/// What the agent has used of the guest's processors, in seconds.
+async fn used(guest: &Guest) -> f64 {
+    let all =
+        "cat /proc/$(pidof multibond)/task/*/schedstat | awk '{ used += $1 } END { printf \"%.4f\", used / 1e9 }'";
+    guest.run_ok(all).await.unwrap().parse().unwrap()
 }
 
 /// The portals, one in each fabric, that drop everything.
@@ -222,14 +239,10 @@ async fn patient(node: &RealNode) {
 async fn by_hand_half_dead(guest: &Guest, settings: &str) {
     make_records(guest, 2, settings).await;
     let begun = Instant::now();
-    // Longer than any command of the guest may take.
-    let logins: Vec<_> = records(2).map(|record| format!("{record} --login &")).collect();
-    guest.spawn("logins", &format!("{}\nwait", logins.join("\n"))).await.unwrap();
+    log_in_by_hand(guest, 2).await;
     until_logged_in(guest, 2).await;
     let good = begun.elapsed().as_secs_f64();
-    while guest.run("systemctl is-active --quiet logins").await.unwrap().code == Some(0) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    until_hand_has_ended(guest).await;
     println!("by hand: good paths after {good:.2}, all after {:.2}", begun.elapsed().as_secs_f64());
     clean_up_by_hand(guest).await;
 }
@@ -240,18 +253,11 @@ async fn idle(node: &RealNode, length: Duration) {
     maintain(node, false).await;
     node.until_paths("16/16").await;
     node.site.until_phase("w1", "Up").await;
-    let nanoseconds = async || -> u64 {
-        let all = "cat /proc/$(pidof multibond)/task/*/schedstat | awk '{ used += $1 } END { printf \"%.0f\", used }'";
-        node.guest.run_ok(all).await.unwrap().parse().unwrap()
-    };
-    let before = nanoseconds().await;
+    let before = used(&node.guest).await;
     tokio::time::sleep(length).await;
-    let used = Duration::from_nanos(nanoseconds().await - before);
+    let used = used(&node.guest).await - before;
     let memory = node.guest.run_ok("grep -E 'VmHWM|VmRSS|RssAnon' /proc/$(pidof multibond)/status").await.unwrap();
-    println!(
-        "16 paths, idle: {used:?} of CPU in {length:?}, {:.3} %",
-        100.0 * used.as_secs_f64() / length.as_secs_f64()
-    );
+    println!("16 paths, idle: {used:.4} s of CPU in {length:?}, {:.3} %", 100.0 * used / length.as_secs_f64());
     println!("{memory}");
     disconnect(node).await;
 }

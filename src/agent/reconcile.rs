@@ -23,8 +23,8 @@ use super::{
 };
 use crate::api::{Connection, MultipathMap, SessionSettings, reason::PathReason};
 
-/// Logins at once.
-const LOGINS: usize = 10;
+/// Logins at once: those of four portals, each through four networks.
+const LOGINS: usize = 16;
 /// Logins at once of paths that have failed before: first attempts never wait for dead portals to be tried again.
 const RETRIES: usize = 5;
 /// How much longer than its login timeout a first login may take before the path counts as failed, whatever the tool is
@@ -103,7 +103,8 @@ pub struct Reconciler {
     adjusted: BTreeMap<u32, u16>,
     /// No session is made anew before, because the last could not be logged out.
     renew_after: Option<Instant>,
-    /// When records that could not be forgotten are tried again.
+    /// From when on our records of paths that are not planned are to be forgotten: since the plan is followed, by this
+    /// agent too, as one before it may have been killed after it had said that it was done; or again, if that failed.
     tidy_at: Option<Instant>,
     reported: BTreeMap<Path, Connection>,
     current: Option<Written>,
@@ -206,6 +207,7 @@ impl Reconciler {
                 self.observed = None;
             }
             self.current = Some(plan.written.clone());
+            self.tidy_at = Some(now.instant);
         }
         self.paths.retain(|path, _| plan.paths.contains_key(path));
         for path in plan.paths.keys().filter(|path| !self.paths.contains_key(path)).cloned().collect::<Vec<_>>() {
@@ -427,7 +429,7 @@ impl Reconciler {
             && !self.paths.values().any(Standing::is_first_attempt)
             && !self.leaving.values().any(Leaving::is_disconnecting);
         let is_untidy = self.tidy_at.is_some_and(|at| at <= now.instant);
-        if !settled || (self.observed.as_ref() == Some(&plan.written) && !is_untidy) {
+        if !settled || !is_untidy {
             return None;
         }
         self.observed = Some(plan.written.clone());

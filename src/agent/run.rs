@@ -15,7 +15,7 @@ use futures::future::select_all;
 use tokio::{
     sync::watch,
     task::JoinSet,
-    time::{sleep_until, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -41,6 +41,8 @@ use crate::api::{AgentStatus, Connection, Host, HostStatus, reason::PathReason};
 const RESYNC: Duration = Duration::from_secs(60);
 /// How long what is under way may take to end when the agent is stopped.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Devices come and go in crowds: what is announced within this time is looked at once.
+const CROWD: Duration = Duration::from_millis(100);
 /// How soon a host whose devices cannot be read is looked at again.
 const REREAD: Duration = Duration::from_secs(5);
 
@@ -118,7 +120,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             let wake_at = self.turn().await;
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = changed(&mut changes) => {}
+                () = changed(&mut changes) => sleep(CROWD).await,
                 () = changed(&mut self.seen) => {}
                 () = any_changed(&mut self.secrets) => {}
                 Some(done) = self.jobs.join_next() => self.take_in(done),

@@ -5,10 +5,12 @@
 //! the daemon that they talk to ([`enter`]).
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     fmt, fs, io,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -87,38 +89,53 @@ pub struct Host {
     search: String,
     /// The root directory where no other is entered.
     root: PathBuf,
+    /// The processes of daemons where they were last found: hosts have thousands of processes.
+    found: Arc<Mutex<BTreeMap<String, u32>>>,
 }
 
 impl Host {
     /// The host whose processes are in `proc`.
     #[must_use]
     pub fn new(tools: HostTools, proc: PathBuf) -> Self {
-        Host { tools, proc, search: SEARCH.into(), root: "/".into() }
+        Host { tools, proc, search: SEARCH.into(), root: "/".into(), found: Arc::default() }
     }
 
     /// A host that is a directory: files are below it, tools in its `bin`, and processes in its `proc`.
     #[cfg(test)]
     pub(super) fn in_directory(root: &Path) -> Self {
         let search = format!("{}:/usr/bin:/bin", root.join("bin").display());
-        Host { tools: HostTools::Direct, proc: root.join("proc"), search, root: root.into() }
+        Host { tools: HostTools::Direct, proc: root.join("proc"), search, root: root.into(), found: Arc::default() }
     }
 
     /// The process of a daemon, if it runs. Of several the one in the host's own network namespace: the others belong
     /// to somebody's container.
     #[must_use]
     pub fn daemon(&self, name: &str) -> Option<u32> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = found.get(name).filter(|pid| self.is_named(**pid, name)) {
+            return Some(*pid);
+        }
+        found.remove(name);
+        let of_host = self.network("1");
+        let is_elsewhere = |pid: &u32| self.network(&pid.to_string()) != of_host;
         let processes =
             fs::read_dir(&self.proc).ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let named = |pid: &u32| {
-            fs::read_to_string(self.proc.join(format!("{pid}/comm"))).is_ok_and(|comm| comm.trim_end() == name)
-        };
-        let of_host = self.namespaces("1").map(|(_, network)| network);
-        let rank = |pid: &u32| {
-            let elsewhere =
-                self.namespaces(&pid.to_string()).map(|(_, network)| network).ok() != of_host.as_ref().ok().cloned();
-            (elsewhere, *pid)
-        };
-        processes.filter(named).min_by_key(rank)
+        let named = processes.filter(|pid| self.is_named(*pid, name));
+        let (is_elsewhere, pid) = named.map(|pid| (is_elsewhere(&pid), pid)).min()?;
+        // The host's own may be started yet.
+        if !is_elsewhere {
+            found.insert(name.to_owned(), pid);
+        }
+        Some(pid)
+    }
+
+    fn is_named(&self, pid: u32, name: &str) -> bool {
+        fs::read_to_string(self.proc.join(format!("{pid}/comm"))).is_ok_and(|comm| comm.trim_end() == name)
+    }
+
+    /// The network namespace of a process.
+    fn network(&self, process: &str) -> Option<PathBuf> {
+        self.namespaces(process).ok().map(|(_, network)| network)
     }
 
     /// Whether it is certain that no process of this name runs.
@@ -282,6 +299,20 @@ mod tests {
         process(proc.path(), "700", "iscsid", "host");
         assert_eq!(host.way("iscsid").unwrap(), Way::Nsenter(700));
         assert_eq!(host.root(&Way::Nsenter(700)), proc.path().join("700/root"));
+    }
+
+    #[test]
+    fn a_daemon_is_found_again_after_its_restart_and_gone_when_it_is_gone() {
+        let proc = tempfile::tempdir().unwrap();
+        process(proc.path(), "1", "systemd", "host");
+        process(proc.path(), "700", "iscsid", "host");
+        let host = Host::new(HostTools::Auto, proc.path().into());
+        assert_eq!((host.daemon("iscsid"), host.daemon("multipathd")), (Some(700), None));
+        fs::remove_dir_all(proc.path().join("700")).unwrap();
+        assert_eq!(host.daemon("iscsid"), None);
+        process(proc.path(), "700", "bash", "host");
+        process(proc.path(), "810", "iscsid", "host");
+        assert_eq!(host.daemon("iscsid"), Some(810));
     }
 
     #[test]

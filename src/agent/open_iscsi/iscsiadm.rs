@@ -197,17 +197,17 @@ fn redacted(mut printed: String, secrets: &[&str]) -> String {
     printed
 }
 
-/// Whether somebody keeps the lock of the node database for longer than a change takes.
+/// Whether somebody keeps the lock of the node database for longer than a change takes. While it goes from one to the
+/// next, iscsiadm will have its turn too.
 async fn is_locked(lock: &File) -> bool {
-    let (mut holder, mut since) = (taken(lock), Instant::now());
-    while holder.is_some() && since.elapsed() < LOCKED_AT_MOST {
-        sleep(LOOK_AT_LOCK_EVERY).await;
-        let now = taken(lock);
-        if now != holder {
-            (holder, since) = (now, Instant::now());
+    let (holder, since) = (taken(lock), Instant::now());
+    while holder.is_some() && taken(lock) == holder {
+        if since.elapsed() >= LOCKED_AT_MOST {
+            return true;
         }
+        sleep(LOOK_AT_LOCK_EVERY).await;
     }
-    holder.is_some()
+    false
 }
 
 /// When the lock was taken. It is a hard link, and so that is when its inode was last changed.

@@ -119,7 +119,7 @@ impl OpenIscsi {
 
     /// The sessions that there are: what every action is verified by.
     async fn sessions(&self) -> Result<Vec<Session>, PathError> {
-        Ok(self.reader.inventory(&BTreeSet::new()).await?.sessions)
+        self.reader.sessions().await
     }
 
     /// Records, then the session; once more with new records when the tool cannot use those that it has.

@@ -64,11 +64,17 @@ impl Reader {
     pub async fn inventory(&self, in_question: &BTreeSet<u32>) -> Result<Inventory, PathError> {
         let reader = self.clone();
         let in_question = in_question.clone();
-        // Hundreds of files, each for microseconds; but processes may be many, and sysfs waits for who changes it.
-        tokio::task::spawn_blocking(move || reader.read(&in_question))
-            .await
-            .map_err(|error| PathError::new(PathReason::Internal, format!("reading the host was broken off: {error}")))?
-            .map_err(|error| PathError::new(PathReason::Internal, error.to_string()))
+        read(move || reader.read(&in_question)).await
+    }
+
+    /// The sessions alone, without what uses their disks.
+    ///
+    /// # Errors
+    /// When sysfs cannot be read.
+    pub async fn sessions(&self) -> Result<Vec<Session>, PathError> {
+        let sys = self.roots.sys.clone();
+        let sessions = read(move || sessions(&sys)).await?;
+        Ok(sessions.into_iter().map(|session| whole_session(session, &BTreeMap::new())).collect())
     }
 
     /// The host's interfaces, and warnings about them; the initiator's part is left open.
@@ -92,6 +98,14 @@ impl Reader {
             maps: maps.into_iter().map(|map| whole_map(map, &uses)).collect(),
         })
     }
+}
+
+/// Hundreds of files, each for microseconds; but processes may be many, and sysfs waits for who changes it.
+async fn read<T: Send + 'static>(reading: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, PathError> {
+    tokio::task::spawn_blocking(reading)
+        .await
+        .map_err(|error| PathError::new(PathReason::Internal, format!("reading the host was broken off: {error}")))?
+        .map_err(|error| PathError::new(PathReason::Internal, error.to_string()))
 }
 
 /// Devices of which is asked what uses them, each with the partitions that go with it.

@@ -7,7 +7,7 @@ pub mod database;
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, RwLock};
 
 use self::database::{Database, Found, Settings};
 use super::{
@@ -32,23 +32,33 @@ pub struct Records {
     iscsiadm: Arc<Iscsiadm>,
     /// Held while the database is changed.
     changing: Mutex<()>,
+    /// Shared by the logins that have their records made, or wait for it.
+    preparing: RwLock<()>,
 }
 
 impl Records {
     /// Those that this tool keeps.
     #[must_use]
     pub fn new(iscsiadm: Arc<Iscsiadm>) -> Self {
-        Records { iscsiadm, changing: Mutex::default() }
+        Records { iscsiadm, changing: Mutex::default(), preparing: RwLock::default() }
     }
 
     /// Makes the records of a login as they should be. With `afresh` they are made anew, whatever is found.
     ///
+    /// It returns when those of all other logins are made too: beside logins that are under way each change takes several
+    /// times as long, and the last login has to wait for the last record in any case.
+    ///
     /// # Errors
     /// When iscsiadm refuses; `InvalidRecord` when it cannot find or read what was made.
     pub async fn prepare(&self, way: &Way, login: &Login, record: &Record, afresh: bool) -> Result<(), PathError> {
-        let _changing = self.changing.lock().await;
-        self.prepare_interface(way, &record.interface, afresh).await?;
-        self.prepare_node(way, record, &wanted(login), afresh).await
+        {
+            let _preparing = self.preparing.read().await;
+            let _changing = self.changing.lock().await;
+            self.prepare_interface(way, &record.interface, afresh).await?;
+            self.prepare_node(way, record, &wanted(login), afresh).await?;
+        }
+        drop(self.preparing.write().await);
+        Ok(())
     }
 
     /// Forgets a node record.

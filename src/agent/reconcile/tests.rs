@@ -144,17 +144,29 @@ fn a10_paths_are_connecting_then_connected_and_the_plan_is_acknowledged_with_the
     assert_eq!((desk.step().actions.len(), desk.step().wake_at), (0, None), "then there is nothing to do");
 }
 
+fn is_tidying(step: &Step) -> bool {
+    matches!(&step.actions[..], [Action::Tidy { .. }])
+}
+
+#[test]
+fn a26_records_that_an_agent_killed_after_its_acknowledgement_left_behind_are_forgotten_by_the_next() {
+    let one = path("a", "1", "ens1");
+    let mut desk = Desk::after(plan("r", std::slice::from_ref(&one)), &[], Some("r"));
+    desk.sessions.push(session(1, one));
+    assert!(is_tidying(&desk.step()));
+    assert_eq!(desk.step().actions.len(), 0, "once");
+}
+
 #[test]
 fn a26_records_that_could_not_be_forgotten_are_tried_again_until_they_are() {
     let one = path("a", "1", "ens1");
     let mut desk = Desk::new(plan("r", std::slice::from_ref(&one)));
     let _ = desk.step();
-    let is_tidy = |step: &Step| matches!(&step.actions[..], [Action::Tidy { .. }]);
-    assert!(is_tidy(&desk.logged_in(1, &one)));
+    assert!(is_tidying(&desk.logged_in(1, &one)));
     desk.reconciler.tidying_failed(desk.clock.now());
     let waits = desk.step();
     assert_eq!((waits.actions.len(), wakes_in(&waits, &desk)), (0, Some(Duration::from_secs(60))));
-    assert!(is_tidy(&desk.step_after(60_000)));
+    assert!(is_tidying(&desk.step_after(60_000)));
     let done = desk.step_after(60_000);
     assert_eq!((done.actions.len(), done.wake_at), (0, None));
 }
@@ -561,19 +573,19 @@ fn a_path_whose_logout_was_called_off_is_connected() {
 }
 
 #[test]
-fn a22_ten_logins_at_once_first_attempts_first_and_spread_over_portals() {
-    let portals: Vec<String> = (10..22).map(|portal| portal.to_string()).collect();
+fn a22_sixteen_logins_at_once_first_attempts_first_and_spread_over_portals() {
+    let portals: Vec<String> = (10..28).map(|portal| portal.to_string()).collect();
     let paths: Vec<Path> = portals.iter().flat_map(|p| [path("a", p, "ens1"), path("a", p, "ens2")]).collect();
     let mut desk = Desk::new(plan("r", &paths));
     let first = logins(&desk.step());
-    assert_eq!(first.len(), 10);
+    assert_eq!(first.len(), 16);
     assert!(first.iter().all(|path| path.interface.as_deref() == Some("ens1")), "one of each portal: {first:?}");
     for path in &first {
         desk.refused(path, PathReason::PortalUnreachable);
     }
     desk.clock.pass(60_000);
     let under_way: BTreeSet<Path> = desk.reconciler.logins.keys().cloned().collect();
-    assert_eq!(under_way.len(), 10, "the rest of the first attempts");
+    assert_eq!(under_way.len(), 16, "the rest of the first attempts");
     for path in &under_way {
         desk.refused(path, PathReason::PortalUnreachable);
     }
