@@ -1,5 +1,8 @@
 //! A console that runs, and the data center that it shows.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use multibond_testbed::{Process, eventually};
 use regex::Regex;
 use serde_json::json;
@@ -94,7 +97,12 @@ pub struct Console {
 impl Console {
     /// The console of an administrator, for a site.
     pub async fn of(site: &Site) -> Console {
-        Console::start(site, site.cluster.kubeconfig()).await
+        Console::start(site, site.cluster.kubeconfig(), &["-n", &site.namespace], &[]).await
+    }
+
+    /// The console of an administrator, with these arguments and environment.
+    pub async fn with(site: &Site, arguments: &[&str], environment: &[(&str, OsString)]) -> Console {
+        Console::start(site, site.cluster.kubeconfig(), arguments, environment).await
     }
 
     /// The console of somebody to whom a role is bound in the site's namespace.
@@ -118,13 +126,14 @@ impl Console {
             answer.success().map(drop).map_err(|error| error.to_string())
         })
         .await;
-        Console::start(site, kubeconfig).await
+        Console::start(site, kubeconfig, &["-n", &site.namespace], &[]).await
     }
 
-    async fn start(site: &Site, kubeconfig: std::path::PathBuf) -> Console {
-        let arguments = ["console", "-n", &site.namespace];
+    async fn start(site: &Site, kubeconfig: PathBuf, arguments: &[&str], environment: &[(&str, OsString)]) -> Console {
+        let arguments = [&["console"], arguments].concat();
+        let environment = environment.iter().cloned().chain([("KUBECONFIG", kubeconfig.into())]);
         let name = format!("console-{}", site.namespace);
-        let process = Process::spawn(MULTIBOND, arguments, [("KUBECONFIG", kubeconfig)], &name).unwrap();
+        let process = Process::spawn(MULTIBOND, arguments, environment, &name).unwrap();
         let address = Regex::new(r"http://127\.0\.0\.1:\d+/\?token=[0-9a-f]{64}").unwrap();
         let url = eventually("the console prints its address", PATIENCE, async || {
             let log = process.log();

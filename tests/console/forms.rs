@@ -1,7 +1,57 @@
 //! What forms say before, and what the API server says after.
 
+use fantoccini::key::Key;
+
 use super::console::{BARE, BOND, Console, STORAGE, connected};
 use super::site::Site;
+
+#[tokio::test]
+async fn a_data_center_is_made_by_its_form_and_its_manifest_can_be_copied() {
+    let site = Site::new("form").await;
+    let console = Console::of(&site).await;
+    let browser = console.browser().await;
+    browser.click("New").await;
+    browser.fill("namespace", &site.namespace).await;
+    browser.fill("name", "vienna").await;
+    browser.check("Never").await;
+    browser.until("#preview", "vienna").await;
+    let manifest = browser.run("return document.getElementById('manifest').textContent").await;
+    browser.click("As YAML").await;
+    browser.click("Copy").await;
+    browser.until("#preview", "Copied").await;
+    // Pasted where it can be read.
+    browser.run("document.body.append(Object.assign(document.createElement('textarea'), {id: 'paper'}))").await;
+    browser.fill("paper", &format!("{}v", char::from(Key::Control))).await;
+    assert_eq!(browser.run("return document.getElementById('paper').value").await, manifest);
+
+    browser.click("Create").await;
+    browser.until("h1", "vienna").await;
+    let made = site.get("DataCenter", "vienna").await;
+    assert_eq!(made["spec"]["defaultNetwork"], "Never");
+    site.kubectl(&["delete", "datacenter", "vienna"], "").await;
+    // What was copied is what was made.
+    site.apply(manifest.as_str().unwrap()).await;
+    assert_eq!(site.get("DataCenter", "vienna").await["spec"], made["spec"]);
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn where_the_browser_has_no_clipboard_the_manifest_is_selected_to_be_copied() {
+    let site = Site::new("clipboard").await;
+    site.apply(BARE).await;
+    let console = Console::of(&site).await;
+    let browser = console.browser().await;
+    browser.go(&console.page(&site, "new/bond")).await;
+    browser.fill("name", "storage").await;
+    browser.until("#preview", "storage").await;
+    browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})").await;
+    browser.click("As YAML").await;
+    browser.click("Copy").await;
+    browser.until("#preview", "Selected").await;
+    let manifest = browser.run("return document.getElementById('manifest').textContent").await;
+    assert_eq!(browser.run("return getSelection().toString()").await, manifest);
+    browser.close().await;
+}
 
 #[tokio::test]
 async fn what_the_api_server_refuses_is_said_next_to_the_field() {

@@ -4,6 +4,7 @@
 
 mod attacks;
 mod browser;
+mod command;
 mod console;
 mod forms;
 mod live;

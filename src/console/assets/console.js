@@ -88,6 +88,13 @@ if (form) {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
-  await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
-  button.textContent = "Copied";
+  const text = document.getElementById(button.dataset.copy);
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    button.textContent = "Copied";
+  } catch {
+    // Browsers have no clipboard for pages that came from another machine without encryption.
+    getSelection().selectAllChildren(text);
+    button.textContent = "Selected";
+  }
 });
