@@ -14,9 +14,9 @@ async fn a_data_center_is_made_by_its_form_and_its_manifest_can_be_copied() {
     browser.fill("namespace", &site.namespace).await;
     browser.fill("name", "vienna").await;
     browser.check("Never").await;
-    browser.until("#preview", "vienna").await;
-    let manifest = browser.run("return document.getElementById('manifest').textContent").await;
     browser.click("As YAML").await;
+    browser.until("#manifest", "defaultNetwork: Never").await;
+    let manifest = browser.run("return document.getElementById('manifest').textContent").await;
     browser.click("Copy").await;
     browser.until("#preview", "Copied").await;
     // Pasted where it can be read.
@@ -43,13 +43,13 @@ async fn where_the_browser_has_no_clipboard_the_manifest_is_selected_to_be_copie
     let browser = console.browser().await;
     browser.go(&console.page(&site, "new/bond")).await;
     browser.fill("name", "storage").await;
-    browser.until("#preview", "storage").await;
-    browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})").await;
     browser.click("As YAML").await;
+    browser.until("#manifest", "name: storage").await;
+    browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})").await;
     browser.click("Copy").await;
     browser.until("#preview", "Selected").await;
     let manifest = browser.run("return document.getElementById('manifest').textContent").await;
-    assert_eq!(browser.run("return getSelection().toString()").await, manifest);
+    assert_eq!(browser.run("return getSelection().toString()").await, manifest.as_str().unwrap().trim_end());
     browser.close().await;
 }
 
