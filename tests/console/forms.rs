@@ -1,9 +1,21 @@
 //! What forms say before, and what the API server says after.
 
 use fantoccini::key::Key;
+use multibond_testbed::eventually;
 
+use super::browser::Browser;
 use super::console::{BARE, BOND, Console, STORAGE, connected};
-use super::site::Site;
+use super::site::{PATIENCE, Site};
+
+/// The manifest when it says something. It is folded, and until then it is about to be replaced by the next.
+async fn manifest_with(browser: &Browser, words: &str) -> String {
+    let text = "return document.getElementById('manifest')?.textContent ?? ''";
+    eventually(&format!("the manifest says {words:?}"), PATIENCE, async || {
+        let manifest = browser.run(text).await.as_str().unwrap().to_owned();
+        if manifest.contains(words) { Ok(manifest) } else { Err(manifest) }
+    })
+    .await
+}
 
 #[tokio::test]
 async fn a_data_center_is_made_by_its_form_and_its_manifest_can_be_copied() {
@@ -14,9 +26,8 @@ async fn a_data_center_is_made_by_its_form_and_its_manifest_can_be_copied() {
     browser.fill("namespace", &site.namespace).await;
     browser.fill("name", "vienna").await;
     browser.check("Never").await;
+    let manifest = manifest_with(&browser, "defaultNetwork: Never").await;
     browser.click("As YAML").await;
-    browser.until("#manifest", "defaultNetwork: Never").await;
-    let manifest = browser.run("return document.getElementById('manifest').textContent").await;
     browser.click("Copy").await;
     browser.until("#preview", "Copied").await;
     // Pasted where it can be read.
@@ -30,7 +41,7 @@ async fn a_data_center_is_made_by_its_form_and_its_manifest_can_be_copied() {
     assert_eq!(made["spec"]["defaultNetwork"], "Never");
     site.kubectl(&["delete", "datacenter", "vienna"], "").await;
     // What was copied is what was made.
-    site.apply(manifest.as_str().unwrap()).await;
+    site.apply(&manifest).await;
     assert_eq!(site.get("DataCenter", "vienna").await["spec"], made["spec"]);
     browser.close().await;
 }
@@ -43,13 +54,12 @@ async fn where_the_browser_has_no_clipboard_the_manifest_is_selected_to_be_copie
     let browser = console.browser().await;
     browser.go(&console.page(&site, "new/bond")).await;
     browser.fill("name", "storage").await;
+    let manifest = manifest_with(&browser, "name: storage").await;
     browser.click("As YAML").await;
-    browser.until("#manifest", "name: storage").await;
     browser.run("Object.defineProperty(navigator, 'clipboard', {value: undefined})").await;
     browser.click("Copy").await;
     browser.until("#preview", "Selected").await;
-    let manifest = browser.run("return document.getElementById('manifest').textContent").await;
-    assert_eq!(browser.run("return getSelection().toString()").await, manifest.as_str().unwrap().trim_end());
+    assert_eq!(browser.run("return getSelection().toString()").await, manifest.trim_end());
     browser.close().await;
 }
 
