@@ -69,11 +69,11 @@ impl HostState {
         }
     }
 
-    /// Whether sums over hosts differ between two states.
-    pub(crate) fn sums_differ(&self, other: &HostState) -> bool {
-        let HostState { plan, stamp, phase, agent, settled, told, without_session, connected, failed } = self;
+    /// Whether two states differ in more than the stamp. Plans are made anew for every host of a data center; for most
+    /// of them nothing else comes of it.
+    pub(crate) fn differs_beyond_stamp(&self, other: &HostState) -> bool {
+        let HostState { plan, stamp: _, phase, agent, settled, told, without_session, connected, failed } = self;
         *plan != other.plan
-            || *stamp != other.stamp
             || *phase != other.phase
             || *agent != other.agent
             || *settled != other.settled

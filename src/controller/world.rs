@@ -63,7 +63,7 @@ pub(crate) struct Center {
     pub stamp: u64,
     /// Whether the storage, and not the hosts, was at fault when that was last looked at.
     at_fault: bool,
-    /// Made when first needed after a change.
+    /// Made when first needed after a change: while there are none, all that is made from them waits to be looked at.
     sums: OnceCell<Arc<Sums>>,
 }
 
@@ -300,11 +300,9 @@ impl World {
     pub(crate) fn look_for_fault(&mut self, key: &ObjectKey) {
         let at_fault = self.sums(key).is_some_and(|sums| sums.storage_at_fault().is_some());
         let Some(center) = self.centers.get_mut(key) else { return };
-        if std::mem::replace(&mut center.at_fault, at_fault) == at_fault {
-            return;
+        if std::mem::replace(&mut center.at_fault, at_fault) != at_fault {
+            self.nodes_of(key);
         }
-        let hosts = center.hosts.iter().filter_map(|name| self.hosts.get(&key.beside(name)));
-        self.dirty.now.extend(hosts.map(|host| Key::Node(host.spec.node_name.as_str().into())));
     }
 
     /// Keeps what was decided for a host.
@@ -316,10 +314,16 @@ impl World {
         if let Some(status) = self.hosts.get_mut(&key).and_then(|host| host.status.as_mut()) {
             state.share_texts(status);
         }
-        let sums_changed = self.states.get(&key).is_none_or(|before| before.sums_differ(&state));
-        if sums_changed && let Some(host) = self.hosts.get(&key) {
+        let before = self.states.get(&key);
+        let differs = before.is_none_or(|before| before.differs_beyond_stamp(&state));
+        let made_anew = before.is_none_or(|before| before.stamp != state.stamp);
+        if (differs || made_anew)
+            && let Some(host) = self.hosts.get(&key)
+        {
             let center = key.beside(&host.spec.data_center);
-            self.dirty.now.push(Key::Node(host.spec.node_name.as_str().into()));
+            if differs {
+                self.dirty.now.push(Key::Node(host.spec.node_name.as_str().into()));
+            }
             self.sums_of(&center);
         }
         self.states.insert(key, state);

@@ -63,9 +63,20 @@ impl World {
             self.plans_change(&key);
             self.hosts_may_be_made(&key.namespace);
         }
+        let taint = |center: &DataCenter| center.spec.non_operational_taint;
+        if difference.before.as_ref().map(taint) != self.data_centers.get(&key).map(taint) {
+            self.nodes_of(&key);
+        }
         if self.data_centers.get(&key).is_none() {
             self.refusals.remove(&key);
         }
+    }
+
+    /// The Nodes of a data center's hosts have to be looked at.
+    pub(super) fn nodes_of(&mut self, key: &ObjectKey) {
+        let names = self.centers.get(key).map(|center| &center.hosts).into_iter().flatten();
+        let hosts = names.filter_map(|name| self.hosts.get(&key.beside(name)));
+        self.dirty.now.extend(hosts.map(|host| Key::Node(host.spec.node_name.as_str().into())));
     }
 
     /// Which Hosts a namespace's data centers can make, may have changed.
@@ -243,10 +254,13 @@ impl World {
         }
     }
 
-    /// What is summed up from a data center's hosts may have changed.
+    /// What is summed up from a data center's hosts may have changed. Thousands of hosts change at once: what waits to be
+    /// looked at already, because nobody has summed up since the last of them, is not queued again.
     pub(super) fn sums_of(&mut self, key: &ObjectKey) {
         let Some(center) = self.centers.get_mut(key) else { return };
-        center.sums = OnceCell::new();
+        if center.sums.take().is_none() {
+            return;
+        }
         let bonds = center.bonds.iter().map(|name| Key::Object(Kind::IscsiBond, key.beside(name)));
         let networks = center.networks.iter().map(|name| Key::Object(Kind::Network, key.beside(name)));
         self.dirty.sums.extend(bonds.chain(networks));

@@ -3,6 +3,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::controller::{Settings, data_center, host, iscsi_bond, queue::Queue};
 
 const NOW: Moment = Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::ZERO };
 
@@ -65,4 +66,82 @@ fn the_deletion_of_an_object_that_has_come_back_under_its_name_waits_anew() {
     world.apply(network("u2", "3", None), NOW);
     world.apply(network("u2", "4", Some("2026-01-01T01:00:00Z")), NOW);
     assert_eq!(world.waits_since(Kind::Network, &key, at(500)), at(500).uptime);
+}
+
+/// Looks at everything that waits, as the engine does, and returns what it looked at besides Hosts.
+fn settle(world: &mut World) -> Vec<Key> {
+    const SETTINGS: Settings = Settings { deletion_timeout: Duration::from_secs(120) };
+    let (mut queue, mut now) = (Queue::default(), Duration::ZERO);
+    let mut looked_at = Vec::new();
+    loop {
+        let dirty = world.take_dirty();
+        dirty.now.into_iter().for_each(|key| queue.add(key));
+        dirty.sums.into_iter().for_each(|key| queue.add_sum(key, now));
+        let Some(key) = queue.pop(now) else {
+            let Some(due) = queue.next_due() else { return looked_at };
+            now = due;
+            continue;
+        };
+        match &key {
+            Key::Object(Kind::Host, host) => {
+                if let (_, Some(state)) = host::reconcile(world, host, &SETTINGS, NOW) {
+                    world.decided(host.clone(), state);
+                }
+                continue;
+            }
+            Key::Object(Kind::IscsiBond, bond) => drop(iscsi_bond::reconcile(world, bond, NOW)),
+            Key::Object(Kind::DataCenter, center) => drop(data_center::reconcile(world, center, &SETTINGS, NOW)),
+            Key::Object(Kind::Network, _) | Key::Node(_) => {}
+        }
+        looked_at.push(key);
+    }
+}
+
+/// A data center with a bond, and hosts that the bond does not concern.
+fn world_of_hosts(count: usize) -> World {
+    let mut world = World::default();
+    // A data center stands still while a list is not complete.
+    let complete = [
+        [Change::DataCenter(Event::ListBegins), Change::DataCenter(Event::ListEnds)],
+        [Change::Network(Event::ListBegins), Change::Network(Event::ListEnds)],
+        [Change::Bond(Event::ListBegins), Change::Bond(Event::ListEnds)],
+        [Change::Host(Event::ListBegins), Change::Host(Event::ListEnds)],
+    ];
+    complete.into_iter().flatten().for_each(|change| world.apply(change, NOW));
+    world.apply(Change::DataCenter(Event::Applied(object("DataCenter", "dc", &json!({})))), NOW);
+    world.apply(bond_of(&["n"]), NOW);
+    for at in 0..count {
+        let name = format!("h{at}");
+        let host = object("Host", &name, &json!({"dataCenter": "dc", "nodeName": name}));
+        world.apply(Change::Host(Event::Applied(host)), NOW);
+    }
+    settle(&mut world);
+    world
+}
+
+fn bond_of(networks: &[&str]) -> Change {
+    Change::Bond(Event::Applied(object("IscsiBond", "b", &json!({"dataCenter": "dc", "networks": networks}))))
+}
+
+#[test]
+fn a_bond_that_changes_has_sums_made_once_and_no_node_looked_at_whose_host_it_does_not_concern() {
+    let bond = || Key::Object(Kind::IscsiBond, ObjectKey::new("ns", "b"));
+    let mut world = world_of_hosts(100);
+    world.apply(bond_of(&["n", "m"]), NOW);
+    let looked_at = settle(&mut world);
+    assert!(!looked_at.iter().any(|key| matches!(key, Key::Node(_))), "{looked_at:?}");
+    let looks = looked_at.iter().filter(|key| **key == bond()).count();
+    assert_eq!(looks, 2, "at once, and when all hosts have their plans: {looked_at:?}");
+    let sums = world.sums(&ObjectKey::new("ns", "dc"));
+    assert!(sums.is_some_and(|sums| sums.current), "the last look was after the last host");
+}
+
+#[test]
+fn a_data_center_that_taints_otherwise_has_the_nodes_of_all_its_hosts_looked_at() {
+    let mut world = world_of_hosts(3);
+    let spec = json!({"nonOperationalTaint": "NoExecute"});
+    world.apply(Change::DataCenter(Event::Applied(object("DataCenter", "dc", &spec))), NOW);
+    let looked_at = settle(&mut world);
+    let nodes = looked_at.iter().filter(|key| matches!(key, Key::Node(_))).count();
+    assert_eq!(nodes, 3, "{looked_at:?}");
 }
