@@ -12,7 +12,8 @@ use kube::Resource;
 /// cache would log sessions out.
 #[derive(Debug)]
 pub(crate) struct Cache<K> {
-    objects: HashMap<ObjectKey, K>,
+    /// Boxed, because a map has room for up to twice as many as are in it.
+    objects: HashMap<ObjectKey, Box<K>>,
     undecodable: HashMap<ObjectKey, Undecodable<K>>,
     listed: Option<HashSet<ObjectKey>>,
     filled: bool,
@@ -39,11 +40,11 @@ pub(crate) struct Difference<K> {
 
 impl<K: Resource<DynamicType = ()>> Cache<K> {
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<&K> {
-        self.objects.get(key)
+        self.objects.get(key).map(|object| &**object)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &K)> {
-        self.objects.iter()
+        self.objects.iter().map(|(key, object)| (key, &**object))
     }
 
     /// Whether a complete list has been seen.
@@ -98,7 +99,7 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
     /// Takes the answer to a write in, unless something newer is known, or the object is gone.
     pub(crate) fn wrote(&mut self, object: Watched<K>) -> Option<Difference<K>> {
         let key = key_of(object.meta());
-        let known = self.objects.get(&key).map(Resource::meta);
+        let known = self.get(&key).map(Resource::meta);
         let known = known.or_else(|| self.undecodable.get(&key).map(|bad| &bad.metadata))?;
         (known.uid == object.meta().uid).then(|| self.upsert(object))?
     }
@@ -124,7 +125,7 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
             return None;
         }
         match object {
-            Watched::Good(object) => Some(self.replace(key, *object)),
+            Watched::Good(object) => Some(self.replace(key, object)),
             Watched::Bad(bad) => {
                 let now = bad.data_center.clone();
                 let before = self.undecodable.insert(key.clone(), *bad);
@@ -135,21 +136,21 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         }
     }
 
-    fn replace(&mut self, key: ObjectKey, mut object: K) -> Difference<K> {
+    fn replace(&mut self, key: ObjectKey, mut object: Box<K>) -> Difference<K> {
         slim(object.meta_mut());
         let undecodable = self.undecodable.remove(&key).map(|bad| bad.data_center).into_iter().collect();
-        let before = self.objects.insert(key.clone(), object);
+        let before = self.objects.insert(key.clone(), object).map(|object| *object);
         Difference { key, before, present: true, undecodable }
     }
 
     fn remove(&mut self, key: ObjectKey) -> Difference<K> {
         let undecodable = self.undecodable.remove(&key).map(|bad| bad.data_center).into_iter().collect();
-        let before = self.objects.remove(&key);
+        let before = self.objects.remove(&key).map(|object| *object);
         Difference { key, before, present: false, undecodable }
     }
 
     /// The object, to change what is derived from it in place.
     pub(crate) fn get_mut(&mut self, key: &ObjectKey) -> Option<&mut K> {
-        self.objects.get_mut(key)
+        self.objects.get_mut(key).map(|object| &mut **object)
     }
 }
