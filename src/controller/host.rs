@@ -443,20 +443,9 @@ mod tests {
         let targets: Vec<Value> = (0..targets).map(target).collect();
         let object = json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "DataCenter",
             "metadata": {"name": "dc", "namespace": "ns"}, "spec": {"storage": [{"name": "array", "targets": targets}]}});
-        let mut world = World::default();
-        // A data center stands still while a list is not complete.
-        for change in [Event::ListBegins, Event::Listed(read(object)), Event::ListEnds].map(Change::DataCenter) {
-            world.apply(change, NOW);
-        }
-        for change in [Event::ListBegins, Event::ListEnds].map(Change::Network) {
-            world.apply(change, NOW);
-        }
-        for change in [Event::ListBegins, Event::ListEnds].map(Change::Bond) {
-            world.apply(change, NOW);
-        }
-        for change in [Event::ListBegins, Event::Listed(host(&json!({}))), Event::ListEnds].map(Change::Host) {
-            world.apply(change, NOW);
-        }
+        let mut world = World::listed(NOW);
+        world.apply(Change::DataCenter(Event::Applied(read(object))), NOW);
+        world.apply(Change::Host(Event::Applied(host(&json!({})))), NOW);
         world
     }
 

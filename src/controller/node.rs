@@ -247,14 +247,8 @@ mod tests {
 
     /// A world that has read its lists, so long after the lease of `n1` was renewed.
     fn world(changes: Vec<Change>, seconds: u64) -> World {
-        let mut world = World::default();
-        let lists = [
-            Change::Node(Event::ListBegins),
-            Change::Node(Event::ListEnds),
-            Change::Host(Event::ListBegins),
-            Change::Host(Event::ListEnds),
-        ];
-        for change in lists.into_iter().chain([lease("n1"), lease("n10")]).chain(changes) {
+        let mut world = World::listed(NOW);
+        for change in [lease("n1"), lease("n10")].into_iter().chain(changes) {
             world.apply(change, NOW);
         }
         world.tick(Moment { uptime: Duration::from_secs(seconds), ..NOW });

@@ -331,4 +331,28 @@ impl World {
 }
 
 #[cfg(test)]
+impl World {
+    /// A world that has read its lists, in which there was nothing: a data center stands still until then.
+    pub(crate) fn listed(now: Moment) -> Self {
+        let mut world = World::default();
+        for change in [Event::ListBegins, Event::ListEnds].map(Change::DataCenter) {
+            world.apply(change, now);
+        }
+        for change in [Event::ListBegins, Event::ListEnds].map(Change::Network) {
+            world.apply(change, now);
+        }
+        for change in [Event::ListBegins, Event::ListEnds].map(Change::Host) {
+            world.apply(change, now);
+        }
+        for change in [Event::ListBegins, Event::ListEnds].map(Change::Bond) {
+            world.apply(change, now);
+        }
+        for change in [Event::ListBegins, Event::ListEnds].map(Change::Node) {
+            world.apply(change, now);
+        }
+        world
+    }
+}
+
+#[cfg(test)]
 mod tests;

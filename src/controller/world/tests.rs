@@ -99,15 +99,7 @@ fn settle(world: &mut World) -> Vec<Key> {
 
 /// A data center with a bond, and hosts that the bond does not concern.
 fn world_of_hosts(count: usize) -> World {
-    let mut world = World::default();
-    // A data center stands still while a list is not complete.
-    let complete = [
-        [Change::DataCenter(Event::ListBegins), Change::DataCenter(Event::ListEnds)],
-        [Change::Network(Event::ListBegins), Change::Network(Event::ListEnds)],
-        [Change::Bond(Event::ListBegins), Change::Bond(Event::ListEnds)],
-        [Change::Host(Event::ListBegins), Change::Host(Event::ListEnds)],
-    ];
-    complete.into_iter().flatten().for_each(|change| world.apply(change, NOW));
+    let mut world = World::listed(NOW);
     world.apply(Change::DataCenter(Event::Applied(object("DataCenter", "dc", &json!({})))), NOW);
     world.apply(bond_of(&["n"]), NOW);
     for at in 0..count {
