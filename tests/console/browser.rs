@@ -66,12 +66,25 @@ impl Browser {
         self.0.goto(url).await.unwrap();
     }
 
-    /// Clicks the link or the button with this text.
+    /// Clicks the link or the button with this text, and waits for the page that it leads to.
     pub async fn click(&self, text: &str) {
         let path = format!(
             "//*[self::a or self::button or self::summary][normalize-space()={text:?} or @aria-label={text:?} or starts-with(normalize-space(), concat({text:?}, ' '))]"
         );
-        self.find(&format!("a link or button {text:?}"), Locator::XPath(&path)).await.click().await.unwrap();
+        let element = self.find(&format!("a link or button {text:?}"), Locator::XPath(&path)).await;
+        let leads_away = "window.left = arguments[0].matches('a[href], form button:not([type=button])'); return left";
+        let leads_away = self.0.execute(leads_away, vec![json!(element)]).await.unwrap();
+        element.click().await.unwrap();
+        if leads_away == true {
+            let there = "return !window.left && document.readyState === 'complete'";
+            eventually(&format!("the page behind {text:?}"), PATIENCE, async || {
+                match self.0.execute(there, Vec::new()).await {
+                    Ok(Value::Bool(true)) => Ok(()),
+                    _ => Err(self.text("main").await),
+                }
+            })
+            .await;
+        }
     }
 
     /// Chooses the box with this value.

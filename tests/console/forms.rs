@@ -30,6 +30,13 @@ async fn a_data_center_is_made_by_its_form_and_its_manifest_can_be_copied() {
     browser.click("As YAML").await;
     browser.click("Copy").await;
     browser.until("#preview", "Copied").await;
+    // What is unfolded stays so while it changes.
+    for name in ["linz", "vienna"] {
+        browser.fill("name", name).await;
+        manifest_with(&browser, &format!("name: {name}")).await;
+    }
+    assert_eq!(browser.run("return document.querySelector('#preview details').open").await, true);
+    browser.until("#preview", "Copy").await;
     // Pasted where it can be read.
     browser.run("document.body.append(Object.assign(document.createElement('textarea'), {id: 'paper'}))").await;
     browser.fill("paper", &format!("{}v", char::from(Key::Control))).await;

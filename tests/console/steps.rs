@@ -99,6 +99,8 @@ async fn a_pulled_cable_shows_itself_on_the_page_that_is_open() {
     browser.go(&console.page(&site, "hosts/worker-1")).await;
     browser.until("#head", "✓ Up").await;
     browser.run("window.loadedOnce = true").await;
+    // Somebody is about to click a button.
+    browser.run("window.held = document.querySelector('#head .toolbar a'); held.focus()").await;
 
     site.faults(PULLED_CABLE);
     browser.until("#head", "▲ Degraded").await;
@@ -108,5 +110,7 @@ async fn a_pulled_cable_shows_itself_on_the_page_that_is_open() {
     site.faults("faults: []");
     browser.until("#head", "✓ Up").await;
     assert_eq!(browser.run("return window.loadedOnce").await, true, "the page was loaded again");
+    let same = browser.run("return held.isConnected && document.activeElement === held").await;
+    assert_eq!(same, true, "another element has taken the button's place");
     browser.close().await;
 }

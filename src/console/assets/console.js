@@ -28,21 +28,41 @@ if (live) {
   });
 }
 
-// Puts HTML in the place of an element, and leaves the focus where it was and what was unfolded unfolded.
+// Makes an element what this HTML says.
 function replace(id, html) {
   const old = document.getElementById(id);
   // What the page is about has gone, or it has become another page.
   if (!old) return location.reload();
-  if (old.outerHTML === html) return;
-  const focused = old.contains(document.activeElement) ? document.activeElement : null;
-  const link = focused?.getAttribute("href"), own = focused?.id;
-  const scrolled = old.scrollTop, unfolded = old.querySelector("details")?.open;
-  old.outerHTML = html;
-  const made = document.getElementById(id);
-  made.scrollTop = scrolled;
-  if (unfolded) made.querySelector("details")?.setAttribute("open", "");
-  const again = own ? document.getElementById(own) : link && made.querySelector(`a[href="${CSS.escape(link)}"]`);
-  if (again) again.focus({ preventScroll: true });
+  const template = document.createElement("template");
+  template.innerHTML = html;
+  become(old, template.content.firstElementChild);
+}
+
+// Changes only what differs: a click, the focus, a selection and what is scrolled or unfolded outlive a change around
+// them, as an element that is there again stays the one it was.
+function become(old, made) {
+  if (old.isEqualNode(made)) return;
+  if (old.nodeType !== Node.ELEMENT_NODE || old.nodeName !== made.nodeName || name(old) !== name(made))
+    return old.replaceWith(made);
+  const unfolded = (attribute) => old.nodeName === "DETAILS" && attribute.name === "open";
+  for (const attribute of [...old.attributes])
+    if (!made.hasAttribute(attribute.name) && !unfolded(attribute)) old.removeAttribute(attribute.name);
+  for (const { name, value } of made.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  const named = new Map([...old.childNodes].filter(name).reverse().map((child) => [name(child), child]));
+  let next = old.firstChild;
+  for (const child of [...made.childNodes]) {
+    const same = name(child) ? named.get(name(child)) : next && !name(next) ? next : null;
+    named.delete(name(child));
+    if (same && same === next) next = next.nextSibling;
+    else old.insertBefore(same ?? child, next);
+    if (same) become(same, child);
+  }
+  while (next) { const gone = next; next = next.nextSibling; gone.remove(); }
+}
+
+// What tells an element from the others beside it: its id, or where it leads.
+function name(node) {
+  return node.getAttribute?.("id") ?? node.getAttribute?.("href");
 }
 
 // --- Ages. ---
