@@ -13,6 +13,7 @@ mod node;
 #[path = "../tests/site/mod.rs"]
 mod site;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
@@ -20,6 +21,7 @@ use multibond_testbed::Guest;
 use serde_json::{Value, json};
 
 use node::{ALPHA_ON_BOTH_FABRICS, RealNode};
+use site::MULTIBOND;
 
 /// A target with one LUN.
 const BETA: &str = "iqn.2026-11.com.example:beta";
@@ -190,7 +192,7 @@ async fn all_up(node: &RealNode, portals: usize, runs: usize) {
 
 /// What the agent has used of the guest's processors, in seconds; threads that have ended count too (`proc_pid_stat(5)`).
 async fn used(guest: &Guest) -> f64 {
-    let ticks = "awk '{ print ($14 + $15) / 100 }' /proc/$(pidof multibond)/stat";
+    let ticks = "awk '{ print ($14 + $15) / 100 }' /proc/$(pidof multibond-node)/stat";
     guest.run_ok(ticks).await.unwrap().trim().parse().unwrap()
 }
 
@@ -272,7 +274,7 @@ async fn idle(node: &RealNode, length: Duration) {
     let counted = WINDOW * u32::try_from(settled.len()).unwrap();
     let share = 100.0 * settled.iter().sum::<f64>() / counted.as_secs_f64();
     println!("second half: {share:.3} % of the emulated processor, as {:.3} % of this machine's", share / slower);
-    let memory = node.guest.run_ok("grep -E 'VmHWM|VmRSS|RssAnon' /proc/$(pidof multibond)/status").await.unwrap();
+    let memory = node.guest.run_ok("grep -E 'VmHWM|VmRSS|RssAnon' /proc/$(pidof multibond-node)/status").await.unwrap();
     println!("{memory}");
     disconnect(node).await;
 }
@@ -282,11 +284,12 @@ async fn idle(node: &RealNode, length: Duration) {
 const WORK: &str = "for _ in 1 2 3 4 5 6 7 8 9 10; do $BINARY crds >/dev/null; done; times";
 
 async fn cpu_of_work_in(guest: &Guest) -> f64 {
+    guest.copy(Path::new(MULTIBOND), "/usr/local/bin/multibond").await.unwrap();
     children_of(&guest.run_ok(&WORK.replace("$BINARY", "multibond")).await.unwrap())
 }
 
 fn cpu_of_work_here() -> f64 {
-    let work = WORK.replace("$BINARY", env!("CARGO_BIN_EXE_multibond"));
+    let work = WORK.replace("$BINARY", MULTIBOND);
     let ended = std::process::Command::new("bash").args(["-c", &work]).output().unwrap();
     children_of(&String::from_utf8(ended.stdout).unwrap())
 }

@@ -1,5 +1,7 @@
-//! The container image as `make image` makes it, around a program that is compiled without optimization.
+//! The container image as `make image` makes it, around programs that are compiled without optimization.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
+
+mod archive;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -36,8 +38,8 @@ struct Image {
 
 impl Image {
     fn make() -> Self {
-        let directory = make_image();
-        let archive = directory.join(format!("multibond-{VERSION}.oci.tar"));
+        let directory = archive::make();
+        let archive = archive::file(&directory);
         let packages = directory.join(format!("multibond-{VERSION}-{ARCHITECTURE}.cdx.json"));
         let (layout, root) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         unpack(&archive, layout.path());
@@ -54,20 +56,12 @@ impl Image {
         Image { archive, packages, layout, manifest, config, root }
     }
 
-    /// The program of the image, in a root directory where there is nothing else.
-    fn program(&self) -> Command {
+    /// A program of the image, in a root directory where there is nothing else.
+    fn program(&self, name: &str) -> Command {
         let mut command = Command::new("unshare");
-        command.arg("--map-root-user").arg("--root").arg(self.root.path()).arg("/multibond").env_clear();
+        command.arg("--map-root-user").arg("--root").arg(self.root.path()).arg(name).env_clear();
         command
     }
-}
-
-/// Makes it anew, with the dependencies that are compiled already, and returns the directory where it is.
-fn make_image() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Command::new(root.join("image/build")).arg("dev").status().map(|status| assert!(status.success())).unwrap();
-    let target = Command::new(root.join("tests/check.sh")).arg("target").output().unwrap().stdout;
-    Path::new(String::from_utf8(target).unwrap().trim()).join("image/dev")
 }
 
 fn unpack(archive: &Path, directory: &Path) {
@@ -127,18 +121,20 @@ fn the_archive_is_an_image_layout_of_oci_and_has_the_name_that_the_chart_asks_fo
 }
 
 #[test]
-fn there_is_the_static_program_in_the_image_and_nothing_else() {
+fn there_are_two_static_programs_in_the_image_and_nothing_else() {
     let root = IMAGE.root.path();
-    let files: Vec<_> = fs::read_dir(root).unwrap().map(|file| file.unwrap().file_name()).collect();
-    assert_eq!(files, ["multibond"]);
-    let program = fs::read(root.join("multibond")).unwrap();
-    let metadata = fs::metadata(root.join("multibond")).unwrap();
-    assert_eq!(metadata.permissions().mode() & 0o7777, 0o755);
-    assert!(metadata.size() < MOST_BYTES, "{} bytes", metadata.size());
-    assert!(!asks_for_an_interpreter(&program), "it is linked with a C library");
+    let files: BTreeSet<_> = fs::read_dir(root).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(files, ["multibond", "multibond-node"].map(Into::into).into());
     let home = std::env::var("HOME").unwrap();
-    for path in [env!("CARGO_MANIFEST_DIR"), &format!("{home}/.cargo")] {
-        assert!(!program.windows(path.len()).any(|bytes| bytes == path.as_bytes()), "it tells of {path}");
+    for file in files {
+        let program = fs::read(root.join(&file)).unwrap();
+        let metadata = fs::metadata(root.join(&file)).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o7777, 0o755);
+        assert!(metadata.size() < MOST_BYTES, "{} bytes", metadata.size());
+        assert!(!asks_for_an_interpreter(&program), "it is linked with a C library");
+        for path in [env!("CARGO_MANIFEST_DIR"), &format!("{home}/.cargo")] {
+            assert!(!program.windows(path.len()).any(|bytes| bytes == path.as_bytes()), "it tells of {path}");
+        }
     }
 }
 
@@ -171,17 +167,19 @@ fn the_image_runs_the_program_as_an_ordinary_user_and_says_what_it_is() {
 }
 
 #[test]
-fn the_program_runs_where_there_is_nothing_else_and_does_the_same() {
-    let version = output(IMAGE.program().arg("--version"));
-    assert_eq!(version, format!("multibond {VERSION}\n"));
+fn the_programs_run_where_there_is_nothing_else_and_do_the_same() {
+    for program in ["multibond", "multibond-node"] {
+        let path = format!("/{program}");
+        assert_eq!(output(IMAGE.program(&path).arg("--version")), format!("{program} {VERSION}\n"));
+        IMAGE.program(&path).args(["enter", "/", "sh"]).assert().code(127).stderr("there is no sh\n");
+    }
     let planned = |program: Command| {
         let plan = assert_cmd::Command::from_std(program).args(["plan", "-f", "-"]).write_stdin(examples()).assert();
         String::from_utf8(plan.success().get_output().stdout.clone()).unwrap()
     };
-    let plan = planned(IMAGE.program());
+    let plan = planned(IMAGE.program("/multibond"));
     assert!(plan.contains("ens2f0"), "{plan}");
     assert_eq!(plan, planned(Command::new(env!("CARGO_BIN_EXE_multibond"))));
-    IMAGE.program().args(["enter", "/", "sh"]).assert().code(127).stderr("there is no sh\n");
 }
 
 /// All of `examples/`, as one text.
@@ -228,6 +226,6 @@ fn checksum(package: &Value) -> String {
 #[test]
 fn the_same_sources_make_the_same_bytes() {
     let first = &IMAGE.archive;
-    let again = fs::read(make_image().join(format!("multibond-{VERSION}.oci.tar"))).unwrap();
+    let again = fs::read(archive::file(&archive::make())).unwrap();
     assert!(*first == again, "{} and {}", digest(first), digest(&again));
 }

@@ -11,6 +11,7 @@ mod controller;
 mod crds;
 mod enter;
 mod import;
+pub mod node;
 mod output;
 mod plan;
 mod process;
@@ -61,11 +62,24 @@ enum Command {
     Status(status::Arguments),
 }
 
-impl Command {
-    /// Runs the subcommand. Those that talk to a cluster do so in a runtime of their own ([`in_runtime`]): `plan` and
-    /// `crds` need none, and start at once.
-    fn run(self, global: &Global) -> anyhow::Result<ExitCode> {
-        match self {
+/// What a program is made of.
+trait Program: Parser {
+    /// What all its subcommands understand.
+    fn global(&self) -> &Global;
+    /// Runs the subcommand.
+    fn run(self) -> anyhow::Result<ExitCode>;
+}
+
+impl Program for Cli {
+    fn global(&self) -> &Global {
+        &self.global
+    }
+
+    /// Subcommands that talk to a cluster do so in a runtime of their own ([`in_runtime`]): `plan` and `crds` need none,
+    /// and start at once.
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let global = &self.global;
+        match self.command {
             Command::Agent(arguments) => agent::run(arguments, global),
             Command::Check(arguments) => check::run(arguments, global),
             Command::Console(arguments) => console::run(arguments, global),
@@ -173,18 +187,22 @@ pub fn in_runtime<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow:
 /// problems, `check` errors, or `release --dry-run` something to release.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    start::<Cli>()
+}
+
+fn start<P: Program>() -> ExitCode {
+    let program = match P::try_parse() {
+        Ok(program) => program,
         Err(answer) => {
             // Help and version are no errors. When nobody reads what is said, there is nobody left to tell.
             let _ = answer.print();
             return ExitCode::from(u8::from(answer.use_stderr()));
         }
     };
-    cli.global.start_logging();
+    program.global().start_logging();
     // Fails only when a provider is installed already, which is then as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    cli.command.run(&cli.global).unwrap_or_else(|error| {
+    program.run().unwrap_or_else(|error| {
         output::complain(format_args!("error: {}", causes(error.as_ref())));
         ExitCode::FAILURE
     })

@@ -2,6 +2,8 @@
 //! `tests/nodes/README.md` says what is where.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
+#[path = "../archive/mod.rs"]
+mod archive;
 #[allow(dead_code, reason = "tests on one host use more of it")]
 #[path = "../vm/by_hand.rs"]
 mod by_hand;

@@ -1,18 +1,15 @@
 //! Two real nodes, and what their administrator does.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{Api, api::ListParams};
 use multibond_testbed::{ControlPlane, Guest, Options, eventually};
-use tempfile::TempDir;
 
 use crate::{
+    archive,
     by_hand::{ALPHA, until_sessions},
-    site::{MULTIBOND, PATIENCE, SYSTEM, Site},
+    site::{PATIENCE, SYSTEM, Site},
 };
 
 /// The nodes, each with the name of its Host.
@@ -36,12 +33,11 @@ impl Nodes {
         let (cluster, guests) = tokio::join!(ControlPlane::start(options), Guest::start_nodes(name));
         let (cluster, guests) = (&*Box::leak(Box::new(cluster.unwrap())), guests.unwrap());
         let [one, two] = &guests;
-        let directory = TempDir::new().unwrap();
-        let program = stripped(directory.path());
+        let image = tokio::task::spawn_blocking(|| archive::file(&archive::make())).await.unwrap();
         let (site, (), ()) = tokio::join!(
             Site::on(cluster, name),
-            ready(cluster, one, NODES[0].0, &program),
-            ready(cluster, two, NODES[1].0, &program),
+            ready(cluster, one, NODES[0].0, &image),
+            ready(cluster, two, NODES[1].0, &image),
         );
         Self { cluster, site, guests }
     }
@@ -133,21 +129,12 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The binary under test without what only debuggers read: half of it, that is copied and packed twice.
-fn stripped(directory: &Path) -> PathBuf {
-    let program = directory.join("multibond");
-    let status = Command::new("strip").arg("-o").arg(&program).arg(MULTIBOND).status().unwrap();
-    assert!(status.success(), "{status}");
-    program
-}
-
 /// Makes a guest a node that is ready, and has the image of Multibond.
-async fn ready(cluster: &ControlPlane, guest: &Guest, name: &str, program: &Path) {
+async fn ready(cluster: &ControlPlane, guest: &Guest, name: &str, image: &Path) {
     guest.join(cluster, name).await.unwrap();
-    guest.copy(program, "/usr/local/bin/multibond").await.unwrap();
-    let image = format!("localhost/multibond:{}", env!("CARGO_PKG_VERSION"));
-    let entrypoint = r#"'["/usr/local/bin/multibond"]'"#;
-    guest.run_ok(&format!("import-image {image} {entrypoint} /usr/local/bin/multibond")).await.unwrap();
+    // As docs/install.md says.
+    guest.copy(image, "/run/multibond.oci.tar").await.unwrap();
+    guest.run_ok("ctr --namespace k8s.io images import /run/multibond.oci.tar").await.unwrap();
     until_ready(cluster, name, |_| true).await;
 }
 

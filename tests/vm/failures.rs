@@ -171,7 +171,7 @@ async fn a21_an_idle_agent_starts_no_tool_and_writes_nothing() {
 
 /// The CPU time that the agent has used, in ticks of 10 ms.
 async fn cpu_of_agent(node: &RealNode) -> u64 {
-    let stat = node.guest.run_ok("cat /proc/$(pidof multibond)/stat").await.unwrap();
+    let stat = node.guest.run_ok("cat /proc/$(pidof multibond-node)/stat").await.unwrap();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

@@ -7,9 +7,11 @@ use serde_json::Value;
 
 use crate::{
     by_hand::PATIENCE,
-    site::{MULTIBOND, SYSTEM, Site},
+    site::{SYSTEM, Site},
 };
 
+/// The program of agents.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_multibond-node");
 /// The daemon, and what starts it when somebody needs it.
 const ISCSID: &str = "iscsid.socket iscsid.service";
 
@@ -72,7 +74,7 @@ impl RealNode {
     }
 
     async fn on(site: Arc<Site>, guest: Guest, name: &'static str) -> Self {
-        guest.copy(Path::new(MULTIBOND), "/usr/local/bin/multibond").await.unwrap();
+        guest.copy(Path::new(PROGRAM), "/usr/local/bin/multibond-node").await.unwrap();
         let token = site.token_of_node(&site.node(name)).await;
         let kubeconfig = site.cluster.kubeconfig_in_guests(&token).unwrap();
         guest.write("/root/kubeconfig", &kubeconfig).await.unwrap();
@@ -87,7 +89,7 @@ impl RealNode {
     /// Starts the agent by another program, such as one that changes its root, and with these arguments alone.
     pub async fn start_agent_by(&self, program: &str, arguments: &str) {
         let command = format!(
-            "exec {program} multibond agent --node-name {} --kubeconfig /root/kubeconfig --namespace {SYSTEM} {arguments}",
+            "exec {program} multibond-node agent --node-name {} --kubeconfig /root/kubeconfig --namespace {SYSTEM} {arguments}",
             self.site.node(self.name)
         );
         self.guest.spawn("agent", &command).await.unwrap();

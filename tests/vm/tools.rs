@@ -13,7 +13,7 @@ use crate::{
 const POD: &str = "
     set -e
     mkdir -p /srv/pod/{proc,sys,dev,host,tmp,root}
-    program=/usr/local/bin/multibond
+    program=/usr/local/bin/multibond-node
     cp --parents $program $(ldd $program | grep -o '/[^ ]*' | sort -u) /srv/pod
     cp /root/kubeconfig /srv/pod/root
     for directory in proc sys dev; do mount --rbind /$directory /srv/pod/$directory; done
@@ -26,7 +26,7 @@ const IN_POD: &str = "unshare --mount --root=/srv/pod";
 /// Puts the pod's files on the host.
 async fn make_pod(guest: &Guest) {
     guest.run_ok(POD).await.unwrap();
-    let found = guest.run(&format!("{IN_POD} multibond enter / iscsiadm")).await.unwrap();
+    let found = guest.run(&format!("{IN_POD} multibond-node enter / iscsiadm")).await.unwrap();
     assert_eq!(found.code, Some(127), "the image has no open-iscsi: {found:?}");
 }
 
