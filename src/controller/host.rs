@@ -175,6 +175,12 @@ pub(crate) fn reconcile(
     (outcome, Some(state))
 }
 
+/// Whether a host's plan, made anew, is another than what was last decided.
+pub(crate) fn plan_differs(world: &World, key: &ObjectKey) -> bool {
+    let plan = world.hosts.get(key).and_then(|host| plan(world, key, host));
+    plan.as_ref().map(|(plan, _)| plan) != world.state(key).map(|state| &state.plan)
+}
+
 /// The plan of a host. While its data center stands still, it is the one that was last written, if there is one.
 fn plan(world: &World, key: &ObjectKey, host: &Host) -> Option<(HostPlan, Option<u64>)> {
     let center_key = key.beside(&host.spec.data_center);

@@ -19,7 +19,7 @@ use super::{
     Moment,
     agents::Agents,
     cache::Cache,
-    host::HostState,
+    host::{self, HostState},
     key::{Key, ObjectKey},
     sums::Sums,
     watched::{Event, LeasePart, NamespacePart, NodePart, Watched},
@@ -95,6 +95,8 @@ pub(crate) struct World {
     /// Hosts that the API server refused to create when that was last tried, with what it said, by data center.
     refusals: HashMap<ObjectKey, BTreeMap<ObjectKey, String>>,
     dirty: Dirty,
+    /// Data centers whose hosts have to be planned anew.
+    replanned: BTreeSet<ObjectKey>,
     /// When the last eviction was decided: its taint may still be on its way.
     pub evicted_at: Cell<Option<Timestamp>>,
     /// Since when deletions have waited for hosts, by this process's own clock: clocks of machines differ.
@@ -190,6 +192,15 @@ impl World {
 
     /// The keys of objects that something has happened to since the last call.
     pub(crate) fn take_dirty(&mut self) -> Dirty {
+        for center in std::mem::take(&mut self.replanned) {
+            // To plan is a small part of the work for a host: those that something follows for need not wait for thousands
+            // of others.
+            let names = self.centers.get(&center).into_iter().flat_map(|center| &center.hosts);
+            let (concerned, others): (Vec<_>, Vec<_>) =
+                names.map(|name| center.beside(name)).partition(|host| host::plan_differs(self, host));
+            let hosts = concerned.into_iter().chain(others).map(|host| Key::Object(Kind::Host, host));
+            self.dirty.now.extend(hosts);
+        }
         std::mem::take(&mut self.dirty)
     }
 

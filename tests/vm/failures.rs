@@ -165,6 +165,7 @@ async fn a21_an_idle_agent_starts_no_tool_and_writes_nothing() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let used = cpu_of_agent(&node).await - ticks;
     println!("{used} ticks of 10 ms in {:?}", begun.elapsed());
+    println!("{}", node.guest.run_ok("grep -E 'VmHWM|Rss' /proc/$(pidof multibond-node)/status").await.unwrap());
     assert_eq!(node.site.get("Host", "w1").await, before);
     assert_eq!(node.guest.run("cat /run/iscsiadm.calls").await.unwrap().stdout, "");
 }

@@ -238,9 +238,9 @@ impl World {
             keys(Kind::IscsiBond, &center.bonds),
             keys(Kind::Network, &center.networks),
             vec![Key::Object(Kind::DataCenter, key.clone())],
-            keys(Kind::Host, &center.hosts),
         ];
         self.dirty.now.extend(now.into_iter().flatten());
+        self.replanned.insert(key.clone());
         self.sums_of(key);
         self.forget_if_vanished(key);
     }

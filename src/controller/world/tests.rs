@@ -137,3 +137,21 @@ fn a_data_center_that_taints_otherwise_has_the_nodes_of_all_its_hosts_looked_at(
     let nodes = looked_at.iter().filter(|key| matches!(key, Key::Node(_))).count();
     assert_eq!(nodes, 3, "{looked_at:?}");
 }
+
+#[test]
+fn hosts_whose_plans_a_change_makes_others_are_looked_at_before_those_that_it_leaves_alone() {
+    let mut world = world_of_hosts(100);
+    let target = json!({"iqn": "iqn.2026-11.com.example:t", "portals": [{"address": "10.0.0.1"}]});
+    let storage = json!({"storage": [{"name": "array", "targets": [target]}], "defaultNetwork": "Never"});
+    world.apply(Change::DataCenter(Event::Applied(object("DataCenter", "dc", &storage))), NOW);
+    world.apply(Change::Network(Event::Applied(object("Network", "m", &json!({"dataCenter": "dc"})))), NOW);
+    let carrier = json!({"dataCenter": "dc", "nodeName": "z", "interfaces": [{"name": "eth1", "networks": ["m"]}]});
+    world.apply(Change::Host(Event::Applied(object("Host", "z", &carrier))), NOW);
+    world.apply(bond_of(&[]), NOW);
+    settle(&mut world);
+    world.apply(bond_of(&["m"]), NOW);
+    let dirty = world.take_dirty().now.into_iter();
+    let hosts: Vec<_> = dirty.filter(|key| matches!(key, Key::Object(Kind::Host, _))).collect();
+    assert_eq!(hosts.first(), Some(&Key::Object(Kind::Host, ObjectKey::new("ns", "z"))));
+    assert_eq!(hosts.len(), 101);
+}
