@@ -51,6 +51,9 @@ dependencies() {
 tests() {
   command -v chromedriver >/dev/null ||
     die "chromedriver is missing, the console is tested in a browser: apt install chromium chromium-driver"
+  for tool in buildah:buildah musl-gcc:musl-tools; do
+    command -v "${tool%:*}" >/dev/null || die "${tool%:*} is missing, the image is made with it: apt install ${tool#*:}"
+  done
   step "compiling the tests"
   cargo test --workspace --no-run --locked
   cargo test --workspace --test vm --no-run --locked
@@ -61,6 +64,8 @@ tests() {
   log=$(mktemp)
   # Generated files and examples/ are checked by tests too.
   cargo test --workspace --no-fail-fast --locked 2>&1 | tee "$log" || status=$?
+  step "the container image"
+  cargo test --workspace --test image --no-fail-fast --locked 2>&1 | tee --append "$log" || status=$?
   step "tests on a real host, in a virtual machine"
   if [[ ${MULTIBOND_SKIP_VM:-} == 1 ]]; then
     echo "left out: MULTIBOND_SKIP_VM=1"

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 
 use super::key::ObjectKey;
+use crate::api::NODE_CONDITION;
 
 /// An object of one of our kinds, or the reason why it cannot be read.
 ///
@@ -141,11 +142,17 @@ pub(crate) struct NodeSpecPart {
     pub taints: Vec<Taint>,
 }
 
-/// A Node's conditions.
+/// A Node's condition that is ours.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct NodeStatusPart {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "ours")]
     pub conditions: Vec<NodeConditionPart>,
+}
+
+/// Leaves out what kubelet and others say of a Node: several texts on each of thousands.
+fn ours<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NodeConditionPart>, D::Error> {
+    let all = Vec::<NodeConditionPart>::deserialize(deserializer)?;
+    Ok(all.into_iter().find(|condition| condition.kind == NODE_CONDITION).into_iter().collect())
 }
 
 /// A Node's condition, without its heartbeat.
@@ -255,4 +262,20 @@ pub(crate) fn labels(metadata: &ObjectMeta) -> &BTreeMap<String, String> {
 /// Whether an object is marked for deletion.
 pub(crate) fn is_being_deleted(metadata: &ObjectMeta) -> bool {
     metadata.deletion_timestamp.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_nodes_conditions_only_ours_is_kept() {
+        let condition =
+            |kind: &str| json!({"type": kind, "status": "True", "message": "kubelet is posting ready status"});
+        let all = ["MemoryPressure", NODE_CONDITION, "Ready"].map(condition);
+        let node = json!({"metadata": {"name": "n"}, "status": {"conditions": all}});
+        let node: NodePart = serde_json::from_value(node).unwrap();
+        let kept: Vec<_> = node.status.conditions.iter().map(|condition| condition.kind.as_str()).collect();
+        assert_eq!(kept, [NODE_CONDITION]);
+    }
 }

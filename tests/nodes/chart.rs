@@ -33,7 +33,8 @@ async fn a_pulled_cable_degrades_its_host_and_heals(nodes: &Nodes) {
     guest.set_link(Nic::San2, false).await.unwrap();
     nodes.site.until_phase("two", "Degraded").await;
     let states: Vec<_> = sessions(guest).await.iter().map(|s| s.split(' ').nth(1).unwrap().to_owned()).collect();
-    assert_eq!(states, ["LOGGED_IN", "FAILED"]);
+    // The second name is the kernel's from when it has given up waiting for the session.
+    assert!(states == ["LOGGED_IN", "FAILED"] || states == ["LOGGED_IN", "FREE"], "{states:?}");
     assert_eq!(phase(&nodes.site.get("Host", "one").await), "Up");
     guest.set_link(Nic::San2, true).await.unwrap();
     nodes.until_connected().await;
@@ -43,7 +44,7 @@ async fn a_pulled_cable_degrades_its_host_and_heals(nodes: &Nodes) {
 async fn the_death_of_an_agent_costs_no_session(nodes: &Nodes) {
     let before = nodes.sessions().await;
     let (deleted, killed) = (nodes.agent("node-1").await, nodes.agent("node-2").await);
-    nodes.guests[1].run_ok("pkill --signal KILL --full 'multibond agent'").await.unwrap();
+    nodes.guests[1].run_ok("pkill --signal KILL --full 'multibond-node agent'").await.unwrap();
     nodes.kubectl(&["delete", "pod", deleted.metadata.name.as_deref().unwrap()]).await;
     nodes.until_other_agent("node-1", &deleted).await;
     nodes.until_other_agent("node-2", &killed).await;

@@ -47,8 +47,9 @@ impl Nodes {
         let nodes = Self::start(name).await;
         nodes.helm(&["install", "multibond", &chart(), "--create-namespace"]).await;
         nodes.site.kubectl(&["apply", "-f", &data_center()], "").await;
+        let pods = ["daemonset/multibond-agent", "deployment/multibond-controller"];
+        nodes.kubectl(&[&["rollout", "status", "--timeout=10m"][..], &pods].concat()).await;
         nodes.until_connected().await;
-        nodes.kubectl(&["rollout", "status", "daemonset/multibond-agent", "deployment/multibond-controller"]).await;
         nodes
     }
 
@@ -131,10 +132,10 @@ fn root() -> PathBuf {
 
 /// Makes a guest a node that is ready, and has the image of Multibond.
 async fn ready(cluster: &ControlPlane, guest: &Guest, name: &str, image: &Path) {
-    guest.join(cluster, name).await.unwrap();
-    // As docs/install.md says.
+    // As docs/install.md says; before kubelet wants the emulated processor too.
     guest.copy(image, "/run/multibond.oci.tar").await.unwrap();
     guest.run_ok("ctr --namespace k8s.io images import /run/multibond.oci.tar").await.unwrap();
+    guest.join(cluster, name).await.unwrap();
     until_ready(cluster, name, |_| true).await;
 }
 
