@@ -203,6 +203,12 @@ impl Engine {
         for key in dirty.now {
             self.queue.add(key);
         }
+        // Behind hosts that wait already, the order matters little, and in a burst of edits each would be planned for.
+        if self.acting && !self.queue.hosts_wait() {
+            self.world.concerned_first(dirty.hosts).for_each(|host| self.queue.add(Key::Object(Kind::Host, host)));
+        } else {
+            dirty.hosts.into_iter().for_each(|host| self.queue.add(Key::Object(Kind::Host, host)));
+        }
         for key in dirty.sums {
             self.queue.add_sum(key, now);
         }

@@ -80,6 +80,11 @@ impl Queue {
         self.later.first().map(|(due, _)| *due)
     }
 
+    /// Whether hosts wait to be looked at now.
+    pub(crate) fn hosts_wait(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
     /// Keys that wait to be looked at now.
     pub(crate) fn len(&self) -> usize {
         self.first.len() + self.hosts.len()

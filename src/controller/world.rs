@@ -72,6 +72,8 @@ pub(crate) struct Center {
 pub(crate) struct Dirty {
     /// To be looked at now.
     pub now: Vec<Key>,
+    /// Hosts of data centers whose plans may have changed, to be looked at now.
+    pub hosts: Vec<ObjectKey>,
     /// Sums over hosts, to be looked at when the dust settles.
     pub sums: Vec<Key>,
 }
@@ -192,16 +194,18 @@ impl World {
 
     /// The keys of objects that something has happened to since the last call.
     pub(crate) fn take_dirty(&mut self) -> Dirty {
-        for center in std::mem::take(&mut self.replanned) {
-            // To plan is a small part of the work for a host: those that something follows for need not wait for thousands
-            // of others.
-            let names = self.centers.get(&center).into_iter().flat_map(|center| &center.hosts);
-            let (concerned, others): (Vec<_>, Vec<_>) =
-                names.map(|name| center.beside(name)).partition(|host| host::plan_differs(self, host));
-            let hosts = concerned.into_iter().chain(others).map(|host| Key::Object(Kind::Host, host));
-            self.dirty.now.extend(hosts);
+        for key in std::mem::take(&mut self.replanned) {
+            let names = self.centers.get(&key).into_iter().flat_map(|center| &center.hosts);
+            self.dirty.hosts.extend(names.map(|name| key.beside(name)));
         }
         std::mem::take(&mut self.dirty)
+    }
+
+    /// These hosts, those first whose plan is another than what was last decided. To plan is a small part of the work for
+    /// a host: a few that a change concerns need not wait for thousands that it leaves alone.
+    pub(crate) fn concerned_first(&self, hosts: Vec<ObjectKey>) -> impl Iterator<Item = ObjectKey> {
+        let (concerned, others): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| host::plan_differs(self, host));
+        concerned.into_iter().chain(others)
     }
 
     /// Everything has to be looked at: this process has just begun to act.

@@ -10,20 +10,22 @@ fn container(workload: &Value) -> &Value {
 }
 
 #[tokio::test]
-async fn the_binary_understands_the_arguments_of_every_container() {
+async fn the_programs_of_the_image_understand_the_arguments_of_every_container() {
     for values in [json!({}), all_options()] {
         let objects = [rendered(values.clone()).await, hooks(values).await].concat();
         let workloads = ["Deployment", "DaemonSet", "Job"].map(|kind| of_kind(&objects, kind)).concat();
         assert_eq!(workloads.len(), 3);
         for workload in &workloads {
+            // What the image runs by itself, and what it has beside that (Containerfile).
+            let program = match &container(workload)["command"] {
+                Value::Null => env!("CARGO_BIN_EXE_multibond"),
+                command if *command == json!(["/multibond-node"]) => env!("CARGO_BIN_EXE_multibond-node"),
+                other => panic!("the image has no {other}"),
+            };
             let args = container(workload)["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap());
             // It reads them all before it finds that this is no pod.
-            let refused = Command::new(env!("CARGO_BIN_EXE_multibond"))
-                .args(args)
-                .env_clear()
-                .env("MULTIBOND_NODE_NAME", "worker-1")
-                .assert()
-                .code(1);
+            let refused =
+                Command::new(program).args(args).env_clear().env("MULTIBOND_NODE_NAME", "worker-1").assert().code(1);
             let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
             assert!(said.contains("no cluster to talk to"), "{}: {said}", workload["metadata"]["name"]);
         }

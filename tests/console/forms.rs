@@ -54,6 +54,23 @@ async fn a_data_center_is_made_by_its_form_and_its_manifest_can_be_copied() {
 }
 
 #[tokio::test]
+async fn a_manifest_that_is_unfolded_stays_so_while_the_preview_grows() {
+    let (site, _agents) = connected("unfolded").await;
+    let console = Console::of(&site).await;
+    let browser = console.browser().await;
+    browser.go(&console.page(&site, "edit/bond?name=storage")).await;
+    browser.check("san-b").await;
+    manifest_with(&browser, "- san-a\n").await;
+    browser.click("As YAML").await;
+    browser.check("san-b").await;
+    browser.check("san-a").await;
+    manifest_with(&browser, "- san-b\n").await;
+    browser.until("#preview", "2 paths retire").await;
+    assert_eq!(browser.run("return document.querySelector('#preview details').open").await, true);
+    browser.close().await;
+}
+
+#[tokio::test]
 async fn where_the_browser_has_no_clipboard_the_manifest_is_selected_to_be_copied() {
     let site = Site::new("clipboard").await;
     site.apply(BARE).await;

@@ -60,6 +60,16 @@ async fn of_a_thousand_hosts_only_the_one_that_has_changed_is_drawn_again() {
     assert!(again.contains("hosts-host-0500") && again.is_subset(&changed), "{again:?} of {changed:?}");
     assert!(again.len() < HOSTS / 2, "{} rows were drawn again", again.len());
 
+    // A row that goes leaves the others where they are, and the focus too.
+    browser.run("window.held = document.querySelector('#hosts-host-0502 a'); held.focus()").await;
+    site.delete("Host", "host-0501").await;
+    eventually("the row is gone", PATIENCE, async || {
+        let row = browser.run("return document.getElementById('hosts-host-0501')?.innerText").await;
+        if row.is_null() { Ok(()) } else { Err(row) }
+    })
+    .await;
+    assert_eq!(browser.run("return document.activeElement === held").await, true, "the focus is elsewhere");
+
     browser.click("Maintenance 1").await;
     browser.until("#hosts", "host-0500").await;
     assert_eq!(browser.run(rows).await, 1);

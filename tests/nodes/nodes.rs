@@ -134,7 +134,10 @@ fn root() -> PathBuf {
 async fn ready(cluster: &ControlPlane, guest: &Guest, name: &str, image: &Path) {
     // As docs/install.md says; before kubelet wants the emulated processor too.
     guest.copy(image, "/run/multibond.oci.tar").await.unwrap();
-    guest.run_ok("ctr --namespace k8s.io images import /run/multibond.oci.tar").await.unwrap();
+    guest
+        .run_ok("ctr --namespace k8s.io images import /run/multibond.oci.tar && rm /run/multibond.oci.tar")
+        .await
+        .unwrap();
     guest.join(cluster, name).await.unwrap();
     until_ready(cluster, name, |_| true).await;
 }

@@ -1,7 +1,7 @@
 //! Entering the host: what happens, in a process of its own, before a tool of the host runs in it.
 //!
 //! Only a process with a single thread can enter a mount namespace. So the agent, which has many, starts its own program
-//! anew (`multibond enter`), and that becomes the tool. Nothing else has to be in the agent's image for it, and nothing
+//! anew (`enter`), and that becomes the tool. Nothing else has to be in the agent's image for it, and nothing
 //! but the tool on the host.
 
 use std::{

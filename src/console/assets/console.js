@@ -48,16 +48,34 @@ function become(old, made) {
   for (const attribute of [...old.attributes])
     if (!made.hasAttribute(attribute.name) && !unfolded(attribute)) old.removeAttribute(attribute.name);
   for (const { name, value } of made.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  // What goes, goes first: an element that stays is then where it belongs, and is not moved.
+  const kept = new Set([...made.childNodes].map(name).filter(Boolean));
+  for (const child of [...old.childNodes]) if (name(child) && !kept.has(name(child))) child.remove();
   const named = new Map([...old.childNodes].filter(name).reverse().map((child) => [name(child), child]));
   let next = old.firstChild;
   for (const child of [...made.childNodes]) {
     const same = name(child) ? named.get(name(child)) : next && !name(next) ? next : null;
     named.delete(name(child));
+    while (same && next && next !== same && !name(next)) next = removed(next);
     if (same && same === next) next = next.nextSibling;
-    else old.insertBefore(same ?? child, next);
+    else if (same) move(old, same, next);
+    else old.insertBefore(child, next);
     if (same) become(same, child);
   }
-  while (next) { const gone = next; next = next.nextSibling; gone.remove(); }
+  while (next) next = removed(next);
+}
+
+// Removes a node, and returns the one behind it.
+function removed(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
+}
+
+// Moves an element among its siblings; it keeps what it can in this browser.
+function move(parent, node, before) {
+  if (parent.moveBefore) parent.moveBefore(node, before);
+  else parent.insertBefore(node, before);
 }
 
 // What tells an element from the others beside it: its id, or where it leads.

@@ -189,7 +189,7 @@ pub fn preview(preview: &Preview, manifest: Option<&str>) -> Markup {
             }
             @if !hosts.is_empty() { (changes(hosts)) }
             @if let Some(manifest) = manifest {
-                details {
+                details #as-yaml {
                     summary { "As YAML" }
                     pre #manifest tabindex="0" { (manifest) }
                     button type="button" data-copy="manifest" { "Copy" }

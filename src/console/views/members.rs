@@ -143,7 +143,7 @@ fn matrix(target: &str, view: &HostView) -> Markup {
         paths.iter().find(there).copied()
     };
     html! {
-        div .scroll role="region" aria-label={ "Paths to " (target) } tabindex="0" {
+        div id={ "paths-" (target) } .scroll role="region" aria-label={ "Paths to " (target) } tabindex="0" {
             table .matrix {
                 caption { "Target " span .code { (target) } }
                 thead {

@@ -75,7 +75,8 @@ fn settle(world: &mut World) -> Vec<Key> {
     let mut looked_at = Vec::new();
     loop {
         let dirty = world.take_dirty();
-        dirty.now.into_iter().for_each(|key| queue.add(key));
+        let hosts = dirty.hosts.into_iter().map(|host| Key::Object(Kind::Host, host));
+        dirty.now.into_iter().chain(hosts).for_each(|key| queue.add(key));
         dirty.sums.into_iter().for_each(|key| queue.add_sum(key, now));
         let Some(key) = queue.pop(now) else {
             let Some(due) = queue.next_due() else { return looked_at };
@@ -150,8 +151,8 @@ fn hosts_whose_plans_a_change_makes_others_are_looked_at_before_those_that_it_le
     world.apply(bond_of(&[]), NOW);
     settle(&mut world);
     world.apply(bond_of(&["m"]), NOW);
-    let dirty = world.take_dirty().now.into_iter();
-    let hosts: Vec<_> = dirty.filter(|key| matches!(key, Key::Object(Kind::Host, _))).collect();
-    assert_eq!(hosts.first(), Some(&Key::Object(Kind::Host, ObjectKey::new("ns", "z"))));
+    let hosts = world.take_dirty().hosts;
+    let hosts: Vec<_> = world.concerned_first(hosts).collect();
+    assert_eq!(hosts.first(), Some(&ObjectKey::new("ns", "z")));
     assert_eq!(hosts.len(), 101);
 }
