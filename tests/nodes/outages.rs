@@ -33,9 +33,11 @@ async fn a_deleted_node_costs_no_session_and_comes_back(nodes: &Nodes) {
 
 async fn a_power_cut_is_known_and_made_good(nodes: &mut Nodes) {
     let [other, _] = nodes.sessions().await;
+    let agent = nodes.agent("node-2").await;
     nodes.guests[1].power_off();
     nodes.site.until_phase("two", "Unknown").await;
     nodes.guests[1].power_on().await.unwrap();
+    nodes.until_other_agent("node-2", &agent).await;
     nodes.until_connected().await;
     assert_eq!(nodes.sessions().await[0], other);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use multibond_testbed::{Guest, eventually};
 
 /// Enough for iscsid to notice a dead portal (10 s) and for multipathd to follow, emulated and on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A target with two LUNs.
 pub const ALPHA: &str = "iqn.2026-11.com.example:alpha";
