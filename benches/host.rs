@@ -284,7 +284,7 @@ async fn idle(node: &RealNode, length: Duration) {
 const WORK: &str = "for _ in 1 2 3 4 5 6 7 8 9 10; do $BINARY crds >/dev/null; done; times";
 
 async fn cpu_of_work_in(guest: &Guest) -> f64 {
-    guest.copy(Path::new(MULTIBOND), "/usr/local/bin/multibond").await.unwrap();
+    guest.copy_program(Path::new(MULTIBOND), "/usr/local/bin/multibond").await.unwrap();
     children_of(&guest.run_ok(&WORK.replace("$BINARY", "multibond")).await.unwrap())
 }
 

@@ -74,7 +74,7 @@ impl RealNode {
     }
 
     async fn on(site: Arc<Site>, guest: Guest, name: &'static str) -> Self {
-        guest.copy(Path::new(PROGRAM), "/usr/local/bin/multibond-node").await.unwrap();
+        guest.copy_program(Path::new(PROGRAM), "/usr/local/bin/multibond-node").await.unwrap();
         let token = site.token_of_node(&site.node(name)).await;
         let kubeconfig = site.cluster.kubeconfig_in_guests(&token).unwrap();
         guest.write("/root/kubeconfig", &kubeconfig).await.unwrap();

@@ -19,8 +19,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use tokio::process::Command;
 
-use crate::command::Output;
+use crate::command::{Output, run};
 use crate::supervisor::Supervisor;
 use control::Control;
 use image::Image;
@@ -207,6 +208,16 @@ impl Guest {
         let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
         let mode = fs::metadata(from)?.permissions().mode() & 0o777;
         self.control.write(to, mode, &content, PATIENCE).await
+    }
+
+    /// Copies a program, without what only a debugger reads: that is more than half of one that is compiled for tests.
+    ///
+    /// # Errors
+    /// If it cannot be stripped here or written there.
+    pub async fn copy_program(&self, from: &Path, to: &str) -> Result<()> {
+        let stripped = self.directory.join("stripped");
+        run(Command::new("strip").arg("-o").arg(&stripped).arg(from), "").await?.success()?;
+        self.copy(&stripped, to).await
     }
 
     /// Writes a file in the guest.
