@@ -53,9 +53,9 @@ impl Nodes {
         nodes
     }
 
-    /// Helm, in the namespace of the chart.
+    /// Helm, in the namespace of the chart. What it waits for takes emulated nodes longer than its five minutes.
     pub async fn helm(&self, arguments: &[&str]) {
-        let arguments = [arguments, &["--namespace", SYSTEM]].concat();
+        let arguments = [arguments, &["--namespace", SYSTEM, "--timeout", "15m"]].concat();
         self.cluster.helm(arguments).await.unwrap().success().unwrap();
     }
 
