@@ -269,7 +269,7 @@ fn bond(bond: &IscsiBond) -> BondView {
 #[must_use]
 pub fn host(host: &Host) -> HostView {
     let status = host.status.as_ref();
-    let planned = status.and_then(|status| status.plan.as_ref()).map(|plan| plan.paths.as_slice()).unwrap_or_default();
+    let planned = status.and_then(|status| status.plan.as_ref()).map(|plan| &*plan.paths).unwrap_or_default();
     let connections = status.map(|status| status.connections.as_slice()).unwrap_or_default();
     let same = |path: &PlannedPath, it: &Connection| {
         (&path.target, &path.portal, path.tpgt, &path.interface) == (&it.target, &it.portal, it.tpgt, &it.interface)

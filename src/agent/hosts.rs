@@ -132,7 +132,7 @@ pub fn trimmed(mut host: Host) -> Host {
     host.metadata.owner_references = None;
     if let Some(status) = &mut host.status {
         status.conditions = Vec::new();
-        status.networks = Vec::new();
+        status.networks = Arc::default();
         status.targets = Vec::new();
         status.summary = None;
     }

@@ -92,8 +92,8 @@ pub struct HostStatus {
     pub summary: Option<Summary>,
     /// The networks that the host carries, and why. One found by its subnet is remembered when its device or address
     /// vanishes, until the host goes through maintenance.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub networks: Vec<CarriedNetwork>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub networks: Arc<[CarriedNetwork]>,
     /// Targets that have had a session since the host entered service.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<TargetStatus>,
@@ -247,7 +247,7 @@ pub struct PlanStatus {
     /// The data center's session settings.
     pub session: SessionSettings,
     /// The planned paths, sorted.
-    pub paths: Vec<PlannedPath>,
+    pub paths: Arc<[PlannedPath]>,
 }
 
 /// A path that should be connected.

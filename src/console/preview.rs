@@ -60,7 +60,7 @@ pub fn preview(objects: Objects, place: &Place, change: &Change) -> Preview {
     }
     if let Object::Bond(bond) = &change.object {
         let carried: BTreeSet<&str> =
-            new.values().flat_map(|plan| &plan.networks).map(|carried| &*carried.name).collect();
+            new.values().flat_map(|plan| plan.networks.iter()).map(|carried| &*carried.name).collect();
         let ours = |name: &&String| {
             objects.networks.iter().any(|it| {
                 it.name_any() == **name && it.spec.data_center == place.name && it.namespace() == bond.namespace()

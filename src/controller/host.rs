@@ -83,12 +83,15 @@ impl HostState {
             || *failed != other.failed
     }
 
-    /// Makes a status use the texts of this state's plan instead of its own copies of them.
-    pub(crate) fn share_texts(&self, status: &mut HostStatus) {
+    /// Makes a status use what this state's plan has instead of its own copies of it, and no more room than it needs.
+    pub(crate) fn share(&self, status: &mut HostStatus) {
         if let Some(plan) = &mut status.plan
             && plan.paths == self.plan.paths
         {
-            plan.paths.clone_from(&self.plan.paths);
+            plan.paths = self.plan.paths.clone();
+        }
+        if status.networks == self.plan.networks {
+            status.networks = self.plan.networks.clone();
         }
         for connection in &mut status.connections {
             let same = self.plan.paths.iter().find(|path| {
@@ -100,6 +103,21 @@ impl HostState {
                 connection.target = path.target.clone();
                 connection.portal = path.portal.clone();
                 connection.interface = path.interface.clone();
+            }
+        }
+        for target in &mut status.targets {
+            if let Some(path) = self.plan.paths.iter().find(|path| path.target == target.target) {
+                target.target = path.target.clone();
+            }
+        }
+        // What is read into a list gets room for up to twice as much.
+        status.connections.shrink_to_fit();
+        status.conditions.shrink_to_fit();
+        status.targets.shrink_to_fit();
+        if let Some(interfaces) = &mut status.interfaces {
+            interfaces.shrink_to_fit();
+            for interface in interfaces {
+                interface.addresses.shrink_to_fit();
             }
         }
     }
@@ -115,7 +133,7 @@ struct ControllerPart {
     data_center: Option<String>,
     paths: Option<PathCounts>,
     summary: Option<Summary>,
-    networks: Vec<CarriedNetwork>,
+    networks: Arc<[CarriedNetwork]>,
     targets: Vec<TargetStatus>,
     plan: Option<PlanStatus>,
     conditions: Vec<Condition>,

@@ -92,7 +92,8 @@ pub(crate) struct World {
     centers: HashMap<ObjectKey, Center>,
     /// Counts the changes of what plans are made from.
     stamps: u64,
-    hosts_of_node: HashMap<String, BTreeSet<ObjectKey>>,
+    /// Sorted. Nearly always one, for which a tree would take ten times the room.
+    hosts_of_node: HashMap<String, Vec<ObjectKey>>,
     states: HashMap<ObjectKey, HostState>,
     /// Hosts that the API server refused to create when that was last tried, with what it said, by data center.
     refusals: HashMap<ObjectKey, BTreeMap<ObjectKey, String>>,
@@ -327,7 +328,7 @@ impl World {
         }
         // Equal texts are kept once: with thousands of hosts that is most of the memory.
         if let Some(status) = self.hosts.get_mut(&key).and_then(|host| host.status.as_mut()) {
-            state.share_texts(status);
+            state.share(status);
         }
         let before = self.states.get(&key);
         let differs = before.is_none_or(|before| before.differs_beyond_stamp(&state));

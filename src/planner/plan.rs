@@ -17,14 +17,14 @@ pub struct HostPlan {
     /// Why the plan is empty, if it is for a reason.
     pub reason: Option<EmptyReason>,
     /// The networks that the host carries.
-    pub networks: Vec<CarriedNetwork>,
+    pub networks: Arc<[CarriedNetwork]>,
     /// Targets whose sessions are left as they are: a bond that covers them names an unknown network, or the host has not
     /// reported its interfaces.
     pub hold: Vec<Arc<str>>,
     /// Targets that have no network on this host, and the default network may not be used.
     pub no_network: Vec<Arc<str>>,
     /// The paths, sorted by target, portal, tpgt and interface.
-    pub paths: Vec<PlannedPath>,
+    pub paths: Arc<[PlannedPath]>,
     /// Which networks of which bonds lead to a path, as (bond, network), sorted. A path names one network only,
     /// though its device may carry several.
     pub uses: Vec<(Arc<str>, Arc<str>)>,
@@ -51,10 +51,10 @@ impl HostPlan {
 
     /// The plan that a Host's status holds.
     #[must_use]
-    pub fn from_status(status: &PlanStatus, networks: &[CarriedNetwork], reason: Option<EmptyReason>) -> Self {
+    pub fn from_status(status: &PlanStatus, networks: &Arc<[CarriedNetwork]>, reason: Option<EmptyReason>) -> Self {
         HostPlan {
             reason,
-            networks: networks.to_vec(),
+            networks: networks.clone(),
             hold: status.hold.clone(),
             no_network: status.no_network.clone(),
             paths: status.paths.clone(),
@@ -114,12 +114,15 @@ pub fn plan_host(view: Option<&View>, host: &Host, node_claimed: bool) -> HostPl
     }
     let carried = carried(view, host);
     let mut plan = HostPlan { session, ..HostPlan::default() };
+    let mut paths = Vec::new();
     for target in &view.targets {
-        plan_target(view, target, &carried, &mut plan);
+        plan_target(view, target, &carried, &mut plan, &mut paths);
     }
+    plan.paths = paths.into();
     plan.networks = carried.into_iter().map(|carried| carried.entry).collect();
     plan.uses.sort_unstable();
     plan.uses.dedup();
+    plan.uses.shrink_to_fit();
     plan.revision = revision(&plan.paths, &plan.hold, session);
     plan
 }
@@ -129,13 +132,19 @@ fn of_bond<'a>(bond: &'a BondView, carried: &'a [Carried]) -> impl Iterator<Item
     carried.iter().filter(|carried| bond.networks.binary_search(&carried.network).is_ok())
 }
 
-fn plan_target(view: &View, target: &TargetView, carried: &[Carried], plan: &mut HostPlan) {
+fn plan_target(
+    view: &View,
+    target: &TargetView,
+    carried: &[Carried],
+    plan: &mut HostPlan,
+    paths: &mut Vec<PlannedPath>,
+) {
     let covering = || target.bonds.iter().map(|&bond| &view.bonds[bond]);
     if covering().all(|bond| of_bond(bond, carried).next().is_none()) {
         if covering().any(|bond| bond.names_unknown_network) {
             plan.hold.push(target.iqn.clone());
         } else if view.default_network == DefaultNetwork::Use {
-            plan.paths.extend(target.portals.iter().map(|portal| PlannedPath {
+            paths.extend(target.portals.iter().map(|portal| PlannedPath {
                 target: target.iqn.clone(),
                 portal: portal.text.clone(),
                 tpgt: portal.tpgt,
@@ -162,7 +171,7 @@ fn plan_target(view: &View, target: &TargetView, carried: &[Carried], plan: &mut
         bonds.sort_unstable();
         bonds.dedup();
         plan.uses.extend(same_path.iter().map(|link| (link.bond.clone(), link.carried.name.clone())));
-        plan.paths.push(PlannedPath {
+        paths.push(PlannedPath {
             target: target.iqn.clone(),
             portal: portal.text.clone(),
             tpgt: portal.tpgt,

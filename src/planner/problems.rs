@@ -197,7 +197,7 @@ impl Usage {
         if plan.reason.is_some() {
             return;
         }
-        for network in &plan.networks {
+        for network in &*plan.networks {
             note(&mut self.carried, &network.name);
         }
         for (bond, network) in &plan.uses {

@@ -211,7 +211,7 @@ impl Flaws {
                 .as_ref()
                 .is_none_or(|name| interfaces.iter().any(|i| i.name == *name && !i.addresses.is_empty()))
         };
-        for path in &plan.paths {
+        for path in &*plan.paths {
             let wanted = if usable(path) { ConnectionState::Connected } else { ConnectionState::Failed };
             self.expect(of, &format!("{} {:?}", path.portal, path.interface), &state(status, path), &Some(wanted));
         }

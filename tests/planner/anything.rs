@@ -1,5 +1,7 @@
 //! Any two data centers of one namespace: small names from small sets, so that everything collides with everything.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ObjectMeta;
@@ -194,7 +196,7 @@ pub fn shuffled(objects: &Objects, seed: u64) -> Objects {
         dice.shuffle(&mut host.spec.interfaces);
         host.spec.interfaces.iter_mut().for_each(|interface| dice.shuffle(&mut interface.networks));
         let Some(status) = &mut host.status else { continue };
-        dice.shuffle(&mut status.networks);
+        dice.shuffle(Arc::make_mut(&mut status.networks));
         let interfaces = status.interfaces.iter_mut();
         interfaces.for_each(|interfaces| {
             dice.shuffle(interfaces);

@@ -131,14 +131,14 @@ fn render_host(text: &mut String, host: &PlannedHost) -> std::fmt::Result {
         } = session;
         writeln!(text, "session {login} {replacement} {interval} {timeout}")?;
     }
-    for CarriedNetwork { name, interface, source, address } in networks {
+    for CarriedNetwork { name, interface, source, address } in networks.iter() {
         match (source, address) {
             (CarrySource::Spec, None) => writeln!(text, "carries {name} on {interface} by spec")?,
             (CarrySource::Subnet, Some(address)) => writeln!(text, "carries {name} on {interface} by {address}")?,
             other => panic!("{other:?} makes no sense"),
         }
     }
-    for path in paths {
+    for path in paths.iter() {
         let PlannedPath { target, portal, tpgt, interface, network, storage, bonds, chap_secret } = path;
         write!(text, "{storage} {target} {portal},{tpgt}")?;
         match (interface, network) {

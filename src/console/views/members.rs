@@ -92,7 +92,7 @@ pub fn host(model: &Model, place: &Place, name: &str) -> Option<Page> {
 
 fn facts(host: &Host, view: &HostView) -> Markup {
     let status = host.status.as_ref();
-    let carried = status.map(|status| status.networks.as_slice()).unwrap_or_default();
+    let carried = status.map(|status| &*status.networks).unwrap_or_default();
     let agent = status.and_then(|status| status.agent.as_ref());
     html! {
         dl .facts {

@@ -137,10 +137,13 @@ impl World {
         self.index::<Host>(key, difference.before.as_ref().map(|h| h.spec.data_center.clone()), now_center(now));
         for node in &nodes {
             let hosts = self.hosts_of_node.entry(node.clone()).or_default();
-            if present {
-                hosts.insert(key.clone());
-            } else {
-                hosts.remove(key);
+            match hosts.binary_search(key) {
+                Err(at) if present => {
+                    hosts.reserve_exact(1);
+                    hosts.insert(at, key.clone());
+                }
+                Ok(at) if !present => drop(hosts.remove(at)),
+                Ok(_) | Err(_) => {}
             }
             if hosts.is_empty() {
                 self.hosts_of_node.remove(node);
