@@ -92,7 +92,7 @@ pub(crate) fn let_go(
 pub(crate) fn unacknowledged(world: &World, center_key: &ObjectKey) -> Vec<String> {
     let missing = world.missing().into_iter().map(|plural| format!("the list of {plural}"));
     let Some(center) = world.center(center_key) else { return missing.collect() };
-    let hosts = center.hosts.iter().map(|name| center_key.beside(name));
+    let hosts = center.hosts.iter().map(|name| center_key.beside(name.clone()));
     let pending = hosts.filter(|key| {
         let Some(host) = world.hosts.get(key) else { return false };
         let lives = world.agent(&host.spec.node_name) == AgentState::Alive

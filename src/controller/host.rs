@@ -184,7 +184,7 @@ pub(crate) fn reconcile(
     // While the data center stands still, the plan is of an older generation.
     let generation = if stamp.is_some() { host.metadata.generation } else { observed_generation(host) };
     if generation != host.metadata.generation
-        && let Some(message) = world.frozen(&key.beside(&host.spec.data_center))
+        && let Some(message) = world.frozen(&key.beside(host.spec.data_center.as_str()))
     {
         verdict.conditions.retain(|condition| condition.kind != ConditionType::Ready);
         verdict.conditions.push(Verdict::new(ConditionType::Ready, Status::False, Reason::Frozen, message));
@@ -201,7 +201,7 @@ pub(crate) fn plan_differs(world: &World, key: &ObjectKey) -> bool {
 
 /// The plan of a host. While its data center stands still, it is the one that was last written, if there is one.
 fn plan(world: &World, key: &ObjectKey, host: &Host) -> Option<(HostPlan, Option<u64>)> {
-    let center_key = key.beside(&host.spec.data_center);
+    let center_key = key.beside(host.spec.data_center.as_str());
     if world.frozen(&center_key).is_some() {
         let status = host.status.as_ref()?;
         let reason = match status.phase? {
@@ -282,7 +282,7 @@ fn verdict(
     stamp: Option<u64>,
     now: Timestamp,
 ) -> (HostVerdict, HostState) {
-    let center = key.beside(&host.spec.data_center);
+    let center = key.beside(host.spec.data_center.as_str());
     let data_center = world.data_centers.get(&center);
     let after = data_center.map_or(60, |center| center.spec.non_operational_after_seconds);
     let agent = world.agent(&host.spec.node_name);
@@ -332,7 +332,7 @@ fn instruction(world: &World, key: &ObjectKey, host: &Host, plan: &HostPlan) -> 
         Some(EmptyReason::DataCenterNotFound | EmptyReason::InterfacesUnknown) if !told_before => None,
         // A plan from before must not connect the default network meanwhile.
         Some(EmptyReason::InterfacesUnknown) => {
-            let view = world.view(&key.beside(&host.spec.data_center));
+            let view = world.view(&key.beside(host.spec.data_center.as_str()));
             Some(view.map_or_else(|| plan.to_status(), |view| HostPlan::holding(&view).to_status()))
         }
         // The node does as the other Host's plan says. Should that Host go, what is connected stays until this one is

@@ -36,7 +36,7 @@ pub(crate) fn reconcile(world: &World, key: &ObjectKey, now: Moment) -> Outcome 
 }
 
 fn status(world: &World, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondStatus, now: Moment) -> IscsiBondStatus {
-    let center = key.beside(&bond.spec.data_center);
+    let center = key.beside(bond.spec.data_center.as_str());
     let sums = world.sums(&center);
     let own = sums.as_deref().and_then(|sums| sums.bonds.get(&key.name));
     let (hosts, paths) = own.map(|own| (own.hosts, own.paths)).unwrap_or_default();
@@ -154,7 +154,7 @@ fn fully_connected(findings: &Findings, own: Option<&BondSums>) -> Verdict {
 /// The first host that has a problem is news, and so is the last that had it; of two problems the worse.
 fn announcement(world: &World, key: &ObjectKey, before: &BondHostCounts, now: &BondHostCounts) -> Option<Announcement> {
     let bond = world.bonds.get(key);
-    let sums = bond.and_then(|bond| world.sums(&key.beside(&bond.spec.data_center)));
+    let sums = bond.and_then(|bond| world.sums(&key.beside(bond.spec.data_center.as_str())));
     let own = sums.as_deref().and_then(|sums| sums.bonds.get(&key.name));
     let first = |name: Option<&String>| name.cloned().unwrap_or_default();
     let host = first(own.and_then(|own| own.non_operational.as_ref()));

@@ -17,7 +17,7 @@ impl ObjectKey {
     }
 
     /// An object of the same namespace.
-    pub(crate) fn beside(&self, name: &str) -> Self {
+    pub(crate) fn beside(&self, name: impl Into<Arc<str>>) -> Self {
         ObjectKey { namespace: self.namespace.clone(), name: name.into() }
     }
 }

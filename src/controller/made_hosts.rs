@@ -86,7 +86,7 @@ fn make(world: &World, key: &ObjectKey, data_center: &DataCenter, outcome: &mut 
         if has_host(world, key, &node.name) {
             continue;
         }
-        let host_key = key.beside(&node.name);
+        let host_key = key.beside(node.name.clone());
         if let Some(other) = world.hosts.get(&host_key) {
             let (reason, message) = taken(world, &host_key, other, metadata);
             hindered.entry(reason).or_default().push(message);
@@ -132,7 +132,7 @@ fn hindrance(reason: Reason, nodes: &[String]) -> String {
 fn taken(world: &World, host_key: &ObjectKey, other: &Host, node: &ObjectMeta) -> (Reason, String) {
     let name = &host_key.name;
     let made_for = labels(&other.metadata).get(MADE_FOR_LABEL);
-    let maker = made_for.and_then(|maker| world.data_centers.get(&host_key.beside(maker)));
+    let maker = made_for.and_then(|maker| world.data_centers.get(&host_key.beside(maker.as_str())));
     match made_for {
         Some(maker_name) if maker.is_some_and(|maker| selects(maker, node)) => {
             (Reason::NodesSelectedTwice, format!("{name} (Host of data center {maker_name})"))

@@ -41,7 +41,7 @@ fn write(world: &World, key: &ObjectKey, network: &Network, waiting_for: &[Strin
     if is_being_deleted(&network.metadata) && waiting_for.is_empty() {
         return None;
     }
-    let center = key.beside(&network.spec.data_center);
+    let center = key.beside(network.spec.data_center.as_str());
     let nothing = NetworkStatus::default();
     let current = network.status.as_ref().unwrap_or(&nothing);
     let problem = network_problems(network, world.view(&center).as_deref());
@@ -69,14 +69,14 @@ fn write(world: &World, key: &ObjectKey, network: &Network, waiting_for: &[Strin
 
 /// Drops the network from the bonds of its data center, and tells which hosts still have to disconnect.
 fn leave(world: &World, key: &ObjectKey, network: &Network, outcome: &mut Outcome) -> Vec<String> {
-    let center_key = key.beside(&network.spec.data_center);
+    let center_key = key.beside(network.spec.data_center.as_str());
     let Some(center) = world.center(&center_key) else { return Vec::new() };
     let mut waiting_for = Vec::new();
     // Once: whoever puts the name back meanwhile is told so by the bond, and is not fought.
     let conditions = network.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let dropped = condition::find(conditions, ConditionType::Ready)
         .is_some_and(|ready| ready.reason == Reason::Deleting.as_str());
-    for bond in center.bonds.iter().map(|name| key.beside(name)) {
+    for bond in center.bonds.iter().map(|name| key.beside(name.clone())) {
         let networks = world.bonds.get(&bond).map(|bond| bond.spec.networks.as_slice()).unwrap_or_default();
         if !dropped && let Some(index) = networks.iter().position(|name| **name == *key.name) {
             waiting_for.push(format!("bond {}", bond.name));

@@ -53,7 +53,7 @@ pub(crate) fn reconcile(world: &World, name: &Arc<str>, now: Moment) -> Outcome 
         name,
         node,
         desired,
-        in_service.map(|(key, host, _)| key.beside(&host.spec.data_center)),
+        in_service.map(|(key, host, _)| key.beside(host.spec.data_center.as_str())),
         now,
         &mut outcome,
     );
@@ -132,7 +132,7 @@ enum Desired {
 }
 
 fn desired_taint(world: &World, key: &ObjectKey, host: &Host, state: &HostState) -> Desired {
-    let data_center = world.data_centers.get(&key.beside(&host.spec.data_center));
+    let data_center = world.data_centers.get(&key.beside(host.spec.data_center.as_str()));
     let effect = match data_center.map(|center| center.spec.non_operational_taint).unwrap_or_default() {
         NonOperationalTaint::None => return Desired::No,
         NonOperationalTaint::NoSchedule => "NoSchedule",

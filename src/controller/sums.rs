@@ -1,10 +1,6 @@
 //! Sums over the hosts of a data center: one pass, however many bonds and networks ask.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    sync::Arc,
-};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::{
     host::HostState,
@@ -25,7 +21,7 @@ const SHOWN: usize = 3;
 pub(crate) struct Sums {
     pub phases: HostCounts,
     /// Hosts in service, by network that they carry.
-    pub carriers: BTreeMap<Arc<str>, u32>,
+    pub carriers: HashMap<Arc<str>, u32>,
     /// By bond.
     pub bonds: HashMap<Arc<str>, BondSums>,
     pub usage: Usage,
@@ -101,13 +97,13 @@ impl Sums {
         let bonds: Vec<(&Arc<str>, &[String])> = center
             .bonds
             .iter()
-            .filter_map(|name| Some((name, world.bonds.get(&key.beside(name))?.spec.networks.as_slice())))
+            .filter_map(|name| Some((name, world.bonds.get(&key.beside(name.clone()))?.spec.networks.as_slice())))
             .collect();
         let index: HashMap<&str, usize> = bonds.iter().enumerate().map(|(at, (name, _))| (&***name, at)).collect();
         let mut per_bond: Vec<BondSums> = bonds.iter().map(|_| BondSums::default()).collect();
 
         for name in &center.hosts {
-            let host_key = key.beside(name);
+            let host_key = key.beside(name.clone());
             let Some(host) = world.hosts.get(&host_key) else { continue };
             if is_being_deleted(&host.metadata) {
                 continue;
@@ -148,7 +144,7 @@ impl Sums {
             self.non_operational.add(name);
         }
         for networks in state.plan.networks.chunk_by(|a, b| a.name == b.name) {
-            *self.carriers.entry(networks[0].name.clone()).or_default() += 1;
+            count(&mut self.carriers, &networks[0].name);
         }
         self.usage.add(&state.plan);
         if state.phase != Phase::Unknown {
@@ -182,7 +178,7 @@ fn count_for_bonds(
             share.connected += u32::from(state.connected[at]);
             share.failed += u32::from(state.failed[at]);
             if let Some(network) = &path.network {
-                *sums[bond].by_network.entry(network.clone()).or_default() += 1;
+                count(&mut sums[bond].by_network, network);
             }
         }
     }
@@ -219,6 +215,14 @@ fn count_for_bonds(
     }
 }
 
+/// Takes a name over only when it is new: most hosts say what another has said.
+fn count(counts: &mut HashMap<Arc<str>, u32>, name: &Arc<str>) {
+    match counts.get_mut(name) {
+        Some(count) => *count += 1,
+        None => drop(counts.insert(name.clone(), 1)),
+    }
+}
+
 /// How many hosts in service carry a network.
 pub(crate) fn hosts_that_carry(world: &World, center: &ObjectKey, network: &str) -> u32 {
     world.sums(center).and_then(|sums| sums.carriers.get(network).copied()).unwrap_or(0)
@@ -228,7 +232,7 @@ pub(crate) fn hosts_that_carry(world: &World, center: &ObjectKey, network: &str)
 pub(crate) fn bonds_that_name(world: &World, center_key: &ObjectKey, network: &str) -> Vec<String> {
     let Some(center) = world.center(center_key) else { return Vec::new() };
     let names = |name: &&Arc<str>| {
-        let bond = world.bonds.get(&center_key.beside(name));
+        let bond = world.bonds.get(&center_key.beside((*name).clone()));
         bond.is_some_and(|bond| bond.spec.networks.iter().any(|named| named == network))
     };
     center.bonds.iter().filter(names).map(ToString::to_string).collect()

@@ -197,7 +197,7 @@ impl World {
     pub(crate) fn take_dirty(&mut self) -> Dirty {
         for key in std::mem::take(&mut self.replanned) {
             let names = self.centers.get(&key).into_iter().flat_map(|center| &center.hosts);
-            self.dirty.hosts.extend(names.map(|name| key.beside(name)));
+            self.dirty.hosts.extend(names.map(|name| key.beside(name.clone())));
         }
         std::mem::take(&mut self.dirty)
     }
@@ -252,8 +252,9 @@ impl World {
     fn compile(&self, key: &ObjectKey, center: &Center) -> Option<Arc<View>> {
         let data_center = self.data_centers.get(key)?;
         let networks: Vec<&Network> =
-            center.networks.iter().filter_map(|name| self.networks.get(&key.beside(name))).collect();
-        let bonds: Vec<&IscsiBond> = center.bonds.iter().filter_map(|name| self.bonds.get(&key.beside(name))).collect();
+            center.networks.iter().filter_map(|name| self.networks.get(&key.beside(name.clone()))).collect();
+        let bonds: Vec<&IscsiBond> =
+            center.bonds.iter().filter_map(|name| self.bonds.get(&key.beside(name.clone()))).collect();
         Some(Arc::new(View::compile(data_center, &networks, &bonds, self.terminating(&key.namespace))))
     }
 
@@ -336,7 +337,7 @@ impl World {
         if (differs || made_anew)
             && let Some(host) = self.hosts.get(&key)
         {
-            let center = key.beside(&host.spec.data_center);
+            let center = key.beside(host.spec.data_center.as_str());
             if differs {
                 self.dirty.now.push(Key::Node(host.spec.node_name.as_str().into()));
             }

@@ -5,6 +5,7 @@
 //! the benches call the same functions.
 
 mod address;
+mod alike;
 mod carry;
 mod claims;
 mod plan;

@@ -27,7 +27,7 @@ pub struct HostPlan {
     pub paths: Arc<[PlannedPath]>,
     /// Which networks of which bonds lead to a path, as (bond, network), sorted. A path names one network only,
     /// though its device may carry several.
-    pub uses: Vec<(Arc<str>, Arc<str>)>,
+    pub uses: Arc<[(Arc<str>, Arc<str>)]>,
     /// Settings of every session.
     pub session: SessionSettings,
     /// Changes exactly when the host has something else to do.
@@ -58,7 +58,7 @@ impl HostPlan {
             hold: status.hold.clone(),
             no_network: status.no_network.clone(),
             paths: status.paths.clone(),
-            uses: Vec::new(),
+            uses: Arc::default(),
             session: status.session,
             revision: status.revision.clone(),
         }
@@ -113,18 +113,38 @@ pub fn plan_host(view: Option<&View>, host: &Host, node_claimed: bool) -> HostPl
         return empty(EmptyReason::InterfacesUnknown);
     }
     let carried = carried(view, host);
-    let mut plan = HostPlan { session, ..HostPlan::default() };
-    let mut paths = Vec::new();
+    let alike = view.made.plan(&carried, || plan_carried(view, &carried));
+    HostPlan { networks: carried.into_iter().map(|carried| carried.entry).collect(), ..alike }
+}
+
+/// The plan of the hosts that carry this, without what is each host's own: the addresses of its networks.
+fn plan_carried(view: &View, carried: &[Carried]) -> HostPlan {
+    let mut found = Found::default();
     for target in &view.targets {
-        plan_target(view, target, &carried, &mut plan, &mut paths);
+        plan_target(view, target, carried, &mut found);
     }
-    plan.paths = paths.into();
-    plan.networks = carried.into_iter().map(|carried| carried.entry).collect();
-    plan.uses.sort_unstable();
-    plan.uses.dedup();
-    plan.uses.shrink_to_fit();
-    plan.revision = revision(&plan.paths, &plan.hold, session);
-    plan
+    let Found { hold, no_network, paths, mut uses } = found;
+    uses.sort_unstable();
+    uses.dedup();
+    HostPlan {
+        reason: None,
+        networks: Arc::default(),
+        revision: revision(&paths, &hold, view.session),
+        hold,
+        no_network,
+        paths: paths.into(),
+        uses: uses.into(),
+        session: view.session,
+    }
+}
+
+/// What is found target by target: the lists of a plan.
+#[derive(Default)]
+struct Found {
+    hold: Vec<Arc<str>>,
+    no_network: Vec<Arc<str>>,
+    paths: Vec<PlannedPath>,
+    uses: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// What the host carries of a bond's networks.
@@ -132,19 +152,13 @@ fn of_bond<'a>(bond: &'a BondView, carried: &'a [Carried]) -> impl Iterator<Item
     carried.iter().filter(|carried| bond.networks.binary_search(&carried.network).is_ok())
 }
 
-fn plan_target(
-    view: &View,
-    target: &TargetView,
-    carried: &[Carried],
-    plan: &mut HostPlan,
-    paths: &mut Vec<PlannedPath>,
-) {
+fn plan_target(view: &View, target: &TargetView, carried: &[Carried], found: &mut Found) {
     let covering = || target.bonds.iter().map(|&bond| &view.bonds[bond]);
     if covering().all(|bond| of_bond(bond, carried).next().is_none()) {
         if covering().any(|bond| bond.names_unknown_network) {
-            plan.hold.push(target.iqn.clone());
+            found.hold.push(target.iqn.clone());
         } else if view.default_network == DefaultNetwork::Use {
-            paths.extend(target.portals.iter().map(|portal| PlannedPath {
+            found.paths.extend(target.portals.iter().map(|portal| PlannedPath {
                 target: target.iqn.clone(),
                 portal: portal.text.clone(),
                 tpgt: portal.tpgt,
@@ -155,7 +169,7 @@ fn plan_target(
                 chap_secret: target.chap_secret.clone(),
             }));
         } else {
-            plan.no_network.push(target.iqn.clone());
+            found.no_network.push(target.iqn.clone());
         }
         return;
     }
@@ -170,8 +184,8 @@ fn plan_target(
         let mut bonds: Vec<Arc<str>> = same_path.iter().map(|link| link.bond.clone()).collect();
         bonds.sort_unstable();
         bonds.dedup();
-        plan.uses.extend(same_path.iter().map(|link| (link.bond.clone(), link.carried.name.clone())));
-        paths.push(PlannedPath {
+        found.uses.extend(same_path.iter().map(|link| (link.bond.clone(), link.carried.name.clone())));
+        found.paths.push(PlannedPath {
             target: target.iqn.clone(),
             portal: portal.text.clone(),
             tpgt: portal.tpgt,

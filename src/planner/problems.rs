@@ -200,7 +200,7 @@ impl Usage {
         for network in &*plan.networks {
             note(&mut self.carried, &network.name);
         }
-        for (bond, network) in &plan.uses {
+        for (bond, network) in &*plan.uses {
             note_of(&mut self.uses, bond, network);
         }
         for path in plan.paths.iter().filter(|path| path.interface.is_some()) {

@@ -7,7 +7,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::address::{canonical_portal, ip, subnets};
+use super::{
+    address::{canonical_portal, ip, subnets},
+    alike::Made,
+};
 use crate::api::{DataCenter, DefaultNetwork, IscsiBond, Network, Pairing, SessionSettings, Storage};
 
 /// A data center with its networks and bonds, indexed: planning a host takes no step per other host, and none per
@@ -27,6 +30,7 @@ pub struct View {
     pub(super) duplicate_targets: BTreeMap<String, Vec<String>>,
     /// Portals that a target has more than once, as (target, canonical portal).
     pub(super) duplicate_portals: Vec<(String, String)>,
+    pub(super) made: Made,
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +113,7 @@ impl View {
             targets,
             duplicate_targets: merged.duplicates,
             duplicate_portals,
+            made: Made::default(),
             networks,
         }
     }

@@ -52,6 +52,19 @@ proptest! {
     }
 
     #[test]
+    fn a_host_is_planned_as_if_it_were_the_only_one(objects in objects()) {
+        // Hosts that claim one node do depend on each other.
+        let mut nodes = BTreeSet::new();
+        let alone = |host: &Host| Objects { hosts: vec![host.clone()], ..objects.clone() };
+        let distinct = objects.hosts.iter().filter(|host| nodes.insert(host.spec.node_name.clone())).cloned().collect();
+        let together = plans(&Objects { hosts: distinct, ..objects.clone() });
+        for planned in together {
+            let host = host(&objects, &planned);
+            prop_assert_eq!(plans(&alone(host)), vec![planned]);
+        }
+    }
+
+    #[test]
     fn every_target_comes_to_what_the_rules_say(objects in objects()) {
         for planned in plans(&objects).into_iter().filter(|planned| planned.plan.reason.is_none()) {
             let HostPlan { networks, hold, no_network, paths, .. } = planned.plan;

@@ -75,7 +75,7 @@ impl World {
     /// The Nodes of a data center's hosts have to be looked at.
     pub(super) fn nodes_of(&mut self, key: &ObjectKey) {
         let names = self.centers.get(key).map(|center| &center.hosts).into_iter().flatten();
-        let hosts = names.filter_map(|name| self.hosts.get(&key.beside(name)));
+        let hosts = names.filter_map(|name| self.hosts.get(&key.beside(name.clone())));
         self.dirty.now.extend(hosts.map(|host| Key::Node(host.spec.node_name.as_str().into())));
     }
 
@@ -183,7 +183,7 @@ impl World {
             // Which Nodes get a Host, may have changed.
             let making = self.data_centers.iter().filter(|(_, center)| center.spec.hosts.is_some());
             let made = self.hosts.iter().filter(|(_, host)| labels(&host.metadata).contains_key(MADE_FOR_LABEL));
-            let of_made = made.map(|(key, host)| key.beside(&host.spec.data_center));
+            let of_made = made.map(|(key, host)| key.beside(host.spec.data_center.as_str()));
             let keys: BTreeSet<ObjectKey> = making.map(|(key, _)| key.clone()).chain(of_made).collect();
             self.dirty.now.extend(keys.into_iter().map(|key| Key::Object(Kind::DataCenter, key)));
         }
@@ -214,7 +214,7 @@ impl World {
         self.dirty.now.push(Key::Node(node.into()));
         let hosts: Vec<ObjectKey> = self.hosts_of_node(node).cloned().collect();
         for host in hosts {
-            if let Some(center) = self.hosts.get(&host).map(|found| host.beside(&found.spec.data_center)) {
+            if let Some(center) = self.hosts.get(&host).map(|found| host.beside(found.spec.data_center.as_str())) {
                 self.sums_of(&center);
             }
             self.dirty.now.push(Key::Object(Kind::Host, host));
@@ -235,7 +235,7 @@ impl World {
         center.stamp = self.stamps;
         center.view = OnceCell::new();
         let keys = |kind: Kind, names: &BTreeSet<Arc<str>>| -> Vec<Key> {
-            names.iter().map(|name| Key::Object(kind, key.beside(name))).collect()
+            names.iter().map(|name| Key::Object(kind, key.beside(name.clone()))).collect()
         };
         let now = [
             keys(Kind::IscsiBond, &center.bonds),
@@ -264,8 +264,8 @@ impl World {
         if center.sums.take().is_none() {
             return;
         }
-        let bonds = center.bonds.iter().map(|name| Key::Object(Kind::IscsiBond, key.beside(name)));
-        let networks = center.networks.iter().map(|name| Key::Object(Kind::Network, key.beside(name)));
+        let bonds = center.bonds.iter().map(|name| Key::Object(Kind::IscsiBond, key.beside(name.clone())));
+        let networks = center.networks.iter().map(|name| Key::Object(Kind::Network, key.beside(name.clone())));
         self.dirty.sums.extend(bonds.chain(networks));
         self.dirty.sums.push(Key::Object(Kind::DataCenter, key.clone()));
     }
@@ -274,7 +274,7 @@ impl World {
     fn thaw<K>(&mut self, difference: &Difference<K>) {
         for concerned in &difference.undecodable {
             let centers: Vec<ObjectKey> = match concerned {
-                Some(name) => vec![difference.key.beside(name)],
+                Some(name) => vec![difference.key.beside(name.as_str())],
                 None => self.centers.keys().filter(|key| key.namespace == difference.key.namespace).cloned().collect(),
             };
             for center in &centers {
@@ -287,11 +287,11 @@ impl World {
         if before == now {
             return;
         }
-        if let Some(center) = before.and_then(|name| self.centers.get_mut(&key.beside(&name))) {
+        if let Some(center) = before.and_then(|name| self.centers.get_mut(&key.beside(name))) {
             K::names(center).remove(&key.name);
         }
         if let Some(name) = now {
-            K::names(self.centers.entry(key.beside(&name)).or_default()).insert(key.name.clone());
+            K::names(self.centers.entry(key.beside(name)).or_default()).insert(key.name.clone());
         }
     }
 }
