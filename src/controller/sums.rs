@@ -150,7 +150,7 @@ impl Sums {
         if state.phase != Phase::Unknown {
             self.known += 1;
             for target in &state.without_session {
-                *self.without_session.entry(target.clone()).or_default() += 1;
+                count(&mut self.without_session, target);
             }
         }
     }

@@ -30,6 +30,7 @@ pub struct View {
     pub(super) duplicate_targets: BTreeMap<String, Vec<String>>,
     /// Portals that a target has more than once, as (target, canonical portal).
     pub(super) duplicate_portals: Vec<(String, String)>,
+    /// What was planned from it before.
     pub(super) made: Made,
 }
 
