@@ -1,4 +1,6 @@
-//! A Host: its plan and its verdict, written into its status; and its leave-taking.
+//! A Host: its plan and its verdict, written into its status.
+
+mod leave;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -9,15 +11,15 @@ use serde::Serialize;
 use super::{
     Moment, Settings,
     action::{Action, Announcement, Outcome},
-    deletion::{self, Wait},
+    deletion,
     key::ObjectKey,
     watched::is_being_deleted,
     world::World,
 };
 use crate::{
     api::{
-        CarriedNetwork, ConnectionState, FINALIZER, Host, HostStatus, HostWarning, PathCounts, Phase, PlanStatus,
-        PlannedPath, Summary, TargetStatus,
+        CarriedNetwork, ConnectionState, Host, HostStatus, HostWarning, PathCounts, Phase, PlanStatus, PlannedPath,
+        Summary, TargetStatus,
         condition::{self, Status, Verdict},
         reason::{ConditionType, EmptyReason, Reason},
     },
@@ -166,7 +168,7 @@ pub(crate) fn reconcile(
         return (Outcome::default(), None);
     };
     if is_being_deleted(&host.metadata) {
-        return leave(world, key, host, settings, now);
+        return (leave::reconcile(world, key, host, settings, now), None);
     }
     let mut outcome = Outcome::default();
     if let Some(action) = deletion::hold(Kind::Host, key, &host.metadata) {
@@ -404,57 +406,17 @@ fn announcement(before: Option<Phase>, verdict: &HostVerdict) -> Option<Announce
     Some(Announcement { warning, reason: verdict.phase.as_str(), note: format!("{was}{}", note.unwrap_or_default()) })
 }
 
-/// A Host that is being deleted: its agent disconnects what is safe to disconnect; then it is gone.
-fn leave(
-    world: &World,
-    key: &ObjectKey,
-    host: &Host,
-    settings: &Settings,
-    now: Moment,
-) -> (Outcome, Option<HostState>) {
-    if !host.metadata.finalizers.as_ref().is_some_and(|finalizers| finalizers.iter().any(|name| name == FINALIZER)) {
-        return (Outcome::default(), None);
-    }
-    let plan = HostPlan::empty(None, crate::api::SessionSettings::default());
-    let mut outcome = Outcome::default();
-    let node_is_served = world.claimant(&host.spec.node_name).is_some();
-    let alive = world.agent(&host.spec.node_name) == AgentState::Alive;
-    let acknowledged = host.status.as_ref().is_some_and(|status| status.has_carried_out(&plan.revision));
-    let waiting = alive && !node_is_served && !acknowledged;
-    if waiting {
-        let nothing = HostStatus::default();
-        let current = host.status.as_ref().unwrap_or(&nothing);
-        let verdicts = vec![Verdict::new(
-            ConditionType::Ready,
-            Status::False,
-            Reason::Deleting,
-            "waiting for the agent to disconnect what is safe to disconnect",
-        )];
-        let desired = ControllerPart {
-            observed_generation: host.metadata.generation,
-            plan: Some(numbered(plan.to_status(), current)),
-            paths: Some(PathCounts::default()),
-            conditions: condition::merge(&current.conditions, verdicts, host.metadata.generation, now.wall),
-            ..ControllerPart::from(current)
-        };
-        if desired != ControllerPart::from(current) {
-            outcome.actions.push(Action::write_status(Kind::Host, key, &desired, host.metadata.uid.clone(), None));
-        }
-    }
-    let waiting_for = if waiting { vec![format!("its agent on node {}", host.spec.node_name)] } else { Vec::new() };
-    let wait = Wait::new(world, Kind::Host, key, waiting_for, now);
-    deletion::let_go(Kind::Host, key, &host.metadata, &wait, settings, now, &mut outcome);
-    (outcome, None)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::controller::{
-        watched::{Event, Watched},
-        world::Change,
+    use crate::{
+        api::FINALIZER,
+        controller::{
+            watched::{Event, Watched},
+            world::Change,
+        },
     };
 
     const NOW: Moment = Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::ZERO };

@@ -23,7 +23,7 @@ pub use plan::{HostPlan, plan_host};
 pub use problems::{
     Findings, Kind, Problem, Usage, bond_problems, data_center_problems, host_problems, network_problems,
 };
-pub use verdict::{AgentState, HostVerdict, Observation, judge};
+pub use verdict::{AgentState, HostVerdict, Observation, judge, still_connected};
 pub use view::View;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

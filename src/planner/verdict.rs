@@ -71,7 +71,7 @@ pub struct HostVerdict {
 pub fn judge(plan: &HostPlan, observation: &Observation<'_>, now: Timestamp) -> HostVerdict {
     let reality = Reality::new(observation.host);
     let mut verdict = match plan.reason {
-        Some(EmptyReason::Maintenance) => in_maintenance(plan, observation, &reality),
+        Some(EmptyReason::Maintenance) => in_maintenance(plan, observation),
         Some(
             reason @ (EmptyReason::NodeClaimed | EmptyReason::DataCenterNotFound | EmptyReason::DataCenterDeleting),
         ) => unassigned(observation, reason),
@@ -216,29 +216,24 @@ fn unassigned(observation: &Observation<'_>, reason: EmptyReason) -> HostVerdict
     }
 }
 
-fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>, reality: &Reality<'_>) -> HostVerdict {
+fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>) -> HostVerdict {
     let reason = EmptyReason::Maintenance;
     let message = empty_message(observation.host, reason, None);
-    let left: Vec<&Connection> = reality.connections.iter().copied().filter(|c| has_session(c)).collect();
+    let left = still_connected(observation.host);
     let acknowledged = has_carried_out(observation.host, plan);
     let ready = |status, reason: Reason, message: String| Verdict::new(ConditionType::Ready, status, reason, message);
-    let describe = |connection: &&Connection| {
-        let why = connection.message.as_deref().map(|message| format!(" ({message})")).unwrap_or_default();
-        format!("{} {}{why}", connection.target, connection.portal)
-    };
-    let ready = match observation.agent {
-        AgentState::Alive if !left.is_empty() => {
-            ready(Status::False, Reason::Disconnecting, format!("still connected: {}", list(&left, describe)))
+    let ready = match (observation.agent, left) {
+        (AgentState::Alive, Some(left)) => {
+            ready(Status::False, Reason::Disconnecting, format!("still connected: {left}"))
         }
-        AgentState::Alive if !acknowledged => {
+        (AgentState::Alive, None) if !acknowledged => {
             ready(Status::False, Reason::Disconnecting, "the agent has not acknowledged yet".to_owned())
         }
-        AgentState::Silent | AgentState::Missing if !left.is_empty() => {
-            let left = list(&left, describe);
+        (AgentState::Silent | AgentState::Missing, Some(left)) => {
             let message = format!("the agent is silent, and last reported as connected: {left}");
             ready(Status::False, Reason::Disconnecting, message)
         }
-        AgentState::Alive | AgentState::Silent | AgentState::Missing => {
+        (AgentState::Alive | AgentState::Silent | AgentState::Missing, None) => {
             ready(Status::True, Reason::Maintenance, "nothing is connected".to_owned())
         }
     };
@@ -252,6 +247,17 @@ fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>, reality: &Real
         without_session: Vec::new(),
         settled: true,
     }
+}
+
+/// The sessions that a host last reported, planned or not, for people; none if there were none.
+#[must_use]
+pub fn still_connected(host: &Host) -> Option<String> {
+    let sessions: Vec<&Connection> = Reality::new(host).connections.into_iter().filter(|c| has_session(c)).collect();
+    let describe = |connection: &&Connection| {
+        let why = connection.message.as_deref().map(|message| format!(" ({message})")).unwrap_or_default();
+        format!("{} {}{why}", connection.target, connection.portal)
+    };
+    (!sessions.is_empty()).then(|| list(&sessions, describe))
 }
 
 /// Not knowing is not failing: what is remembered stays as it is.

@@ -1,13 +1,14 @@
 //! Which Host has a node; Hosts that move, and Hosts that go.
 
 use jiff::Timestamp;
-use kube::api::DeleteParams;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, api::DeleteParams};
 use multibond_testbed::eventually;
 use serde_json::{Value, json};
 
 use super::{
     fixtures::{HOST_ON_BOTH, TWO_FABRICS, bond},
-    site::{PATIENCE, Site, paths, phase, ready, reason, sessions},
+    site::{PATIENCE, SYSTEM, Site, paths, phase, ready, reason, sessions},
 };
 
 const A: &str = "10.0.1.10:3260 ens1 Connected";
@@ -183,7 +184,41 @@ async fn a28_a_deleted_host_keeps_the_sessions_whose_devices_are_in_use_and_is_g
     site.delete("Host", "w1").await;
     site.until_gone("Host", "w1").await;
     assert_eq!(site.held_sessions("w1"), ["10.0.2.10:3260"]);
-    assert_eq!(site.events("Host", "w1").await.iter().filter(|event| event.contains("TimedOut")).count(), 0);
+    let said = site.until_event("Host", "w1", "Warning SessionsLeft").await;
+    let last = said.last().unwrap();
+    for part in ["left on node a28-inuse-", "array 10.0.2.10:3260 (", "a simulated process"] {
+        assert!(last.contains(part), "{part} in {last}");
+    }
+    assert!(!last.contains("10.0.1.10"), "what was logged out is not left: {last}");
+    assert!(!said.iter().any(|event| event.contains("TimedOut")), "{said:#?}");
+}
+
+#[tokio::test]
+async fn a28_sessions_that_were_in_use_when_their_host_went_stay_when_the_agent_is_restarted_and_a_new_host_has_them() {
+    let (site, agents, _) = connected_with("a28-left", "faults: [{interface: ens2, fault: InUse}]").await;
+    site.delete("Host", "w1").await;
+    site.until_gone("Host", "w1").await;
+    agents.kill();
+    site.faults("faults: []");
+    let _agents = site.simulate();
+    until_heard_of_again(&site, "w1").await;
+    let left = site.held("w1");
+    assert_eq!(site.held_sessions("w1"), ["10.0.2.10:3260"]);
+
+    site.apply(HOST_ON_BOTH).await;
+    site.until("connected", "Host", "w1", |host| paths(host) == [A, B] && ready(host)).await;
+    assert_eq!(site.held("w1")[0], left[0], "it is not logged out and made anew");
+}
+
+/// Waits until the agent of a node, just started, renews its lease.
+async fn until_heard_of_again(site: &Site, node: &str) {
+    let leases: Api<Lease> = Api::namespaced(site.client.clone(), SYSTEM);
+    let (name, begun) = (format!("agent-{}", site.node(node)), Timestamp::now());
+    eventually("the agent renews its lease", PATIENCE, async || {
+        let renewed = leases.get(&name).await.unwrap().spec.and_then(|spec| spec.renew_time);
+        if renewed.as_ref().is_some_and(|at| at.0 > begun) { Ok(()) } else { Err(format!("{renewed:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -194,9 +229,13 @@ async fn a28_a_host_whose_agent_is_dead_or_never_was_is_gone_when_it_is_deleted(
     agents.kill();
     tokio::join!(site.delete("Host", "w1"), site.delete("Host", "never"));
     tokio::join!(site.until_gone("Host", "w1"), site.until_gone("Host", "never"));
-    let timed_out = |events: Vec<String>| events.iter().filter(|event| event.contains("TimedOut")).count();
-    assert_eq!(timed_out(site.events("Host", "w1").await), 0, "its lease has run out, which is waiting enough");
-    assert_eq!(timed_out(site.events("Host", "never").await), 0);
+    let said = site.until_event("Host", "w1", "Warning SessionsLeft").await;
+    assert!(said.last().unwrap().contains("because its agent is silent"), "{said:#?}");
+    let timed_out = |events: &[String]| events.iter().filter(|event| event.contains("TimedOut")).count();
+    assert_eq!(timed_out(&said), 0, "its lease has run out, which is waiting enough");
+    let said = site.events("Host", "never").await;
+    assert_eq!(timed_out(&said), 0);
+    assert!(!said.iter().any(|event| event.contains("SessionsLeft")), "nothing was ever connected: {said:#?}");
 }
 
 #[tokio::test]

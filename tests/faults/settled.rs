@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug};
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use k8s_openapi::{api::events::v1::Event, apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::NamespaceResourceScope};
 use multibond::{
     api::{
@@ -86,9 +86,22 @@ async fn flaws(site: &Site) -> kube::Result<Vec<String>> {
     let prefix = format!("{}-", site.namespace);
     for node in site.nodes_held() {
         let host = winners.get(&*node).and_then(|(_, name)| objects.hosts.iter().find(|host| host.name_any() == *name));
-        flaws.of_node(&node, &held(site, node.trim_start_matches(&prefix)), host);
+        let held = held(site, node.trim_start_matches(&prefix));
+        if host.is_some() {
+            flaws.of_node(&node, &held, host);
+        } else if !held.is_empty() {
+            flaws.of_node_without_host(&node, &held, &left_behind(site, &node).await?);
+        }
     }
     Ok(flaws.found)
+}
+
+/// What has been said of sessions that were left on a node when its Host went.
+async fn left_behind(site: &Site, node: &str) -> kube::Result<String> {
+    let events: Api<Event> = Api::namespaced(site.client.clone(), &site.namespace);
+    let left = events.list(&ListParams::default().fields("reason=SessionsLeft")).await?.items;
+    let notes = left.into_iter().filter_map(|event| event.note).filter(|note| note.contains(&format!("node {node},")));
+    Ok(notes.collect::<Vec<_>>().join("\n"))
 }
 
 #[derive(Default)]
@@ -214,6 +227,15 @@ impl Flaws {
         for path in &*plan.paths {
             let wanted = if usable(path) { ConnectionState::Connected } else { ConnectionState::Failed };
             self.expect(of, &format!("{} {:?}", path.portal, path.interface), &state(status, path), &Some(wanted));
+        }
+    }
+
+    /// Sessions that were in use when the Host of their node went stay, and it has been said which.
+    fn of_node_without_host(&mut self, node: &str, held: &[Held], said: &str) {
+        for session in held {
+            if !said.contains(&format!("{} {}", session.target, session.portal)) {
+                self.add(format!("{node} has no Host and holds a session that nobody spoke of: {session:?}"));
+            }
         }
     }
 
