@@ -1,12 +1,10 @@
 //! What people and hardware do to a data center, at random.
 
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use multibond_testbed::Chance;
 use serde_json::{Value, json};
 
-use super::{
-    random::Random,
-    site::{Site, phase},
-};
+use super::site::{Site, phase};
 
 pub const NODES: [&str; 3] = ["w1", "w2", "w3"];
 /// The last names a node that another Host names too.
@@ -45,12 +43,12 @@ impl<'a> Data<'a> {
     }
 
     /// Brings most of what is gone back, so that there is something to lose.
-    pub async fn restore(&self, random: &mut Random) {
+    pub async fn restore(&self, chance: &mut Chance) {
         for (kind, name, spec) in self.all() {
             let now = self.site.get(kind, name).await;
-            if random.below(3) > 0 && now.is_null() {
+            if chance.below(3) > 0 && now.is_null() {
                 println!("  {}", self.create(kind, name, spec).await);
-            } else if random.below(2) > 0 && (kind == "DataCenter" || phase(&now) == "Maintenance") {
+            } else if chance.below(2) > 0 && (kind == "DataCenter" || phase(&now) == "Maintenance") {
                 let spec = if kind == "DataCenter" { spec } else { json!({"maintenance": false}) };
                 println!("  {}", self.patch(kind, name, json!({"spec": spec})).await);
             }
@@ -58,19 +56,19 @@ impl<'a> Data<'a> {
     }
 
     /// Does something, and says what.
-    pub async fn edit(&mut self, random: &mut Random) -> String {
-        match random.below(20) {
-            0..=2 => self.edit_bond(random).await,
-            3 | 4 => self.toggle_bond(random).await,
-            5 | 6 => self.toggle_network(random).await,
-            7 | 8 => self.edit_network(random).await,
-            9 | 10 => self.edit_storage(random).await,
-            11 | 12 => self.edit_interfaces(random).await,
-            13 | 14 => self.change_devices(random),
-            15 => self.toggle_maintenance(random).await,
-            16 => self.toggle_host(random).await,
-            17 => self.toggle_data_center(random).await,
-            _ => self.begin_faults(random),
+    pub async fn edit(&mut self, chance: &mut Chance) -> String {
+        match chance.below(20) {
+            0..=2 => self.edit_bond(chance).await,
+            3 | 4 => self.toggle_bond(chance).await,
+            5 | 6 => self.toggle_network(chance).await,
+            7 | 8 => self.edit_network(chance).await,
+            9 | 10 => self.edit_storage(chance).await,
+            11 | 12 => self.edit_interfaces(chance).await,
+            13 | 14 => self.change_devices(chance),
+            15 => self.toggle_maintenance(chance).await,
+            16 => self.toggle_host(chance).await,
+            17 => self.toggle_data_center(chance).await,
+            _ => self.begin_faults(chance),
         }
     }
 
@@ -79,78 +77,78 @@ impl<'a> Data<'a> {
         self.site.faults("faults: []");
     }
 
-    async fn edit_bond(&self, random: &mut Random) -> String {
-        let name = random.pick(&BONDS);
-        let mut networks = random.some(&NETWORKS);
-        if random.below(5) == 0 {
+    async fn edit_bond(&self, chance: &mut Chance) -> String {
+        let name = chance.one_of(&BONDS);
+        let mut networks = chance.any_of(&NETWORKS);
+        if chance.below(5) == 0 {
             networks.push("typo");
         }
-        let targets = if random.below(3) == 0 { vec![random.pick(&TARGETS)] } else { Vec::new() };
-        let pairing = random.pick(&["Auto", "Auto", "AllPairs"]);
+        let targets = if chance.below(3) == 0 { vec![chance.one_of(&TARGETS)] } else { Vec::new() };
+        let pairing = chance.one_of(&["Auto", "Auto", "AllPairs"]);
         let spec = json!({"networks": networks, "targets": targets, "pairing": pairing});
         self.patch("IscsiBond", name, json!({"spec": spec})).await
     }
 
-    async fn toggle_bond(&self, random: &mut Random) -> String {
-        let networks = random.some(&NETWORKS);
-        self.toggle("IscsiBond", random.pick(&BONDS), json!({"dataCenter": "dc", "networks": networks})).await
+    async fn toggle_bond(&self, chance: &mut Chance) -> String {
+        let networks = chance.any_of(&NETWORKS);
+        self.toggle("IscsiBond", chance.one_of(&BONDS), json!({"dataCenter": "dc", "networks": networks})).await
     }
 
-    async fn toggle_network(&self, random: &mut Random) -> String {
-        let name = random.pick(&NETWORKS);
+    async fn toggle_network(&self, chance: &mut Chance) -> String {
+        let name = chance.one_of(&NETWORKS);
         self.toggle("Network", name, network(name)).await
     }
 
-    async fn edit_network(&self, random: &mut Random) -> String {
-        let subnets = random.some(&["10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24"]);
-        self.patch("Network", random.pick(&NETWORKS), json!({"spec": {"subnets": subnets}})).await
+    async fn edit_network(&self, chance: &mut Chance) -> String {
+        let subnets = chance.any_of(&["10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24"]);
+        self.patch("Network", chance.one_of(&NETWORKS), json!({"spec": {"subnets": subnets}})).await
     }
 
-    async fn edit_storage(&self, random: &mut Random) -> String {
-        let portals = random.some(&["10.0.1.10", "10.0.2.10", "10.0.3.10", "10.9.9.9"]);
+    async fn edit_storage(&self, chance: &mut Chance) -> String {
+        let portals = chance.any_of(&["10.0.1.10", "10.0.2.10", "10.0.3.10", "10.9.9.9"]);
         let portals = if portals.is_empty() { vec!["10.0.1.10"] } else { portals };
-        let targets = random.pick(&[&TARGETS[..], &TARGETS, &TARGETS, &TARGETS[1..], &[]]);
+        let targets = chance.one_of(&[&TARGETS[..], &TARGETS, &TARGETS, &TARGETS[1..], &[]]);
         let mut spec = data_center(targets, &portals);
-        spec["defaultNetwork"] = json!(random.pick(&["Use", "Use", "Never"]));
+        spec["defaultNetwork"] = json!(chance.one_of(&["Use", "Use", "Never"]));
         self.patch("DataCenter", "dc", json!({"spec": spec})).await
     }
 
-    async fn edit_interfaces(&self, random: &mut Random) -> String {
-        let named = random.some(&DEVICES);
+    async fn edit_interfaces(&self, chance: &mut Chance) -> String {
+        let named = chance.any_of(&DEVICES);
         let interfaces: Vec<Value> =
-            named.iter().map(|(device, ..)| json!({"name": device, "networks": random.some(&NETWORKS)})).collect();
-        self.patch("Host", random.pick(&HOSTS).0, json!({"spec": {"interfaces": interfaces}})).await
+            named.iter().map(|(device, ..)| json!({"name": device, "networks": chance.any_of(&NETWORKS)})).collect();
+        self.patch("Host", chance.one_of(&HOSTS).0, json!({"spec": {"interfaces": interfaces}})).await
     }
 
-    fn change_devices(&mut self, random: &mut Random) -> String {
-        let node = random.pick(&[0, 1, 2]);
-        self.devices[node] = random.some(&DEVICES);
+    fn change_devices(&mut self, chance: &mut Chance) -> String {
+        let node = chance.one_of(&[0, 1, 2]);
+        self.devices[node] = chance.any_of(&DEVICES);
         self.write_facts();
         format!("{} has {:?}", NODES[node], self.devices[node])
     }
 
-    async fn toggle_maintenance(&self, random: &mut Random) -> String {
-        let name = random.pick(&NODES);
+    async fn toggle_maintenance(&self, chance: &mut Chance) -> String {
+        let name = chance.one_of(&NODES);
         let host = self.site.get("Host", name).await;
         let maintenance = phase(&host) != "Maintenance";
         self.patch("Host", name, json!({"spec": {"maintenance": maintenance}})).await
     }
 
-    async fn toggle_host(&self, random: &mut Random) -> String {
-        let (name, node) = random.pick(&HOSTS);
+    async fn toggle_host(&self, chance: &mut Chance) -> String {
+        let (name, node) = chance.one_of(&HOSTS);
         self.toggle("Host", name, json!({"dataCenter": "dc", "nodeName": self.site.node(node)})).await
     }
 
-    async fn toggle_data_center(&self, random: &mut Random) -> String {
-        let portals = random.some(&["10.0.2.10", "10.0.3.10"]);
+    async fn toggle_data_center(&self, chance: &mut Chance) -> String {
+        let portals = chance.any_of(&["10.0.2.10", "10.0.3.10"]);
         let portals = if portals.is_empty() { vec!["10.0.1.10"] } else { portals };
         self.toggle("DataCenter", "dc", data_center(&TARGETS, &portals)).await
     }
 
-    fn begin_faults(&self, random: &mut Random) -> String {
-        let host = random.pick(&NODES);
-        let kind = random.pick(&["Unreachable", "Dropped", "TargetNotFound", "InUse", "InterfaceNotFound"]);
-        let portal = random.pick(&["10.0.1.10:3260", "10.0.2.10:3260"]);
+    fn begin_faults(&self, chance: &mut Chance) -> String {
+        let host = chance.one_of(&NODES);
+        let kind = chance.one_of(&["Unreachable", "Dropped", "TargetNotFound", "InUse", "InterfaceNotFound"]);
+        let portal = chance.one_of(&["10.0.1.10:3260", "10.0.2.10:3260"]);
         let faults = format!("faults: [{{host: {host}, portal: '{portal}', fault: {kind}}}]");
         self.site.faults(&faults);
         faults

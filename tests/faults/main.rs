@@ -11,7 +11,6 @@ mod kills;
 mod line;
 mod outage;
 mod quiet;
-mod random;
 mod replica;
 mod settled;
 #[path = "../site/mod.rs"]

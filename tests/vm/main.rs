@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod by_hand;
-mod chance;
 mod chap;
 mod connect;
 mod damage;

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use multibond_testbed::Nic;
+use multibond_testbed::{Chance, Nic};
 use serde_json::json;
 
 use crate::{
     by_hand::{ALPHA, BETA, maps_of, sessions, until_paths, until_sessions},
-    chance::Chance,
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
     writer::Writer,
 };

@@ -6,12 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use multibond_testbed::Nic;
+use multibond_testbed::{Chance, Nic};
 use serde_json::json;
 
 use crate::{
     by_hand::{ALPHA, maps_of, until_paths, until_sessions},
-    chance::Chance,
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
     writer::Writer,
 };

@@ -19,6 +19,7 @@
 
 mod binaries;
 mod cache;
+mod chance;
 mod command;
 mod control_plane;
 mod eventually;
@@ -29,6 +30,7 @@ mod supervisor;
 
 pub use binaries::{Binaries, Tool, kustomize_controller};
 pub use cache::cache_directory;
+pub use chance::Chance;
 pub use command::Output;
 pub use control_plane::{ControlPlane, Options, Write};
 pub use eventually::eventually;

@@ -6,19 +6,39 @@ use std::{env, time::Duration};
 const SEED: &str = "MULTIBOND_SEED";
 
 /// Draws from a seed, which it prints.
+#[derive(Debug)]
 pub struct Chance(fastrand::Rng);
 
 impl Chance {
     /// Draws from the seed in `MULTIBOND_SEED`, or from another one each time.
+    ///
+    /// # Panics
+    /// When that is no number.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "each is another one")]
+    #[expect(clippy::panic, reason = "its callers are tests, which a typing error must not let draw something else")]
     pub fn new() -> Self {
-        let seed = env::var(SEED).map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+        let seed = match env::var(SEED) {
+            Ok(seed) => seed.parse().unwrap_or_else(|_| panic!("{SEED} is {seed:?}, expected a whole number")),
+            Err(_) => fastrand::u64(..),
+        };
         println!("{SEED}={seed} draws the same again");
         Chance(fastrand::Rng::with_seed(seed))
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0.u64(..end)
     }
 
     /// One of these.
     pub fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
         all[self.0.usize(..all.len())]
+    }
+
+    /// Any of these, none and all included, in their order.
+    pub fn any_of<T: Copy>(&mut self, all: &[T]) -> Vec<T> {
+        all.iter().copied().filter(|_| self.0.bool()).collect()
     }
 
     /// Some of these, each once: at least one, and at most so many.
