@@ -54,6 +54,7 @@ where
     let mut pause = Duration::from_millis(20);
     let mut seen = "nothing: the first check did not return".to_owned();
     loop {
+        let asked = Instant::now();
         // A check that hangs is a check that failed.
         match timeout_at(deadline, check()).await {
             Ok(Ok(value)) => return Ok(value),
@@ -64,7 +65,8 @@ where
         if left.is_zero() {
             return Err(seen);
         }
-        sleep(pause.min(left)).await;
+        // Half of the time at least belongs to what is waited for.
+        sleep(pause.max(asked.elapsed()).min(left)).await;
         pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
