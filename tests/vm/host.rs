@@ -46,13 +46,19 @@ async fn commands_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn a_target_is_reached_through_both_fabrics_and_is_one_map_for_each_lun() {
+async fn a_target_is_one_map_for_each_lun_through_both_fabrics_and_a_pulled_cable_fails_its_paths_until_it_is_back() {
     let guest = connected("fabrics").await;
     let expected =
         ["san1 LOGGED_IN 10.0.101.1", "san2 LOGGED_IN 10.0.102.1"].map(|path| format!("hand.{path} {ALPHA}"));
     assert_eq!(sessions(&guest).await, expected);
     let maps = guest.run_ok("multipathd show maps raw format '%w %N'").await.unwrap();
     assert_eq!(maps.lines().filter(|map| map.trim_end().ends_with(" 2")).count(), 2, "{maps}");
+
+    guest.set_link(Nic::San2, false).await.unwrap();
+    assert_eq!(guest.run("cat /sys/class/net/san2/carrier").await.unwrap().stdout, "0\n");
+    until_paths(&guest, 2, 2).await;
+    guest.set_link(Nic::San2, true).await.unwrap();
+    until_paths(&guest, 4, 0).await;
 }
 
 #[tokio::test]
@@ -69,26 +75,7 @@ async fn ipv6_portals_and_targets_with_other_kinds_of_names_are_reached() {
 }
 
 #[tokio::test]
-async fn a_pulled_cable_fails_its_paths_and_they_come_back_with_it() {
-    let guest = connected("cable").await;
-    guest.set_link(Nic::San2, false).await.unwrap();
-    assert_eq!(guest.run("cat /sys/class/net/san2/carrier").await.unwrap().stdout, "0\n");
-    until_paths(&guest, 2, 2).await;
-    guest.set_link(Nic::San2, true).await.unwrap();
-    until_paths(&guest, 4, 0).await;
-}
-
-#[tokio::test]
-async fn a_portal_that_drops_packets_fails_its_paths_alone() {
-    let guest = connected("silence").await;
-    guest.drop_packets_to("10.0.101.1").await.unwrap();
-    until_paths(&guest, 2, 2).await;
-    guest.drop_nothing().await.unwrap();
-    until_paths(&guest, 4, 0).await;
-}
-
-#[tokio::test]
-async fn the_writer_goes_on_while_one_fabric_is_away_and_notices_a_wrong_byte() {
+async fn a_portal_that_drops_packets_fails_its_paths_alone_and_the_writer_goes_on_and_notices_a_wrong_byte() {
     let guest = connected("writer").await;
     let device = device(&guest, 2).await;
     let writer = Writer::start(&guest, &device).await;
