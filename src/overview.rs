@@ -3,7 +3,7 @@
 //! Data centers, each with its networks, bonds and hosts; each host with its paths. A path of several bonds is one
 //! path, so paths are listed by host, with the names of their bonds. Fields that nobody has reported are absent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use crate::api::reason::PathReason;
 use crate::api::{
-    BondHostCounts, Connection, ConnectionState, DataCenter, Host, IscsiBond, Network, PathCounts, Phase, PlannedPath,
+    BondHostCounts, Connection, ConnectionState, DataCenter, Host, IscsiBond, Network, PathCounts, PathKey, Phase,
+    PlannedPath,
 };
 
 /// What was read from a cluster.
@@ -271,11 +272,11 @@ pub fn host(host: &Host) -> HostView {
     let status = host.status.as_ref();
     let planned = status.and_then(|status| status.plan.as_ref()).map(|plan| &*plan.paths).unwrap_or_default();
     let connections = status.map(|status| status.connections.as_slice()).unwrap_or_default();
-    let same = |path: &PlannedPath, it: &Connection| {
-        (&path.target, &path.portal, path.tpgt, &path.interface) == (&it.target, &it.portal, it.tpgt, &it.interface)
-    };
+    // Of two sessions on one path the first is shown.
+    let actual: HashMap<PathKey<'_>, &Connection> = connections.iter().rev().map(|it| (it.key(), it)).collect();
+    let wanted: HashSet<PathKey<'_>> = planned.iter().map(PlannedPath::key).collect();
     let paths = planned.iter().map(|path| {
-        let connection = connections.iter().find(|connection| same(path, connection));
+        let connection = actual.get(&path.key()).copied();
         PathView {
             network: path.network.as_deref().map(str::to_owned),
             bonds: path.bonds.iter().map(ToString::to_string).collect(),
@@ -284,7 +285,7 @@ pub fn host(host: &Host) -> HostView {
             ..path_view(&path.target, &path.portal, path.tpgt, connection)
         }
     });
-    let surplus = connections.iter().filter(|connection| !planned.iter().any(|path| same(path, connection)));
+    let surplus = connections.iter().filter(|connection| !wanted.contains(&connection.key()));
     let surplus = surplus.map(|connection| PathView {
         interface: connection.interface.as_deref().map(str::to_owned),
         ..path_view(&connection.target, &connection.portal, connection.tpgt, Some(connection))

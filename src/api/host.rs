@@ -277,6 +277,25 @@ pub struct PlannedPath {
     pub chap_secret: Option<Arc<str>>,
 }
 
+/// What tells a path from others: target, portal, portal group tag, and the device. Sorts as plans are sorted.
+pub type PathKey<'a> = (&'a str, &'a str, u16, Option<&'a str>);
+
+impl PlannedPath {
+    /// What tells it from others.
+    #[must_use]
+    pub fn key(&self) -> PathKey<'_> {
+        (&self.target, &self.portal, self.tpgt, self.interface.as_deref())
+    }
+}
+
+impl Connection {
+    /// The path that it is of.
+    #[must_use]
+    pub fn key(&self) -> PathKey<'_> {
+        (&self.target, &self.portal, self.tpgt, self.interface.as_deref())
+    }
+}
+
 /// The agent that serves a host.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -18,7 +18,7 @@ pub use data_center::{
 };
 pub use host::{
     AgentStatus, CarriedNetwork, CarrySource, Connection, ConnectionState, Host, HostInterface, HostSpec, HostStatus,
-    HostWarning, InterfaceNetworks, MultipathMap, PathCounts, Phase, PlanStatus, PlannedPath, TargetStatus,
+    HostWarning, InterfaceNetworks, MultipathMap, PathCounts, PathKey, Phase, PlanStatus, PlannedPath, TargetStatus,
 };
 pub use iscsi_bond::{BondHostCounts, BondNetwork, IscsiBond, IscsiBondSpec, IscsiBondStatus, Pairing};
 pub use network::{Network, NetworkSpec, NetworkStatus};

@@ -80,16 +80,15 @@ fn of<'a>(report: &'a Report, place: &Place) -> BTreeMap<&'a str, &'a HostPlan> 
 
 /// Sessions of held targets stay as they are, whatever the plan does not say.
 fn compare(name: &str, was: &HostPlan, will: &HostPlan) -> HostChange {
-    let key = |path: &PlannedPath| (path.target.clone(), path.portal.clone(), path.tpgt, path.interface.clone());
-    let old: BTreeSet<_> = was.paths.iter().map(key).collect();
-    let new: BTreeSet<_> = will.paths.iter().map(key).collect();
+    let old: BTreeSet<_> = was.paths.iter().map(PlannedPath::key).collect();
+    let new: BTreeSet<_> = will.paths.iter().map(PlannedPath::key).collect();
     HostChange {
         name: name.to_owned(),
-        added: will.paths.iter().filter(|path| !old.contains(&key(path))).cloned().collect(),
+        added: will.paths.iter().filter(|path| !old.contains(&path.key())).cloned().collect(),
         retired: was
             .paths
             .iter()
-            .filter(|path| !new.contains(&key(path)) && !will.hold.contains(&path.target))
+            .filter(|path| !new.contains(&path.key()) && !will.hold.contains(&path.target))
             .cloned()
             .collect(),
         kept: new.intersection(&old).count(),

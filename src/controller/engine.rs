@@ -22,7 +22,7 @@ use super::{
     key::{Key, ObjectKey},
     network, node,
     queue::Queue,
-    world::{Change, World, Written},
+    world::{Change, Dirty, World, Written},
 };
 use crate::{
     api::Phase,
@@ -199,17 +199,27 @@ impl Engine {
 
     fn enqueue(&mut self) {
         let now = self.begun.elapsed();
-        let dirty = self.world.take_dirty();
-        for key in dirty.now {
+        let Dirty { now: keys, hosts, sums } = self.world.take_dirty();
+        let host = |host| Key::Object(Kind::Host, host);
+        // Behind hosts that wait already, the order matters little, and in a burst of edits each would be planned for.
+        let (concerned, others) = if self.acting && !self.queue.hosts_wait() {
+            host::concerned(&self.world, hosts)
+        } else {
+            (Vec::new(), hosts)
+        };
+        // A few have their plans before anything is summed up; thousands would hold that up.
+        let (first, concerned) =
+            if concerned.len() <= IN_FLIGHT { (concerned, Vec::new()) } else { (Vec::new(), concerned) };
+        for key in first {
+            self.queue.add_first(host(key));
+        }
+        for key in keys {
             self.queue.add(key);
         }
-        // Behind hosts that wait already, the order matters little, and in a burst of edits each would be planned for.
-        if self.acting && !self.queue.hosts_wait() {
-            self.world.concerned_first(dirty.hosts).for_each(|host| self.queue.add(Key::Object(Kind::Host, host)));
-        } else {
-            dirty.hosts.into_iter().for_each(|host| self.queue.add(Key::Object(Kind::Host, host)));
+        for key in concerned.into_iter().chain(others) {
+            self.queue.add(host(key));
         }
-        for key in dirty.sums {
+        for key in sums {
             self.queue.add_sum(key, now);
         }
     }

@@ -1,6 +1,10 @@
 //! A Host: its plan and its verdict, written into its status.
 
 mod leave;
+mod plan;
+
+pub(crate) use plan::concerned;
+use plan::{Basis, too_large};
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -18,12 +22,12 @@ use super::{
 };
 use crate::{
     api::{
-        CarriedNetwork, ConnectionState, Host, HostStatus, HostWarning, PathCounts, Phase, PlanStatus, PlannedPath,
+        CarriedNetwork, Connection, ConnectionState, Host, HostStatus, HostWarning, PathCounts, Phase, PlanStatus,
         Summary, TargetStatus,
         condition::{self, Status, Verdict},
         reason::{ConditionType, EmptyReason, Reason},
     },
-    planner::{AgentState, HostPlan, HostVerdict, Kind, Observation, judge, mtu_warnings, plan_host},
+    planner::{AgentState, HostPlan, HostVerdict, Kind, Observation, judge, mtu_warnings},
 };
 
 /// What was last decided for a host: what sums, nodes and deletions are made from.
@@ -49,14 +53,11 @@ impl HostState {
         let connections = host.status.as_ref().map(|status| status.connections.as_slice()).unwrap_or_default();
         let with = |state: ConnectionState| -> HashSet<_> {
             let there = connections.iter().filter(|connection| connection.state == state);
-            there.map(|c| (&*c.target, &*c.portal, c.tpgt, c.interface.as_deref())).collect()
+            there.map(Connection::key).collect()
         };
         let of_each = |state| -> Vec<bool> {
             let there = with(state);
-            let key = |p: &'_ crate::api::PlannedPath| {
-                there.contains(&(&*p.target, &*p.portal, p.tpgt, p.interface.as_deref()))
-            };
-            plan.paths.iter().map(key).collect()
+            plan.paths.iter().map(|path| there.contains(&path.key())).collect()
         };
         HostState {
             stamp,
@@ -96,19 +97,16 @@ impl HostState {
             status.networks = self.plan.networks.clone();
         }
         for connection in &mut status.connections {
-            let same = self.plan.paths.iter().find(|path| {
-                path.target == connection.target
-                    && path.portal == connection.portal
-                    && path.interface == connection.interface
-            });
-            if let Some(path) = same {
+            let same = self.plan.paths.binary_search_by(|path| path.key().cmp(&connection.key()));
+            if let Some(path) = same.ok().map(|at| &self.plan.paths[at]) {
                 connection.target = path.target.clone();
                 connection.portal = path.portal.clone();
-                connection.interface = path.interface.clone();
+                connection.interface.clone_from(&path.interface);
             }
         }
         for target in &mut status.targets {
-            if let Some(path) = self.plan.paths.iter().find(|path| path.target == target.target) {
+            let same = self.plan.paths.binary_search_by(|path| path.target.cmp(&target.target));
+            if let Some(path) = same.ok().map(|at| &self.plan.paths[at]) {
                 target.target = path.target.clone();
             }
         }
@@ -174,7 +172,7 @@ pub(crate) fn reconcile(
     if let Some(action) = deletion::hold(Kind::Host, key, &host.metadata) {
         outcome.actions.push(action);
     }
-    let Some((plan, stamp)) = plan(world, key, host) else { return (outcome, None) };
+    let Some((plan, stamp)) = Basis::of(world, key, host).plan(world, key, host) else { return (outcome, None) };
     if let Some(message) = too_large(&plan) {
         let state = stay(world, key, host, plan, &message, now, &mut outcome);
         return (outcome, Some(state));
@@ -193,55 +191,6 @@ pub(crate) fn reconcile(
     }
     outcome.actions.extend(write(key, host, (&state.plan, generation), told, &verdict, now.wall));
     (outcome, Some(state))
-}
-
-/// Whether a host's plan, made anew, is another than what was last decided.
-pub(crate) fn plan_differs(world: &World, key: &ObjectKey) -> bool {
-    let plan = world.hosts.get(key).and_then(|host| plan(world, key, host));
-    plan.as_ref().map(|(plan, _)| plan) != world.state(key).map(|state| &state.plan)
-}
-
-/// The plan of a host. While its data center stands still, it is the one that was last written, if there is one.
-fn plan(world: &World, key: &ObjectKey, host: &Host) -> Option<(HostPlan, Option<u64>)> {
-    let center_key = key.beside(host.spec.data_center.as_str());
-    if world.frozen(&center_key).is_some() {
-        let status = host.status.as_ref()?;
-        let reason = match status.phase? {
-            Phase::Unassigned => return None,
-            Phase::Maintenance => Some(EmptyReason::Maintenance),
-            Phase::Connecting | Phase::Up | Phase::Degraded | Phase::NonOperational | Phase::Unknown => None,
-        };
-        return Some((HostPlan::from_status(status.plan.as_ref()?, &status.networks, reason), None));
-    }
-    let claimed = world.claimant(&host.spec.node_name).is_some_and(|winner| winner != key);
-    let stamp = world.center(&center_key).map(|center| center.stamp);
-    Some((plan_host(world.view(&center_key).as_deref(), host, claimed), stamp))
-}
-
-/// An object has room for 1.5 MB (etcd's `--max-request-bytes`); a tenth of it is for what grows with no path.
-const ROOM: usize = 1_400_000;
-/// What a path takes in the plan and, with a state, a reason and a message, among the connections: names of fields and
-/// what has no name.
-const PATH_FORM: usize = 450;
-
-/// Why a plan cannot be written. The agent's report on its paths goes into the same object, and is counted in.
-fn too_large(plan: &HostPlan) -> Option<String> {
-    let length = |text: &Option<Arc<str>>| text.as_deref().map_or(0, str::len);
-    let of_path = |path: &PlannedPath| {
-        let PlannedPath { target, portal, tpgt: _, interface, network, storage, bonds, chap_secret } = path;
-        let twice = target.len() + portal.len() + length(interface);
-        let bonds: usize = bonds.iter().map(|bond| bond.len() + 3).sum();
-        PATH_FORM + 2 * twice + length(network) + storage.len() + bonds + length(chap_secret)
-    };
-    let size: usize = plan.paths.iter().map(of_path).sum();
-    (size > ROOM).then(|| {
-        format!(
-            "the plan has {} paths, which with the agent's report on them need about {} kB; an object of Kubernetes has room for {} kB: let the host's bonds have fewer networks or targets, or use pairing Auto",
-            plan.paths.len(),
-            size / 1000,
-            ROOM / 1000
-        )
-    })
 }
 
 /// A host whose plan cannot be written keeps the one that it has: nothing is taken away, and nothing is tried again

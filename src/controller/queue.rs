@@ -37,6 +37,13 @@ impl Queue {
         }
     }
 
+    /// To be looked at now, before everything else.
+    pub(crate) fn add_first(&mut self, key: Key) {
+        if self.queued.insert(key.clone()) {
+            self.first.push_front(key);
+        }
+    }
+
     /// To be looked at then, or earlier.
     pub(crate) fn add_at(&mut self, key: Key, due: Duration) {
         match self.due.get(&key) {
@@ -120,6 +127,15 @@ mod tests {
             queue.add(key);
         }
         assert_eq!(std::iter::from_fn(|| queue.pop(ms(0))).collect::<Vec<_>>(), [bond(), host("a"), host("b")]);
+    }
+
+    #[test]
+    fn a_host_may_go_before_bonds() {
+        let mut queue = Queue::default();
+        queue.add(bond());
+        queue.add_first(host("a"));
+        queue.add(host("a"));
+        assert_eq!(std::iter::from_fn(|| queue.pop(ms(0))).collect::<Vec<_>>(), [host("a"), bond()]);
     }
 
     #[test]

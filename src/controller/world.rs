@@ -19,7 +19,7 @@ use super::{
     Moment,
     agents::Agents,
     cache::Cache,
-    host::{self, HostState},
+    host::HostState,
     key::{Key, ObjectKey},
     sums::Sums,
     watched::{Event, LeasePart, NamespacePart, NodePart, Watched},
@@ -200,13 +200,6 @@ impl World {
             self.dirty.hosts.extend(names.map(|name| key.beside(name.clone())));
         }
         std::mem::take(&mut self.dirty)
-    }
-
-    /// These hosts, those first whose plan is another than what was last decided. To plan is a small part of the work for
-    /// a host: a few that a change concerns need not wait for thousands that it leaves alone.
-    pub(crate) fn concerned_first(&self, hosts: Vec<ObjectKey>) -> impl Iterator<Item = ObjectKey> {
-        let (concerned, others): (Vec<_>, Vec<_>) = hosts.into_iter().partition(|host| host::plan_differs(self, host));
-        concerned.into_iter().chain(others)
     }
 
     /// Everything has to be looked at: this process has just begun to act.

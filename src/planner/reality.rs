@@ -9,25 +9,18 @@ pub(super) struct Reality<'a> {
     pub connections: Vec<&'a Connection>,
 }
 
-type PathKey<'a> = (&'a str, &'a str, u16, Option<&'a str>);
-
-fn key(connection: &Connection) -> PathKey<'_> {
-    (&connection.target, &connection.portal, connection.tpgt, connection.interface.as_deref())
-}
-
 impl<'a> Reality<'a> {
     pub(super) fn new(host: &'a Host) -> Self {
         let mut connections: Vec<&Connection> =
             host.status.as_ref().map(|status| status.connections.iter().collect()).unwrap_or_default();
         // Of two sessions on one path a connected one counts.
-        connections.sort_by_key(|connection| (key(connection), connection.state != ConnectionState::Connected));
-        connections.dedup_by(|a, b| key(a) == key(b));
+        connections.sort_by_key(|connection| (connection.key(), connection.state != ConnectionState::Connected));
+        connections.dedup_by(|a, b| a.key() == b.key());
         Reality { connections }
     }
 
     pub(super) fn of(&self, path: &PlannedPath) -> Option<&'a Connection> {
-        let wanted = (&*path.target, &*path.portal, path.tpgt, path.interface.as_deref());
-        let at = self.connections.binary_search_by(|connection| key(connection).cmp(&wanted)).ok()?;
+        let at = self.connections.binary_search_by(|connection| connection.key().cmp(&path.key())).ok()?;
         Some(self.connections[at])
     }
 

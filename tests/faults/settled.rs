@@ -273,8 +273,5 @@ impl Flaws {
 }
 
 fn state(status: &HostStatus, path: &PlannedPath) -> Option<ConnectionState> {
-    let same = |c: &&multibond::api::Connection| {
-        c.target == path.target && c.portal == path.portal && c.tpgt == path.tpgt && c.interface == path.interface
-    };
-    status.connections.iter().find(same).map(|connection| connection.state)
+    status.connections.iter().find(|connection| connection.key() == path.key()).map(|connection| connection.state)
 }

@@ -140,7 +140,7 @@ fn a_data_center_that_taints_otherwise_has_the_nodes_of_all_its_hosts_looked_at(
 }
 
 #[test]
-fn hosts_whose_plans_a_change_makes_others_are_looked_at_before_those_that_it_leaves_alone() {
+fn hosts_whose_plans_a_change_makes_others_are_told_from_those_that_it_leaves_alone() {
     let mut world = world_of_hosts(100);
     let target = json!({"iqn": "iqn.2026-11.com.example:t", "portals": [{"address": "10.0.0.1"}]});
     let storage = json!({"storage": [{"name": "array", "targets": [target]}], "defaultNetwork": "Never"});
@@ -152,7 +152,7 @@ fn hosts_whose_plans_a_change_makes_others_are_looked_at_before_those_that_it_le
     settle(&mut world);
     world.apply(bond_of(&["m"]), NOW);
     let hosts = world.take_dirty().hosts;
-    let hosts: Vec<_> = world.concerned_first(hosts).collect();
-    assert_eq!(hosts.first(), Some(&ObjectKey::new("ns", "z")));
-    assert_eq!(hosts.len(), 101);
+    let (concerned, others) = host::concerned(&world, hosts);
+    assert_eq!(concerned, [ObjectKey::new("ns", "z")]);
+    assert_eq!(others.len(), 100);
 }
