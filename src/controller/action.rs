@@ -59,7 +59,7 @@ pub(crate) struct NodeCondition {
 pub(crate) enum Action {
     /// Writes our part of a status, and says what has changed.
     WriteStatus { kind: Kind, key: ObjectKey, part: Value, uid: Option<String>, announcement: Option<Announcement> },
-    /// Says something on an object.
+    /// Says something on an object that is said of it once, however often it is tried.
     Announce { kind: Kind, key: ObjectKey, uid: Option<String>, announcement: Announcement },
     /// Replaces the finalizers of the object that was looked at, if they are still those.
     SetFinalizers { kind: Kind, key: ObjectKey, uid: Option<String>, before: Vec<String>, after: Vec<String> },
@@ -136,12 +136,12 @@ impl Action {
             Action::WriteStatus { kind, key, part, uid, announcement } => {
                 let written = patch(client, kind, &key, true, &Patch::Merge(json!({"status": part}))).await?;
                 if let Some(announcement) = announcement {
-                    announce(client, instance, kind, &key, uid, announcement).await;
+                    announce(client, instance, kind, &key, uid, announcement, false).await;
                 }
                 Ok(Some(written))
             }
             Action::Announce { kind, key, uid, announcement } => {
-                announce(client, instance, kind, &key, uid, announcement).await;
+                announce(client, instance, kind, &key, uid, announcement, true).await;
                 Ok(None)
             }
             Action::SetFinalizers { kind, key, uid, before, after } => {
@@ -302,8 +302,8 @@ async fn create_host(
     }
 }
 
-/// Publishes an Event. One that cannot be published (forbidden, or in a namespace that is being deleted) is logged:
-/// it must not hold up what it tells of.
+/// Publishes an Event; what is said `once` has a name by which it is known to have been said. One that cannot be
+/// published (forbidden, or in a namespace that is being deleted) is logged: it must not hold up what it tells of.
 async fn announce(
     client: &Client,
     instance: &str,
@@ -311,6 +311,7 @@ async fn announce(
     key: &ObjectKey,
     uid: Option<String>,
     announcement: Announcement,
+    once: bool,
 ) {
     let Announcement { warning, reason, mut note } = announcement;
     // events.k8s.io refuses notes of more than 1 kB.
@@ -319,10 +320,12 @@ async fn announce(
         note.truncate(cut);
         note.push('…');
     }
+    let name = uid.as_ref().filter(|_| once).map(|uid| format!("{}.{uid}", reason.to_lowercase()));
     let event = events::Event {
         metadata: ObjectMeta {
             namespace: Some(key.namespace.to_string()),
-            generate_name: Some(format!("{}-", key.name)),
+            generate_name: name.is_none().then(|| format!("{}-", key.name)),
+            name,
             ..ObjectMeta::default()
         },
         event_time: Some(MicroTime(Timestamp::now())),
@@ -344,6 +347,9 @@ async fn announce(
     };
     let api: Api<events::Event> = Api::namespaced(client.clone(), &key.namespace);
     if let Err(error) = api.create(&PostParams::default(), &event).await {
+        if matches!(&error, kube::Error::Api(status) if status.is_already_exists()) {
+            return;
+        }
         let note = event.note.as_deref().unwrap_or_default();
         let error = brief(&error);
         tracing::info!(%kind, object = %key, reason, note, error, "an Event could not be published");

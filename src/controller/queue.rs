@@ -16,6 +16,8 @@ const SUMS_PAUSE: Duration = Duration::from_millis(500);
 /// Keys to look at, now or later. Times are since the process began.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
+    /// Before everything else: never many at a time.
+    few: VecDeque<Key>,
     /// Few objects that many depend on go first, so that thousands of hosts do not hold them up.
     first: VecDeque<Key>,
     hosts: VecDeque<Key>,
@@ -40,7 +42,7 @@ impl Queue {
     /// To be looked at now, before everything else.
     pub(crate) fn add_first(&mut self, key: Key) {
         if self.queued.insert(key.clone()) {
-            self.first.push_front(key);
+            self.few.push_back(key);
         }
     }
 
@@ -74,7 +76,7 @@ impl Queue {
                 self.add(key);
             }
         }
-        let key = self.first.pop_front().or_else(|| self.hosts.pop_front())?;
+        let key = [&mut self.few, &mut self.first, &mut self.hosts].into_iter().find_map(VecDeque::pop_front)?;
         self.queued.remove(&key);
         if !matches!(key, Key::Object(Kind::Host, _) | Key::Node(_)) {
             self.looked_at.insert(key.clone(), now);
@@ -89,12 +91,12 @@ impl Queue {
 
     /// Whether hosts wait to be looked at now.
     pub(crate) fn hosts_wait(&self) -> bool {
-        !self.hosts.is_empty()
+        !(self.few.is_empty() && self.hosts.is_empty())
     }
 
     /// Keys that wait to be looked at now.
     pub(crate) fn len(&self) -> usize {
-        self.first.len() + self.hosts.len()
+        self.few.len() + self.first.len() + self.hosts.len()
     }
 
     /// Forgets when sums were looked at that have rested since.
@@ -130,12 +132,13 @@ mod tests {
     }
 
     #[test]
-    fn a_host_may_go_before_bonds() {
+    fn a_few_hosts_may_go_before_bonds() {
         let mut queue = Queue::default();
         queue.add(bond());
+        queue.add_first(host("b"));
         queue.add_first(host("a"));
         queue.add(host("a"));
-        assert_eq!(std::iter::from_fn(|| queue.pop(ms(0))).collect::<Vec<_>>(), [host("a"), bond()]);
+        assert_eq!(std::iter::from_fn(|| queue.pop(ms(0))).collect::<Vec<_>>(), [host("b"), host("a"), bond()]);
     }
 
     #[test]

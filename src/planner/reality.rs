@@ -33,11 +33,12 @@ impl<'a> Reality<'a> {
     }
 }
 
-/// Whether something is left to log out.
+/// Whether something is left to log out. A session that is lost is still there: the initiator goes on with it.
 pub(super) fn has_session(connection: &Connection) -> bool {
     match connection.state {
         ConnectionState::Connected | ConnectionState::Retained | ConnectionState::Disconnecting => true,
-        ConnectionState::Connecting | ConnectionState::Failed => false,
+        ConnectionState::Failed => connection.session_id.is_some(),
+        ConnectionState::Connecting => false,
     }
 }
 

@@ -254,8 +254,11 @@ fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>) -> HostVerdict
 pub fn still_connected(host: &Host) -> Option<String> {
     let sessions: Vec<&Connection> = Reality::new(host).connections.into_iter().filter(|c| has_session(c)).collect();
     let describe = |connection: &&Connection| {
-        let why = connection.message.as_deref().map(|message| format!(" ({message})")).unwrap_or_default();
-        format!("{} {}{why}", connection.target, connection.portal)
+        let Connection { target, portal, interface, session_id, message, .. } = connection;
+        let interface = interface.as_deref().unwrap_or("the default network");
+        let session = session_id.map(|id| format!(", session {id}")).unwrap_or_default();
+        let why = message.as_deref().map(|message| format!(" ({message})")).unwrap_or_default();
+        format!("{target} {portal} through {interface}{session}{why}")
     };
     (!sessions.is_empty()).then(|| list(&sessions, describe))
 }

@@ -45,10 +45,11 @@ impl<'a> Data<'a> {
     /// Brings most of what is gone back, so that there is something to lose.
     pub async fn restore(&self, chance: &mut Chance) {
         for (kind, name, spec) in self.all() {
+            let (create, reset) = (chance.below(3) > 0, chance.below(2) > 0);
             let now = self.site.get(kind, name).await;
-            if chance.below(3) > 0 && now.is_null() {
+            if create && now.is_null() {
                 println!("  {}", self.create(kind, name, spec).await);
-            } else if chance.below(2) > 0 && (kind == "DataCenter" || phase(&now) == "Maintenance") {
+            } else if reset && (kind == "DataCenter" || phase(&now) == "Maintenance") {
                 let spec = if kind == "DataCenter" { spec } else { json!({"maintenance": false}) };
                 println!("  {}", self.patch(kind, name, json!({"spec": spec})).await);
             }

@@ -230,10 +230,12 @@ impl Flaws {
         }
     }
 
-    /// Sessions that were in use when the Host of their node went stay, and it has been said which.
+    /// Sessions that could not be disconnected when the Host of their node went stay, and it has been said which.
     fn of_node_without_host(&mut self, node: &str, held: &[Held], said: &str) {
         for session in held {
-            if !said.contains(&format!("{} {}", session.target, session.portal)) {
+            let interface = session.interface.as_deref().unwrap_or("the default network");
+            let named = format!("{} {} through {interface}, session {}", session.target, session.portal, session.id);
+            if !said.contains(&named) && !said.ends_with(" more") {
                 self.add(format!("{node} has no Host and holds a session that nobody spoke of: {session:?}"));
             }
         }

@@ -123,7 +123,7 @@ fn a10b_maintenance_is_ready_when_nothing_is_left_connected() {
         (ConnectionState::Connected, leaving),
         (ConnectionState::Retained, leaving),
         (ConnectionState::Disconnecting, leaving),
-        (ConnectionState::Failed, done),
+        (ConnectionState::Failed, leaving),
         (ConnectionState::Connecting, done),
     ] {
         for agent in [AgentState::Alive, AgentState::Silent, AgentState::Missing] {
@@ -132,6 +132,10 @@ fn a10b_maintenance_is_ready_when_nothing_is_left_connected() {
             assert_eq!(world.reports("").also("alpha", state).verdict(), expected, "{state:?}, {agent:?}");
         }
     }
+    let mut failed = maintenance();
+    failed.reports("").also("alpha", ConnectionState::Failed);
+    failed.host().status.as_mut().unwrap().connections[0].session_id = None;
+    assert_eq!(failed.verdict(), done, "a login that has failed has left no session");
     for agent in [AgentState::Silent, AgentState::Missing] {
         let mut never_reported = maintenance();
         never_reported.agent = agent;

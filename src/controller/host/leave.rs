@@ -34,8 +34,10 @@ pub(super) fn reconcile(world: &World, key: &ObjectKey, host: &Host, settings: &
     let waiting_for = if waiting { vec![format!("its agent on node {}", host.spec.node_name)] } else { Vec::new() };
     let wait = Wait::new(world, Kind::Host, key, waiting_for, now);
     deletion::let_go(Kind::Host, key, &host.metadata, &wait, settings, now, &mut outcome);
-    if !waiting && !node_is_served {
-        outcome.actions.extend(say_what_is_left(key, host, alive));
+    let goes = outcome.actions.iter().any(|action| matches!(action, Action::SetFinalizers { .. }));
+    if goes && !node_is_served {
+        // Before the Host goes: after that nobody would know.
+        outcome.actions.splice(..0, say_what_is_left(world, key, host, alive, waiting));
     }
     outcome
 }
@@ -58,14 +60,113 @@ fn tell(key: &ObjectKey, host: &Host, plan: &HostPlan, now: Moment) -> Option<Ac
 }
 
 /// With the Host goes the only place where its sessions are to be seen, and an agent that is restarted without a Host
-/// does not touch them: what stays on the node is said once.
-fn say_what_is_left(key: &ObjectKey, host: &Host, agent_is_alive: bool) -> Option<Action> {
+/// does not touch them: what stays on the node is said.
+fn say_what_is_left(world: &World, key: &ObjectKey, host: &Host, alive: bool, waiting: bool) -> Option<Action> {
+    let on = &host.spec.node_name;
+    if world.nodes.filled() && world.nodes.get(&ObjectKey::new("", on)).is_none() {
+        // Whatever it held, it holds no more.
+        return None;
+    }
     let left = still_connected(host)?;
-    let why = if agent_is_alive { "their devices are in use" } else { "its agent is silent" };
+    let why = match (alive, waiting) {
+        (true, false) => "they cannot be disconnected now",
+        (true, true) => "its agent has not disconnected them",
+        (false, _) => "its agent is silent",
+    };
     let note = format!(
-        "gone, with sessions left on node {}, because {why}; what is still there when the agent is restarted stays until a Host names the node again: {left}",
-        host.spec.node_name
+        "sessions are left on node {on}, because {why}; a Host for the node with spec.maintenance ends them safely: {left}"
     );
     let announcement = Announcement { warning: true, reason: "SessionsLeft", note };
     Some(Action::Announce { kind: Kind::Host, key: key.clone(), uid: host.metadata.uid.clone(), announcement })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        api::FINALIZER,
+        controller::{
+            watched::{Event, Watched},
+            world::Change,
+        },
+    };
+
+    const SETTINGS: Settings = Settings { deletion_timeout: Duration::from_secs(120) };
+    const CONNECTED: &str = "iqn.2003-01.org.example:array 10.0.1.10:3260 through ens1, session 7";
+
+    fn at(seconds: u64) -> Moment {
+        Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::from_secs(seconds) }
+    }
+
+    fn read<K: serde::de::DeserializeOwned>(object: Value) -> Watched<K> {
+        serde_json::from_value(object).unwrap()
+    }
+
+    /// A Host that is being deleted, with one session on its Node.
+    fn world(node: &str, connection: &Value) -> World {
+        let mut world = World::listed(at(0));
+        let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}});
+        world.apply(Change::Node(Event::Applied(read(object))), at(0));
+        let object = json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "Host",
+            "metadata": {"name": "h1", "namespace": "ns", "uid": "u1", "generation": 2, "finalizers": [FINALIZER],
+                "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"dataCenter": "dc", "nodeName": "w1"}, "status": {"connections": [connection]}});
+        world.apply(Change::Host(Event::Applied(read(object))), at(0));
+        world
+    }
+
+    fn connection(state: &str, session: Option<u32>) -> Value {
+        json!({"target": "iqn.2003-01.org.example:array", "portal": "10.0.1.10:3260", "tpgt": 1, "interface": "ens1",
+            "state": state, "sessionID": session, "since": "2026-01-01T00:00:00Z"})
+    }
+
+    fn hear_of_agent(world: &mut World, now: Moment) {
+        let object = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "agent-w1", "namespace": "system"},
+            "spec": {"renewTime": "1970-01-01T00:00:00.000000Z", "leaseDurationSeconds": 3600}});
+        world.apply(Change::Lease(Event::Applied(read(object))), now);
+    }
+
+    /// What is said before the Host goes, by its reason; none while it does not go.
+    fn said(world: &World, now: Moment) -> Option<Vec<(&'static str, String)>> {
+        let host = world.hosts.get(&ObjectKey::new("ns", "h1")).unwrap();
+        let actions = reconcile(world, &ObjectKey::new("ns", "h1"), host, &SETTINGS, now).actions;
+        let goes = actions.iter().position(|action| matches!(action, Action::SetFinalizers { .. }))?;
+        let note = |action| match action {
+            Action::Announce { announcement, .. } => Some((announcement.reason, announcement.note)),
+            _ => None,
+        };
+        Some(actions.into_iter().take(goes).filter_map(note).collect())
+    }
+
+    #[test]
+    fn sessions_that_a_silent_agent_leaves_are_named_before_the_host_goes_lost_ones_too() {
+        for state in ["Connected", "Retained", "Failed"] {
+            let said = said(&world("w1", &connection(state, Some(7))), at(0)).unwrap();
+            let [("SessionsLeft", note)] = &said[..] else { panic!("{state}: {said:?}") };
+            assert!(note.contains(CONNECTED) && note.contains("node w1") && note.contains("silent"), "{note}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_to_be_left_where_nothing_is() {
+        assert_eq!(said(&world("w1", &connection("Failed", None)), at(0)), Some(vec![]));
+        let node_is_gone = world("another", &connection("Connected", Some(7)));
+        assert_eq!(said(&node_is_gone, at(0)), Some(vec![]), "what the machine held, it holds no more");
+    }
+
+    #[test]
+    fn a_host_that_is_let_go_because_its_agent_does_not_acknowledge_has_its_sessions_named() {
+        let mut world = world("w1", &connection("Connected", Some(7)));
+        hear_of_agent(&mut world, at(0));
+        assert_eq!(said(&world, at(0)), None, "it waits");
+        let said = said(&world, at(120)).unwrap();
+        let [("SessionsLeft", note)] = &said[..] else { panic!("{said:?}") };
+        assert!(note.contains("its agent has not disconnected them") && note.contains(CONNECTED), "{note}");
+    }
 }

@@ -44,6 +44,9 @@ where
     }
 }
 
+/// The longest pause between two looks.
+const LONGEST: Duration = Duration::from_secs(1);
+
 /// Calls `check` until it returns `Ok`; after `timeout`, returns what was seen last.
 pub(crate) async fn poll<T, E, F>(timeout: Duration, mut check: F) -> Result<T, String>
 where
@@ -65,8 +68,8 @@ where
         if left.is_zero() {
             return Err(seen);
         }
-        // Half of the time at least belongs to what is waited for.
-        sleep(pause.max(asked.elapsed()).min(left)).await;
+        // Half of the time belongs to what is waited for, where asking is dear.
+        sleep(pause.max(asked.elapsed().min(LONGEST)).min(left)).await;
         pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
