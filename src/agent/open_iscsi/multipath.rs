@@ -1,6 +1,10 @@
 //! dm-multipath, as far as the agent acts on it or warns of it: `multipath.conf` stays the administrator's.
 
-use std::{fs, path::Path as File, path::PathBuf, time::Duration, time::SystemTime};
+use std::{
+    fs,
+    path::{Path as File, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
 
 use tokio::sync::Mutex;
 
@@ -17,15 +21,39 @@ use crate::{
 const DAEMON: &str = "multipathd";
 /// How long multipath and multipathd may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
+/// The `find_multipaths` with which it ignores what it has not seen before.
+const IGNORES: &str = "strict";
 /// Where its settings are, below the root.
 const SETTINGS: [&str; 2] = ["etc/multipath.conf", "etc/multipath/conf.d"];
+
+/// How soon multipathd is asked again for what may not last; doubled each time...
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// ...up to this.
+const LAST_PAUSE: Duration = Duration::from_secs(600);
 
 /// The host's dm-multipath.
 #[derive(Debug)]
 pub struct Multipath {
     host: Host,
-    /// What multipathd said of its settings, and of which daemon and files that is known.
-    known: Mutex<Option<(Seen, Option<String>)>>,
+    known: Mutex<Option<Known>>,
+    first_pause: Duration,
+}
+
+/// What multipathd has said of its settings.
+#[derive(Debug)]
+struct Known {
+    /// Of which daemon and files that is known.
+    of: Seen,
+    value: Option<String>,
+    asked: Instant,
+    /// When it has to be asked again though nothing has changed; none: that is how it is.
+    again: Option<Duration>,
+}
+
+impl Known {
+    fn holds_for(&self, seen: &Seen) -> bool {
+        self.of == *seen && self.again.is_none_or(|pause| self.asked.elapsed() < pause)
+    }
 }
 
 /// What makes multipathd's settings others when it changes.
@@ -39,7 +67,7 @@ impl Multipath {
     /// That of a host.
     #[must_use]
     pub fn new(host: Host) -> Self {
-        Multipath { host, known: Mutex::default() }
+        Multipath { host, known: Mutex::default(), first_pause: FIRST_PAUSE }
     }
 
     /// Removes a map; `is_there` tells whether it exists.
@@ -68,7 +96,7 @@ impl Multipath {
             return vec![HostWarning { reason: PreparedReason::MultipathdMissing, message: message.into() }];
         };
         match self.find_multipaths(pid).await.as_deref() {
-            Some("strict") => {
+            Some(IGNORES) => {
                 let message = "multipathd has find_multipaths \"strict\" and ignores LUNs that are not listed in \
                                /etc/multipath/wwids; set find_multipaths to no or greedy in the defaults of \
                                /etc/multipath.conf, and run multipathd reconfigure";
@@ -78,22 +106,33 @@ impl Multipath {
         }
     }
 
-    /// The setting of the daemon, which is asked once for each of its lives and each version of its files.
+    /// The setting of the daemon, which is asked once for each of its lives. Files that change in that time count when an
+    /// administrator has it read them, which nothing announces: from then on it is asked now and then, as it is while it
+    /// does not answer, or while what it says is warned of.
     async fn find_multipaths(&self, pid: u32) -> Option<String> {
         let way = self.host.way(DAEMON).ok()?;
         let root = self.host.root(&way);
         let seen = Seen { pid, changed: SETTINGS.iter().map(|file| changed(&root.join(file))).collect() };
         let mut known = self.known.lock().await;
-        if let Some((then, value)) = &*known
-            && *then == seen
-        {
-            return value.clone();
+        if let Some(known) = known.as_ref().filter(|known| known.holds_for(&seen)) {
+            return known.value.clone();
         }
-        let asked = self.host.run(&way, DAEMON, &["show", "config", "local"], ANSWERS_WITHIN).await;
-        let value = asked.ok().and_then(|ended| find_multipaths(&ended.stdout));
-        *known = Some((seen, value.clone()));
+        let answer = self.host.run(&way, DAEMON, &["show", "config", "local"], ANSWERS_WITHIN).await;
+        let value = answer.as_ref().ok().and_then(|ended| find_multipaths(&ended.stdout));
+        let again = match &*known {
+            Some(before) if before.of == seen => before.again.map(longer),
+            Some(before) if before.of.pid == seen.pid => Some(self.first_pause),
+            _ => None,
+        };
+        let may_not_last = answer.is_err() || value.as_deref() == Some(IGNORES);
+        let again = again.or_else(|| may_not_last.then_some(self.first_pause));
+        *known = Some(Known { of: seen, value: value.clone(), asked: Instant::now(), again });
         value
     }
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).min(LAST_PAUSE)
 }
 
 /// Whether a device-mapper device of that name exists.
@@ -154,6 +193,33 @@ mod tests {
         fs::write(root.path().join("etc/multipath.conf"), "defaults {}").unwrap();
         assert_eq!(reasons(&multipath.warnings().await), [], "the file has changed");
         assert_eq!(asked(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_multipathd_reads_later_than_it_was_written_is_seen_all_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let mut multipath = Multipath::new(host(root.path(), &STRICT.replace("strict", "no")));
+        multipath.first_pause = Duration::ZERO;
+        assert_eq!(reasons(&multipath.warnings().await), []);
+        fs::write(root.path().join("etc/multipath.conf"), "defaults {}").unwrap();
+        assert_eq!(reasons(&multipath.warnings().await), [], "it has not been told to read it");
+        fs::write(root.path().join("config"), STRICT).unwrap();
+        assert_eq!(reasons(&multipath.warnings().await), [PreparedReason::FindMultipaths]);
+        fs::write(root.path().join("config"), STRICT.replace("strict", "greedy")).unwrap();
+        assert_eq!(reasons(&multipath.warnings().await), []);
+    }
+
+    #[tokio::test]
+    async fn a_multipathd_that_is_warned_of_is_asked_less_and_less_often() {
+        let root = tempfile::tempdir().unwrap();
+        let again = async |multipath: Multipath| {
+            multipath.warnings().await;
+            multipath.known.lock().await.as_ref().and_then(|known| known.again)
+        };
+        assert_eq!(again(Multipath::new(host(root.path(), STRICT))).await, Some(FIRST_PAUSE));
+        let settled = Multipath::new(host(root.path(), &STRICT.replace("strict", "no")));
+        assert_eq!(again(settled).await, None, "an idle agent starts no tool");
+        assert_eq!([longer(FIRST_PAUSE), longer(LAST_PAUSE)], [FIRST_PAUSE * 2, LAST_PAUSE]);
     }
 
     #[tokio::test]
