@@ -12,7 +12,9 @@ use crate::{api::AGENT_LEASE_PREFIX, planner::AgentState};
 pub(crate) struct Agents {
     by_node: HashMap<Arc<str>, Heard>,
     /// Leases cannot be watched: that nothing is heard of an agent is not its silence.
-    deaf: bool,
+    unwatched: bool,
+    /// The leader's own lease could not be renewed: nor could the agents renew theirs, or nobody saw it.
+    out_of_office: bool,
 }
 
 #[derive(Debug)]
@@ -41,14 +43,34 @@ impl Agents {
 
     /// Leases cannot be watched any more.
     pub(crate) fn lost(&mut self) {
-        self.deaf = true;
+        self.unwatched = true;
     }
 
     /// Leases can be watched again: who was alive has a lease's time to say so.
     pub(crate) fn regained(&mut self, now: Moment) {
-        if std::mem::take(&mut self.deaf) {
-            self.by_node.values_mut().filter(|heard| heard.alive).for_each(|heard| heard.seen = now.uptime);
+        if std::mem::take(&mut self.unwatched) {
+            self.give_time(now);
         }
+    }
+
+    /// This process does not lead any more.
+    pub(crate) fn left_office(&mut self) {
+        self.out_of_office = true;
+    }
+
+    /// It leads again: who was alive when it last did has a lease's time to say so.
+    pub(crate) fn took_office(&mut self, now: Moment) {
+        if std::mem::take(&mut self.out_of_office) {
+            self.give_time(now);
+        }
+    }
+
+    fn give_time(&mut self, now: Moment) {
+        self.by_node.values_mut().filter(|heard| heard.alive).for_each(|heard| heard.seen = now.uptime);
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.unwatched || self.out_of_office
     }
 
     /// Takes a lease in; the node, if what is known of its agent has changed.
@@ -62,11 +84,11 @@ impl Agents {
             Some(heard) if heard.renewed == renewed => heard.seen,
             Some(_) => now.uptime,
             // Nobody could renew it, or nobody could see that.
-            None if self.deaf => now.uptime,
+            None if self.is_deaf() => now.uptime,
             // The first look at a lease: how old it is, only its own time tells.
             None => now.uptime.saturating_sub(age(renewed, now.wall)),
         };
-        let first_look_says_dead = before.is_none() && !self.deaf && age(renewed, now.wall) >= lasts;
+        let first_look_says_dead = before.is_none() && !self.is_deaf() && age(renewed, now.wall) >= lasts;
         let alive = !first_look_says_dead && now.uptime < seen + lasts;
         self.by_node.insert(node.clone(), Heard { renewed, seen, lasts, alive });
         (was_alive != Some(alive)).then_some(node)
@@ -80,7 +102,7 @@ impl Agents {
 
     /// Nodes whose agents have fallen silent.
     pub(crate) fn expire(&mut self, now: Moment) -> Vec<Arc<str>> {
-        if self.deaf {
+        if self.is_deaf() {
             return Vec::new();
         }
         let expired =
@@ -96,4 +118,30 @@ impl Agents {
 
 fn age(renewed: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(renewed)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Moment {
+        Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::from_secs(seconds) }
+    }
+
+    #[test]
+    fn whoever_could_not_be_heard_while_nobody_led_has_a_leases_time_to_be_heard() {
+        let lease: LeasePart = serde_json::from_value(json!({
+            "metadata": {"name": "agent-w1"},
+            "spec": {"renewTime": "1970-01-01T00:00:00.000000Z", "leaseDurationSeconds": 4}}))
+        .unwrap();
+        let mut agents = Agents::default();
+        agents.renewed(&lease, at(0));
+        agents.left_office();
+        assert!(agents.expire(at(10)).is_empty() && agents.state("w1") == AgentState::Alive);
+        agents.took_office(at(10));
+        assert!(agents.expire(at(13)).is_empty());
+        assert_eq!(agents.expire(at(14)).len(), 1, "it has not said anything");
+    }
 }

@@ -146,7 +146,7 @@ mod tests {
     fn a_deletion_waits_anew_for_a_controller_that_has_just_begun_to_act() {
         let mut world = World::default();
         assert_eq!(waits_until(&world, at(10, 1_000)), Some(1_120));
-        world.begin_to_act();
+        world.begin_to_act(at(500, 1_490));
         assert_eq!(waits_until(&world, at(500, 1_490)), Some(1_610));
     }
 }

@@ -183,7 +183,8 @@ impl Engine {
             lines.unfilled = unfilled;
         }
         if act && !self.acting {
-            self.world.begin_to_act();
+            let now = self.now();
+            self.world.begin_to_act(now);
         } else if act && unfilled_has_changed {
             self.world.everything();
         }
@@ -192,6 +193,7 @@ impl Engine {
             self.tasks = JoinSet::new();
             self.in_flight.clear();
             self.parked.clear();
+            self.world.cease_to_act();
         }
         self.acting = act;
         self.outside.metrics.leading.set(i64::from(leading));

@@ -287,7 +287,7 @@ mod tests {
         world.take_dirty();
         world.tick(Moment { uptime: Duration::from_secs(40), ..NOW });
         assert!(world.take_dirty().now.contains(&crate::controller::key::Key::Node("n1".into())));
-        world.begin_to_act();
+        world.begin_to_act(Moment { uptime: Duration::from_secs(40), ..NOW });
         assert!(world.take_dirty().now.contains(&crate::controller::key::Key::Node("n1".into())));
     }
 }

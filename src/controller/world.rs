@@ -203,10 +203,16 @@ impl World {
     }
 
     /// Everything has to be looked at: this process has just begun to act.
-    pub(crate) fn begin_to_act(&mut self) {
+    pub(crate) fn begin_to_act(&mut self, now: Moment) {
         // While nobody acted nobody told the hosts.
         self.waits.get_mut().clear();
+        self.agents.took_office(now);
         self.everything();
+    }
+
+    /// This process does not act any more.
+    pub(crate) fn cease_to_act(&mut self) {
+        self.agents.left_office();
     }
 
     /// Everything has to be looked at.
