@@ -369,7 +369,7 @@ mod tests {
     };
 
     const NOW: Moment = Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::ZERO };
-    const SETTINGS: Settings = Settings { deletion_timeout: Duration::from_secs(120) };
+    pub(super) const SETTINGS: Settings = Settings { deletion_timeout: Duration::from_secs(120) };
 
     /// A data center with so many targets of 32 portals, and a host that uses the default network.
     fn world(targets: usize) -> World {
@@ -384,7 +384,7 @@ mod tests {
         world
     }
 
-    fn read<K: serde::de::DeserializeOwned>(object: Value) -> Watched<K> {
+    pub(super) fn read<K: serde::de::DeserializeOwned>(object: Value) -> Watched<K> {
         serde_json::from_value(object).unwrap()
     }
 

@@ -71,7 +71,7 @@ pub struct HostVerdict {
 pub fn judge(plan: &HostPlan, observation: &Observation<'_>, now: Timestamp) -> HostVerdict {
     let reality = Reality::new(observation.host);
     let mut verdict = match plan.reason {
-        Some(EmptyReason::Maintenance) => in_maintenance(plan, observation),
+        Some(EmptyReason::Maintenance) => in_maintenance(plan, observation, &reality),
         Some(
             reason @ (EmptyReason::NodeClaimed | EmptyReason::DataCenterNotFound | EmptyReason::DataCenterDeleting),
         ) => unassigned(observation, reason),
@@ -216,10 +216,10 @@ fn unassigned(observation: &Observation<'_>, reason: EmptyReason) -> HostVerdict
     }
 }
 
-fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>) -> HostVerdict {
+fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>, reality: &Reality<'_>) -> HostVerdict {
     let reason = EmptyReason::Maintenance;
     let message = empty_message(observation.host, reason, None);
-    let left = still_connected(observation.host);
+    let left = sessions(reality);
     let acknowledged = has_carried_out(observation.host, plan);
     let ready = |status, reason: Reason, message: String| Verdict::new(ConditionType::Ready, status, reason, message);
     let ready = match (observation.agent, left) {
@@ -252,7 +252,11 @@ fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>) -> HostVerdict
 /// The sessions that a host last reported, planned or not, for people; none if there were none.
 #[must_use]
 pub fn still_connected(host: &Host) -> Option<String> {
-    let sessions: Vec<&Connection> = Reality::new(host).connections.into_iter().filter(|c| has_session(c)).collect();
+    sessions(&Reality::new(host))
+}
+
+fn sessions(reality: &Reality<'_>) -> Option<String> {
+    let sessions: Vec<&Connection> = reality.connections.iter().copied().filter(|c| has_session(c)).collect();
     let describe = |connection: &&Connection| {
         let Connection { target, portal, interface, session_id, message, .. } = connection;
         let interface = interface.as_deref().unwrap_or("the default network");

@@ -91,20 +91,16 @@ mod tests {
     use crate::{
         api::FINALIZER,
         controller::{
-            watched::{Event, Watched},
+            host::tests::{SETTINGS, read},
+            watched::Event,
             world::Change,
         },
     };
 
-    const SETTINGS: Settings = Settings { deletion_timeout: Duration::from_secs(120) };
     const CONNECTED: &str = "iqn.2003-01.org.example:array 10.0.1.10:3260 through ens1, session 7";
 
     fn at(seconds: u64) -> Moment {
         Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::from_secs(seconds) }
-    }
-
-    fn read<K: serde::de::DeserializeOwned>(object: Value) -> Watched<K> {
-        serde_json::from_value(object).unwrap()
     }
 
     /// A Host that is being deleted, with one session on its Node.
