@@ -336,7 +336,7 @@ pub(crate) mod fixture {
 
     pub(crate) fn snapshot() -> Snapshot {
         let Fixture { data_centers, networks, bonds, hosts, unreadable } =
-            serde_saphyr::from_str(include_str!("../tests/cli/status.yaml")).unwrap();
+            serde_saphyr::from_str(include_str!("../tests/cli/data/status.yaml")).unwrap();
         Snapshot { data_centers, networks, bonds, hosts, unreadable }
     }
 }

@@ -14,6 +14,7 @@ mod kinds;
 mod made_hosts;
 mod nodes;
 mod operations;
+mod plan;
 #[path = "../site/mod.rs"]
 mod site;
 mod verdicts;

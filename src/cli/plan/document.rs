@@ -257,9 +257,9 @@ mod tests {
 
     #[test]
     fn scalars_are_read_as_kubectl_reads_them() {
-        // The same list is put to kubectl in tests/plan_cluster.rs.
+        // The same list is put to kubectl in tests/cli_cluster/plan.rs.
         let readings: Vec<(String, Value)> =
-            serde_json::from_str(include_str!("../../../tests/yaml-readings.json")).unwrap();
+            serde_json::from_str(include_str!("../../../tests/cli/data/yaml-readings.json")).unwrap();
         let differ = readings.into_iter().filter_map(|(yaml, expected)| {
             let read = values(&format!("value: {yaml}")).remove(0)["value"].take();
             let same = read == expected || (read.is_number() && read.as_f64() == expected.as_f64());

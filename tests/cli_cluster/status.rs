@@ -1,5 +1,4 @@
 //! `multibond status` against a real API server; what it shows of what it reads is tested beside its code.
-#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 use std::path::Path;
 use std::time::Duration;
@@ -48,7 +47,7 @@ async fn what_is_there_is_shown_and_what_may_not_be_read_is_said_beside_it() {
     let (code, stdout, _) = status(&kubeconfig, &["-A"]).await;
     assert_eq!((code, stdout.as_str()), (0, "Nothing of Multibond in any namespace.\n"));
 
-    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/frankfurt");
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/data/frankfurt");
     let directory = Path::new(fixtures);
     cluster.kubectl(["create", "namespace", "storage"], "").await.unwrap().success().unwrap();
     for file in ["data-center.yaml", "networks.yaml", "hosts.yaml", "bonds.yml"] {

@@ -1,9 +1,6 @@
-//! `multibond plan` refuses what the API server refuses: the table of `tests/schema-examples/`.
-#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+//! `multibond plan` refuses what the API server refuses: the table of `tests/cli/data/schema-examples/`.
 
-mod schema_examples;
-
-use schema_examples::{Example, findings};
+use super::schema_examples::{self, Example, findings};
 
 #[test]
 fn a02_what_is_valid_is_accepted() {

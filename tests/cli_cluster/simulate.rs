@@ -8,19 +8,13 @@ use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use multibond::api::{self, ConnectionState, Host, HostStatus};
-use multibond_testbed::{ControlPlane, Options, Process, eventually};
+use multibond_testbed::{ControlPlane, Process, eventually};
 use serde_json::{Value, json};
+
+use super::cluster;
 
 const SOON: Duration = Duration::from_secs(20);
 const TARGET: &str = "iqn.2003-01.org.example:array-a";
-
-async fn cluster() -> Result<&'static ControlPlane> {
-    ControlPlane::shared(async || {
-        let manifests = api::crds().iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
-        Ok(Options { manifests, audit: true, ..Options::default() })
-    })
-    .await
-}
 
 /// A namespace, its Hosts, and the agents for these only.
 struct Site {
@@ -32,7 +26,7 @@ struct Site {
 
 impl Site {
     async fn new() -> Result<Self> {
-        let cluster = cluster().await?;
+        let cluster = cluster().await;
         let (client, namespace) = (cluster.client().await?, cluster.namespace("site").await?);
         Ok(Site { cluster, client, namespace, directory: tempfile::tempdir()? })
     }

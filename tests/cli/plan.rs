@@ -1,10 +1,8 @@
 //! `multibond plan`, as people and pipelines use it.
-#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,21 +10,10 @@ use assert_cmd::Command;
 use rstest::rstest;
 use serde_json::Value;
 
+use super::{data, multibond, run};
+
 fn plan() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_multibond"));
-    command.arg("plan");
-    command
-}
-
-fn fixture(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli").join(path)
-}
-
-/// Exit code, standard output and standard error.
-fn run(command: &mut Command) -> (i32, String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    multibond(&["plan"])
 }
 
 fn stdin(text: impl Into<Vec<u8>>) -> (i32, String, String) {
@@ -38,17 +25,17 @@ const DATA_CENTER: &str = "apiVersion: multibond.dev/v1alpha1\nkind: DataCenter\
 
 #[test]
 fn a33_a_directory_gives_each_host_with_its_paths_and_every_problem() {
-    let (code, stdout, stderr) = run(plan().arg("-f").arg(fixture("frankfurt")));
+    let (code, stdout, stderr) = run(plan().arg("-f").arg(data("frankfurt")));
     assert_eq!((code, stderr.as_str()), (2, ""));
     insta::assert_snapshot!("table", stdout);
 }
 
 #[test]
 fn a33_json_and_yaml_say_the_same() {
-    let (code, json, stderr) = run(plan().args(["-o", "json", "-f"]).arg(fixture("frankfurt")));
+    let (code, json, stderr) = run(plan().args(["-o", "json", "-f"]).arg(data("frankfurt")));
     assert_eq!((code, stderr.as_str()), (2, ""));
     insta::assert_snapshot!("json", json);
-    let (code, yaml, stderr) = run(plan().args(["-o", "yaml", "-f"]).arg(fixture("frankfurt")));
+    let (code, yaml, stderr) = run(plan().args(["-o", "yaml", "-f"]).arg(data("frankfurt")));
     assert_eq!((code, stderr.as_str()), (2, ""));
     insta::assert_snapshot!("yaml", yaml);
     let json: Value = serde_json::from_str(&json).unwrap();
@@ -58,18 +45,18 @@ fn a33_json_and_yaml_say_the_same() {
 #[rstest]
 fn a09_the_order_of_files_and_documents_does_not_matter(#[values("table", "json", "yaml")] format: &str) {
     let names = ["data-center.yaml", "networks.yaml", "hosts.yaml", "bonds.yml", "others.json"];
-    let expected = run(plan().args(["-o", format, "-f"]).arg(fixture("frankfurt")));
+    let expected = run(plan().args(["-o", format, "-f"]).arg(data("frankfurt")));
     for turn in 0..names.len() {
         let mut command = plan();
         command.args(["-o", format]);
         for at in 0..names.len() {
-            command.arg("-f").arg(fixture("frankfurt").join(names[(at + turn) % names.len()]));
+            command.arg("-f").arg(data("frankfurt").join(names[(at + turn) % names.len()]));
         }
         assert_eq!(run(&mut command), expected, "turned by {turn}");
     }
     // The same from the last document to the first, in one stream.
     let text: Vec<String> =
-        names[..4].iter().map(|name| fs::read_to_string(fixture("frankfurt").join(name)).unwrap()).collect();
+        names[..4].iter().map(|name| fs::read_to_string(data("frankfurt").join(name)).unwrap()).collect();
     let all = text.join("---\n");
     let mut documents: Vec<&str> = all.split("---\n").collect();
     documents.reverse();
@@ -101,7 +88,7 @@ fn invalid_input_exits_with_1_prints_no_plan_and_names_every_finding() {
 #[case::unknown_command(&["paln"], "paln")]
 #[case::no_command(&[], "Usage")]
 fn usage_errors_exit_with_1(#[case] arguments: &[&str], #[case] says: &str) {
-    let (code, stdout, stderr) = run(Command::new(env!("CARGO_BIN_EXE_multibond")).args(arguments));
+    let (code, stdout, stderr) = run(&mut multibond(arguments));
     assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
     assert!(stderr.contains(says), "{stderr}");
 }
@@ -111,7 +98,7 @@ fn usage_errors_exit_with_1(#[case] arguments: &[&str], #[case] says: &str) {
 #[case(&["--version"])]
 #[case(&["plan", "--help"])]
 fn help_and_version_exit_with_0(#[case] arguments: &[&str]) {
-    let (code, stdout, stderr) = run(Command::new(env!("CARGO_BIN_EXE_multibond")).args(arguments));
+    let (code, stdout, stderr) = run(&mut multibond(arguments));
     assert_eq!((code, stderr.as_str()), (0, ""));
     assert!(stdout.contains("multibond"), "{stdout}");
 }
@@ -260,7 +247,7 @@ fn what_a_plan_does_not_read_of_a_status_may_be_of_another_version() {
 
 #[test]
 fn directories_are_read_without_those_in_them_unless_asked_for() {
-    let (code, _, stderr) = run(plan().args(["-R", "-f"]).arg(fixture("frankfurt")));
+    let (code, _, stderr) = run(plan().args(["-R", "-f"]).arg(data("frankfurt")));
     assert_eq!(code, 1);
     assert!(stderr.contains("below/broken.yaml, document 1 (from line 1): line "), "{stderr}");
 }
@@ -296,7 +283,7 @@ fn windows_line_ends_and_a_byte_order_mark_do_no_harm() {
 fn a_reader_that_has_gone_is_no_error() {
     let mut child = Process::new(env!("CARGO_BIN_EXE_multibond"))
         .args(["plan", "-o", "json", "-f"])
-        .arg(fixture("frankfurt"))
+        .arg(data("frankfurt"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -424,7 +411,7 @@ fn a_mistake_across_objects_is_a_problem_of_the_object_that_is_wrong(
     #[case] problem: &str,
     #[case] culprit: &str,
 ) {
-    let good = fs::read_to_string(fixture("good.yaml")).unwrap();
+    let good = fs::read_to_string(data("good.yaml")).unwrap();
     let (code, stdout, _) = stdin(good.clone());
     assert_eq!(code, 0, "{stdout}");
     let mistake =

@@ -1,22 +1,14 @@
 //! `multibond plan` beside a real API server: both take the same, and refuse the same.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
-
-mod schema_examples;
 
 use futures::stream::{self, StreamExt as _};
 use kube::Client;
-use multibond::api::{self, GROUP, VERSION};
-use multibond_testbed::{ControlPlane, Options};
-use schema_examples::{Example, findings};
+use multibond::api::{GROUP, VERSION};
 use serde_json::{Value, json};
 
-async fn cluster() -> &'static ControlPlane {
-    let crds = || async {
-        let manifests = api::crds().iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
-        Ok(Options { manifests, ..Options::default() })
-    };
-    ControlPlane::shared(crds).await.unwrap()
-}
+use super::{
+    cluster,
+    schema_examples::{self, Example, findings},
+};
 
 /// Whether the API server would take a document, with strict field validation; and what it says.
 async fn verdict(client: &Client, namespace: &str, example: &Example) -> Result<(), String> {
@@ -123,7 +115,7 @@ async fn a33_every_field_with_every_odd_value_gets_the_same_verdict_from_both() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_reads_yaml_as_multibond_does() {
-    let readings: Vec<(String, Value)> = serde_json::from_str(include_str!("yaml-readings.json")).unwrap();
+    let readings: Vec<(String, Value)> = serde_json::from_str(include_str!("../cli/data/yaml-readings.json")).unwrap();
     let head = "apiVersion: multibond.dev/v1alpha1\nkind: Host\nmetadata: {name: a}\nspec:\n";
     let document = |(yaml, _): &(String, Value)| format!("{head}  value: {}\n", yaml.replace('\n', "\n  "));
     let all: Vec<String> = readings.iter().map(document).collect();

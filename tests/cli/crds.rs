@@ -1,19 +1,14 @@
 //! `multibond crds`, and the schemas that it writes.
 
-#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use assert_cmd::Command;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
 };
 use multibond::api;
 
-fn multibond() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_multibond"))
-}
+use super::multibond;
 
 fn committed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("crds")
@@ -32,7 +27,7 @@ fn files_in(directory: &Path) -> Vec<(String, String)> {
 #[test]
 fn the_committed_files_are_what_the_types_say() {
     let written = tempfile::tempdir().unwrap();
-    multibond().args(["crds", "--out-dir"]).arg(written.path()).assert().success().stdout("");
+    multibond(&["crds", "--out-dir"]).arg(written.path()).assert().success().stdout("");
     assert!(
         files_in(written.path()) == files_in(&committed()),
         "crds/ is not what `multibond crds` writes: run `cargo run -- crds --out-dir crds` and commit the difference"
@@ -41,7 +36,7 @@ fn the_committed_files_are_what_the_types_say() {
 
 #[test]
 fn what_is_printed_reads_back_as_the_definitions() {
-    let output = multibond().arg("crds").assert().success().get_output().stdout.clone();
+    let output = multibond(&["crds"]).assert().success().get_output().stdout.clone();
     let read: Vec<CustomResourceDefinition> =
         serde_saphyr::from_multiple(std::str::from_utf8(&output).unwrap()).unwrap();
     assert_eq!(read, api::crds());

@@ -1,7 +1,6 @@
-//! `tests/schema-examples/`: what the API server takes and refuses, as data. One test holds `multibond plan` to it,
+//! `tests/cli/data/schema-examples/`: what the API server takes and refuses, as data. One test holds `multibond plan` to it,
 //! another the API server.
-#![allow(dead_code, reason = "each test uses its part")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::fs;
 use std::path::Path;
@@ -64,7 +63,7 @@ pub fn bases() -> Vec<Value> {
 }
 
 fn directory() -> fs::ReadDir {
-    fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schema-examples")).unwrap()
+    fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/data/schema-examples")).unwrap()
 }
 
 fn suite(file: &Path) -> Suite {

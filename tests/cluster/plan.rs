@@ -1,18 +1,16 @@
 //! `multibond plan` beside the controller: the same objects, the same plans.
-#![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
-
-mod site;
 
 use std::path::Path;
 
 use assert_cmd::Command;
 use multibond_testbed::eventually;
 use serde_json::{Value, json};
-use site::{PATIENCE, Site, condition};
 
-/// The objects of `tests/cli/frankfurt`, in a namespace and on nodes of the test's own.
+use super::site::{self, PATIENCE, Site, condition};
+
+/// The objects of `tests/cli/data/frankfurt`, in a namespace and on nodes of the test's own.
 fn manifests(namespace: &str) -> String {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/frankfurt");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/data/frankfurt");
     let read = |name: &&str| std::fs::read_to_string(directory.join(name)).unwrap();
     let files: Vec<String> =
         ["data-center.yaml", "networks.yaml", "hosts.yaml", "bonds.yml"].iter().map(read).collect();

@@ -1,17 +1,17 @@
 //! `examples/` is what a new user applies first: it must plan without a question.
-#![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use assert_cmd::Command;
 use serde_json::Value;
+
+use super::multibond;
 
 #[test]
 fn the_examples_are_planned_without_problems() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
-    let mut plan = Command::new(env!("CARGO_BIN_EXE_multibond"));
-    let output = plan.args(["plan", "-o", "json", "-f"]).arg(examples).assert().success().get_output().stdout.clone();
+    let mut plan = multibond(&["plan", "-o", "json", "-f"]);
+    let output = plan.arg(examples).assert().success().get_output().stdout.clone();
     let report: Value = serde_json::from_slice(&output).unwrap();
 
     assert_eq!(report["problems"], Value::Array(Vec::new()));

@@ -1,23 +1,16 @@
 //! `multibond import ovirt`, on answers in the form of the engine's REST API.
-#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
-
-use std::path::Path;
 
 use assert_cmd::Command;
 use rstest::rstest;
 use tempfile::TempDir;
 
-fn multibond(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_multibond"));
-    command.args(arguments).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"));
-    command
-}
+use super::{data, run};
 
-/// Exit code, standard output and standard error.
-fn run(command: &mut Command) -> (i32, String, String) {
-    let output = command.output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+/// `multibond` where the answers of the engine are, in the directory `ovirt`.
+fn multibond(arguments: &[&str]) -> Command {
+    let mut command = super::multibond(arguments);
+    command.current_dir(data(""));
+    command
 }
 
 #[test]
