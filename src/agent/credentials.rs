@@ -72,6 +72,18 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
+/// What is known of a Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SecretState {
+    /// It has not been read yet.
+    #[default]
+    Unread,
+    /// It has been read.
+    Read(Credentials),
+    /// It is missing, unreadable or incomplete: in words for the user.
+    Unusable(String),
+}
+
 impl Credentials {
     /// Tells these credentials from others.
     #[must_use]

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     initiator::{Disk, Facts, Inventory, Map, MapPath, Session, SessionState, Use},
     path::{Now, Path},
-    plan::{Order, Plan, Written},
+    reconcile::plan::{Order, Plan, Written},
 };
 use crate::api::HostInterface;
 

@@ -1,7 +1,7 @@
 //! What the agent needs of an iSCSI initiator, and what an initiator tells of its host.
 //!
 //! The trait is as narrow as the decisions allow: it reads and it acts, and it decides nothing. Which session may go is
-//! decided in [`disconnect`](super::disconnect), what is connected when in [`reconcile`](super::reconcile); both see
+//! decided in [`logout`](super::reconcile::logout), what is connected when in [`reconcile`](super::reconcile); both see
 //! nothing but the values here.
 
 use std::{collections::BTreeSet, sync::Arc};

@@ -21,21 +21,28 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 use super::{
-    claim,
-    cluster::{Cluster, ClusterError},
-    complaint::Complaint,
-    disconnect::{self, Verdict},
-    hosts::Seen,
+    cluster::{
+        Cluster, ClusterError,
+        hosts::Seen,
+        node_owner,
+        outbox::{Due, Outbox},
+    },
+    credentials::SecretState,
     initiator::{Facts, Initiator, Inventory, Named, PathError, Session},
     metrics::{AgentMetrics, OutcomeLabel, PathShare, accepted},
-    outbox::{Due, Outbox},
     path::{Now, Path},
-    plan::{Plan, Written},
-    reconcile::{Action, Reconciler, Why},
-    report::{Paths, Report},
-    situation::{SecretState, Situation},
+    reconcile::{
+        Action, Reconciler, Why,
+        input::Situation,
+        logout::{self, Verdict},
+        plan::{Plan, Written},
+        report::{Paths, Report},
+    },
 };
-use crate::api::{AgentStatus, Connection, Host, HostStatus, reason::PathReason};
+use crate::{
+    api::{AgentStatus, Connection, Host, HostStatus, reason::PathReason},
+    ops::log_once::LogOnce,
+};
 
 /// How often everything is looked at though nothing has been announced.
 const RESYNC: Duration = Duration::from_secs(60);
@@ -64,8 +71,8 @@ pub struct Agent<I, C> {
     outboxes: BTreeMap<Identity, Outbox>,
     /// When something of the plan being carried out last made progress.
     progress_at: Option<Instant>,
-    writing: Complaint,
-    reading: Complaint,
+    writing: LogOnce,
+    reading: LogOnce,
     metrics: AgentMetrics,
     paths: PathShare,
 }
@@ -105,8 +112,8 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             secrets: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             progress_at: None,
-            writing: Complaint::about(format!("write the status of the Host of node {node}")),
-            reading: Complaint::about(format!("read the devices of node {node}")),
+            writing: LogOnce::new(format!("write the status of the Host of node {node}")),
+            reading: LogOnce::new(format!("read the devices of node {node}")),
             paths: PathShare::of(&metrics),
             metrics,
         }
@@ -146,11 +153,11 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             Ok(read) => read,
             Err(error) => {
                 let error: PathError = error;
-                self.reading.raise(error);
+                self.reading.failed(error);
                 return Now::read().instant + REREAD;
             }
         };
-        self.reading.settle();
+        self.reading.recovered();
         let now = Now::read();
         let (report, wake_at) = self.decide(facts, &inventory, now);
         let write_at = self.write(&report, now);
@@ -182,7 +189,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             self.outboxes.entry(identity(host)).or_insert_with(|| Outbox::new(host.clone())).saw(host);
         }
         // Nobody asks for anything else: what the last plan wants is kept up.
-        let Some(served) = claim::served(hosts).map(|host| identity(host)) else { return };
+        let Some(served) = node_owner::served(hosts).map(|host| identity(host)) else { return };
         if self.served.as_ref().is_some_and(|before| *before != served)
             && let Some(reconciler) = &mut self.reconciler
         {
@@ -373,10 +380,10 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
     fn take_in_write(&mut self, identity: &Identity, result: Result<Box<Host>, ClusterError>, now: Now) {
         self.metrics.writes.get_or_create(&accepted(&result)).inc();
         match &result {
-            Ok(_) => self.writing.settle(),
+            Ok(_) => self.writing.recovered(),
             // The watch is about to tell.
             Err(ClusterError::NotFound) => {}
-            Err(error) => self.writing.raise(error),
+            Err(error) => self.writing.failed(error),
         }
         let Some(outbox) = self.outboxes.get_mut(identity) else { return };
         match result {
@@ -424,10 +431,10 @@ async fn log_out(
         let Some(found) = find(&inventory) else { return Ok(true) };
         let Some(plan) = plan.borrow().clone() else { return Ok(false) };
         match why {
-            Why::Rotated if disconnect::may_rotate(&plan, &inventory, &found, leaving) => {}
+            Why::Rotated if logout::may_rotate(&plan, &inventory, &found, leaving) => {}
             Why::Rotated => return Ok(false),
             Why::Surplus => {
-                let judged = disconnect::judge(&plan, &inventory, leaving);
+                let judged = logout::judge(&plan, &inventory, leaving);
                 let verdict = judged.into_iter().find(|(judged, _)| judged.id == found.id).map(|(_, verdict)| verdict);
                 match verdict {
                     Some(Verdict::Go { flush }) if flush.is_empty() => {}

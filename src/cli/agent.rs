@@ -13,10 +13,11 @@ use super::{Global, in_runtime, plan::metadata, process};
 use crate::{
     agent::{
         Agent,
-        cluster::KubeCluster,
-        hosts,
+        cluster::{
+            KubeCluster, hosts,
+            lease::{Keeper, Timing},
+        },
         initiator::Initiator,
-        lease::{Keeper, Timing},
         metrics::AgentMetrics,
         open_iscsi::{OpenIscsi, Roots, host::HostTools},
         simulated::{self, FactsBook, Faults, Simulation},

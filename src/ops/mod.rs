@@ -1,8 +1,10 @@
 //! What operators look at: metrics, liveness and readiness, served over HTTP; and YAML.
 
+pub mod backoff;
 mod duration;
 pub mod errors;
 mod http;
+pub mod log_once;
 mod metrics;
 mod yaml;
 

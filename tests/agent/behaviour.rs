@@ -5,10 +5,9 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::Secret;
 use multibond::{
     agent::{
-        credentials::Credentials,
+        credentials::{Credentials, SecretState},
         path::Path,
         simulated::{Fault, FaultKind, Faults},
-        situation::SecretState,
     },
     api::{Connection, ConnectionState, reason::PathReason},
 };

@@ -9,12 +9,11 @@ use std::{
 use multibond::{
     agent::{
         Agent,
-        cluster::{Cluster, ClusterError},
-        hosts::Seen,
+        cluster::{Cluster, ClusterError, hosts::Seen},
+        credentials::SecretState,
         metrics::AgentMetrics,
         path::Path,
         simulated::{Fault, FaultKind, Faults, SimulatedHost, Simulation},
-        situation::SecretState,
     },
     api::{Connection, ConnectionState, Host, HostStatus, reason::PathReason},
 };

@@ -1,10 +1,9 @@
 use super::*;
 use crate::{
     agent::{
-        credentials::{Account, Fingerprint, Password},
+        credentials::{Account, Fingerprint, Password, SecretState},
         fixtures::{Clock, facts, foreign, holding, inventory, lost, map, path, plan, session, used, with_secret},
         initiator::{Facts, Map, Use},
-        situation::SecretState,
     },
     api::ConnectionState::{self, Connected, Connecting, Disconnecting, Failed, Retained},
 };

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::info;
 
 use super::{FactsBook, Faults, Simulation};
-use crate::agent::complaint::Complaint;
+use crate::ops::log_once::LogOnce;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -86,13 +86,13 @@ struct Followed<T> {
     dated: Option<SystemTime>,
     /// How often in a row the file was not there: an editor that replaces it leaves a moment without.
     missing: u32,
-    complaint: Complaint,
+    log: LogOnce,
 }
 
 impl<T: DeserializeOwned + Default + Clone + PartialEq> Followed<T> {
     fn new(file: PathBuf) -> Self {
-        let complaint = Complaint::about(format!("read {}", file.display()));
-        Followed { file, known: None, dated: None, missing: 0, complaint }
+        let log = LogOnce::new(format!("read {}", file.display()));
+        Followed { file, known: None, dated: None, missing: 0, log }
     }
 
     /// What the file says, if that is something new.
@@ -106,7 +106,7 @@ impl<T: DeserializeOwned + Default + Clone + PartialEq> Followed<T> {
         let read = if dated.is_some() { read(&self.file) } else { Ok(T::default()) };
         match read {
             Ok(said) => {
-                self.complaint.settle();
+                self.log.recovered();
                 if self.known.as_ref() == Some(&said) {
                     return None;
                 }
@@ -116,7 +116,7 @@ impl<T: DeserializeOwned + Default + Clone + PartialEq> Followed<T> {
                 Some(said)
             }
             Err(error) => {
-                self.complaint.raise(error);
+                self.log.failed(error);
                 None
             }
         }

@@ -18,13 +18,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use super::{SimulatedHost, Simulation};
-use crate::agent::{
-    Agent,
-    cluster::KubeCluster,
-    complaint::Complaint,
-    hosts::{self, Roster, Seen},
-    lease::{Keeper, Timing},
-    metrics::{AgentMetrics, WatchShare},
+use crate::{
+    agent::{
+        Agent,
+        cluster::{
+            KubeCluster,
+            hosts::{self, Roster, Seen},
+            lease::{Keeper, Timing},
+        },
+        metrics::{AgentMetrics, WatchShare},
+    },
+    ops::log_once::LogOnce,
 };
 
 /// Requests at once of a whole fleet: 4 to 16 reach what an API server can do, more only make each slower.
@@ -106,15 +110,15 @@ impl Fleet {
     /// # Errors
     /// When the directory cannot be read at the start.
     pub async fn follow_tokens(mut self, config: &Config, directory: &Path) -> io::Result<()> {
-        let mut complaint = Complaint::about(format!("use {}", directory.display()));
+        let mut log = LogOnce::new(format!("use {}", directory.display()));
         let mut found = tokens(directory);
         // A directory that is not there is a typing error at the start, and somebody at work on it later.
         found.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
         loop {
             let used = found.and_then(|tokens| self.use_tokens(config, &tokens));
             match used {
-                Ok(()) => complaint.settle(),
-                Err(error) => complaint.raise(error),
+                Ok(()) => log.recovered(),
+                Err(error) => log.failed(error),
             }
             if self.stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_none() {
                 break;

@@ -16,7 +16,6 @@ use tokio::{sync::watch, time::sleep};
 use super::{FaultKind, Simulation, Subject};
 use crate::{
     agent::{
-        backoff,
         credentials::{Credentials, Fingerprint},
         initiator::{
             Disk, Facts, Initiator, Inventory, Login, Map, MapPath, Named, OWN_RECORD_PREFIX, PathError, Session,
@@ -25,6 +24,7 @@ use crate::{
         path::Path,
     },
     api::{HostInterface, SessionSettings, reason::PathReason},
+    ops::backoff,
 };
 
 /// A simulated host: an [`Initiator`] whose sessions are entries in a table.
@@ -400,7 +400,7 @@ fn is_own(record: &str) -> bool {
 }
 
 fn map_name(node: &str, target: &str) -> String {
-    let drawn = backoff::share(Duration::from_secs(u32::MAX.into()), (node, target)).as_nanos();
+    let drawn = backoff::fraction(Duration::from_secs(u32::MAX.into()), (node, target)).as_nanos();
     format!("3600{drawn:028x}")
 }
 
@@ -419,7 +419,7 @@ fn new_map(node: &str, target: &Arc<str>, world: &World) -> Map {
 /// What a host has of which nothing is known but the names of its devices: each up, with an address of its own that is
 /// in nobody's subnet (240.0.0.0/4 is reserved, RFC 1112 section 4).
 fn made_up(node: &str, names: &BTreeSet<Arc<str>>) -> Vec<HostInterface> {
-    let [.., a, b] = backoff::share(Duration::from_secs(65_535), node).as_secs().to_be_bytes();
+    let [.., a, b] = backoff::fraction(Duration::from_secs(65_535), node).as_secs().to_be_bytes();
     names
         .iter()
         .zip(1..=u8::MAX)

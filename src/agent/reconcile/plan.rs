@@ -5,8 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::path::Path;
-use crate::api::{PlanStatus, SessionSettings};
+use crate::{
+    agent::path::Path,
+    api::{PlanStatus, SessionSettings},
+};
 
 /// What the controller wants of this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

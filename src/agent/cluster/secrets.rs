@@ -21,11 +21,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    cluster::{ClusterError, in_time},
-    complaint::Complaint,
-    credentials::Credentials,
-    situation::SecretState,
+use super::{ClusterError, in_time};
+use crate::{
+    agent::credentials::{Credentials, SecretState},
+    ops::log_once::LogOnce,
 };
 
 /// How often a Secret is read that cannot be watched, or not be read.
@@ -68,11 +67,11 @@ impl Secrets {
     async fn keep(self, key: Key, sender: watch::Sender<SecretState>) {
         let (namespace, name) = &key;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let mut complaint = Complaint::about(format!("follow the Secret {namespace}/{name}"));
+        let mut log = LogOnce::new(format!("follow the Secret {namespace}/{name}"));
         loop {
             tokio::select! {
                 () = sender.closed() => {}
-                pause = read_and_watch(&api, &key, &sender, &mut complaint) => {
+                pause = read_and_watch(&api, &key, &sender, &mut log) => {
                     sleep(pause).await;
                     continue;
                 }
@@ -92,7 +91,7 @@ async fn read_and_watch(
     api: &Api<Secret>,
     (namespace, name): &Key,
     sender: &watch::Sender<SecretState>,
-    complaint: &mut Complaint,
+    log: &mut LogOnce,
 ) -> Duration {
     let missing = || SecretState::Unusable(format!("there is none in namespace {namespace}"));
     let version = match in_time(api.get_opt(name)).await {
@@ -106,7 +105,7 @@ async fn read_and_watch(
             if is_forbidden || !matches!(&*sender.borrow(), SecretState::Read(_)) {
                 set(sender, SecretState::Unusable(format!("it cannot be read: {error}")));
             }
-            complaint.raise(error);
+            log.failed(error);
             return READ_EVERY;
         }
     };
@@ -114,11 +113,11 @@ async fn read_and_watch(
     let events = match in_time(api.watch(&only_this, &version)).await {
         Ok(events) => events,
         Err(error) => {
-            complaint.raise(format_args!("it may be read and not be watched: {error}"));
+            log.failed(format_args!("it may be read and not be watched: {error}"));
             return READ_EVERY;
         }
     };
-    complaint.settle();
+    log.recovered();
     pin_mut!(events);
     // A watch whose server has vanished without a word never ends by itself.
     while let Ok(Some(event)) = timeout(WATCH_LASTS, events.next()).await {

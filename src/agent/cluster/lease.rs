@@ -17,14 +17,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{
-    backoff,
-    complaint::Complaint,
-    metrics::{AgentMetrics, accepted},
-};
 use crate::{
+    agent::metrics::{AgentMetrics, accepted},
     api::{AGENT_LEASE_PREFIX, AGENT_MANAGER},
-    ops::errors::brief,
+    ops::{backoff, errors::brief, log_once::LogOnce},
 };
 
 /// A node's lease is named so: the node's name is a DNS subdomain, and so is a Lease's.
@@ -68,7 +64,7 @@ impl Keeper {
 
     /// Renews the lease for ever. It is not given up at the end: a restarted agent is not a silent one.
     pub async fn keep(self) {
-        let mut complaint = Complaint::about(format!("renew the lease of node {}", self.node));
+        let mut log = LogOnce::new(format!("renew the lease of node {}", self.node));
         for round in 0_u64.. {
             // Boxed, so that the thousands of keepers of a simulation are small while they sleep.
             let renewed = Box::pin(timeout(self.timing.duration / 2, self.renew())).await;
@@ -78,12 +74,12 @@ impl Keeper {
             };
             self.metrics.renewals.get_or_create(&accepted(&renewed)).inc();
             match renewed {
-                Ok(()) => complaint.settle(),
-                Err(error) => complaint.raise(error),
+                Ok(()) => log.recovered(),
+                Err(error) => log.failed(error),
             }
             // A tenth of jitter: agents that started together do not renew together for ever.
             let tenth = self.timing.renew_every / 10;
-            sleep(tenth.saturating_mul(9) + backoff::share(tenth, (&self.node, round))).await;
+            sleep(tenth.saturating_mul(9) + backoff::fraction(tenth, (&self.node, round))).await;
         }
     }
 

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{
-    backoff,
-    initiator::{PathError, Session},
-    path::{Now, Path},
+use super::backoff;
+use crate::{
+    agent::{
+        initiator::{PathError, Session},
+        path::{Now, Path},
+    },
+    api::{Connection, ConnectionState, condition::whole_second, reason::PathReason},
 };
-use crate::api::{Connection, ConnectionState, condition::whole_second, reason::PathReason};
 
 /// How long a session may be lost before its path has failed.
 pub const LOST_AFTER: Duration = Duration::from_secs(3);

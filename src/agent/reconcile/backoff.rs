@@ -1,25 +1,16 @@
 //! How long to wait before a failed path is tried again.
 
-use std::{
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash},
-    time::Duration,
-};
+use std::{hash::Hash, time::Duration};
 
-use crate::api::reason::PathReason;
+use crate::{api::reason::PathReason, ops::backoff::Backoff};
 
-/// The pause doubles from `first` to `longest`.
-struct Pace {
-    first: Duration,
-    longest: Duration,
-}
-
-/// What may come back at any moment: a cable, a portal, a daemon.
-const QUICK: Pace = Pace { first: Duration::from_secs(2), longest: Duration::from_secs(30) };
-/// What a person has to correct, and what an array may lock an account for.
-const SLOW: Pace = Pace { first: Duration::from_secs(120), longest: Duration::from_secs(600) };
+/// For causes that may end at any moment: a cable, a portal, a daemon.
+const QUICK: Backoff = Backoff { first: Duration::from_secs(2), longest: Duration::from_secs(30) };
+/// For causes that a person has to correct, and for which an array may lock an account.
+const SLOW: Backoff = Backoff { first: Duration::from_secs(120), longest: Duration::from_secs(600) };
 
 /// A target that is not found is tried quickly: an array that restarts opens its portals before it has its targets.
-fn pace(reason: PathReason) -> Pace {
+fn policy(reason: PathReason) -> Backoff {
     match reason {
         PathReason::AuthenticationFailed | PathReason::WrongInterface => SLOW,
         PathReason::PortalUnreachable
@@ -39,30 +30,18 @@ fn pace(reason: PathReason) -> Pace {
     }
 }
 
-/// The pause after so many failures in a row: between half of the exponential pause and all of it, so that what failed
-/// together is not retried together. Which part is drawn from `seed`.
+/// The pause after this many failures in a row, with jitter that `seed` chooses.
 #[must_use]
 pub fn pause(reason: PathReason, failures: u32, seed: impl Hash) -> Duration {
-    let Pace { first, longest } = pace(reason);
-    let doublings = failures.saturating_sub(1).min(16);
-    let whole = first.saturating_mul(1 << doublings).min(longest);
-    whole / 2 + share(whole / 2, (seed, failures))
+    policy(reason).pause(failures, seed)
 }
 
-/// The longest pause for a reason, as it is reported. It says the same at every attempt, so that a retry that fails as
-/// before changes nothing.
+/// The longest pause for a reason, as it is reported. It is the same for every attempt, so that a retry that
+/// fails as before changes nothing in the report.
 #[must_use]
 pub fn retry_every(reason: PathReason) -> String {
-    let seconds = pace(reason).longest.as_secs();
+    let seconds = policy(reason).longest.as_secs();
     if seconds.is_multiple_of(60) { format!("{}m", seconds / 60) } else { format!("{seconds}s") }
-}
-
-/// A part of a duration, drawn from `seed`: the same seed gives the same part.
-#[must_use]
-pub fn share(whole: Duration, seed: impl Hash) -> Duration {
-    let drawn = BuildHasherDefault::<DefaultHasher>::default().hash_one(seed);
-    let thousandths = u32::try_from(drawn % 1001).unwrap_or(0);
-    whole.saturating_mul(thousandths) / 1000
 }
 
 #[cfg(test)]
@@ -87,11 +66,5 @@ mod tests {
             assert!(pause(PathReason::AuthenticationFailed, 99, seed) <= Duration::from_secs(600));
         }
         assert_eq!(retry_every(PathReason::AuthenticationFailed), "10m");
-    }
-
-    #[test]
-    fn pauses_of_different_hosts_differ() {
-        let pauses: std::collections::BTreeSet<_> = (0..50).map(|seed| pause(PathReason::Timeout, 5, seed)).collect();
-        assert!(pauses.len() > 40, "{pauses:?}");
     }
 }

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{
-    backoff,
-    disconnect::Kept,
-    initiator::{PathError, Session},
-    path::{Now, Path},
-    standing::LOST_AFTER,
+use super::{backoff, logout::Kept, path_state::LOST_AFTER};
+use crate::{
+    agent::{
+        initiator::{PathError, Session},
+        path::{Now, Path},
+    },
+    api::{Connection, ConnectionState, condition::whole_second, reason::PathReason},
 };
-use crate::api::{Connection, ConnectionState, condition::whole_second, reason::PathReason};
 
 /// How long a map that is in use is given to take up the path that replaces the one that is to go: a new session's disks
 /// are found and added to their maps within a second or two.

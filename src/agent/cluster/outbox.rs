@@ -9,12 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    backoff,
-    path::Now,
-    report::{Difference, Report},
+use crate::{
+    agent::{
+        path::Now,
+        reconcile::{
+            backoff,
+            report::{Difference, Report},
+        },
+    },
+    api::{Host, reason::PathReason},
 };
-use crate::api::{Host, reason::PathReason};
 
 /// How long changes are collected.
 const COLLECT: Duration = Duration::from_secs(1);
@@ -121,7 +125,7 @@ fn is_older(host: &Host, than: &Host) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        agent::{fixtures::Clock, report::Paths},
+        agent::{fixtures::Clock, reconcile::report::Paths},
         api::{AgentStatus, HostInterface, HostSpec, HostStatus, MultipathMap},
     };
 

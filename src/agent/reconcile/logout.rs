@@ -9,11 +9,11 @@ use std::{
     fmt,
 };
 
-use super::{
-    initiator::{Inventory, Map, Session},
-    plan::Plan,
+use super::plan::Plan;
+use crate::{
+    agent::initiator::{Inventory, Map, Session},
+    api::reason::PathReason,
 };
-use crate::api::reason::PathReason;
 
 /// What is to become of a session that is not planned.
 #[derive(Clone, Debug, PartialEq, Eq)]

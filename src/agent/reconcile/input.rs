@@ -8,25 +8,17 @@ use std::{
 };
 
 use super::{
-    credentials::Credentials,
-    initiator::{Facts, Inventory, PathError, Session},
-    path::{Now, Path},
+    path_state::Found,
     plan::{Order, Plan},
-    standing::Found,
 };
-use crate::api::{HostInterface, reason::PathReason};
-
-/// What is known of a Secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum SecretState {
-    /// It has not been read yet.
-    #[default]
-    Unread,
-    /// It has been read.
-    Read(Credentials),
-    /// It is missing, unreadable or incomplete: in words for the user.
-    Unusable(String),
-}
+use crate::{
+    agent::{
+        credentials::{Credentials, SecretState},
+        initiator::{Facts, Inventory, PathError, Session},
+        path::{Now, Path},
+    },
+    api::{HostInterface, reason::PathReason},
+};
 
 /// Everything that a step is decided from, beside what is remembered.
 #[derive(Clone, Copy, Debug)]

@@ -11,17 +11,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    credentials::Credentials,
-    disconnect::{self, Verdict},
-    initiator::{Inventory, Login, PathError, Session},
-    leaving::{Judged, Leaving},
-    path::{Now, Path},
+use self::{
+    input::{PathView, Situation, by_path, credentials, hash},
+    logout::Verdict,
+    path_state::Standing,
     plan::{Order, Plan, Written},
-    situation::{PathView, SecretState, Situation, by_path, credentials, hash},
-    standing::Standing,
+    surplus::{Judged, Leaving},
+};
+use super::{
+    credentials::{Credentials, SecretState},
+    initiator::{Inventory, Login, PathError, Session},
+    path::{Now, Path},
 };
 use crate::api::{Connection, MultipathMap, SessionSettings, reason::PathReason};
+
+pub mod backoff;
+pub mod input;
+pub mod logout;
+pub mod path_state;
+pub mod plan;
+pub mod report;
+pub mod surplus;
 
 /// Logins at once: those of four portals, each through four networks.
 const LOGINS: usize = 16;
@@ -170,7 +180,7 @@ impl Reconciler {
         let is_to_be_renewed = |session: &&Session| {
             plan.paths.get(&session.path).is_some_and(|order| is_outdated(session, order, secrets))
         };
-        let mut in_question = disconnect::in_question(plan, inventory, &self.under_way());
+        let mut in_question = logout::in_question(plan, inventory, &self.under_way());
         in_question.extend(inventory.sessions.iter().filter(is_to_be_renewed).map(|session| session.id));
         in_question
     }
@@ -263,7 +273,7 @@ impl Reconciler {
             .filter(|(_, standing)| standing.is_first_attempt())
             .map(|(path, _)| path.target.clone())
             .collect();
-        let judged = disconnect::judge(plan, inventory, &self.under_way());
+        let judged = logout::judge(plan, inventory, &self.under_way());
         let ids: BTreeSet<u32> = judged.iter().map(|(session, _)| session.id).collect();
         self.leaving.retain(|id, _| ids.contains(id));
 
@@ -315,7 +325,7 @@ impl Reconciler {
             if is_outdated(session, order, secrets)
                 && self.target_is_settled(path, sessions)
                 && self.has_its_turn(inventory, session)
-                && disconnect::may_rotate(plan, inventory, session, &self.under_way())
+                && logout::may_rotate(plan, inventory, session, &self.under_way())
             {
                 actions.push(self.log_out(session, Why::Rotated));
             }
@@ -347,7 +357,7 @@ impl Reconciler {
         !self.logouts.iter().any(|(id, path)| {
             *id == session.id
                 || path.target == session.path.target
-                || under_way(id).is_some_and(|other| disconnect::exclude_each_other(inventory, session, other))
+                || under_way(id).is_some_and(|other| logout::exclude_each_other(inventory, session, other))
         })
     }
 

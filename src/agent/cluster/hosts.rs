@@ -21,11 +21,11 @@ use kube::{
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::{
-    complaint::Complaint,
-    metrics::{AgentMetrics, WatchShare},
+use crate::{
+    agent::metrics::{AgentMetrics, WatchShare},
+    api::Host,
+    ops::{errors::brief, log_once::LogOnce},
 };
-use crate::{api::Host, ops::errors::brief};
 
 /// The Hosts that name a node; none until they have been read for the first time.
 pub type Seen = Option<Arc<[Arc<Host>]>>;
@@ -145,19 +145,19 @@ pub fn events(
     config: watcher::Config,
     mut share: WatchShare,
 ) -> impl Stream<Item = Event<DeserializeGuard<Host>>> + Send {
-    let mut complaint = Complaint::about("watch Hosts");
+    let mut log = LogOnce::new("watch Hosts");
     watcher::watcher(Api::<DeserializeGuard<Host>>::all(client), config).default_backoff().filter_map(move |event| {
         let event = match event {
             Ok(event) => {
                 // A watch that only begins to begin again has not succeeded yet.
                 if !matches!(event, Event::Init) {
-                    complaint.settle();
+                    log.recovered();
                     share.set(true);
                 }
                 Some(event)
             }
             Err(error) => {
-                complaint.raise(brief(&error));
+                log.failed(brief(&error));
                 share.set(false);
                 None
             }
