@@ -39,12 +39,18 @@ pub const VERSION: &str = "v1alpha1";
 pub const CONTROLLER_MANAGER: &str = "multibond-controller";
 /// Field manager of everything that an agent writes.
 pub const AGENT_MANAGER: &str = "multibond-agent";
+/// Field manager of every edit that is made in the console.
+pub const CONSOLE_MANAGER: &str = "multibond-console";
+/// The lease that the leading controller holds, in the namespace of the release.
+pub const LEADER_LEASE: &str = "multibond-controller";
 /// Finalizer of data centers, networks and hosts: the controller lets go when the hosts concerned have disconnected.
 pub const FINALIZER: &str = "multibond.dev/disconnect";
 /// Label of Hosts made for `DataCenter.spec.hosts`; its value is the data center's name.
 pub const MADE_FOR_LABEL: &str = "multibond.dev/made-for";
 /// Annotation of a made Host: since when its Node is gone or no longer matches (RFC 3339).
 pub const NODE_GONE_ANNOTATION: &str = "multibond.dev/node-gone-since";
+/// Annotation of an object imported from oVirt whose name had to change: the name that it had there.
+pub const OVIRT_NAME_ANNOTATION: &str = "multibond.dev/ovirt-name";
 /// The lease by which the agent of a node tells that it is alive has this name, with the node's after it.
 pub const AGENT_LEASE_PREFIX: &str = "agent-";
 /// Condition that the controller sets on the Node of a Host in service.

@@ -126,6 +126,24 @@ words! {
 }
 
 words! {
+    /// Reasons of Events, beside the phases: a host that changes its phase has an Event with the new phase as reason.
+    EventReason {
+        /// IscsiBond: the first host of its data center became NonOperational.
+        HostsNonOperational,
+        /// IscsiBond: no host of its data center is NonOperational any more.
+        HostsOperational,
+        /// IscsiBond: its first path on any host failed.
+        PathsFailed,
+        /// IscsiBond: none of its paths is failed any more.
+        PathsRecovered,
+        /// An object was deleted although hosts had not logged out in time.
+        DeletionTimedOut,
+        /// Host: it was deleted, and sessions were left on its node.
+        SessionsLeft,
+    }
+}
+
+words! {
     /// Reasons of conditions (beyond those of an empty plan, of paths and of `HostPrepared`).
     Reason {
         /// Nothing has looked at the object yet.

@@ -183,6 +183,12 @@ pub fn in_runtime<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow:
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting threads")?.block_on(future)
 }
 
+/// The command line of `multibond` as clap has it, for what lists its flags.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// The program: parses the arguments, runs the subcommand and says how it went. 0: well; 1: not; 2: `plan` has found
 /// problems, `check` errors, or `release --dry-run` something to release.
 #[must_use]

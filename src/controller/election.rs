@@ -21,8 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// The lease that the replicas share.
-pub(crate) const LEASE: &str = "multibond-controller";
+use crate::api::LEADER_LEASE;
 
 /// How an election runs; the defaults are client-go's.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +129,7 @@ impl Election {
 
     /// Takes or renews the lease; whether it is ours now.
     async fn attempt(&self, seen: &mut Option<Seen>) -> kube::Result<bool> {
-        let Some(lease) = self.leases.get_opt(LEASE).await? else {
+        let Some(lease) = self.leases.get_opt(LEADER_LEASE).await? else {
             let lease = self.renewal(None);
             let created = self.leases.create(&PostParams::default(), &lease).await;
             return ours_unless_taken(created, seen);
@@ -149,7 +148,7 @@ impl Election {
         if !free {
             return Ok(false);
         }
-        let replaced = self.leases.replace(LEASE, &PostParams::default(), &renewal).await;
+        let replaced = self.leases.replace(LEADER_LEASE, &PostParams::default(), &renewal).await;
         ours_unless_taken(replaced, seen)
     }
 
@@ -160,7 +159,8 @@ impl Election {
         let still_ours = before.holder_identity.as_deref() == Some(&self.identity);
         let metadata = current.map(|lease| lease.metadata.clone());
         Lease {
-            metadata: metadata.unwrap_or_else(|| ObjectMeta { name: Some(LEASE.to_owned()), ..ObjectMeta::default() }),
+            metadata: metadata
+                .unwrap_or_else(|| ObjectMeta { name: Some(LEADER_LEASE.to_owned()), ..ObjectMeta::default() }),
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.identity.clone()),
                 lease_duration_seconds: Some(whole_seconds(self.timing.lease)),
@@ -175,13 +175,13 @@ impl Election {
     /// Gives the lease back. A conflict, such as with our own last renewal, only means to look at it once more.
     async fn release(&self) -> kube::Result<()> {
         loop {
-            let Some(mut lease) = self.leases.get_opt(LEASE).await? else { return Ok(()) };
+            let Some(mut lease) = self.leases.get_opt(LEADER_LEASE).await? else { return Ok(()) };
             let ours = |spec: &&mut LeaseSpec| spec.holder_identity.as_deref() == Some(&self.identity);
             let Some(spec) = lease.spec.as_mut().filter(ours) else { return Ok(()) };
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
             spec.renew_time = Some(MicroTime(Timestamp::now()));
-            match self.leases.replace(LEASE, &PostParams::default(), &lease).await {
+            match self.leases.replace(LEADER_LEASE, &PostParams::default(), &lease).await {
                 Err(kube::Error::Api(status)) if status.is_conflict() => {}
                 released => return released.map(drop),
             }

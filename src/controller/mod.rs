@@ -32,7 +32,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use deletion::holds;
-pub(crate) use election::LEASE as LEADER_LEASE;
 pub(crate) use watched::{LeasePart, NodePart, key_of};
 
 use crate::ops::{self, ControllerMetrics, Readiness};

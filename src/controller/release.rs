@@ -17,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 use super::{
     action::Action,
     deletion,
-    election::{Authority, Election, LEASE, Timing},
+    election::{Authority, Election, Timing},
     node,
     watched::{NodePart, key_of},
 };
 use crate::{
-    api::{DataCenter, Host, Network},
+    api::{DataCenter, Host, LEADER_LEASE, Network},
     ops::errors::{ErrorReason, brief},
     planner::Kind,
 };
@@ -233,7 +233,7 @@ enum State {
 
 async fn state(client: &Client, leases: &Api<Lease>, namespace: &str) -> Result<State, Error> {
     let asking = |what| move |source| Error::Reading { what, source };
-    let lease = leases.get_opt(LEASE).await.map_err(asking("looking who leads"))?;
+    let lease = leases.get_opt(LEADER_LEASE).await.map_err(asking("looking who leads"))?;
     if let Some(spec) = lease.and_then(|lease| lease.spec) {
         return Ok(State::Held(spec.holder_identity.unwrap_or_default()));
     }

@@ -10,9 +10,9 @@ use kube::api::ObjectMeta;
 
 use super::{ASK_AGAIN, Renewal, about, agent, key, leader};
 use crate::{
-    api::{self, Host},
+    api::{self, Host, LEADER_LEASE},
     check::{Check, Finding, Line, VERSION, facts::Facts},
-    controller::{LEADER_LEASE, LeasePart, NodePart},
+    controller::{LeasePart, NodePart},
     ops::age,
 };
 

@@ -17,8 +17,8 @@ use super::{
     facts::{Facts, Seen},
 };
 use crate::{
-    api::AGENT_LEASE_PREFIX,
-    controller::{LEADER_LEASE, LeasePart},
+    api::{AGENT_LEASE_PREFIX, LEADER_LEASE},
+    controller::LeasePart,
 };
 
 /// What somebody does about a question that was not answered.

@@ -10,12 +10,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::errors::Errors;
-use crate::api::{DataCenter, Host, IscsiBond, Network};
+use crate::api::{CONSOLE_MANAGER, DataCenter, Host, IscsiBond, Network};
 use crate::ops;
 use crate::planner::Objects;
 
-/// Who we are among the writers of an object.
-const MANAGER: &str = "multibond-console";
 /// How often the controller may write a status between our reading and our writing.
 const TRIES: usize = 5;
 
@@ -170,7 +168,7 @@ fn manifest<K: Kind>(object: &K) -> anyhow::Result<String> {
 
 async fn send<K: Kind>(client: &Client, object: &K, verb: Verb) -> Result<(), Errors> {
     let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-    let post = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+    let post = PostParams { field_manager: Some(CONSOLE_MANAGER.to_owned()), ..PostParams::default() };
     match verb {
         Verb::Create => drop(api.create(&post, object).await?),
         Verb::Replace { generation } => replace(&api, &post, object, generation).await?,

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::{
     engine::{Engine, Host, IscsiBond, Named},
-    names::{NAME_ANNOTATION, Names, subdomain},
+    names::{Names, subdomain},
     networks::{self, ImportedNetwork},
     storage,
 };
 use crate::{
-    api::{GROUP, VERSION},
+    api::{GROUP, OVIRT_NAME_ANNOTATION, VERSION},
     ops,
 };
 
@@ -181,7 +181,7 @@ impl DataCenter<'_> {
     fn object(&self, kind: &str, name: &str, original: &str, spec: &Value) -> Value {
         let mut metadata = json!({"name": name, "namespace": self.name});
         if name != original {
-            metadata["annotations"] = json!({NAME_ANNOTATION: original});
+            metadata["annotations"] = json!({OVIRT_NAME_ANNOTATION: original});
         }
         json!({"apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind, "metadata": metadata, "spec": spec})
     }

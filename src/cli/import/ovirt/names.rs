@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-/// Keeps the name that an object had in oVirt, where it had to change.
-pub const NAME_ANNOTATION: &str = "multibond.dev/ovirt-name";
-
 /// The longest DNS label.
 const LABEL: usize = 63;
 
