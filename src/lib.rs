@@ -11,5 +11,5 @@ pub mod cli;
 pub mod console;
 pub mod controller;
 pub mod ops;
-pub mod overview;
 pub mod planner;
+pub mod status_view;

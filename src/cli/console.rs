@@ -7,7 +7,7 @@ use clap::Args;
 use kube::Client;
 
 use super::{Global, in_runtime, output, process, status};
-use crate::console::{Audience, Server};
+use crate::console::{Scope, Server};
 use crate::ops;
 
 /// Shows data centers, bonds, hosts and paths in the browser, live, and changes them by forms
@@ -46,7 +46,7 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
         // Says why there would be nothing to show, before a browser is opened.
         status::read(&client, &cluster, namespace.as_deref()).await?;
         let listener = ops::bind(listen).await?;
-        let server = Server::new(client, Audience { cluster, namespace }, listener, shutdown)?;
+        let server = Server::new(client, Scope { cluster, namespace }, listener, shutdown)?;
         if !listen.ip().is_loopback() {
             output::complain(format_args!("{listen} is reachable from other machines, and nothing is encrypted"));
         }

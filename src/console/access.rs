@@ -19,8 +19,6 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
-use super::Console;
-
 /// Nothing but our own style and script, and nobody may frame us.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -159,10 +157,10 @@ enum Refusal {
 }
 
 /// Lets in who may come in, and puts our headers on every response.
-pub async fn guard(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
-    let mut response = match console.access.judge(&request) {
+pub async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    let mut response = match access.judge(&request) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => console.access.answer(refusal),
+        Err(refusal) => access.answer(refusal),
     };
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));

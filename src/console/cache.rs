@@ -14,9 +14,9 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::pages::Model;
+use super::model::Model;
 use crate::api::{DataCenter, GROUP, Host, IscsiBond, Network, VERSION};
-use crate::overview::Snapshot;
+use crate::status_view::Snapshot;
 
 /// What the cluster says. Clones share it.
 #[derive(Clone)]

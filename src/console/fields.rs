@@ -1,13 +1,5 @@
 //! What a form has sent, and what its address says.
 
-use std::sync::Arc;
-
-use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
-use axum::http::StatusCode;
-
-use super::Console;
-
 /// The name of the field that shows that one of our pages has made the form.
 pub const FORM_KEY: &str = "form-key";
 
@@ -42,24 +34,5 @@ impl Fields {
     pub fn with(mut self, name: &str, value: impl Into<String>) -> Fields {
         self.0.push((name.to_owned(), value.into()));
         self
-    }
-}
-
-/// The fields of a form that one of our own pages has made. There is no other way to a form's fields.
-pub struct OwnForm(pub Fields);
-
-impl FromRequest<Arc<Console>> for OwnForm {
-    type Rejection = (StatusCode, String);
-
-    async fn from_request(request: Request, console: &Arc<Console>) -> Result<Self, Self::Rejection> {
-        let body = Bytes::from_request(request, console).await;
-        let body = body.map_err(|error| (error.status(), format!("{error}\n")))?;
-        let fields = Fields::parse(&body);
-        if console.access.is_form_key(fields.get(FORM_KEY)) {
-            Ok(OwnForm(fields))
-        } else {
-            let refusal = "This form does not come from this console: load its page again, and repeat the change.\n";
-            Err((StatusCode::FORBIDDEN, refusal.to_owned()))
-        }
     }
 }

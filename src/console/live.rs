@@ -8,9 +8,9 @@ use axum::response::{IntoResponse as _, Response};
 use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::watch;
 
-use super::Console;
-use super::pages::Route;
-use super::part::{Part, Update, fingerprint, updates};
+use super::fragment::{Fragment, Update, fingerprint, updates};
+use super::router::Route;
+use super::state::Console;
 
 /// Changes come in bursts: at most this often a page is made anew.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -38,7 +38,7 @@ enum Shown {
     /// It says so itself.
     Fingerprint(String),
     /// What it has been sent.
-    Parts(Vec<Part>),
+    Fragments(Vec<Fragment>),
 }
 
 fn changes(console: Arc<Console>, route: Route, seen: String) -> impl Stream<Item = Batch> {
@@ -54,10 +54,10 @@ fn changes(console: Arc<Console>, route: Route, seen: String) -> impl Stream<Ite
                 let updates = match &shown {
                     Shown::Fingerprint(seen) if *seen == fingerprint(&parts) => Vec::new(),
                     Shown::Fingerprint(_) => updates(&[], &parts),
-                    Shown::Parts(before) => updates(before, &parts),
+                    Shown::Fragments(before) => updates(before, &parts),
                 };
                 let batch = (!updates.is_empty()).then(|| Batch { fingerprint: fingerprint(&parts), updates });
-                shown = Shown::Parts(parts);
+                shown = Shown::Fragments(parts);
                 if let Some(batch) = batch {
                     return Some((batch, (console, route, changes, shown)));
                 }

@@ -1,20 +1,26 @@
 //! `multibond console`: data centers, bonds, hosts and each of their paths in a browser, live; and forms that change them.
 //!
 //! It acts as the person who started it, with their kubeconfig: the API server decides what they may do. Pages are pure
-//! functions from what the watches have brought ([`cache`]) to pieces of HTML ([`part`]); a page that is open gets the
+//! functions from what the watches have brought ([`cache`]) to pieces of HTML ([`fragment`]); a page that is open gets the
 //! pieces that have changed ([`live`]). Forms ([`edit`]) show what each host would do, as the planner says
 //! ([`preview`]), before anything is written.
 
 mod access;
 mod assets;
+mod attention;
 mod cache;
 mod edit;
 mod fields;
+mod fragment;
+mod handlers;
 mod live;
-mod pages;
-mod part;
+mod location;
+mod model;
+mod page;
+mod portal_line;
 mod preview;
-mod routes;
+mod router;
+mod state;
 mod views;
 
 use std::net::SocketAddr;
@@ -26,25 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::access::Access;
 use self::cache::Cache;
-
-/// Whom the console serves.
-#[derive(Clone, Debug)]
-pub struct Audience {
-    /// The cluster's address, to be shown.
-    pub cluster: String,
-    /// The namespace that is shown; without one, all of them.
-    pub namespace: Option<String>,
-}
-
-/// What all requests share.
-pub(crate) struct Console {
-    access: Access,
-    audience: Audience,
-    cache: Cache,
-    client: Client,
-    /// Ends the streams of pages that are open.
-    shutdown: CancellationToken,
-}
+pub use self::location::Scope;
+use self::state::Console;
 
 /// A console that is about to be served.
 pub struct Server {
@@ -61,16 +50,16 @@ impl Server {
     /// When the listener has no address, or the operating system no random numbers.
     pub fn new(
         client: Client,
-        audience: Audience,
+        scope: Scope,
         listener: TcpListener,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Server> {
         let address = listener.local_addr()?;
         let (access, token) = Access::new(address.port())?;
-        let cache = Cache::start(&client, audience.namespace.as_deref());
+        let cache = Cache::start(&client, scope.namespace.as_deref());
         Ok(Server {
             listener,
-            console: Arc::new(Console { access, audience, cache, client, shutdown }),
+            console: Arc::new(Console { access: Arc::new(access), scope, cache, client, shutdown }),
             address,
             token,
         })
@@ -88,6 +77,6 @@ impl Server {
     /// When the listener fails.
     pub async fn serve(self) -> std::io::Result<()> {
         let end = self.console.shutdown.clone().cancelled_owned();
-        axum::serve(self.listener, routes::router(self.console)).with_graceful_shutdown(end).await
+        axum::serve(self.listener, handlers::router(self.console)).with_graceful_shutdown(end).await
     }
 }

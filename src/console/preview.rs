@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt as _;
 
 use super::edit::{Change, Object};
-use super::pages::Place;
+use super::location::DataCenterRef;
 use crate::api::PlannedPath;
 use crate::planner::{HostPlan, Objects, PlannedHost, Problem, Report, plan_all};
 
@@ -38,13 +38,13 @@ pub struct HostChange {
 }
 
 /// Compares what is planned without and with a change.
-pub fn preview(objects: Objects, place: &Place, change: &Change) -> Preview {
+pub fn preview(objects: Objects, dc: &DataCenterRef, change: &Change) -> Preview {
     let before = plan_all(&objects);
     let objects = change.applied_to(objects);
     let after = plan_all(&objects);
-    let mut preview = Preview { problems: problems(&before, &after, place, change), ..Preview::default() };
-    let old = of(&before, place);
-    let new = of(&after, place);
+    let mut preview = Preview { problems: problems(&before, &after, dc, change), ..Preview::default() };
+    let old = of(&before, dc);
+    let new = of(&after, dc);
     let none = HostPlan::default();
     let names: BTreeSet<&str> = old.keys().chain(new.keys()).copied().collect();
     preview.total = names.len();
@@ -63,7 +63,7 @@ pub fn preview(objects: Objects, place: &Place, change: &Change) -> Preview {
             new.values().flat_map(|plan| plan.networks.iter()).map(|carried| &*carried.name).collect();
         let ours = |name: &&String| {
             objects.networks.iter().any(|it| {
-                it.name_any() == **name && it.spec.data_center == place.name && it.namespace() == bond.namespace()
+                it.name_any() == **name && it.spec.data_center == dc.name && it.namespace() == bond.namespace()
             })
         };
         let networks = bond.spec.networks.iter().filter(ours).filter(|name| !carried.contains(name.as_str()));
@@ -73,8 +73,8 @@ pub fn preview(objects: Objects, place: &Place, change: &Change) -> Preview {
 }
 
 /// The plans of a data center's hosts.
-fn of<'a>(report: &'a Report, place: &Place) -> BTreeMap<&'a str, &'a HostPlan> {
-    let ours = |host: &&PlannedHost| (&host.namespace, &host.data_center) == (&place.namespace, &place.name);
+fn of<'a>(report: &'a Report, dc: &DataCenterRef) -> BTreeMap<&'a str, &'a HostPlan> {
+    let ours = |host: &&PlannedHost| (&host.namespace, &host.data_center) == (&dc.namespace, &dc.name);
     report.hosts.iter().filter(ours).map(|host| (host.name.as_str(), &host.plan)).collect()
 }
 
@@ -95,14 +95,14 @@ fn compare(name: &str, was: &HostPlan, will: &HostPlan) -> HostChange {
     }
 }
 
-fn problems(before: &Report, after: &Report, place: &Place, change: &Change) -> Vec<Problem> {
+fn problems(before: &Report, after: &Report, dc: &DataCenterRef, change: &Change) -> Vec<Problem> {
     let name = match &change.object {
         Object::DataCenter(it) => it.name_any(),
         Object::Network(it) => it.name_any(),
         Object::Bond(it) => it.name_any(),
         Object::Host(it) => it.name_any(),
     };
-    let concerned = after.problems.iter().filter(|problem| problem.namespace == place.namespace);
+    let concerned = after.problems.iter().filter(|problem| problem.namespace == dc.namespace);
     concerned.filter(|problem| problem.name == name || !before.problems.contains(problem)).cloned().collect()
 }
 
@@ -110,7 +110,7 @@ fn problems(before: &Report, after: &Report, place: &Place, change: &Change) -> 
 mod tests {
     use super::*;
     use crate::api::{DataCenter, Host, IscsiBond, Network};
-    use crate::console::edit::Verb;
+    use crate::console::edit::change::Verb;
 
     /// Two networks on two hosts, a third host with neither; no bond yet.
     fn objects() -> Objects {
@@ -156,11 +156,11 @@ mod tests {
     }
 
     fn of_bond(networks: &str) -> Preview {
-        preview(objects(), &place(), &bond(networks))
+        preview(objects(), &dc(), &bond(networks))
     }
 
-    fn place() -> Place {
-        Place { namespace: "ns".to_owned(), name: "fra".to_owned() }
+    fn dc() -> DataCenterRef {
+        DataCenterRef { namespace: "ns".to_owned(), name: "fra".to_owned() }
     }
 
     fn counts(preview: &Preview) -> Vec<(&str, usize, usize, usize)> {
@@ -197,7 +197,7 @@ mod tests {
         let objects = bond("san-a, san-b").applied_to(objects());
         let network = objects.networks.iter().find(|it| it.name_any() == "san-b").unwrap().clone();
         let change = Change { verb: Verb::Delete, object: Object::Network(Box::new(network)) };
-        let preview = preview(objects, &place(), &change);
+        let preview = preview(objects, &dc(), &change);
         // Its portal is on no network then, and reached through the other one.
         assert_eq!(counts(&preview), [("one", 1, 0, 1), ("two", 1, 1, 1)]);
         assert!(preview.problems.iter().all(|problem| problem.reason != "NetworkNotFound"), "{:?}", preview.problems);
@@ -208,9 +208,6 @@ mod tests {
         let objects = bond("san-a, san-b").applied_to(objects());
         let data_center = objects.data_centers[0].clone();
         let change = Change { verb: Verb::Delete, object: Object::DataCenter(Box::new(data_center)) };
-        assert_eq!(
-            counts(&preview(objects, &place(), &change)),
-            [("far", 0, 2, 0), ("one", 0, 1, 0), ("two", 0, 2, 0)]
-        );
+        assert_eq!(counts(&preview(objects, &dc(), &change)), [("far", 0, 2, 0), ("one", 0, 1, 0), ("two", 0, 2, 0)]);
     }
 }

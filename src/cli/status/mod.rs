@@ -17,7 +17,7 @@ use super::output::{self, Format};
 use super::{Global, in_runtime};
 use crate::api::{DataCenter, Host, IscsiBond, Network};
 use crate::ops::{self, errors::causes};
-use crate::overview::{Overview, Snapshot};
+use crate::status_view::{Snapshot, StatusView};
 
 /// Shows data centers, bonds and hosts, and each path with its state and reason
 ///
@@ -66,15 +66,19 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
         let url = config.cluster_url.to_string();
         let namespace = (!all_namespaces).then(|| namespace.unwrap_or_else(|| config.default_namespace.clone()));
         let client = Client::try_from(config)?;
-        let overview = Overview::from(&read(&client, &url, namespace.as_deref()).await?);
+        let status_view = StatusView::from(&read(&client, &url, namespace.as_deref()).await?);
         output::print(&match format {
-            Format::Json => output::json(&overview)?,
-            Format::Yaml => ops::yaml(&overview)?,
-            Format::Table if overview.data_centers.is_empty() && overview.unreadable.is_empty() => match namespace {
-                Some(namespace) => format!("Nothing of Multibond in namespace {namespace}; -A shows all namespaces.\n"),
-                None => "Nothing of Multibond in any namespace.\n".to_owned(),
-            },
-            Format::Table => render::tree(&overview, Style { colours: output::in_colour(), now: Timestamp::now() }),
+            Format::Json => output::json(&status_view)?,
+            Format::Yaml => ops::yaml(&status_view)?,
+            Format::Table if status_view.data_centers.is_empty() && status_view.unreadable.is_empty() => {
+                match namespace {
+                    Some(namespace) => {
+                        format!("Nothing of Multibond in namespace {namespace}; -A shows all namespaces.\n")
+                    }
+                    None => "Nothing of Multibond in any namespace.\n".to_owned(),
+                }
+            }
+            Format::Table => render::tree(&status_view, Style { colours: output::in_colour(), now: Timestamp::now() }),
         })?;
         Ok(ExitCode::SUCCESS)
     })

@@ -1,11 +1,11 @@
-//! An overview as a tree, for people.
+//! An status_view as a tree, for people.
 
 use jiff::Timestamp;
 
 use super::super::output::{Colour, columns};
 use crate::api::{ConnectionState, PathCounts, Phase, reason::Reason};
 use crate::ops::age;
-use crate::overview::{self, BondView, ConditionView, DataCenterView, HostView, NetworkView, Overview, PathView};
+use crate::status_view::{self, BondView, ConditionView, DataCenterView, HostView, NetworkView, PathView, StatusView};
 
 /// How the tree is drawn.
 #[derive(Clone, Copy, Debug)]
@@ -23,12 +23,12 @@ impl Style {
 }
 
 /// The whole tree, and a summary at its end.
-pub fn tree(overview: &Overview, style: Style) -> String {
-    let mut text: String = overview.data_centers.iter().map(|view| data_center(view, style) + "\n").collect();
-    for what in &overview.unreadable {
+pub fn tree(status_view: &StatusView, style: Style) -> String {
+    let mut text: String = status_view.data_centers.iter().map(|view| data_center(view, style) + "\n").collect();
+    for what in &status_view.unreadable {
         text += &(style.paint(Colour::Yellow, "not shown: ") + what + "\n");
     }
-    text + &summary(overview)
+    text + &summary(status_view)
 }
 
 fn data_center(view: &DataCenterView, style: Style) -> String {
@@ -132,7 +132,7 @@ fn path(view: &PathView, style: Style) -> Vec<String> {
 /// Everything that is not as it should be.
 fn complaints(conditions: &[ConditionView], indent: &str, style: Style) -> String {
     let mut lines = String::new();
-    for ConditionView { r#type, status, reason, message } in overview::complaints(conditions) {
+    for ConditionView { r#type, status, reason, message } in status_view::unmet_conditions(conditions) {
         let colour = if status == "False" { Colour::Red } else { Colour::Yellow };
         let what = style.paint(colour, &format!("{type} {status}, {reason}"));
         lines.extend([indent, &what, ": ", message, "\n"]);
@@ -141,15 +141,15 @@ fn complaints(conditions: &[ConditionView], indent: &str, style: Style) -> Strin
 }
 
 fn ready(conditions: &[ConditionView], style: Style) -> String {
-    match overview::ready(conditions) {
+    match status_view::ready(conditions) {
         Some(true) => style.paint(Colour::Green, "Ready"),
         Some(false) => style.paint(Colour::Red, "not Ready"),
         None => style.paint(Colour::Yellow, "not looked at yet"),
     }
 }
 
-fn summary(overview: &Overview) -> String {
-    let hosts: Vec<&HostView> = overview.data_centers.iter().flat_map(|view| &view.hosts).collect();
+fn summary(status_view: &StatusView) -> String {
+    let hosts: Vec<&HostView> = status_view.data_centers.iter().flat_map(|view| &view.hosts).collect();
     let with = |phase: Phase| hosts.iter().filter(|host| host.phase == Some(phase)).count();
     let phases: Vec<String> = Phase::ALL
         .into_iter()
@@ -157,7 +157,7 @@ fn summary(overview: &Overview) -> String {
         .collect();
     let phases = if phases.is_empty() { String::new() } else { format!(" ({})", phases.join(", ")) };
     let sum = |of: fn(&PathCounts) -> u32| hosts.iter().filter_map(|host| host.counts.as_ref()).map(of).sum::<u32>();
-    let data_centers = overview.data_centers.iter().filter(|view| view.exists).count();
+    let data_centers = status_view.data_centers.iter().filter(|view| view.exists).count();
     format!(
         "{}, {}{phases}, {} of {} paths connected\n",
         count(data_centers, "data center"),
@@ -198,7 +198,7 @@ fn colour_of_state(state: ConnectionState) -> Colour {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::overview::fixture::snapshot;
+    use crate::status_view::fixture::snapshot;
 
     fn style(colours: bool) -> Style {
         Style { colours, now: "2026-01-31T12:00:00Z".parse().unwrap() }
@@ -206,13 +206,13 @@ mod tests {
 
     #[test]
     fn a_tree_shows_each_path_with_its_state_and_reason() {
-        insta::assert_snapshot!(tree(&Overview::from(&snapshot()), style(false)));
+        insta::assert_snapshot!(tree(&StatusView::from(&snapshot()), style(false)));
     }
 
     #[test]
     fn colours_change_no_width() {
-        let plain = tree(&Overview::from(&snapshot()), style(false));
-        let coloured = tree(&Overview::from(&snapshot()), style(true));
+        let plain = tree(&StatusView::from(&snapshot()), style(false));
+        let coloured = tree(&StatusView::from(&snapshot()), style(true));
         let bare = ["1", "31", "32", "33", "0"]
             .iter()
             .fold(coloured.clone(), |text, code| text.replace(&format!("\x1b[{code}m"), ""));
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn programs_get_the_same_as_one_structure() {
-        insta::assert_snapshot!(crate::ops::yaml(&Overview::from(&snapshot())).unwrap());
+        insta::assert_snapshot!(crate::ops::yaml(&StatusView::from(&snapshot())).unwrap());
     }
 
     #[test]
@@ -231,6 +231,6 @@ mod tests {
         other.hosts.reverse();
         other.bonds.reverse();
         other.networks.reverse();
-        assert_eq!(tree(&Overview::from(&other), style(false)), tree(&Overview::from(&snapshot()), style(false)));
+        assert_eq!(tree(&StatusView::from(&other), style(false)), tree(&StatusView::from(&snapshot()), style(false)));
     }
 }

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt as _;
 
-use super::{Choice, Input, description, description_input, fields_of, metadata, name_input};
+use super::form::{Choice, Input, description, description_input, fields_of, metadata, name_input};
 use crate::api::{IscsiBond, IscsiBondSpec, Pairing};
 use crate::console::fields::Fields;
-use crate::console::pages::{Model, Place};
+use crate::console::location::DataCenterRef;
+use crate::console::model::Model;
 
 /// What is asked for.
-pub fn inputs(model: &Model, place: &Place, name: &str) -> Vec<Input> {
-    let bond = model.bond(place, name);
+pub fn inputs(model: &Model, dc: &DataCenterRef, name: &str) -> Vec<Input> {
+    let bond = model.bond(dc, name);
     let pairing = vec![
         choice("Auto", "Automatic", "a portal goes with the networks that it is on"),
         choice("AllPairs", "All pairs", "each portal through each network, as in oVirt"),
@@ -19,10 +20,10 @@ pub fn inputs(model: &Model, place: &Place, name: &str) -> Vec<Input> {
     vec![
         name_input(bond.is_some()),
         description_input(),
-        Input::any("networks", "Networks", networks(model, place, bond))
+        Input::any("networks", "Networks", networks(model, dc, bond))
             .hint("Any number, also none. Hosts that carry none of them use their default network.")
             .of("spec.networks"),
-        Input::any("targets", "Storage targets", targets(model, place, bond))
+        Input::any("targets", "Storage targets", targets(model, dc, bond))
             .hint("Without any, the bond covers all targets of the data center.")
             .of("spec.targets"),
         Input::one("pairing", "Pairing of portals and networks", pairing).of("spec.pairing"),
@@ -34,12 +35,12 @@ fn choice(value: &str, label: &str, hint: impl Into<String>) -> Choice {
 }
 
 /// The data center's networks, and those that the bond names beside them.
-fn networks(model: &Model, place: &Place, bond: Option<&IscsiBond>) -> Vec<Choice> {
+fn networks(model: &Model, dc: &DataCenterRef, bond: Option<&IscsiBond>) -> Vec<Choice> {
     let mut choices = BTreeMap::new();
     for name in bond.iter().flat_map(|bond| &bond.spec.networks) {
         choices.insert(name.clone(), "there is no such network".to_owned());
     }
-    for network in model.networks(place) {
+    for network in model.networks(dc) {
         let hosts = network.status.as_ref().filter(|status| status.observed_generation.is_some());
         let hosts = hosts.map(|status| format!("on {} of the hosts", status.hosts));
         let facts = [network.spec.description.clone(), Some(network.spec.subnets.join(", ")), hosts];
@@ -50,12 +51,12 @@ fn networks(model: &Model, place: &Place, bond: Option<&IscsiBond>) -> Vec<Choic
 }
 
 /// The data center's targets, and those that the bond lists beside them.
-fn targets(model: &Model, place: &Place, bond: Option<&IscsiBond>) -> Vec<Choice> {
+fn targets(model: &Model, dc: &DataCenterRef, bond: Option<&IscsiBond>) -> Vec<Choice> {
     let mut choices = BTreeMap::new();
     for iqn in bond.iter().flat_map(|bond| &bond.spec.targets) {
         choices.insert(iqn.clone(), "no storage of the data center has it".to_owned());
     }
-    for storage in model.data_center(place).iter().flat_map(|data_center| &data_center.spec.storage) {
+    for storage in model.data_center(dc).iter().flat_map(|data_center| &data_center.spec.storage) {
         for target in &storage.targets {
             choices.insert(target.iqn.clone(), format!("{} · {} portals", storage.name, target.portals.len()));
         }
@@ -79,9 +80,9 @@ pub fn values(bond: &IscsiBond) -> Fields {
 }
 
 /// The bond that a form describes.
-pub fn build(current: Option<&IscsiBond>, place: &Place, fields: &Fields) -> IscsiBond {
+pub fn build(current: Option<&IscsiBond>, dc: &DataCenterRef, fields: &Fields) -> IscsiBond {
     let spec = IscsiBondSpec {
-        data_center: place.name.clone(),
+        data_center: dc.name.clone(),
         description: description(fields),
         networks: fields.all("networks"),
         targets: fields.all("targets"),
@@ -89,6 +90,6 @@ pub fn build(current: Option<&IscsiBond>, place: &Place, fields: &Fields) -> Isc
     };
     match current {
         Some(bond) => IscsiBond { spec, ..bond.clone() },
-        None => IscsiBond { metadata: metadata(&place.namespace, fields.get("name")), spec, status: None },
+        None => IscsiBond { metadata: metadata(&dc.namespace, fields.get("name")), spec, status: None },
     }
 }

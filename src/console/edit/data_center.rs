@@ -2,11 +2,11 @@
 
 use kube::Resource as _;
 
-use super::{Input, description, description_input, fields_of, metadata, name_input};
+use super::form::{Choice, Input, description, description_input, fields_of, metadata, name_input};
 use crate::api::{DataCenter, DataCenterSpec, DefaultNetwork};
-use crate::console::edit::Choice;
 use crate::console::fields::Fields;
-use crate::console::pages::{Model, Place};
+use crate::console::location::DataCenterRef;
+use crate::console::model::Model;
 
 /// What is asked for.
 pub fn inputs(exists: bool) -> Vec<Input> {
@@ -63,8 +63,8 @@ pub fn build(current: Option<&DataCenter>, fields: &Fields) -> DataCenter {
 }
 
 /// What follows from the data center's deletion, beside what hosts do.
-pub fn consequences(model: &Model, place: &Place) -> Vec<String> {
-    let Some(view) = model.view(place) else { return Vec::new() };
+pub fn consequences(model: &Model, dc: &DataCenterRef) -> Vec<String> {
+    let Some(view) = model.view(dc) else { return Vec::new() };
     let list = |what: &str, names: Vec<&str>| {
         if names.is_empty() {
             format!("It has no {what}.")
@@ -72,7 +72,7 @@ pub fn consequences(model: &Model, place: &Place) -> Vec<String> {
             format!("Its {what} go with it: {}.", names.join(", "))
         }
     };
-    let hosts = view.hosts.iter().filter_map(|host| model.host(place, &host.name));
+    let hosts = view.hosts.iter().filter_map(|host| model.host(dc, &host.name));
     let owner = DataCenter::kind(&());
     let (made, others): (Vec<_>, Vec<_>) = hosts
         .partition(|host| host.metadata.owner_references.iter().flatten().any(|reference| reference.kind == owner));

@@ -1,5 +1,13 @@
 //! A form, as data: its inputs, and what they hold.
 
+use kube::api::ObjectMeta;
+use kube::{Resource, ResourceExt as _};
+
+use crate::console::fields::Fields;
+
+/// The field with the generation that the person has seen.
+pub const GENERATION: &str = "generation";
+
 /// An input of a form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
@@ -12,12 +20,12 @@ pub struct Input {
     /// The field of the API that it fills, without indices: what the API server says of that stands beside the input.
     pub field: &'static str,
     /// How it is filled.
-    pub kind: Kind,
+    pub kind: InputKind,
 }
 
 /// How an input is filled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum InputKind {
     /// One line.
     Line,
     /// What is fixed: it is shown, and sent as it is.
@@ -44,33 +52,33 @@ pub struct Choice {
 }
 
 impl Input {
-    fn new(name: &'static str, label: &'static str, kind: Kind) -> Input {
+    fn new(name: &'static str, label: &'static str, kind: InputKind) -> Input {
         Input { name, label, hint: "", field: "", kind }
     }
 
     /// One line.
     pub fn line(name: &'static str, label: &'static str) -> Input {
-        Input::new(name, label, Kind::Line)
+        Input::new(name, label, InputKind::Line)
     }
 
     /// Several lines.
     pub fn lines(name: &'static str, label: &'static str) -> Input {
-        Input::new(name, label, Kind::Lines)
+        Input::new(name, label, InputKind::Lines)
     }
 
     /// Any number of choices.
     pub fn any(name: &'static str, label: &'static str, choices: Vec<Choice>) -> Input {
-        Input::new(name, label, Kind::Any(choices))
+        Input::new(name, label, InputKind::Any(choices))
     }
 
     /// One of the choices.
     pub fn one(name: &'static str, label: &'static str, choices: Vec<Choice>) -> Input {
-        Input::new(name, label, Kind::One(choices))
+        Input::new(name, label, InputKind::One(choices))
     }
 
     /// Yes or no.
     pub fn switch(name: &'static str, label: &'static str) -> Input {
-        Input::new(name, label, Kind::Switch)
+        Input::new(name, label, InputKind::Switch)
     }
 
     /// With what is said below it.
@@ -88,7 +96,36 @@ impl Input {
     /// Not to be changed, when `fixed`.
     #[must_use]
     pub fn fixed(self, fixed: bool) -> Input {
-        let kind = if fixed { Kind::Fixed } else { self.kind };
+        let kind = if fixed { InputKind::Fixed } else { self.kind };
         Input { kind, ..self }
     }
+}
+
+/// The fields of an object that exists begin with its name and its generation.
+pub fn fields_of<K: Resource>(object: &K) -> Fields {
+    let generation = object.meta().generation.unwrap_or_default();
+    Fields::default().with("name", object.name_any()).with(GENERATION, generation.to_string())
+}
+
+/// The metadata of an object that is new.
+pub fn metadata(namespace: &str, name: &str) -> ObjectMeta {
+    ObjectMeta { namespace: Some(namespace.to_owned()), name: Some(name.to_owned()), ..ObjectMeta::default() }
+}
+
+/// A description; none when it is empty.
+pub fn description(fields: &Fields) -> Option<String> {
+    Some(fields.get("description").to_owned()).filter(|text| !text.is_empty())
+}
+
+/// The input for a description.
+pub fn description_input() -> Input {
+    Input::line("description", "Description").of("spec.description")
+}
+
+/// The input for a name.
+pub fn name_input(fixed: bool) -> Input {
+    Input::line("name", "Name")
+        .hint("Lower-case letters, digits and “-”; it cannot be changed later.")
+        .of("metadata.name")
+        .fixed(fixed)
 }

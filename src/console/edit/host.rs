@@ -1,6 +1,6 @@
 //! The form of a host: into maintenance, and out of it.
 
-use super::{Input, fields_of, name_input};
+use super::form::{Input, fields_of, name_input};
 use crate::api::Host;
 use crate::console::fields::Fields;
 

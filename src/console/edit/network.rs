@@ -2,10 +2,12 @@
 
 use kube::ResourceExt as _;
 
-use super::{Errors, Input, description, description_input, fields_of, metadata, name_input};
+use super::errors::Errors;
+use super::form::{Input, description, description_input, fields_of, metadata, name_input};
 use crate::api::{Network, NetworkSpec};
 use crate::console::fields::Fields;
-use crate::console::pages::{Model, Place};
+use crate::console::location::DataCenterRef;
+use crate::console::model::Model;
 
 /// What is asked for.
 pub fn inputs(name: &str) -> Vec<Input> {
@@ -34,7 +36,7 @@ pub fn values(network: &Network) -> Fields {
 ///
 /// # Errors
 /// When the MTU is no number.
-pub fn build(current: Option<&Network>, place: &Place, fields: &Fields) -> Result<Network, Errors> {
+pub fn build(current: Option<&Network>, dc: &DataCenterRef, fields: &Fields) -> Result<Network, Errors> {
     let mtu = match fields.get("mtu") {
         "" => None,
         text => Some(text.parse().map_err(|_| {
@@ -42,22 +44,22 @@ pub fn build(current: Option<&Network>, place: &Place, fields: &Fields) -> Resul
         })?),
     };
     let spec = NetworkSpec {
-        data_center: place.name.clone(),
+        data_center: dc.name.clone(),
         description: description(fields),
         subnets: fields.get("subnets").split_whitespace().map(str::to_owned).collect(),
         mtu,
     };
     Ok(match current {
         Some(network) => Network { spec, ..network.clone() },
-        None => Network { metadata: metadata(&place.namespace, fields.get("name")), spec, status: None },
+        None => Network { metadata: metadata(&dc.namespace, fields.get("name")), spec, status: None },
     })
 }
 
 /// What follows from the network's deletion, beside what hosts do.
-pub fn consequences(model: &Model, place: &Place, name: &str) -> Vec<String> {
+pub fn consequences(model: &Model, dc: &DataCenterRef, name: &str) -> Vec<String> {
     let bonds = model.snapshot.bonds.iter().filter(|bond| {
-        bond.namespace().as_deref() == Some(&*place.namespace)
-            && bond.spec.data_center == place.name
+        bond.namespace().as_deref() == Some(&*dc.namespace)
+            && bond.spec.data_center == dc.name
             && bond.spec.networks.iter().any(|its| its == name)
     });
     let bonds: Vec<String> = bonds.map(|bond| bond.name_any()).collect();

@@ -1,14 +1,17 @@
 //! The form of a target: its storage, its portals, and how hosts authenticate.
 
-use super::{Errors, Input, fields_of};
-use crate::api::{Chap, DataCenter, Portal, SecretReference, Storage, Target};
+use super::errors::Errors;
+use super::form::{Input, fields_of};
+use crate::api::{Chap, DataCenter, SecretReference, Storage, Target};
 use crate::console::fields::Fields;
-use crate::console::pages::{Model, Place};
+use crate::console::location::DataCenterRef;
+use crate::console::model::Model;
+use crate::console::portal_line;
 
 /// What is asked for.
-pub fn inputs(model: &Model, place: &Place, iqn: &str) -> Vec<Input> {
+pub fn inputs(model: &Model, dc: &DataCenterRef, iqn: &str) -> Vec<Input> {
     // Of a data center without any network no portal is on one.
-    let pins = !model.networks(place).is_empty();
+    let pins = !model.networks(dc).is_empty();
     let portals = if pins {
         "One per line: the address or DNS name, with its port if that is not 3260, and behind it the network that it is on if subnets do not tell, such as “10.0.1.10 san-a”."
     } else {
@@ -38,7 +41,7 @@ pub fn values(data_center: &DataCenter, storage: &str, iqn: &str) -> Option<Fiel
     }
     let storages = data_center.spec.storage.iter().filter(|its| its.name == storage);
     let target = storages.flat_map(|its| &its.targets).find(|target| target.iqn == iqn)?;
-    let portals: Vec<String> = target.portals.iter().map(line).collect();
+    let portals: Vec<String> = target.portals.iter().map(portal_line::format).collect();
     let secret = target.chap.as_ref().map(|chap| chap.secret_ref.name.clone()).unwrap_or_default();
     Some(fields.with("portals", portals.join("\n")).with("secret", secret))
 }
@@ -49,7 +52,10 @@ pub fn values(data_center: &DataCenter, storage: &str, iqn: &str) -> Option<Fiel
 /// When a portal cannot be read.
 pub fn build(data_center: &DataCenter, storage: &str, iqn: &str, fields: &Fields) -> Result<DataCenter, Errors> {
     let lines = fields.get("portals").lines().map(str::trim).filter(|line| !line.is_empty());
-    let portals = lines.map(portal).collect::<Result<_, _>>()?;
+    let portals = lines
+        .map(portal_line::parse)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Errors::of("spec.storage.targets.portals", error.to_string()))?;
     let secret = fields.get("secret");
     let chap = (!secret.is_empty()).then(|| Chap { secret_ref: SecretReference { name: secret.to_owned() } });
     let (storage, old) = if iqn.is_empty() { (fields.get("storage"), None) } else { (storage, Some(iqn)) };
@@ -79,93 +85,9 @@ pub fn without(data_center: &DataCenter, storage: &str, iqn: &str) -> DataCenter
     data_center
 }
 
-/// A portal as a line of the form.
-pub fn line(Portal { address, port, tpgt, network }: &Portal) -> String {
-    let mut line = match (address.contains(':'), port) {
-        (_, 3260) => address.clone(),
-        (true, port) => format!("[{address}]:{port}"),
-        (false, port) => format!("{address}:{port}"),
-    };
-    if *tpgt != 1 {
-        line.extend([",", &tpgt.to_string()]);
-    }
-    if let Some(network) = network {
-        line.extend([" ", network]);
-    }
-    line
-}
-
-/// The portal that a line describes: `ADDRESS[:PORT][,TPGT] [NETWORK]`, as iscsiadm writes it.
-fn portal(line: &str) -> Result<Portal, Errors> {
-    let wrong = || {
-        Errors::of(
-            "spec.storage.targets.portals",
-            format!(
-                "“{line}”: expected ADDRESS, ADDRESS:PORT or [IPV6]:PORT, and behind it at most the name of a network"
-            ),
-        )
-    };
-    let mut words = line.split_whitespace();
-    let place = words.next().ok_or_else(wrong)?;
-    let network = words.next().map(str::to_owned);
-    if words.next().is_some() {
-        return Err(wrong());
-    }
-    let mut portal = Portal { network, ..Portal::default() };
-    let place = match place.rsplit_once(',') {
-        Some((place, tpgt)) => {
-            portal.tpgt = tpgt.parse().map_err(|_| wrong())?;
-            place
-        }
-        None => place,
-    };
-    let (address, port) =
-        match place.strip_prefix('[').map(|rest| rest.split_once(']').ok_or_else(wrong)).transpose()? {
-            Some((address, "")) => (address, None),
-            Some((address, rest)) => (address, Some(rest.strip_prefix(':').ok_or_else(wrong)?)),
-            // Two colons and no brackets: an IPv6 address, and no port.
-            None if place.matches(':').count() > 1 => (place, None),
-            None => place.split_once(':').map_or((place, None), |(address, port)| (address, Some(port))),
-        };
-    address.clone_into(&mut portal.address);
-    if let Some(port) = port {
-        portal.port = port.parse().map_err(|_| wrong())?;
-    }
-    Ok(portal)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn portal_of(address: &str, port: u16, tpgt: u16, network: Option<&str>) -> Portal {
-        Portal { address: address.to_owned(), port, tpgt, network: network.map(str::to_owned) }
-    }
-
-    #[test]
-    fn a_line_is_a_portal_and_a_portal_a_line() {
-        let cases = [
-            ("10.0.1.10", portal_of("10.0.1.10", 3260, 1, None)),
-            ("10.0.1.10:3261 san-a", portal_of("10.0.1.10", 3261, 1, Some("san-a"))),
-            ("array.example.com:860,2", portal_of("array.example.com", 860, 2, None)),
-            ("fd00::10", portal_of("fd00::10", 3260, 1, None)),
-            ("[fd00::10]:3261,2 san-b", portal_of("fd00::10", 3261, 2, Some("san-b"))),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(portal(text), Ok(expected.clone()), "{text}");
-            assert_eq!(line(&expected), text);
-        }
-        assert_eq!(portal("[fd00::10]"), portal("fd00::10"));
-    }
-
-    #[test]
-    fn a_line_that_is_no_portal_is_shown_with_what_is_expected() {
-        for text in ["10.0.1.10:port", "10.0.1.10 san-a san-b", "[fd00::10", "[fd00::10]3260", "10.0.1.10,x", "a:70000"]
-        {
-            let error = format!("{:?}", portal(text).unwrap_err());
-            assert!(error.contains(text) && error.contains("expected ADDRESS"), "{error}");
-        }
-    }
 
     fn data_center(yaml: &str) -> DataCenter {
         let head = "{apiVersion: multibond.dev/v1alpha1, kind: DataCenter, metadata: {name: fra}, spec: {storage: ";
@@ -199,7 +121,7 @@ mod tests {
         assert_eq!(after.spec.storage[0], before.spec.storage[0]);
         let target = &after.spec.storage[1].targets[0];
         assert_eq!(
-            (line(&target.portals[0]).as_str(), target.iqn.as_str()),
+            (portal_line::format(&target.portals[0]).as_str(), target.iqn.as_str()),
             ("10.0.2.99", "iqn.2003-01.org.example:b")
         );
         assert_eq!(target.chap.as_ref().unwrap().secret_ref.name, "chap");

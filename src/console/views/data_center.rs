@@ -5,45 +5,48 @@ use kube::ResourceExt as _;
 use maud::{Markup, html};
 
 use super::data_centers::{verdict, wrong};
-use super::home;
-use super::words::{self, age, first_complaint, fraction, host_filters, phase, ready, with_query};
+use super::frame::home;
+use super::text::{self, age, first_message, fraction, host_filters, phase, ready, with_query};
 use crate::api::{DataCenter, Network, Phase};
-use crate::console::edit::portal_line;
-use crate::console::pages::{Filter, Model, Page, Place, Tab, host_is_wrong};
-use crate::console::part::{Part, Table};
-use crate::overview::{BondView, DataCenterView, HostView, NetworkView};
+use crate::console::attention::host_is_wrong;
+use crate::console::fragment::{Fragment, Table};
+use crate::console::location::{DataCenterRef, Filter, Tab};
+use crate::console::model::Model;
+use crate::console::page::Page;
+use crate::console::portal_line;
+use crate::status_view::{BondView, DataCenterView, HostView, NetworkView};
 
 /// How many events are shown, the newest first.
 const EVENTS: usize = 200;
 
 /// A tab of a data center.
-pub fn data_center(model: &Model, place: &Place, tab: Tab, filter: &Filter) -> Option<Page> {
-    let view = model.view(place)?;
-    let spec = model.data_center(place);
+pub fn data_center(model: &Model, dc: &DataCenterRef, tab: Tab, filter: &Filter) -> Option<Page> {
+    let view = model.view(dc)?;
+    let spec = model.data_center(dc);
     let mut parts = vec![
-        Part::Block { id: "head", content: head(view, spec, place) },
-        Part::Block { id: "tabs", content: tabs(view, place, tab) },
-        Part::Block { id: "tools", content: tools(view, place, tab, filter) },
+        Fragment::Block { id: "head", content: head(view, spec, dc) },
+        Fragment::Block { id: "tabs", content: tabs(view, dc, tab) },
+        Fragment::Block { id: "tools", content: tools(view, dc, tab, filter) },
     ];
-    parts.push(Part::Table(match tab {
-        Tab::Storage => storage(spec, place),
-        Tab::Networks => networks(model, view, place),
-        Tab::Bonds => bonds(view, place, filter),
-        Tab::Hosts => hosts("hosts", view.hosts.iter().filter(|host| filter.takes(host)), place),
+    parts.push(Fragment::Table(match tab {
+        Tab::Storage => storage(spec, dc),
+        Tab::Networks => networks(model, view, dc),
+        Tab::Bonds => bonds(view, dc, filter),
+        Tab::Hosts => hosts("hosts", view.hosts.iter().filter(|host| filter.takes(host)), dc),
         Tab::Events => events(model, view),
     }));
     Some(Page { title: view.name.clone(), above: home(), found: true, parts })
 }
 
-fn head(view: &DataCenterView, spec: Option<&DataCenter>, place: &Place) -> Markup {
+fn head(view: &DataCenterView, spec: Option<&DataCenter>, dc: &DataCenterRef) -> Markup {
     html! {
         div .title {
             h1 { (view.name) }
             div role="status" { (verdict(view)) }
             @if view.exists {
                 div .toolbar {
-                    a .button href=(place.path("edit/data-center")) { "Edit" }
-                    a .button href=(place.path("delete/data-center")) { "Remove" }
+                    a .button href=(dc.path("edit/data-center")) { "Edit" }
+                    a .button href=(dc.path("delete/data-center")) { "Remove" }
                 }
             }
         }
@@ -52,7 +55,7 @@ fn head(view: &DataCenterView, spec: Option<&DataCenter>, place: &Place) -> Mark
     }
 }
 
-fn tabs(view: &DataCenterView, place: &Place, current: Tab) -> Markup {
+fn tabs(view: &DataCenterView, dc: &DataCenterRef, current: Tab) -> Markup {
     let count = |tab: Tab| match tab {
         Tab::Storage => Some(view.storage.len()),
         Tab::Networks => Some(view.networks.len()),
@@ -63,7 +66,7 @@ fn tabs(view: &DataCenterView, place: &Place, current: Tab) -> Markup {
     html! {
         nav .tabs aria-label="Of the data center" {
             @for tab in Tab::ALL {
-                a href=(place.path(tab.path())) aria-current=[(tab == current).then_some("page")] {
+                a href=(dc.path(tab.path())) aria-current=[(tab == current).then_some("page")] {
                     (tab.title()) @if let Some(count) = count(tab) { " " span .count { (count) } }
                 }
             }
@@ -71,9 +74,9 @@ fn tabs(view: &DataCenterView, place: &Place, current: Tab) -> Markup {
     }
 }
 
-fn tools(view: &DataCenterView, place: &Place, tab: Tab, filter: &Filter) -> Markup {
+fn tools(view: &DataCenterView, dc: &DataCenterRef, tab: Tab, filter: &Filter) -> Markup {
     let new =
-        |what: &str| html! { div .toolbar { a .button .primary href=(place.path(&format!("new/{what}"))) { "New" } } };
+        |what: &str| html! { div .toolbar { a .button .primary href=(dc.path(&format!("new/{what}"))) { "New" } } };
     match tab {
         Tab::Storage if view.exists => new("storage"),
         Tab::Networks => new("network"),
@@ -84,31 +87,31 @@ fn tools(view: &DataCenterView, place: &Place, tab: Tab, filter: &Filter) -> Mar
                 .map(|phase| (phase, view.hosts.iter().filter(|host| host.phase == Some(phase)).count()));
             let phases: Vec<_> = phases.filter(|(_, count)| *count > 0).collect();
             let wrong = view.hosts.iter().filter(|host| host_is_wrong(host)).count();
-            host_filters(&place.path("hosts"), filter, view.hosts.len(), wrong, &phases)
+            host_filters(&dc.path("hosts"), filter, view.hosts.len(), wrong, &phases)
         }
         Tab::Storage | Tab::Events => html! {},
     }
 }
 
 /// The two things that can be done with a row.
-fn actions(place: &Place, what: &str, name: &str, query: &[(&str, &str)]) -> Markup {
+fn actions(dc: &DataCenterRef, what: &str, name: &str, query: &[(&str, &str)]) -> Markup {
     let link = |action: &str, text: &str| {
-        let address = with_query(&place.path(&format!("{action}/{what}")), query);
+        let address = with_query(&dc.path(&format!("{action}/{what}")), query);
         html! { a href=(address) aria-label={ (text) " " (name) } { (text) } }
     };
     html! { td .actions { (link("edit", "Edit")) " " (link("delete", "Remove")) } }
 }
 
-fn storage(spec: Option<&DataCenter>, place: &Place) -> Table {
+fn storage(spec: Option<&DataCenter>, dc: &DataCenterRef) -> Table {
     let storages = spec.map(|spec| spec.spec.storage.as_slice()).unwrap_or_default();
     let targets = storages.iter().flat_map(|storage| storage.targets.iter().map(move |target| (storage, target)));
     let rows = targets.map(|(storage, target)| {
         let cells = html! {
             th scope="row" { (storage.name) }
             td .code { (target.iqn) }
-            td { ul .plain { @for portal in &target.portals { li .code { (portal_line(portal)) } } } }
+            td { ul .plain { @for portal in &target.portals { li .code { (portal_line::format(portal)) } } } }
             td { @match &target.chap { Some(chap) => { "Secret " span .code { (chap.secret_ref.name) } }, None => "–" } }
-            (actions(place, "storage", &target.iqn, &[("storage", &storage.name), ("target", &target.iqn)]))
+            (actions(dc, "storage", &target.iqn, &[("storage", &storage.name), ("target", &target.iqn)]))
         };
         (format!("{}.{}", storage.name, target.iqn), cells)
     });
@@ -121,11 +124,11 @@ fn storage(spec: Option<&DataCenter>, place: &Place) -> Table {
     }
 }
 
-fn networks(model: &Model, view: &DataCenterView, place: &Place) -> Table {
-    let specs = model.networks(place);
+fn networks(model: &Model, view: &DataCenterView, dc: &DataCenterRef) -> Table {
+    let specs = model.networks(dc);
     let spec = |name: &str| specs.iter().find(|spec| spec.name_any() == name).copied();
     let rows =
-        view.networks.iter().map(|network| (network.name.clone(), network_row(network, spec(&network.name), place)));
+        view.networks.iter().map(|network| (network.name.clone(), network_row(network, spec(&network.name), dc)));
     Table {
         id: "networks",
         caption: "Networks".to_owned(),
@@ -145,7 +148,7 @@ fn networks(model: &Model, view: &DataCenterView, place: &Place) -> Table {
     }
 }
 
-fn network_row(view: &NetworkView, network: Option<&Network>, place: &Place) -> Markup {
+fn network_row(view: &NetworkView, network: Option<&Network>, dc: &DataCenterRef) -> Markup {
     let NetworkView { name, subnets, hosts, conditions } = view;
     let spec = network.map(|network| &network.spec);
     let bonds = network.and_then(|network| network.status.as_ref()).map(|status| status.bonds.join(", "));
@@ -157,47 +160,47 @@ fn network_row(view: &NetworkView, network: Option<&Network>, place: &Place) -> 
         td .number { @match hosts { Some(hosts) => (hosts), None => "–" } }
         td { (bonds.unwrap_or_default()) }
         td { (ready(conditions)) }
-        td { (first_complaint(conditions)) }
-        (actions(place, "network", name, &[("name", name)]))
+        td { (first_message(conditions)) }
+        (actions(dc, "network", name, &[("name", name)]))
     }
 }
 
-fn bonds(view: &DataCenterView, place: &Place, filter: &Filter) -> Table {
+fn bonds(view: &DataCenterView, dc: &DataCenterRef, filter: &Filter) -> Table {
     let shown = view.bonds.iter().filter(|bond| bond.name.contains(&filter.name));
     Table {
         id: "bonds",
         caption: "iSCSI bonds".to_owned(),
         head: vec!["Name", "Networks", "Storage targets", "Hosts", "Paths", "Ready", "What is wrong", "Actions"],
-        rows: shown.map(|bond| (bond.name.clone(), bond_row(bond, place))).collect(),
+        rows: shown.map(|bond| (bond.name.clone(), bond_row(bond, dc))).collect(),
         empty: html! {
             p { "This data center has no iSCSI bond: its hosts use their default network. " strong { "New" } " adds a bond." }
         },
     }
 }
 
-fn bond_row(bond: &BondView, place: &Place) -> Markup {
+fn bond_row(bond: &BondView, dc: &DataCenterRef) -> Markup {
     let BondView { name, networks, targets, hosts, paths, conditions } = bond;
     html! {
-        th scope="row" { a href=(place.path(&format!("bonds/{name}"))) { (name) } }
+        th scope="row" { a href=(dc.path(&format!("bonds/{name}"))) { (name) } }
         td { @if networks.is_empty() { "none" } @else { (networks.join(", ")) } }
         td { @if targets.is_empty() { "all" } @else { ul .plain { @for target in targets { li .code { (target) } } } } }
         td .number { @match hosts { Some(hosts) => { (hosts.connected) "/" (hosts.total) }, None => "–" } }
         td .number { (fraction(*paths)) }
         td { (ready(conditions)) }
-        td { (first_complaint(conditions)) }
-        (actions(place, "bond", name, &[("name", name)]))
+        td { (first_message(conditions)) }
+        (actions(dc, "bond", name, &[("name", name)]))
     }
 }
 
 /// A table of hosts.
-pub fn hosts<'a>(id: &'static str, hosts: impl Iterator<Item = &'a HostView>, place: &Place) -> Table {
+pub fn hosts<'a>(id: &'static str, hosts: impl Iterator<Item = &'a HostView>, dc: &DataCenterRef) -> Table {
     let row = |host: &HostView| {
         let HostView { name, node, phase: its_phase, counts, conditions, paths } = host;
         let carried: std::collections::BTreeSet<&str> =
             paths.iter().filter_map(|path| path.network.as_deref()).collect();
         let default = paths.iter().any(|path| path.planned && path.interface.is_none());
         html! {
-            th scope="row" { a href=(place.path(&format!("hosts/{name}"))) { (name) } }
+            th scope="row" { a href=(dc.path(&format!("hosts/{name}"))) { (name) } }
             td { @if node != name { (node) } }
             td { (phase(*its_phase)) }
             td .number { (fraction(*counts)) }
@@ -205,7 +208,7 @@ pub fn hosts<'a>(id: &'static str, hosts: impl Iterator<Item = &'a HostView>, pl
                 (carried.into_iter().collect::<Vec<_>>().join(", "))
                 @if default { span .quiet-text { "default network" } }
             }
-            td { (first_complaint(conditions)) }
+            td { (first_message(conditions)) }
         }
     };
     Table {
@@ -235,11 +238,12 @@ fn events(model: &Model, view: &DataCenterView) -> Table {
     events.sort_by_key(|event| std::cmp::Reverse(last_seen(event)));
     let rows = events.into_iter().take(EVENTS).map(|event| {
         let about = event.regarding.clone().unwrap_or_default();
-        let mood = if event.type_.as_deref() == Some("Warning") { words::Mood::Warning } else { words::Mood::Quiet };
+        let severity =
+            if event.type_.as_deref() == Some("Warning") { text::Severity::Warning } else { text::Severity::Quiet };
         let cells = html! {
             td { @if let Some(seen) = last_seen(event) { (age(seen, true)) } }
             td { (about.kind.unwrap_or_default()) " " strong { (about.name.unwrap_or_default()) } }
-            td { (words::badge(mood, event.reason.as_deref().unwrap_or_default())) }
+            td { (text::badge(severity, event.reason.as_deref().unwrap_or_default())) }
             td { (event.note.as_deref().unwrap_or_default()) }
         };
         (event.name_any(), cells)

@@ -2,15 +2,18 @@
 
 use maud::{Markup, html};
 
-use super::words::{Mood, badge, choice, complaints, first_complaint, ready};
+use super::text::{Severity, badge, choice, first_message, notices, ready};
 use crate::api::Phase;
-use crate::console::pages::{Filter, Model, Page, Place, Tab, data_center_is_wrong, host_is_wrong};
-use crate::console::part::{Part, Table};
-use crate::overview::{self, DataCenterView};
+use crate::console::attention::{data_center_is_wrong, host_is_wrong};
+use crate::console::fragment::{Fragment, Table};
+use crate::console::location::{DataCenterRef, Filter, Tab};
+use crate::console::model::Model;
+use crate::console::page::Page;
+use crate::status_view::{self, DataCenterView};
 
 /// The first page.
 pub fn data_centers(model: &Model, filter: &Filter) -> Page {
-    let all = &model.overview.data_centers;
+    let all = &model.status_view.data_centers;
     let wrong = all.iter().filter(|view| data_center_is_wrong(view)).count();
     let head = html! {
         h1 { "Data Centers" }
@@ -34,21 +37,21 @@ pub fn data_centers(model: &Model, filter: &Filter) -> Page {
         title: "Data Centers".to_owned(),
         above: Vec::new(),
         found: true,
-        parts: vec![Part::Block { id: "head", content: head }, Part::Table(table)],
+        parts: vec![Fragment::Block { id: "head", content: head }, Fragment::Table(table)],
     }
 }
 
 fn row(view: &DataCenterView) -> Markup {
-    let place = Place { namespace: view.namespace.clone(), name: view.name.clone() };
+    let dc = DataCenterRef { namespace: view.namespace.clone(), name: view.name.clone() };
     let up = view.hosts.iter().filter(|host| host.phase == Some(Phase::Up)).count();
     html! {
-        th scope="row" { a href=(place.path(Tab::Storage.path())) { (view.name) } }
+        th scope="row" { a href=(dc.path(Tab::Storage.path())) { (view.name) } }
         td { (view.namespace) }
         td { (verdict(view)) }
-        td .number { a href=(place.path(Tab::Hosts.path())) { (up) "/" (view.hosts.len()) " Up" } }
+        td .number { a href=(dc.path(Tab::Hosts.path())) { (up) "/" (view.hosts.len()) " Up" } }
         td .number { (view.storage.len()) }
         td .number { (view.networks.len()) }
-        td .number { a href=(place.path(Tab::Bonds.path())) { (view.bonds.len()) } }
+        td .number { a href=(dc.path(Tab::Bonds.path())) { (view.bonds.len()) } }
         td { (why(view)) }
     }
 }
@@ -56,20 +59,20 @@ fn row(view: &DataCenterView) -> Markup {
 /// A data center in one word.
 pub fn verdict(view: &DataCenterView) -> Markup {
     let with = |phase: Phase| view.hosts.iter().any(|host| host.phase == Some(phase));
-    match overview::ready(&view.conditions) {
-        _ if !view.exists => badge(Mood::Bad, "does not exist"),
+    match status_view::ready(&view.conditions) {
+        _ if !view.exists => badge(Severity::Bad, "does not exist"),
         Some(false) => ready(&view.conditions),
-        None => badge(Mood::Quiet, "not looked at yet"),
-        Some(true) if with(Phase::NonOperational) => badge(Mood::Bad, "Hosts Non Operational"),
-        Some(true) if data_center_is_wrong(view) => badge(Mood::Warning, "Degraded"),
-        Some(true) => badge(Mood::Good, "Up"),
+        None => badge(Severity::Quiet, "not looked at yet"),
+        Some(true) if with(Phase::NonOperational) => badge(Severity::Bad, "Hosts Non Operational"),
+        Some(true) if data_center_is_wrong(view) => badge(Severity::Warning, "Degraded"),
+        Some(true) => badge(Severity::Good, "Up"),
     }
 }
 
 fn why(view: &DataCenterView) -> Markup {
     let hosts = view.hosts.iter().filter(|host| host_is_wrong(host)).count();
     html! {
-        (first_complaint(&view.conditions))
+        (first_message(&view.conditions))
         @if hosts > 0 {
             a href={ "/dc/" (view.namespace) "/" (view.name) "/hosts?show=wrong" } {
                 (hosts) @if hosts == 1 { " host" } @else { " hosts" }
@@ -84,6 +87,6 @@ pub fn wrong(view: &DataCenterView) -> Markup {
         @if !view.exists {
             p .notice .bad { "There is no DataCenter of this name, or you may not see it; others name it." }
         }
-        (complaints(&view.conditions))
+        (notices(&view.conditions))
     }
 }

@@ -2,12 +2,11 @@
 
 use maud::{Markup, html};
 
-use super::{frame, home};
+use super::frame::{frame, home};
 use crate::api::PlannedPath;
-use crate::console::Audience;
-use crate::console::edit::{Action, Choice, Errors, GENERATION, Input, Kind, Subject};
+use crate::console::edit::{Choice, Errors, FormAction, GENERATION, Input, InputKind, Subject};
 use crate::console::fields::{FORM_KEY, Fields};
-use crate::console::pages::Tab;
+use crate::console::location::{Scope, Tab};
 use crate::console::preview::{HostChange, Preview};
 
 /// Hosts whose changes are shown one by one.
@@ -16,7 +15,7 @@ const SHOWN: usize = 50;
 /// A form to be shown.
 pub struct Form<'a> {
     /// What happens.
-    pub action: Action,
+    pub action: FormAction,
     /// To what.
     pub subject: &'a Subject,
     /// What is asked for.
@@ -32,23 +31,23 @@ pub struct Form<'a> {
 }
 
 /// The page of a form.
-pub fn form(audience: &Audience, form: &Form<'_>, outlook: &Markup) -> Markup {
+pub fn form(scope: &Scope, form: &Form<'_>, outlook: &Markup) -> Markup {
     let Form { action, subject, inputs, values, errors, consequences, key } = form;
     let title = match action {
-        Action::New => format!("New {}", subject.kind()),
-        Action::Edit => format!("Edit {} {}", subject.kind(), subject.name()),
-        Action::Delete => format!("Remove {} {}", subject.kind(), subject.name()),
+        FormAction::New => format!("New {}", subject.kind()),
+        FormAction::Edit => format!("Edit {} {}", subject.kind(), subject.name()),
+        FormAction::Delete => format!("Remove {} {}", subject.kind(), subject.name()),
     };
     let mut above = home();
-    if let Some(place) = subject.place() {
-        above.push((place.name.clone(), place.path(Tab::Storage.path())));
-        above.extend(subject.tab().map(|tab| (tab.title().to_owned(), place.path(tab.path()))));
+    if let Some(dc) = subject.dc() {
+        above.push((dc.name.clone(), dc.path(Tab::Storage.path())));
+        above.extend(subject.tab().map(|tab| (tab.title().to_owned(), dc.path(tab.path()))));
     }
     let back = above.last().map_or("/", |(_, address)| address.as_str());
     let content = html! {
         h1 { (title) }
         div .sheet {
-            form method="post" data-preview[*action != Action::Delete] autocomplete="off" {
+            form method="post" data-preview[*action != FormAction::Delete] autocomplete="off" {
                 input type="hidden" name=(FORM_KEY) value=(key);
                 @if !values.get(GENERATION).is_empty() { input type="hidden" name=(GENERATION) value=(values.get(GENERATION)); }
                 @if !errors.is_empty() {
@@ -57,7 +56,7 @@ pub fn form(audience: &Audience, form: &Form<'_>, outlook: &Markup) -> Markup {
                         @for message in errors.elsewhere(inputs) { p { (message) } }
                     }
                 }
-                @if *action == Action::Delete {
+                @if *action == FormAction::Delete {
                     ul .consequences { @for consequence in consequences { li { (consequence) } } }
                 } @else {
                     @for (number, input) in inputs.iter().enumerate() {
@@ -65,10 +64,10 @@ pub fn form(audience: &Audience, form: &Form<'_>, outlook: &Markup) -> Markup {
                     }
                 }
                 div .toolbar {
-                    @if *action == Action::Delete {
+                    @if *action == FormAction::Delete {
                         button .primary .danger { "Remove" }
                     } @else {
-                        button .primary { @if *action == Action::New { "Create" } @else { "Save" } }
+                        button .primary { @if *action == FormAction::New { "Create" } @else { "Save" } }
                     }
                     a .button href=(back) { "Cancel" }
                 }
@@ -76,7 +75,7 @@ pub fn form(audience: &Audience, form: &Form<'_>, outlook: &Markup) -> Markup {
             aside aria-label="What the hosts will do" { (outlook) }
         }
     };
-    frame(audience, &title, &above, &content)
+    frame(scope, &title, &above, &content)
 }
 
 fn field(input: &Input, values: &Fields, wrong: &[&str], number: usize) -> Markup {
@@ -95,39 +94,39 @@ fn field(input: &Input, values: &Fields, wrong: &[&str], number: usize) -> Marku
     };
     let value = values.get(name);
     match kind {
-        Kind::Line => html! {
+        InputKind::Line => html! {
             div .field {
                 label for=(name) { (label) }
                 input id=(name) name=(name) value=(value) autofocus[number == 0] spellcheck="false" aria-describedby=[described] aria-invalid=[invalid];
                 (notes)
             }
         },
-        Kind::Fixed => html! {
+        InputKind::Fixed => html! {
             div .field {
                 label for=(name) { (label) }
                 input id=(name) name=(name) value=(value) readonly aria-invalid=[invalid];
                 @if !wrong.is_empty() { div .wrong { @for message in wrong { p { (message) } } } }
             }
         },
-        Kind::Lines => html! {
+        InputKind::Lines => html! {
             div .field {
                 label for=(name) { (label) }
                 textarea id=(name) name=(name) rows="4" spellcheck="false" aria-describedby=[described] aria-invalid=[invalid] { (value) }
                 (notes)
             }
         },
-        Kind::Switch => html! {
+        InputKind::Switch => html! {
             div .field {
                 label .choice { input type="checkbox" name=(name) value="yes" checked[values.has(name, "yes")] aria-describedby=[described]; " " strong { (label) } }
                 (notes)
             }
         },
-        Kind::Any(choices) => group(label, &notes, described, choices, |choice| {
+        InputKind::Any(choices) => group(label, &notes, described, choices, |choice| {
             html! {
                 input type="checkbox" name=(name) value=(choice.value) checked[values.has(name, &choice.value)];
             }
         }),
-        Kind::One(choices) => {
+        InputKind::One(choices) => {
             let none = value.is_empty();
             group(label, &notes, described, choices, |choice| {
                 html! {

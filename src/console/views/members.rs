@@ -5,25 +5,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use maud::{Markup, html};
 
 use super::data_center::hosts;
-use super::home;
-use super::words::{Mood, age, badge, complaints, fraction, host_filters, mood_of_state, phase, ready, with_query};
+use super::frame::home;
+use super::text::{Severity, age, badge, fraction, host_filters, notices, phase, ready, severity_of_state, with_query};
 use crate::api::{Host, Pairing, Phase};
-use crate::console::pages::{Filter, Model, Page, Place, Tab, host_is_wrong};
-use crate::console::part::Part;
-use crate::overview::{HostView, PathView};
+use crate::console::attention::host_is_wrong;
+use crate::console::fragment::Fragment;
+use crate::console::location::{DataCenterRef, Filter, Tab};
+use crate::console::model::Model;
+use crate::console::page::Page;
+use crate::status_view::{HostView, PathView};
 
 /// A data center's tab, above what is listed there.
-fn above(place: &Place, tab: Tab) -> Vec<(String, String)> {
+fn above(dc: &DataCenterRef, tab: Tab) -> Vec<(String, String)> {
     let mut above = home();
-    above.push((place.name.clone(), place.path(Tab::Storage.path())));
-    above.push((tab.title().to_owned(), place.path(tab.path())));
+    above.push((dc.name.clone(), dc.path(Tab::Storage.path())));
+    above.push((tab.title().to_owned(), dc.path(tab.path())));
     above
 }
 
 /// A bond with the hosts that it concerns.
-pub fn bond(model: &Model, place: &Place, name: &str, filter: &Filter) -> Option<Page> {
-    let spec = &model.bond(place, name)?.spec;
-    let data_center = model.view(place)?;
+pub fn bond(model: &Model, dc: &DataCenterRef, name: &str, filter: &Filter) -> Option<Page> {
+    let spec = &model.bond(dc, name)?.spec;
+    let data_center = model.view(dc)?;
     let view = data_center.bonds.iter().find(|bond| bond.name == name)?;
     let counts = view.hosts.unwrap_or_default();
     let head = html! {
@@ -31,12 +34,12 @@ pub fn bond(model: &Model, place: &Place, name: &str, filter: &Filter) -> Option
             h1 { (name) }
             div role="status" { (ready(&view.conditions)) }
             div .toolbar {
-                a .button href=(with_query(&place.path("edit/bond"), &[("name", name)])) { "Edit" }
-                a .button href=(with_query(&place.path("delete/bond"), &[("name", name)])) { "Remove" }
+                a .button href=(with_query(&dc.path("edit/bond"), &[("name", name)])) { "Edit" }
+                a .button href=(with_query(&dc.path("delete/bond"), &[("name", name)])) { "Remove" }
             }
         }
         @if let Some(description) = &spec.description { p .description { (description) } }
-        (complaints(&view.conditions))
+        (notices(&view.conditions))
         dl .facts {
             div { dt { "Networks" } dd { @if spec.networks.is_empty() { "none" } @else { (spec.networks.join(", ")) } } }
             div { dt { "Storage targets" } dd { @if spec.targets.is_empty() { "all" } @else { (spec.targets.join(", ")) } } }
@@ -55,20 +58,20 @@ pub fn bond(model: &Model, place: &Place, name: &str, filter: &Filter) -> Option
     let phases = Phase::ALL.map(|phase| (phase, all.iter().filter(|host| host.phase == Some(phase)).count()));
     let phases: Vec<_> = phases.into_iter().filter(|(_, count)| *count > 0).collect();
     let wrong = all.iter().filter(|host| host_is_wrong(host)).count();
-    let filters = host_filters(&place.path(&format!("bonds/{name}")), filter, all.len(), wrong, &phases);
+    let filters = host_filters(&dc.path(&format!("bonds/{name}")), filter, all.len(), wrong, &phases);
     let parts = vec![
-        Part::Block { id: "head", content: head },
-        Part::Block { id: "tools", content: filters },
-        Part::Table(hosts("hosts", all.iter().filter(|host| filter.takes(host)), place)),
+        Fragment::Block { id: "head", content: head },
+        Fragment::Block { id: "tools", content: filters },
+        Fragment::Table(hosts("hosts", all.iter().filter(|host| filter.takes(host)), dc)),
     ];
-    Some(Page { title: name.to_owned(), above: above(place, Tab::Bonds), found: true, parts })
+    Some(Page { title: name.to_owned(), above: above(dc, Tab::Bonds), found: true, parts })
 }
 
 /// A host with its paths: for each target a matrix of portals and networks.
-pub fn host(model: &Model, place: &Place, name: &str) -> Option<Page> {
-    let object = model.host(place, name)?;
-    let view = model.view(place)?.hosts.iter().find(|host| host.name == name)?;
-    let maintenance = with_query(&place.path("edit/host"), &[("name", name)]);
+pub fn host(model: &Model, dc: &DataCenterRef, name: &str) -> Option<Page> {
+    let object = model.host(dc, name)?;
+    let view = model.view(dc)?.hosts.iter().find(|host| host.name == name)?;
+    let maintenance = with_query(&dc.path("edit/host"), &[("name", name)]);
     let head = html! {
         div .title {
             h1 { (name) }
@@ -77,7 +80,7 @@ pub fn host(model: &Model, place: &Place, name: &str) -> Option<Page> {
                 a .button href=(maintenance) { @if object.spec.maintenance { "Activate" } @else { "Maintenance" } }
             }
         }
-        (complaints(&view.conditions))
+        (notices(&view.conditions))
         (facts(object, view))
     };
     let targets: BTreeSet<&str> = view.paths.iter().map(|path| path.target.as_str()).collect();
@@ -86,8 +89,8 @@ pub fn host(model: &Model, place: &Place, name: &str) -> Option<Page> {
         @if targets.is_empty() { p .empty { "There is nothing to connect to." } }
         @for target in targets { (matrix(target, view)) }
     };
-    let parts = vec![Part::Block { id: "head", content: head }, Part::Block { id: "paths", content: matrices }];
-    Some(Page { title: name.to_owned(), above: above(place, Tab::Hosts), found: true, parts })
+    let parts = vec![Fragment::Block { id: "head", content: head }, Fragment::Block { id: "paths", content: matrices }];
+    Some(Page { title: name.to_owned(), above: above(dc, Tab::Hosts), found: true, parts })
 }
 
 fn facts(host: &Host, view: &HostView) -> Markup {
@@ -176,13 +179,13 @@ fn matrix(target: &str, view: &HostView) -> Markup {
 
 fn cell(path: Option<&PathView>) -> Markup {
     let Some(path) = path else { return html! { td .none { span title="no path is planned here" { "–" } } } };
-    let mood = mood_of_state(path.state);
+    let severity = severity_of_state(path.state);
     let text = path.state.map_or("Planned".to_owned(), |state| format!("{state:?}"));
     html! {
-        td .(mood.class()) {
-            (badge(mood, &text))
+        td .(severity.class()) {
+            (badge(severity, &text))
             @if let Some(reason) = path.reason { " " strong .reason { (reason) } }
-            @if mood != Mood::Good {
+            @if severity != Severity::Good {
                 @if let Some(message) = &path.message { p .message { (message) } }
                 p .times {
                     @if let Some(since) = path.since { "for " (age(since, false)) }

@@ -10,7 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use serde::Serialize;
 
-use crate::api::reason::PathReason;
+use crate::api::condition::Status;
+use crate::api::reason::{ConditionType, PathReason, Reason};
 use crate::api::{
     BondHostCounts, Connection, ConnectionState, DataCenter, Host, IscsiBond, Network, PathCounts, PathKey, Phase,
     PlannedPath,
@@ -34,7 +35,7 @@ pub struct Snapshot {
 /// Everything that `multibond status` shows.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Overview {
+pub struct StatusView {
     /// By namespace and name.
     pub data_centers: Vec<DataCenterView>,
     /// What could not be read, and why: with few permissions the rest is still shown.
@@ -77,24 +78,29 @@ pub struct ConditionView {
     pub message: String,
 }
 
-/// Everything that is not as it should be, each once. That nobody has looked yet is said by the state.
+/// The conditions that are not True, those with the same reason and message once. A condition that the controller has
+/// not written yet (`Pending`) is left out.
 #[must_use]
-pub fn complaints(conditions: &[ConditionView]) -> Vec<&ConditionView> {
-    let mut complaints: Vec<&ConditionView> = Vec::new();
-    for it in conditions.iter().filter(|condition| condition.status != "True" && condition.reason != "Pending") {
-        if !complaints.iter().any(|said| (&said.reason, &said.message) == (&it.reason, &it.message)) {
-            complaints.push(it);
+pub fn unmet_conditions(conditions: &[ConditionView]) -> Vec<&ConditionView> {
+    let mut unmet: Vec<&ConditionView> = Vec::new();
+    for it in conditions {
+        if it.status == Status::True.as_str() || it.reason == Reason::Pending.as_str() {
+            continue;
+        }
+        if !unmet.iter().any(|other| (&other.reason, &other.message) == (&it.reason, &it.message)) {
+            unmet.push(it);
         }
     }
-    complaints
+    unmet
 }
 
-/// Whether an object is Ready; nothing while nobody has looked yet.
+/// Whether an object is Ready; `None` until the controller has written the condition.
 #[must_use]
 pub fn ready(conditions: &[ConditionView]) -> Option<bool> {
-    match conditions.iter().find(|condition| condition.r#type == "Ready").map(|condition| condition.status.as_str()) {
-        Some("True") => Some(true),
-        Some("False") => Some(false),
+    let ready = conditions.iter().find(|condition| condition.r#type == ConditionType::Ready.as_str())?;
+    match ready.status.as_str() {
+        status if status == Status::True.as_str() => Some(true),
+        status if status == Status::False.as_str() => Some(false),
         _ => None,
     }
 }
@@ -189,7 +195,7 @@ pub struct PathView {
     pub retry_every: Option<String>,
 }
 
-impl From<&Snapshot> for Overview {
+impl From<&Snapshot> for StatusView {
     fn from(Snapshot { data_centers, networks, bonds, hosts, unreadable }: &Snapshot) -> Self {
         let mut views = Views::default();
         for it in data_centers {
@@ -213,7 +219,7 @@ impl From<&Snapshot> for Overview {
             view.bonds.sort_by(|a, b| a.name.cmp(&b.name));
             view.hosts.sort_by(|a, b| a.name.cmp(&b.name));
         }
-        Overview { data_centers, unreadable: unreadable.clone() }
+        StatusView { data_centers, unreadable: unreadable.clone() }
     }
 }
 

@@ -10,11 +10,14 @@ use axum::middleware;
 use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 
-use super::edit::{Action, Errors, Subject};
-use super::fields::{Fields, OwnForm};
-use super::pages::{Filter, Model, Place, Route, Tab};
+use super::edit::{Errors, FormAction, Subject};
+use super::fields::Fields;
+use super::location::{DataCenterRef, Filter, Tab};
+use super::model::Model;
 use super::preview::{Preview, preview};
-use super::{Console, access, assets, live, views};
+use super::router::Route;
+use super::state::{Console, OwnForm};
+use super::{access, assets, live, views};
 
 /// Everything that the console answers to.
 pub fn router(console: Arc<Console>) -> Router {
@@ -29,7 +32,7 @@ pub fn router(console: Arc<Console>) -> Router {
         .route(assets::STYLE, get(async || assets::style()))
         .route(assets::SCRIPT, get(async || assets::script()))
         .fallback(async || not_found())
-        .layer(middleware::from_fn_with_state(console.clone(), access::guard))
+        .layer(middleware::from_fn_with_state(console.access.clone(), access::guard))
         .with_state(console)
 }
 
@@ -56,7 +59,8 @@ async fn data_center(
 ) -> Response {
     let Some(tab) = Tab::ALL.into_iter().find(|its| its.path() == tab) else { return not_found() };
     let query = query(query_text);
-    show(console, Route::DataCenter(Place { namespace, name }, tab, Filter::parse(&query)), &query, &headers).await
+    show(console, Route::DataCenter(DataCenterRef { namespace, name }, tab, Filter::parse(&query)), &query, &headers)
+        .await
 }
 
 async fn member(
@@ -66,10 +70,10 @@ async fn member(
     headers: HeaderMap,
 ) -> Response {
     let query = query(query_text);
-    let place = Place { namespace, name };
+    let dc = DataCenterRef { namespace, name };
     let route = match tab.as_str() {
-        "bonds" => Route::Bond(place, member, Filter::parse(&query)),
-        "hosts" => Route::Host(place, member),
+        "bonds" => Route::Bond(dc, member, Filter::parse(&query)),
+        "hosts" => Route::Host(dc, member),
         _ => return not_found(),
     };
     show(console, route, &query, &headers).await
@@ -84,49 +88,49 @@ async fn show(console: Arc<Console>, route: Route, query: &Fields, headers: &Hea
     }
     let page = route.page(&console.cache.model().await);
     let status = if page.found { StatusCode::OK } else { StatusCode::NOT_FOUND };
-    (status, Html(views::document(&console.audience, &page).into_string())).into_response()
+    (status, Html(views::document(&console.scope, &page).into_string())).into_response()
 }
 
 /// Three names of an address.
 type Address = Path<(String, String, String)>;
 
 async fn new_data_center(State(console): Shared) -> Response {
-    form(&console, Action::New, &Subject::DataCenter(None)).await
+    form(&console, FormAction::New, &Subject::DataCenter(None)).await
 }
 
 async fn submit_data_center(State(console): Shared, OwnForm(fields): OwnForm) -> Response {
-    submit(&console, Action::New, &Subject::DataCenter(None), &fields).await
+    submit(&console, FormAction::New, &Subject::DataCenter(None), &fields).await
 }
 
 async fn form_new(State(console): Shared, path: Address, query: RawQuery) -> Response {
-    form_of(&console, Action::New, path, query).await
+    form_of(&console, FormAction::New, path, query).await
 }
 
 async fn form_edit(State(console): Shared, path: Address, query: RawQuery) -> Response {
-    form_of(&console, Action::Edit, path, query).await
+    form_of(&console, FormAction::Edit, path, query).await
 }
 
 async fn form_delete(State(console): Shared, path: Address, query: RawQuery) -> Response {
-    form_of(&console, Action::Delete, path, query).await
+    form_of(&console, FormAction::Delete, path, query).await
 }
 
 async fn submit_new(console: Shared, path: Address, query: RawQuery, form: OwnForm) -> Response {
-    submit_of(&console, Action::New, path, query, form).await
+    submit_of(&console, FormAction::New, path, query, form).await
 }
 
 async fn submit_edit(console: Shared, path: Address, query: RawQuery, form: OwnForm) -> Response {
-    submit_of(&console, Action::Edit, path, query, form).await
+    submit_of(&console, FormAction::Edit, path, query, form).await
 }
 
 async fn submit_delete(console: Shared, path: Address, query: RawQuery, form: OwnForm) -> Response {
-    submit_of(&console, Action::Delete, path, query, form).await
+    submit_of(&console, FormAction::Delete, path, query, form).await
 }
 
 fn subject(Path((namespace, name, what)): Address, query_text: RawQuery) -> Option<Subject> {
-    Subject::parse(Place { namespace, name }, &what, &query(query_text))
+    Subject::parse(DataCenterRef { namespace, name }, &what, &query(query_text))
 }
 
-async fn form_of(console: &Console, action: Action, path: Address, query: RawQuery) -> Response {
+async fn form_of(console: &Console, action: FormAction, path: Address, query: RawQuery) -> Response {
     match subject(path, query) {
         Some(subject) => form(console, action, &subject).await,
         None => not_found(),
@@ -135,7 +139,7 @@ async fn form_of(console: &Console, action: Action, path: Address, query: RawQue
 
 async fn submit_of(
     console: &Console,
-    action: Action,
+    action: FormAction,
     path: Address,
     query: RawQuery,
     OwnForm(fields): OwnForm,
@@ -147,7 +151,7 @@ async fn submit_of(
 }
 
 /// The form as it is at first.
-async fn form(console: &Console, action: Action, subject: &Subject) -> Response {
+async fn form(console: &Console, action: FormAction, subject: &Subject) -> Response {
     let model = console.cache.model().await;
     match subject.values(&model) {
         Some(values) => answer(console, &model, action, subject, &values, &Errors::default()),
@@ -156,7 +160,7 @@ async fn form(console: &Console, action: Action, subject: &Subject) -> Response 
 }
 
 /// What follows from a filled form: the preview that the page's script asks for, or the change itself.
-async fn submit(console: &Console, action: Action, subject: &Subject, fields: &Fields) -> Response {
+async fn submit(console: &Console, action: FormAction, subject: &Subject, fields: &Fields) -> Response {
     let model = console.cache.model().await;
     if fields.has("preview", "yes") {
         return Html(outlook(&model, action, subject, fields).into_string()).into_response();
@@ -177,7 +181,7 @@ async fn submit(console: &Console, action: Action, subject: &Subject, fields: &F
 fn answer(
     console: &Console,
     model: &Model,
-    action: Action,
+    action: FormAction,
     subject: &Subject,
     values: &Fields,
     errors: &Errors,
@@ -188,19 +192,19 @@ fn answer(
         inputs: &subject.inputs(model),
         values,
         errors,
-        consequences: if action == Action::Delete { subject.consequences(model) } else { Vec::new() },
+        consequences: if action == FormAction::Delete { subject.consequences(model) } else { Vec::new() },
         key: console.access.form_key(),
     };
     let outlook = outlook(model, action, subject, values);
-    Html(views::form(&console.audience, &form, &outlook).into_string()).into_response()
+    Html(views::form(&console.scope, &form, &outlook).into_string()).into_response()
 }
 
 /// What the hosts would do.
-fn outlook(model: &Model, action: Action, subject: &Subject, fields: &Fields) -> maud::Markup {
-    match (subject.change(action, fields, model), subject.place()) {
-        (Ok(change), Some(place)) => {
-            let manifest = (action != Action::Delete).then(|| change.manifest().unwrap_or_default());
-            views::preview(&preview(model.objects(), place, &change), manifest.as_deref())
+fn outlook(model: &Model, action: FormAction, subject: &Subject, fields: &Fields) -> maud::Markup {
+    match (subject.change(action, fields, model), subject.dc()) {
+        (Ok(change), Some(dc)) => {
+            let manifest = (action != FormAction::Delete).then(|| change.manifest().unwrap_or_default());
+            views::preview(&preview(model.objects(), dc, &change), manifest.as_deref())
         }
         // A data center that is new has no hosts yet.
         (Ok(change), None) => views::preview(&Preview::default(), change.manifest().ok().as_deref()),

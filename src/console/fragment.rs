@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 /// A part of a page.
 #[derive(Clone, Debug)]
-pub enum Part {
+pub enum Fragment {
     /// Replaced as a whole.
     Block {
         /// Its id in the page.
@@ -54,10 +54,10 @@ pub struct Update {
     pub html: String,
 }
 
-impl Part {
+impl Fragment {
     fn id(&self) -> &'static str {
         match self {
-            Part::Block { id, .. } | Part::Table(Table { id, .. }) => id,
+            Fragment::Block { id, .. } | Fragment::Table(Table { id, .. }) => id,
         }
     }
 
@@ -66,13 +66,13 @@ impl Part {
     }
 }
 
-impl maud::Render for Part {
+impl maud::Render for Fragment {
     fn render(&self) -> Markup {
         match self {
-            Part::Block { id, content } => html! { div id=(id) { (content) } },
-            Part::Table(table) if table.rows.is_empty() => html! { div id=(table.id) .empty { (table.empty) } },
+            Fragment::Block { id, content } => html! { div id=(id) { (content) } },
+            Fragment::Table(table) if table.rows.is_empty() => html! { div id=(table.id) .empty { (table.empty) } },
             // A region that scrolls must be reachable by keyboard.
-            Part::Table(table) => html! {
+            Fragment::Table(table) => html! {
                 div id=(table.id) .scroll role="region" aria-label=(table.caption) tabindex="0" {
                     table {
                         caption { (table.caption) }
@@ -86,7 +86,7 @@ impl maud::Render for Part {
 }
 
 /// What takes a page from one state to another.
-pub fn updates(before: &[Part], after: &[Part]) -> Vec<Update> {
+pub fn updates(before: &[Fragment], after: &[Fragment]) -> Vec<Update> {
     after
         .iter()
         .flat_map(|part| match before.iter().find(|old| old.id() == part.id()) {
@@ -96,9 +96,9 @@ pub fn updates(before: &[Part], after: &[Part]) -> Vec<Update> {
         .collect()
 }
 
-fn changes(before: &Part, after: &Part) -> Vec<Update> {
+fn changes(before: &Fragment, after: &Fragment) -> Vec<Update> {
     match (before, after) {
-        (Part::Table(old), Part::Table(new)) if !new.rows.is_empty() && old.keys().eq(new.keys()) => {
+        (Fragment::Table(old), Fragment::Table(new)) if !new.rows.is_empty() && old.keys().eq(new.keys()) => {
             let rows = old.rows.iter().zip(&new.rows);
             rows.filter(|((_, old), (_, new))| old.0 != new.0).map(|(_, row)| new.row(row)).collect()
         }
@@ -108,7 +108,7 @@ fn changes(before: &Part, after: &Part) -> Vec<Update> {
 }
 
 /// A fingerprint of a page: a page that is open says which state it shows.
-pub fn fingerprint(parts: &[Part]) -> String {
+pub fn fingerprint(parts: &[Fragment]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.render().0);
@@ -120,10 +120,10 @@ pub fn fingerprint(parts: &[Part]) -> String {
 mod tests {
     use super::*;
 
-    fn table(rows: &[(&str, &str)]) -> Part {
+    fn table(rows: &[(&str, &str)]) -> Fragment {
         let rows = rows.iter().map(|(key, text)| ((*key).to_owned(), html! { td { (text) } })).collect();
         let empty = html! { "nothing" };
-        Part::Table(Table { id: "hosts", caption: "Hosts".to_owned(), head: vec!["Name"], rows, empty })
+        Fragment::Table(Table { id: "hosts", caption: "Hosts".to_owned(), head: vec!["Name"], rows, empty })
     }
 
     fn ids(updates: &[Update]) -> Vec<&str> {
@@ -148,14 +148,14 @@ mod tests {
 
     #[test]
     fn what_has_not_changed_is_not_sent() {
-        let page = || [Part::Block { id: "verdict", content: html! { "Up" } }, table(&[("a", "Up")])];
+        let page = || [Fragment::Block { id: "verdict", content: html! { "Up" } }, table(&[("a", "Up")])];
         assert_eq!(updates(&page(), &page()), []);
         assert_eq!(fingerprint(&page()), fingerprint(&page()));
     }
 
     #[test]
     fn a_part_is_sent_when_it_is_new_or_has_changed() {
-        let block = |text: &str| Part::Block { id: "verdict", content: html! { (text) } };
+        let block = |text: &str| Fragment::Block { id: "verdict", content: html! { (text) } };
         assert_eq!(ids(&updates(&[], &[block("Up")])), ["verdict"]);
         assert_eq!(ids(&updates(&[block("Up")], &[block("Unknown")])), ["verdict"]);
         assert_ne!(fingerprint(&[block("Up")]), fingerprint(&[block("Unknown")]));

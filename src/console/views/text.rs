@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 
 use crate::api::{ConnectionState, PathCounts, Phase};
-use crate::console::pages::Filter;
-use crate::overview::{self, ConditionView};
+use crate::console::location::Filter;
+use crate::status_view::{self, ConditionView};
 
 /// How a state is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
+pub enum Severity {
     /// All is well.
     Good,
     /// Not yet, or not quite.
@@ -20,37 +20,37 @@ pub enum Mood {
     Quiet,
 }
 
-impl Mood {
+impl Severity {
     /// Its class in the style.
     pub fn class(self) -> &'static str {
         match self {
-            Mood::Good => "good",
-            Mood::Warning => "warning",
-            Mood::Bad => "bad",
-            Mood::Quiet => "quiet",
+            Severity::Good => "good",
+            Severity::Warning => "warning",
+            Severity::Bad => "bad",
+            Severity::Quiet => "quiet",
         }
     }
 
     fn mark(self) -> &'static str {
         match self {
-            Mood::Good => "✓",
-            Mood::Warning => "▲",
-            Mood::Bad => "✕",
-            Mood::Quiet => "○",
+            Severity::Good => "✓",
+            Severity::Warning => "▲",
+            Severity::Bad => "✕",
+            Severity::Quiet => "○",
         }
     }
 }
 
 /// A state.
-pub fn badge(mood: Mood, text: &str) -> Markup {
-    html! { span .badge .(mood.class()) { span aria-hidden="true" { (mood.mark()) } " " (text) } }
+pub fn badge(severity: Severity, text: &str) -> Markup {
+    html! { span .badge .(severity.class()) { span aria-hidden="true" { (severity.mark()) } " " (text) } }
 }
 
 /// A host's phase.
 pub fn phase(phase: Option<Phase>) -> Markup {
     match phase {
-        Some(phase) => badge(mood_of_phase(phase), spelled(phase)),
-        None => badge(Mood::Quiet, "not looked at yet"),
+        Some(phase) => badge(severity_of_phase(phase), spelled(phase)),
+        None => badge(Severity::Quiet, "not looked at yet"),
     }
 }
 
@@ -59,45 +59,47 @@ pub fn spelled(phase: Phase) -> &'static str {
     if phase == Phase::NonOperational { "Non Operational" } else { phase.as_str() }
 }
 
-fn mood_of_phase(phase: Phase) -> Mood {
+fn severity_of_phase(phase: Phase) -> Severity {
     match phase {
-        Phase::Up => Mood::Good,
-        Phase::Unassigned | Phase::NonOperational => Mood::Bad,
-        Phase::Connecting | Phase::Degraded | Phase::Unknown => Mood::Warning,
-        Phase::Maintenance => Mood::Quiet,
+        Phase::Up => Severity::Good,
+        Phase::Unassigned | Phase::NonOperational => Severity::Bad,
+        Phase::Connecting | Phase::Degraded | Phase::Unknown => Severity::Warning,
+        Phase::Maintenance => Severity::Quiet,
     }
 }
 
 /// How a path's state is taken; one that the agent has not reported is only planned.
-pub fn mood_of_state(state: Option<ConnectionState>) -> Mood {
+pub fn severity_of_state(state: Option<ConnectionState>) -> Severity {
     match state {
-        Some(ConnectionState::Connected) => Mood::Good,
-        Some(ConnectionState::Failed) => Mood::Bad,
-        Some(ConnectionState::Connecting | ConnectionState::Disconnecting | ConnectionState::Retained) => Mood::Warning,
-        None => Mood::Quiet,
+        Some(ConnectionState::Connected) => Severity::Good,
+        Some(ConnectionState::Failed) => Severity::Bad,
+        Some(ConnectionState::Connecting | ConnectionState::Disconnecting | ConnectionState::Retained) => {
+            Severity::Warning
+        }
+        None => Severity::Quiet,
     }
 }
 
 /// Whether an object is Ready.
 pub fn ready(conditions: &[ConditionView]) -> Markup {
-    match overview::ready(conditions) {
-        Some(true) if overview::complaints(conditions).is_empty() => badge(Mood::Good, "Ready"),
-        Some(true) => badge(Mood::Warning, "Ready"),
-        Some(false) => badge(Mood::Bad, "not Ready"),
-        None => badge(Mood::Quiet, "not looked at yet"),
+    match status_view::ready(conditions) {
+        Some(true) if status_view::unmet_conditions(conditions).is_empty() => badge(Severity::Good, "Ready"),
+        Some(true) => badge(Severity::Warning, "Ready"),
+        Some(false) => badge(Severity::Bad, "not Ready"),
+        None => badge(Severity::Quiet, "not looked at yet"),
     }
 }
 
 /// The first thing that is wrong, in one line.
-pub fn first_complaint(conditions: &[ConditionView]) -> Markup {
-    let complaints = overview::complaints(conditions);
-    html! { @if let Some(first) = complaints.first() { span .why title=(first.message) { (first.message) } } }
+pub fn first_message(conditions: &[ConditionView]) -> Markup {
+    let unmet = status_view::unmet_conditions(conditions);
+    html! { @if let Some(first) = unmet.first() { span .why title=(first.message) { (first.message) } } }
 }
 
 /// Everything that is wrong.
-pub fn complaints(conditions: &[ConditionView]) -> Markup {
+pub fn notices(conditions: &[ConditionView]) -> Markup {
     html! {
-        @for ConditionView { r#type, status, reason, message } in overview::complaints(conditions) {
+        @for ConditionView { r#type, status, reason, message } in status_view::unmet_conditions(conditions) {
             p .notice .(if status == "False" { "bad" } else { "warning" }) {
                 strong { (r#type) " " (status) ", " (reason) } ": " (message)
             }
