@@ -4,24 +4,15 @@
 //! turns. Times are from the request to the last session in sysfs, for both in the same way; the host is emulated, so
 //! the ratios count.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot measure has nothing to tell")]
-#![allow(dead_code, reason = "it uses its part of what tests of a host need")]
 
-#[path = "../tests/vm/by_hand.rs"]
-mod by_hand;
-#[path = "../tests/vm/node.rs"]
-mod node;
-#[path = "../tests/site/mod.rs"]
-mod site;
-
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use multibond_testbed::Guest;
+use multibond_testbed::iscsi_host::by_hand;
+use multibond_testbed::iscsi_host::node::{ALPHA_ON_BOTH_FABRICS, RealNode};
+use multibond_testbed::site::multibond;
 use serde_json::{Value, json};
-
-use node::{ALPHA_ON_BOTH_FABRICS, RealNode};
-use site::MULTIBOND;
 
 /// A target with one LUN.
 const BETA: &str = "iqn.2026-11.com.example:beta";
@@ -284,12 +275,12 @@ async fn idle(node: &RealNode, length: Duration) {
 const WORK: &str = "for _ in 1 2 3 4 5 6 7 8 9 10; do $BINARY crds >/dev/null; done; times";
 
 async fn cpu_of_work_in(guest: &Guest) -> f64 {
-    guest.copy_program(Path::new(MULTIBOND), "/usr/local/bin/multibond").await.unwrap();
+    guest.copy_program(&multibond(), "/usr/local/bin/multibond").await.unwrap();
     children_of(&guest.run_ok(&WORK.replace("$BINARY", "multibond")).await.unwrap())
 }
 
 fn cpu_of_work_here() -> f64 {
-    let work = WORK.replace("$BINARY", MULTIBOND);
+    let work = WORK.replace("$BINARY", &multibond().display().to_string());
     let ended = std::process::Command::new("bash").args(["-c", &work]).output().unwrap();
     children_of(&String::from_utf8(ended.stdout).unwrap())
 }

@@ -13,7 +13,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use multibond_testbed::{ControlPlane, Options, Process, eventually};
 use serde_json::{Value, json};
 
-use crate::site::{self, MULTIBOND, PATIENCE, Site, our_taint, storage_operational, taints};
+use crate::site::{self, PATIENCE, Site, multibond, our_taint, storage_operational, taints};
 use crate::{SYSTEM, chart};
 
 /// Two hosts: one on both portals, one that reaches none and is tainted for it.
@@ -78,7 +78,7 @@ async fn uninstall(cluster: &ControlPlane, running: Vec<Process>) -> String {
         let spec = pod.spec.unwrap();
         let account = spec.service_account_name.unwrap();
         let (args, user) = (spec.containers[0].args.clone().unwrap(), as_account(cluster, &account).await);
-        let job = Process::spawn(MULTIBOND, args, [("KUBECONFIG", user)], "release").unwrap();
+        let job = Process::spawn(multibond(), args, [("KUBECONFIG", user)], "release").unwrap();
         for process in running {
             process.term(PATIENCE).await.unwrap();
         }
@@ -107,7 +107,7 @@ async fn release(cluster: &ControlPlane, more: &[&str]) -> (ExitStatus, String) 
 
 async fn release_as(kubeconfig: &Path, more: &[&str]) -> (ExitStatus, String) {
     let args = [&["release", "--namespace", SYSTEM], more].concat();
-    let process = Process::spawn(MULTIBOND, args, [("KUBECONFIG", kubeconfig)], "by-hand").unwrap();
+    let process = Process::spawn(multibond(), args, [("KUBECONFIG", kubeconfig)], "by-hand").unwrap();
     (process.exited(PATIENCE).await.unwrap(), process.log())
 }
 

@@ -7,14 +7,12 @@ mod check;
 mod lifecycle;
 mod monitoring;
 mod rendering;
-#[path = "../site/mod.rs"]
-mod site;
 mod values;
 mod workloads;
 
 use std::path::PathBuf;
 
-use multibond_testbed::{render_chart, render_hooks};
+use multibond_testbed::{render_chart, render_hooks, site};
 use serde_json::{Value, json};
 
 /// Where the chart is installed.

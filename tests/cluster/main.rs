@@ -9,12 +9,11 @@ mod convergence;
 mod deletion;
 mod deletion_of_data_centers;
 mod events;
-mod fixtures;
 mod kinds;
 mod made_hosts;
 mod nodes;
 mod operations;
 mod plan;
-#[path = "../site/mod.rs"]
-mod site;
 mod verdicts;
+
+use multibond_testbed::site::{self, fixtures};

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use assert_cmd::Command;
-use multibond_testbed::eventually;
+use multibond_testbed::{
+    eventually,
+    site::{self, PATIENCE, Site, condition},
+};
 use serde_json::{Value, json};
-
-use super::site::{self, PATIENCE, Site, condition};
 
 /// The objects of `tests/cli/data/frankfurt`, in a namespace and on nodes of the test's own.
 fn manifests(namespace: &str) -> String {
@@ -20,7 +21,7 @@ fn manifests(namespace: &str) -> String {
 
 fn plan(text: String) -> Value {
     let output =
-        Command::new(site::MULTIBOND).args(["plan", "-o", "json", "-f", "-"]).write_stdin(text).output().unwrap();
+        Command::new(site::multibond()).args(["plan", "-o", "json", "-f", "-"]).write_stdin(text).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }

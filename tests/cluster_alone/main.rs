@@ -4,15 +4,13 @@
 
 mod absence;
 mod controller_away;
-#[path = "../cluster/fixtures.rs"]
-mod fixtures;
 mod freezing;
-#[path = "../site/mod.rs"]
-mod site;
 
-use multibond_testbed::{ControlPlane, Process};
+use multibond_testbed::{
+    ControlPlane, Process,
+    site::{self, Site, fixtures, paths, ready},
+};
 use serde_json::Value;
-use site::{Site, paths, ready};
 
 const A: &str = "10.0.1.10:3260 ens1 Connected";
 const B: &str = "10.0.2.10:3260 ens2 Connected";

@@ -8,7 +8,7 @@ use regex::Regex;
 use serde_json::json;
 
 use super::browser::Browser;
-use super::site::{MULTIBOND, PATIENCE, Site, ready};
+use super::site::{PATIENCE, Site, multibond, ready};
 
 /// A data center without storage, networks and bonds, and two hosts: one with a card in both fabrics, one with neither.
 pub const BARE: &str = "
@@ -133,7 +133,7 @@ impl Console {
         let arguments = [&["console"], arguments].concat();
         let environment = environment.iter().cloned().chain([("KUBECONFIG", kubeconfig.into())]);
         let name = format!("console-{}", site.namespace);
-        let process = Process::spawn(MULTIBOND, arguments, environment, &name).unwrap();
+        let process = Process::spawn(multibond(), arguments, environment, &name).unwrap();
         let address = Regex::new(r"http://127\.0\.0\.1:\d+/\?token=[0-9a-f]{64}").unwrap();
         let url = eventually("the console prints its address", PATIENCE, async || {
             let log = process.log();

@@ -9,6 +9,6 @@ mod console;
 mod forms;
 mod live;
 mod looks;
-#[path = "../site/mod.rs"]
-mod site;
+
+use multibond_testbed::site;
 mod steps;

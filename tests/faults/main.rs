@@ -5,19 +5,18 @@
 
 mod edits;
 mod election;
-#[path = "../cluster/fixtures.rs"]
-mod fixtures;
 mod kills;
 mod line;
 mod outage;
 mod quiet;
 mod replica;
 mod settled;
-#[path = "../site/mod.rs"]
-mod site;
 mod writers;
 
-use multibond_testbed::ControlPlane;
+use multibond_testbed::{
+    ControlPlane,
+    site::{self, fixtures},
+};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Two fabrics, a bond over both, and two hosts on both.

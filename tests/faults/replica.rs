@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     line::Line,
-    site::{MULTIBOND, PATIENCE, SYSTEM},
+    site::{PATIENCE, SYSTEM, multibond},
 };
 
 /// How long the leader's lease lasts.
@@ -120,7 +120,7 @@ impl Prepared {
             ["--leader-retry-period", "500ms"],
         ];
         let arguments = std::iter::once("controller").chain(arguments.into_iter().flatten());
-        let process = Process::spawn(MULTIBOND, arguments, [("KUBECONFIG", kubeconfig)], name).unwrap();
+        let process = Process::spawn(multibond(), arguments, [("KUBECONFIG", kubeconfig)], name).unwrap();
         Replica { name, process, token }
     }
 }

@@ -41,12 +41,10 @@ fn assert_health(object: &Value, status: &str, message: &str) {
     assert!(found == status && says.contains(message), "{found}: {says}\n{object:#}");
 }
 
-impl Site {
-    /// Waits for a reason of Ready, and judges the object.
-    async fn until_health(&self, kind: &str, name: &str, because: &str, status: &str, message: &str) {
-        let object = self.until(because, kind, name, |object| reason(object, "Ready") == because).await;
-        assert_health(&object, status, message);
-    }
+/// Waits for a reason of Ready, and judges the object.
+async fn until_health(site: &Site, kind: &str, name: &str, because: &str, status: &str, message: &str) {
+    let object = site.until(because, kind, name, |object| reason(object, "Ready") == because).await;
+    assert_health(&object, status, message);
 }
 
 #[tokio::test]
@@ -64,12 +62,12 @@ async fn a32_argo_cd_sees_every_object_in_every_state_as_what_it_is() {
 
     // What another object of the same sync may bring is waited for.
     site.apply(&[SAN_A, BOND].join("---")).await;
-    site.until_health("Network", "san-a", "DataCenterNotFound", "Progressing", "dc").await;
-    site.until_health("IscsiBond", "storage", "DataCenterNotFound", "Progressing", "dc").await;
+    until_health(&site, "Network", "san-a", "DataCenterNotFound", "Progressing", "dc").await;
+    until_health(&site, "IscsiBond", "storage", "DataCenterNotFound", "Progressing", "dc").await;
     site.apply(DATA_CENTER).await;
-    site.until_health("IscsiBond", "storage", "NetworkNotFound", "Progressing", "san-b").await;
+    until_health(&site, "IscsiBond", "storage", "NetworkNotFound", "Progressing", "san-b").await;
     site.apply(&[SAN_B, HOST].join("---")).await;
-    site.until_health("Host", "w1", "AgentMissing", "Progressing", "no agent").await;
+    until_health(&site, "Host", "w1", "AgentMissing", "Progressing", "no agent").await;
 
     let agents = site.agents(&["w1"]).await;
     for (kind, name, _) in KINDS {
@@ -84,27 +82,27 @@ async fn a32_argo_cd_sees_every_object_in_every_state_as_what_it_is() {
 
     // A broken cable holds nothing up; a host without storage does.
     site.faults("faults: [{host: w1, portal: '10.0.2.10:3260', fault: Unreachable}]");
-    site.until_health("Host", "w1", "Degraded", "Healthy", "10.0.2.10:3260").await;
+    until_health(&site, "Host", "w1", "Degraded", "Healthy", "10.0.2.10:3260").await;
     site.faults("faults: [{host: w1, fault: Unreachable}]");
-    site.until_health("Host", "w1", "StorageUnreachable", "Degraded", "iqn.2003-01.org.example:array").await;
-    site.until_health("IscsiBond", "storage", "HostsNonOperational", "Degraded", "w1").await;
+    until_health(&site, "Host", "w1", "StorageUnreachable", "Degraded", "iqn.2003-01.org.example:array").await;
+    until_health(&site, "IscsiBond", "storage", "HostsNonOperational", "Degraded", "w1").await;
 
     // Maintenance: until everything is disconnected, and then as long as it lasts.
     site.faults("faults: []");
     site.until_phase("w1", "Up").await;
     site.faults("faults: [{host: w1, portal: '10.0.1.10:3260', fault: InUse}]");
     site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
-    site.until_health("Host", "w1", "Disconnecting", "Progressing", "still connected").await;
+    until_health(&site, "Host", "w1", "Disconnecting", "Progressing", "still connected").await;
     site.faults("faults: []");
-    site.until_health("Host", "w1", "Maintenance", "Healthy", "nothing is connected").await;
+    until_health(&site, "Host", "w1", "Maintenance", "Healthy", "nothing is connected").await;
 
     // On the way out.
     site.patch("Host", "w1", json!({"spec": {"maintenance": false}})).await;
     site.until("up again", "Host", "w1", |host| phase(host) == "Up" && ready(host)).await;
     agents.pause().unwrap();
     site.delete("Network", "san-a").await;
-    site.until_health("Network", "san-a", "Deleting", "Progressing", "waiting for").await;
-    site.until_health("Host", "w1", "AgentSilent", "Progressing", "has stopped renewing its lease").await;
+    until_health(&site, "Network", "san-a", "Deleting", "Progressing", "waiting for").await;
+    until_health(&site, "Host", "w1", "AgentSilent", "Progressing", "has stopped renewing its lease").await;
 }
 
 /// A change of any kind of object.

@@ -8,16 +8,15 @@ mod fixtures;
 mod health;
 mod living_with_it;
 mod order;
-#[path = "../site/mod.rs"]
-mod site;
 
 use std::fs;
 use std::path::PathBuf;
 
-use multibond_testbed::ControlPlane;
+use multibond_testbed::{
+    ControlPlane,
+    site::{self, Site},
+};
 use serde_json::Value;
-
-use site::Site;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

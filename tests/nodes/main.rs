@@ -4,11 +4,8 @@
 
 #[path = "../archive/mod.rs"]
 mod archive;
-#[allow(dead_code, reason = "tests on one host use more of it")]
-#[path = "../vm/by_hand.rs"]
-mod by_hand;
 mod chart;
 mod nodes;
 mod outages;
-#[path = "../site/mod.rs"]
-mod site;
+
+use multibond_testbed::{iscsi_host::by_hand, site};

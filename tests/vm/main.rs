@@ -2,7 +2,6 @@
 //! where in it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
-mod by_hand;
 mod chap;
 mod connect;
 mod damage;
@@ -11,12 +10,13 @@ mod host;
 mod logout;
 mod multipath;
 mod names;
-mod node;
 mod restarts;
 mod same_subnet;
-#[path = "../site/mod.rs"]
-mod site;
 mod soak;
 mod tools;
 mod two_hosts;
-mod writer;
+
+use multibond_testbed::{
+    iscsi_host::{by_hand, node, writer},
+    site,
+};

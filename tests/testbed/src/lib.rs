@@ -24,8 +24,10 @@ mod command;
 mod control_plane;
 mod eventually;
 mod guest;
+pub mod iscsi_host;
 mod manifests;
 mod process;
+pub mod site;
 mod supervisor;
 
 pub use binaries::{Binaries, Tool, kustomize_controller};

@@ -1,17 +1,15 @@
 //! A node of a site whose host is real.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use multibond_testbed::{Guest, eventually};
 use serde_json::Value;
 
+use super::by_hand::PATIENCE;
 use crate::{
-    by_hand::PATIENCE,
-    site::{SYSTEM, Site},
+    Guest, eventually,
+    site::{SYSTEM, Site, program},
 };
 
-/// The program of agents.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_multibond-node");
 /// The daemon, and what starts it when somebody needs it.
 const ISCSID: &str = "iscsid.socket iscsid.service";
 
@@ -74,7 +72,7 @@ impl RealNode {
     }
 
     async fn on(site: Arc<Site>, guest: Guest, name: &'static str) -> Self {
-        guest.copy_program(Path::new(PROGRAM), "/usr/local/bin/multibond-node").await.unwrap();
+        guest.copy_program(&program("multibond-node"), "/usr/local/bin/multibond-node").await.unwrap();
         let token = site.token_of_node(&site.node(name)).await;
         let kubeconfig = site.cluster.kubeconfig_in_guests(&token).unwrap();
         guest.write("/root/kubeconfig", &kubeconfig).await.unwrap();

@@ -1,8 +1,8 @@
 //! Someone who uses a multipath device, and notices every error and every wrong byte.
 
-use multibond_testbed::{Guest, eventually};
+use crate::{Guest, eventually};
 
-use crate::by_hand::PATIENCE;
+use super::by_hand::PATIENCE;
 
 /// `tests/vm/image/root/usr/local/sbin/writer`, at work on a device.
 pub struct Writer<'a> {

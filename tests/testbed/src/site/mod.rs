@@ -1,6 +1,13 @@
 //! A site to test on: a namespace, nodes with simulated hosts, and what a person would do with kubectl.
-#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::missing_errors_doc,
+    clippy::must_use_candidate,
+    reason = "a helper of a test fails that test"
+)]
 
+pub mod fixtures;
 mod health;
 mod nodes;
 mod objects;
@@ -11,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use crate::{ControlPlane, Options, Process, eventually};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client,
@@ -18,7 +26,6 @@ use kube::{
     core::ApiResource,
     discovery,
 };
-use multibond_testbed::{ControlPlane, Options, Process, eventually};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -31,13 +38,24 @@ pub use objects::{condition, paths, phase, ready, reason, sessions};
 pub const SYSTEM: &str = "multibond-system";
 /// Long enough for a busy machine; nothing waits this long when it works.
 pub const PATIENCE: Duration = Duration::from_secs(180);
-/// The binary under test.
-pub const MULTIBOND: &str = env!("CARGO_BIN_EXE_multibond");
+
+/// A program of this package. Cargo builds it before the tests, two directories above their binaries.
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let program = test.ancestors().nth(2).unwrap().join(name);
+    assert!(program.is_file(), "{} is missing: cargo builds it for tests and benches", program.display());
+    program
+}
+
+/// The program `multibond`.
+pub fn multibond() -> PathBuf {
+    program("multibond")
+}
 
 /// A control plane with the chart installed.
 pub async fn options() -> anyhow::Result<Options> {
-    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/multibond");
-    let manifests = multibond_testbed::render_chart(&chart, SYSTEM, &json!({})).await?;
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/multibond");
+    let manifests = crate::render_chart(&chart, SYSTEM, &json!({})).await?;
     Ok(Options { manifests, audit: true, ..Options::default() })
 }
 
@@ -61,12 +79,14 @@ pub async fn controller(cluster: &ControlPlane, more: &[&str]) -> Process {
     let quick = ["--leader-lease-duration", "3s", "--leader-renew-deadline", "2s", "--leader-retry-period", "500ms"];
     let listen = if more.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"][..] };
     let arguments = [&["controller", "--namespace", SYSTEM][..], &quick, listen, more].concat();
-    Process::spawn(MULTIBOND, arguments, [("KUBECONFIG", kubeconfig)], "controller").unwrap()
+    Process::spawn(multibond(), arguments, [("KUBECONFIG", kubeconfig)], "controller").unwrap()
 }
 
 /// A namespace with nodes and simulated hosts of its own.
 pub struct Site {
+    /// The control plane that it is on.
     pub cluster: &'static ControlPlane,
+    /// A client with all rights.
     pub client: Client,
     /// The namespace; names of nodes begin with it too.
     pub namespace: String,
@@ -151,7 +171,7 @@ impl Site {
         ];
         let arguments = arguments.iter().flat_map(|(flag, value)| [flag.to_string(), value.display().to_string()]);
         let arguments = std::iter::once("simulate".to_owned()).chain(arguments);
-        Process::spawn(MULTIBOND, arguments, [("KUBECONFIG", self.cluster.kubeconfig())], &self.namespace).unwrap()
+        Process::spawn(multibond(), arguments, [("KUBECONFIG", self.cluster.kubeconfig())], &self.namespace).unwrap()
     }
 
     /// What the simulated host of a node holds, as its initiator's state file says it; `null` when there is none.

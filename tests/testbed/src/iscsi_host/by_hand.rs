@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use multibond_testbed::{Guest, eventually};
+use crate::{Guest, eventually};
 
 /// Enough for iscsid to notice a dead portal (10 s) and for multipathd to follow, emulated and on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(150);

@@ -1,5 +1,4 @@
 //! The small data centers that tests start from.
-#![allow(dead_code, reason = "each test binary uses its part")]
 
 /// Two fabrics told apart by subnets, one target with a portal on each.
 pub const TWO_FABRICS: &str = "

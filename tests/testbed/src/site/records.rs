@@ -1,8 +1,8 @@
 //! What has been said and done on a site: Events, writes, and the sessions that its hosts hold.
 
+use crate::{Write, eventually};
 use k8s_openapi::api::events::v1::Event;
 use kube::{Api, api::ListParams};
-use multibond_testbed::{Write, eventually};
 use serde_json::Value;
 
 use super::{PATIENCE, SYSTEM, Site};

@@ -1,11 +1,11 @@
 //! Nodes of a site, as other writers see and change them.
 
+use crate::eventually;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use multibond_testbed::eventually;
 use serde_json::{Value, json};
 
 use super::{PATIENCE, Site};

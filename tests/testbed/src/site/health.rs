@@ -1,6 +1,6 @@
 //! What a controller says of itself over HTTP.
 
-use multibond_testbed::{Process, eventually};
+use crate::{Process, eventually};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
