@@ -1,18 +1,17 @@
 //! The agent of a node: it holds the sessions that its Host's plan asks for.
 //!
 //! [`run`] reads and acts. [`reconcile`] decides what is connected when, and which session may be logged out; it is pure.
-//! [`cluster`] is the API server: the Hosts, the Secrets, the lease, and when a report is written. An initiator is anything that implements
-//! [`Initiator`](initiator::Initiator): [`simulated`] is one.
+//! [`cluster`] is the API server: the Hosts, the Secrets, the lease, and when a report is written. [`host`] is the Linux
+//! host. An initiator is anything that implements [`Initiator`](initiator::Initiator).
 
 pub mod cluster;
 pub mod credentials;
+pub mod host;
 pub mod initiator;
 pub mod metrics;
-pub mod open_iscsi;
 pub mod path;
 pub mod reconcile;
 mod run;
-pub mod simulated;
 
 pub use run::Agent;
 

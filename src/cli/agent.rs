@@ -17,10 +17,13 @@ use crate::{
             KubeCluster, hosts,
             lease::{Keeper, Timing},
         },
-        initiator::Initiator,
+        host::{mount_points::Roots, tools::HostTools},
+        initiator::{
+            Initiator,
+            open_iscsi::OpenIscsi,
+            simulated::{self, FactsBook, Faults, Simulation},
+        },
         metrics::AgentMetrics,
-        open_iscsi::{OpenIscsi, Roots, host::HostTools},
-        simulated::{self, FactsBook, Faults, Simulation},
     },
     ops,
 };

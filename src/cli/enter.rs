@@ -5,9 +5,9 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::Args;
 
 use super::output;
-use crate::agent::open_iscsi::{
-    enter::{become_tool, way_to},
-    host::Way,
+use crate::agent::host::{
+    access::{Way, way_to},
+    exec::become_tool,
 };
 
 /// Becomes a tool of the host, in the namespaces of a process or with another root; the agent runs it
@@ -43,7 +43,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        agent::open_iscsi::enter,
+        agent::host::access,
         cli::{Cli, Command},
     };
 
@@ -51,7 +51,7 @@ mod tests {
     fn what_the_agent_asks_for_is_understood_whatever_the_arguments_of_the_tool() {
         let tool = ["iscsiadm", "--version", "-m", "node", "--", "--context"].map(OsString::from);
         for way in [Way::Nsenter(700), Way::Chroot("/host".into())] {
-            let line = ["multibond".into()].into_iter().chain(enter::arguments(&way).unwrap()).chain(tool.clone());
+            let line = ["multibond".into()].into_iter().chain(access::arguments(&way).unwrap()).chain(tool.clone());
             let Command::Enter(parsed) = Cli::try_parse_from(line).unwrap().command else { panic!("not enter") };
             assert_eq!((parsed.place, parsed.tool.as_os_str()), (way, tool[0].as_os_str()));
             assert_eq!(parsed.with, tool[1..]);

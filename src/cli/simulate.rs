@@ -11,7 +11,7 @@ use super::{
     agent::{HealthArguments, LeaseArguments, SimulationArguments},
     in_runtime, process,
 };
-use crate::agent::simulated::Fleet;
+use crate::agent::initiator::simulated::Fleet;
 
 /// Runs the agent for every Host that it finds, on simulated hosts
 ///

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use multibond::{
     agent::{
+        initiator::simulated::{Fault, FaultKind, Faults},
         path::Path,
-        simulated::{Fault, FaultKind, Faults},
     },
     api::ConnectionState,
 };

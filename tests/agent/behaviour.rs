@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Secret;
 use multibond::{
     agent::{
         credentials::{Credentials, SecretState},
+        initiator::simulated::{Fault, FaultKind, Faults},
         path::Path,
-        simulated::{Fault, FaultKind, Faults},
     },
     api::{Connection, ConnectionState, reason::PathReason},
 };

@@ -11,9 +11,9 @@ use multibond::{
         Agent,
         cluster::{Cluster, ClusterError, hosts::Seen},
         credentials::SecretState,
+        initiator::simulated::{Fault, FaultKind, Faults, SimulatedHost, Simulation},
         metrics::AgentMetrics,
         path::Path,
-        simulated::{Fault, FaultKind, Faults, SimulatedHost, Simulation},
     },
     api::{Connection, ConnectionState, Host, HostStatus, reason::PathReason},
 };

@@ -7,6 +7,7 @@ use std::{
     io,
     net::IpAddr,
     path::Path as File,
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,12 +22,24 @@ use tokio::time::timeout;
 
 use super::sysfs::attribute;
 use crate::{
-    agent::initiator::{Named, PathError},
+    agent::initiator::PathError,
     api::{
         HostInterface, HostWarning,
         reason::{PathReason, PreparedReason},
     },
 };
+
+/// Devices that matter by name, and the Host that says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// The name of the Host that is served.
+    pub host: Option<Arc<str>>,
+    /// Devices that `Host.spec.interfaces` names: reported whatever they are.
+    pub in_spec: BTreeSet<Arc<str>>,
+    /// Devices that the plan's paths go through: reported also without an address, so that the lack of the address
+    /// can be told from the lack of the device.
+    pub in_plan: BTreeSet<Arc<str>>,
+}
 
 /// How many interfaces a Host can have in its status.
 const MOST: usize = 64;

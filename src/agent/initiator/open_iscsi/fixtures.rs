@@ -9,9 +9,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{
-    Reader, Roots,
+use super::Reader;
+use crate::agent::host::{
     device_mapper::{DeviceMapper, MapStatus},
+    mount_points::Roots,
 };
 
 /// A host that is made up file by file.

@@ -10,7 +10,7 @@ use std::{
     path::{Path as File, PathBuf},
 };
 
-use crate::agent::open_iscsi::iscsiadm::command::{InterfaceRecord, Record};
+use crate::agent::initiator::open_iscsi::iscsiadm::command::{InterfaceRecord, Record};
 
 /// Where distributions keep the database, below the root.
 const PLACES: [&str; 2] = ["etc/iscsi", "var/lib/iscsi"];

@@ -20,7 +20,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::sysfs;
+use super::sysfs::{attribute, names};
 
 /// How often the states of the sessions are read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -89,15 +89,25 @@ fn concerns(message: &[u8]) -> bool {
 async fn look(sys: &File, changes: &watch::Sender<()>) {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut known = sysfs::states(sys);
+    let mut known = session_states(sys);
     loop {
         tick.tick().await;
-        let found = sysfs::states(sys);
+        let found = session_states(sys);
         if found != known {
             known = found;
             changes.send_replace(());
         }
     }
+}
+
+/// The `state` of every session.
+fn session_states(sys: &File) -> Vec<(String, Option<String>)> {
+    let class = sys.join("class/iscsi_session");
+    let state = |name: String| {
+        let state = attribute(&class.join(&name).join("state")).unwrap_or_default();
+        (name, state)
+    };
+    names(&class).unwrap_or_default().into_iter().map(state).collect()
 }
 
 #[cfg(test)]

@@ -13,16 +13,46 @@ use std::{
 use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 
 use super::{
-    device_mapper::is_multipath,
+    device_mapper::{MapEntry, is_multipath},
+    mount_points::Roots,
     sysfs::{Block, Number, at, attribute, is_gone, names},
 };
-use crate::agent::initiator::Use;
 
 /// It keeps every path open to check it.
 const MULTIPATHD: &str = "multipathd";
 
 /// The process namespace of the host itself: its number is the same in every kernel (`PROC_PID_INIT_INO`).
 const HOST_PROCESSES: &str = "pid:[4026531836]";
+
+/// Something that uses a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Another block device on top: LVM, md, dm-crypt.
+    Holder(String),
+    /// A file system, mounted there, in whatever mount namespace.
+    Mount(String),
+    /// A process, such as a virtual machine.
+    Open(String),
+    /// Swap.
+    Swap,
+    /// A loop device.
+    Loop(String),
+    /// Perhaps something: it could not be looked for, and that is why.
+    Unknown(String),
+}
+
+impl std::fmt::Display for Use {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Use::Holder(device) => write!(f, "held by {device}"),
+            Use::Mount(path) => write!(f, "mounted at {path}"),
+            Use::Open(process) => write!(f, "open in {process}"),
+            Use::Swap => write!(f, "used as swap"),
+            Use::Loop(device) => write!(f, "behind {device}"),
+            Use::Unknown(why) => write!(f, "perhaps in use ({why})"),
+        }
+    }
+}
 
 /// What uses each of some devices, as far as the whole host knows.
 #[derive(Debug, Default)]
@@ -122,6 +152,46 @@ impl Uses {
             }
         }
         Ok(())
+    }
+}
+
+/// Devices of which is asked what uses them, each with the partitions that go with it.
+pub struct InQuestion(Vec<(Block, Vec<Block>)>);
+
+impl InQuestion {
+    /// These disks, and the maps over them.
+    ///
+    /// # Errors
+    /// When sysfs cannot be read.
+    pub fn of<'a>(disks: impl Iterator<Item = &'a Block>, maps: &[MapEntry]) -> io::Result<Self> {
+        let mut devices = Vec::new();
+        for disk in disks {
+            devices.push((disk.clone(), disk.partitions()?));
+        }
+        for map in maps {
+            if map.paths.iter().any(|path| devices.iter().any(|(disk, _)| disk.name == path.disk)) {
+                devices.push((map.block.clone(), map.partitions.clone()));
+            }
+        }
+        Ok(InQuestion(devices))
+    }
+
+    /// What cannot be looked at may be in use.
+    #[must_use]
+    pub fn look(self, roots: &Roots) -> BTreeMap<Number, Vec<Use>> {
+        let all: Vec<Block> =
+            self.0.iter().flat_map(|(device, parts)| iter::once(device).chain(parts)).cloned().collect();
+        let found = Uses::read(&roots.sys, &roots.proc, &all);
+        let look = |(device, parts): (Block, Vec<Block>)| {
+            let stacked = holders(&roots.sys, &device, &parts);
+            let mut uses = stacked.unwrap_or_else(|error| vec![Use::Unknown(error.to_string())]);
+            match &found {
+                Ok(found) => uses.extend(iter::once(&device).chain(&parts).flat_map(|part| found.of(part)).cloned()),
+                Err(error) => uses.push(Use::Unknown(error.to_string())),
+            }
+            (device.number, uses)
+        };
+        self.0.into_iter().map(look).collect()
     }
 }
 

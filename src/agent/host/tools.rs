@@ -2,12 +2,12 @@
 //!
 //! `iscsiadm` and `iscsid` must be of one version, and talk over a socket that belongs to a network namespace. So the
 //! agent uses the host's own tools: directly when it runs on the host, else inside the mount and network namespaces of
-//! the daemon that they talk to ([`enter`]).
+//! the daemon that they talk to ([`exec`]).
 
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fmt, fs, io,
+    fs, io,
     path::{Path, PathBuf},
     str::FromStr,
     sync::{Arc, Mutex, PoisonError},
@@ -17,9 +17,10 @@ use std::{
 use tokio::process::Command;
 
 use super::{
-    enter,
-    tool::{self, Ended, RunError},
-    uses::see_every_process,
+    access::{self, Way},
+    device_users::see_every_process,
+    exec,
+    run_tool::{self, Ended, RunError},
 };
 use crate::{agent::initiator::PathError, api::reason::PathReason};
 
@@ -60,27 +61,6 @@ impl FromStr for HostTools {
     }
 }
 
-/// One way to the host's tools.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// As the agent's own.
-    Direct,
-    /// Inside the mount and network namespaces of this process.
-    Nsenter(u32),
-    /// With this directory as the root.
-    Chroot(PathBuf),
-}
-
-impl fmt::Display for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Way::Direct => f.write_str("direct"),
-            Way::Nsenter(_) => f.write_str("nsenter"),
-            Way::Chroot(directory) => write!(f, "chroot {}", directory.display()),
-        }
-    }
-}
-
 /// A host, as its tools and files are reached.
 #[derive(Clone, Debug)]
 pub struct Host {
@@ -102,7 +82,7 @@ impl Host {
 
     /// A host that is a directory: files are below it, tools in its `bin`, and processes in its `proc`.
     #[cfg(test)]
-    pub(super) fn in_directory(root: &Path) -> Self {
+    pub(in crate::agent) fn in_directory(root: &Path) -> Self {
         let search = format!("{}:/usr/bin:/bin", root.join("bin").display());
         Host { tools: HostTools::Direct, proc: root.join("proc"), search, root: root.into(), found: Arc::default() }
     }
@@ -195,7 +175,7 @@ impl Host {
         arguments: &[A],
         limit: Duration,
     ) -> Result<Ended, PathError> {
-        let result = tool::run(self.command(way, tool, arguments), limit).await;
+        let result = run_tool::run(self.command(way, tool, arguments), limit).await;
         result.map_err(|error| not_run(way, tool, limit, error)).and_then(|ended| match way {
             Way::Direct => Ok(ended),
             Way::Nsenter(_) | Way::Chroot(_) => of_the_tool(way, tool, ended),
@@ -203,10 +183,10 @@ impl Host {
     }
 
     fn command<A: AsRef<OsStr>>(&self, way: &Way, tool: &str, arguments: &[A]) -> Command {
-        let mut command = match enter::arguments(way) {
+        let mut command = match access::arguments(way) {
             None => Command::new(tool),
             Some(entering) => {
-                let mut command = Command::new(enter::OWN_PROGRAM);
+                let mut command = Command::new(exec::OWN_PROGRAM);
                 command.args(entering).arg(tool);
                 command
             }
@@ -243,15 +223,15 @@ fn not_run(way: &Way, tool: &str, limit: Duration, error: RunError) -> PathError
 fn of_the_tool(way: &Way, tool: &str, ended: Ended) -> Result<Ended, PathError> {
     let said = ended.stderr.trim();
     match ended.code.map(u8::try_from) {
-        Some(Ok(enter::NOT_ENTERED)) => Err(PathError::new(
+        Some(Ok(exec::NOT_ENTERED)) => Err(PathError::new(
             PathReason::Internal,
             format!(
                 "the host cannot be entered ({way}) to run {tool}: {said}; in a pod the agent needs hostPID and a \
                  privileged security context"
             ),
         )),
-        Some(Ok(enter::NOT_STARTED)) => Err(PathError::new(PathReason::Internal, format!("{said} ({way})"))),
-        Some(Ok(enter::NOT_THERE)) => Err(missing(way, tool)),
+        Some(Ok(exec::NOT_STARTED)) => Err(PathError::new(PathReason::Internal, format!("{said} ({way})"))),
+        Some(Ok(exec::NOT_THERE)) => Err(missing(way, tool)),
         Some(_) | None => Ok(ended),
     }
 }

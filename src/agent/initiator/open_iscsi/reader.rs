@@ -2,38 +2,24 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io, iter,
-    path::PathBuf,
+    io,
     sync::Arc,
 };
 
-use super::{
-    device_mapper::{Control, DeviceMapper, MapEntry, maps},
-    interfaces,
-    sysfs::{Block, Number, SessionEntry, sessions},
-    uses::{Uses, holders},
-};
+use super::sessions::{SessionEntry, sessions};
 use crate::{
-    agent::initiator::{Disk, Facts, Inventory, Map, Named, PathError, Session, Use},
+    agent::{
+        host::{
+            device_mapper::{Control, DeviceMapper, MapEntry, maps},
+            device_users::InQuestion,
+            interfaces,
+            mount_points::Roots,
+            sysfs::{Block, Number},
+        },
+        initiator::{Disk, Facts, Inventory, Map, Named, PathError, Session, Use},
+    },
     api::reason::PathReason,
 };
-
-/// Where the host's own file systems are: in a test, or in a pod that has them mounted, somewhere else.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roots {
-    /// sysfs.
-    pub sys: PathBuf,
-    /// procfs, of the host's process namespace: what uses a disk is looked for in every process.
-    pub proc: PathBuf,
-    /// Device nodes.
-    pub dev: PathBuf,
-}
-
-impl Default for Roots {
-    fn default() -> Self {
-        Roots { sys: "/sys".into(), proc: "/proc".into(), dev: "/dev".into() }
-    }
-}
 
 /// Reads a host. It keeps nothing: every reading is new.
 #[derive(Clone, Debug)]
@@ -92,7 +78,10 @@ impl Reader {
         let sys = &self.roots.sys;
         let sessions = sessions(sys)?;
         let maps = maps(sys, &*self.mapper, sessions.iter().flat_map(|session| &session.disks))?;
-        let uses = InQuestion::of(&sessions, &maps, in_question)?.look(&self.roots);
+        let uses = {
+            let asked = sessions.iter().filter(|session| in_question.contains(&session.id));
+            InQuestion::of(asked.flat_map(|session| &session.disks), &maps)?.look(&self.roots)
+        };
         Ok(Inventory {
             sessions: sessions.into_iter().map(|session| whole_session(session, &uses)).collect(),
             maps: maps.into_iter().map(|map| whole_map(map, &uses)).collect(),
@@ -108,43 +97,6 @@ async fn read<T: Send + 'static>(reading: impl FnOnce() -> io::Result<T> + Send 
         .map_err(|error| PathError::new(PathReason::Internal, error.to_string()))
 }
 
-/// Devices of which is asked what uses them, each with the partitions that go with it.
-struct InQuestion(Vec<(Block, Vec<Block>)>);
-
-impl InQuestion {
-    fn of(sessions: &[SessionEntry], maps: &[MapEntry], in_question: &BTreeSet<u32>) -> io::Result<Self> {
-        let mut devices = Vec::new();
-        for disk in
-            sessions.iter().filter(|session| in_question.contains(&session.id)).flat_map(|session| &session.disks)
-        {
-            devices.push((disk.clone(), disk.partitions()?));
-        }
-        for map in maps {
-            if map.paths.iter().any(|path| devices.iter().any(|(disk, _)| disk.name == path.disk)) {
-                devices.push((map.block.clone(), map.partitions.clone()));
-            }
-        }
-        Ok(InQuestion(devices))
-    }
-
-    /// What cannot be looked at may be in use.
-    fn look(self, roots: &Roots) -> BTreeMap<Number, Vec<Use>> {
-        let all: Vec<Block> =
-            self.0.iter().flat_map(|(device, parts)| iter::once(device).chain(parts)).cloned().collect();
-        let found = Uses::read(&roots.sys, &roots.proc, &all);
-        let look = |(device, parts): (Block, Vec<Block>)| {
-            let stacked = holders(&roots.sys, &device, &parts);
-            let mut uses = stacked.unwrap_or_else(|error| vec![Use::Unknown(error.to_string())]);
-            match &found {
-                Ok(found) => uses.extend(iter::once(&device).chain(&parts).flat_map(|part| found.of(part)).cloned()),
-                Err(error) => uses.push(Use::Unknown(error.to_string())),
-            }
-            (device.number, uses)
-        };
-        self.0.into_iter().map(look).collect()
-    }
-}
-
 fn whole_session(entry: SessionEntry, uses: &BTreeMap<Number, Vec<Use>>) -> Session {
     let SessionEntry { id, path, record, state, credentials, replacement_timeout, disks } = entry;
     let disk = |disk: Block| Disk { uses: uses.get(&disk.number).cloned(), name: disk.name };
@@ -153,7 +105,8 @@ fn whole_session(entry: SessionEntry, uses: &BTreeMap<Number, Vec<Use>>) -> Sess
 
 fn whole_map(entry: MapEntry, uses: &BTreeMap<Number, Vec<Use>>) -> Map {
     let MapEntry { block, name, wwid, open_count, paths, partitions: _, unknown } = entry;
-    let uses = unknown.into_iter().chain(uses.get(&block.number).into_iter().flatten().cloned()).collect();
+    let uses =
+        unknown.into_iter().map(Use::Unknown).chain(uses.get(&block.number).into_iter().flatten().cloned()).collect();
     Map { name, wwid, open_count, uses, paths }
 }
 
@@ -162,8 +115,8 @@ mod tests {
     use std::path::Path as File;
 
     use super::*;
-    use crate::agent::{
-        initiator::{MapPath, SessionState},
+    use crate::agent::initiator::{
+        MapPath, SessionState,
         open_iscsi::fixtures::{Host, Mute},
     };
 

@@ -10,17 +10,15 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, RwLock};
 
 use self::database::{Database, Found, Settings};
-use super::{
-    host::Way,
-    iscsiadm::{
-        Iscsiadm,
-        command::{Command, InterfaceRecord, Record, Setting, Value},
-        outcome::Outcome,
-    },
+use super::iscsiadm::{
+    Iscsiadm,
+    command::{Command, InterfaceRecord, Record, Setting, Value},
+    outcome::Outcome,
 };
 use crate::{
     agent::{
         credentials::{Account, Credentials, Password},
+        host::access::Way,
         initiator::{Login, PathError},
     },
     api::{SessionSettings, reason::PathReason},

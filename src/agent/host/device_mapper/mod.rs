@@ -10,7 +10,6 @@ pub use control::Control;
 pub use status::active_paths;
 
 use super::sysfs::{Block, Number};
-use crate::agent::initiator::{MapPath, Use};
 
 /// How a map of multipathd is told from others: its uuid is this and the WWID.
 const MULTIPATH_UUID: &str = "mpath-";
@@ -51,7 +50,16 @@ pub struct MapEntry {
     /// Maps of its partitions that nothing uses: they go with it.
     pub partitions: Vec<Block>,
     /// Why it is not known whether anything uses it.
-    pub unknown: Option<Use>,
+    pub unknown: Option<String>,
+}
+
+/// A path of a multipath map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapPath {
+    /// The disk.
+    pub disk: Arc<str>,
+    /// Whether dm-multipath would send I/O over it.
+    pub active: bool,
 }
 
 /// Whether a device is a multipath map.
@@ -94,7 +102,7 @@ fn read(sys: &File, mapper: &dyn DeviceMapper, block: Block) -> io::Result<Optio
     let understood = status.and_then(|status| Ok((status.open_count, multipath(&status)?)));
     let (open_count, active, unknown) = match understood {
         Ok((open_count, active)) => (open_count, active, None),
-        Err(error) => (1, Vec::new(), Some(Use::Unknown(error.to_string()))),
+        Err(error) => (1, Vec::new(), Some(error.to_string())),
     };
     let idle = u32::try_from(partitions.len()).unwrap_or(u32::MAX);
     Ok(Some(MapEntry {

@@ -4,11 +4,15 @@
 //! decided in [`logout`](super::reconcile::logout), what is connected when in [`reconcile`](super::reconcile); both see
 //! nothing but the values here.
 
+pub mod open_iscsi;
+pub mod simulated;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use thiserror::Error;
 use tokio::sync::watch;
 
+pub use super::host::{device_mapper::MapPath, device_users::Use, interfaces::Named};
 use super::{
     credentials::{Credentials, Fingerprint},
     path::Path,
@@ -73,18 +77,6 @@ pub trait Initiator: Send + Sync + 'static {
 
     /// Forgets our records without a session whose paths are not in `keep`: a path that never connected leaves one.
     fn tidy(&self, keep: &BTreeSet<Path>) -> impl Future<Output = Result<(), PathError>> + Send;
-}
-
-/// Devices that matter by name, and the Host that says so.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Named {
-    /// The name of the Host that is served.
-    pub host: Option<Arc<str>>,
-    /// Devices that `Host.spec.interfaces` names: reported whatever they are.
-    pub in_spec: BTreeSet<Arc<str>>,
-    /// Devices that the plan's paths go through: reported also without an address, so that the lack of the address
-    /// can be told from the lack of the device.
-    pub in_plan: BTreeSet<Arc<str>>,
 }
 
 /// What a host has.
@@ -186,45 +178,6 @@ pub struct Map {
     pub uses: Vec<Use>,
     /// Its paths.
     pub paths: Vec<MapPath>,
-}
-
-/// A path of a multipath map.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MapPath {
-    /// The disk.
-    pub disk: Arc<str>,
-    /// Whether dm-multipath would send I/O over it.
-    pub active: bool,
-}
-
-/// Something that uses a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// Another block device on top: LVM, md, dm-crypt.
-    Holder(String),
-    /// A file system, mounted there, in whatever mount namespace.
-    Mount(String),
-    /// A process, such as a virtual machine.
-    Open(String),
-    /// Swap.
-    Swap,
-    /// A loop device.
-    Loop(String),
-    /// Perhaps something: it could not be looked for, and that is why.
-    Unknown(String),
-}
-
-impl std::fmt::Display for Use {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Use::Holder(device) => write!(f, "held by {device}"),
-            Use::Mount(path) => write!(f, "mounted at {path}"),
-            Use::Open(process) => write!(f, "open in {process}"),
-            Use::Swap => write!(f, "used as swap"),
-            Use::Loop(device) => write!(f, "behind {device}"),
-            Use::Unknown(why) => write!(f, "perhaps in use ({why})"),
-        }
-    }
 }
 
 /// A login that is asked for.

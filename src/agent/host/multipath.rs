@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use super::host::Host;
+use super::tools::Host;
 use crate::{
     agent::initiator::PathError,
     api::{

@@ -19,7 +19,7 @@ use rustix::{
 };
 use thiserror::Error;
 
-use super::host::Way;
+use super::access::Way;
 
 /// The program of this process, also after an upgrade has replaced its file.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -76,30 +76,6 @@ impl EnterError {
             EnterError::NotStarted { .. } => NOT_STARTED,
             EnterError::NotThere { .. } => NOT_THERE,
         }
-    }
-}
-
-/// The arguments that make the agent's program go a way, to be followed by the tool's name and arguments; none where
-/// there is nothing to enter.
-#[must_use]
-pub fn arguments(way: &Way) -> Option<[OsString; 3]> {
-    let place = match way {
-        Way::Direct => return None,
-        Way::Nsenter(pid) => pid.to_string().into(),
-        Way::Chroot(directory) => directory.into(),
-    };
-    Some(["enter".into(), place, "--".into()])
-}
-
-/// The way of which [`arguments`] were made.
-///
-/// # Errors
-/// When it is another text.
-pub fn way_to(place: &str) -> Result<Way, String> {
-    match place.parse() {
-        Ok(pid) => Ok(Way::Nsenter(pid)),
-        Err(_) if place.starts_with('/') => Ok(Way::Chroot(place.into())),
-        Err(_) => Err("this is neither the ID of a process nor an absolute directory".to_owned()),
     }
 }
 

@@ -17,10 +17,10 @@ use self::{
     command::{Command, Kind, Setting, Value},
     outcome::{LOCK, Outcome, judge, locked, tells_of_another_version},
 };
-use super::host::{Host, Way};
 use crate::{
     agent::{
         credentials::{Account, Credentials, Password},
+        host::{access::Way, tools::Host},
         initiator::PathError,
     },
     api::{SessionSettings, reason::PathReason},

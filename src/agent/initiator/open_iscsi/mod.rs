@@ -1,31 +1,23 @@
 //! The open-iscsi of a real host.
 //!
-//! Reading ([`Reader`]) needs no tool and no fork: sessions and disks are in [`sysfs`], maps are asked of the
-//! [`device_mapper`], what uses a device is in `/proc` ([`uses`]), [`interfaces`] and [`events`] come by netlink.
+//! Reading ([`Reader`]) needs no tool and no fork: [`sessions`] and disks are in sysfs, and the rest is the
+//! [host](crate::agent::host)'s.
 //!
-//! What is done is done by the host's own tools ([`host`]): records ([`records`]) and sessions by [`iscsiadm`], maps by
-//! [`multipath`]. Exit codes are never believed: after a login the session must be there, after a logout it must be gone.
+//! What is done is done by the host's own tools: records ([`records`]) and sessions by [`iscsiadm`], maps by multipath.
+//! Exit codes are never believed: after a login the session must be there, after a logout it must be gone.
 
-pub mod device_mapper;
-pub mod enter;
-pub mod events;
-pub mod host;
-pub mod interfaces;
 pub mod iscsiadm;
-mod multipath;
+mod path_locks;
 mod reader;
 pub mod records;
-pub mod sysfs;
-mod tool;
-mod turns;
-pub mod uses;
+pub mod sessions;
 
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod tests;
 
-pub use reader::{Reader, Roots};
+pub use reader::Reader;
 
 use std::{
     collections::BTreeSet,
@@ -42,18 +34,24 @@ use tokio::{
 };
 
 use self::{
-    host::{Host, HostTools, Way},
     iscsiadm::{DAEMON, Iscsiadm, command::InterfaceRecord, command::Record, outcome::Outcome},
-    multipath::{Multipath, map_exists},
+    path_locks::Turns,
     records::Records,
-    turns::Turns,
 };
-use super::{
-    credentials::Credentials,
-    initiator::{Facts, Initiator, Inventory, Login, Map, Named, PathError, Session},
-    path::Path,
-};
+use super::{Facts, Initiator, Inventory, Login, Map, Named, PathError, Session};
 use crate::{
+    agent::{
+        credentials::Credentials,
+        host::{
+            access::Way,
+            events,
+            mount_points::Roots,
+            multipath::{Multipath, map_exists},
+            sysfs,
+            tools::{Host, HostTools},
+        },
+        path::Path,
+    },
     api::{
         HostWarning, SessionSettings,
         reason::{PathReason, PreparedReason},

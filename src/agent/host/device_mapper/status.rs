@@ -1,6 +1,6 @@
 //! The status line of a multipath target, as `multipath_status` in Linux's `drivers/md/dm-mpath.c` writes it. Pure.
 
-use crate::agent::open_iscsi::sysfs::Number;
+use crate::agent::host::sysfs::Number;
 
 /// The disks over which the map would send I/O; none when the line is not what the kernel writes.
 ///
