@@ -68,6 +68,11 @@ pub struct InterfaceNetworks {
     pub networks: Vec<String>,
 }
 
+/// The fields of [`HostStatus`] that the agent writes. The controller writes all others.
+///
+/// The agent's patch, the admission policy of the chart, and the tests of permissions are checked against this list.
+pub const AGENT_STATUS_FIELDS: [&str; 4] = ["agent", "interfaces", "connections", "multipath"];
+
 /// What should be on a host, what is, and how the two compare.
 ///
 /// `agent`, `interfaces`, `connections` and `multipath` are the agent's; everything else is the controller's. Neither

@@ -17,8 +17,9 @@ pub use data_center::{
     Portal, SecretReference, SessionSettings, Storage, Target,
 };
 pub use host::{
-    AgentStatus, CarriedNetwork, CarrySource, Connection, ConnectionState, Host, HostInterface, HostSpec, HostStatus,
-    HostWarning, InterfaceNetworks, MultipathMap, PathCounts, PathKey, Phase, PlanStatus, PlannedPath, TargetStatus,
+    AGENT_STATUS_FIELDS, AgentStatus, CarriedNetwork, CarrySource, Connection, ConnectionState, Host, HostInterface,
+    HostSpec, HostStatus, HostWarning, InterfaceNetworks, MultipathMap, PathCounts, PathKey, Phase, PlanStatus,
+    PlannedPath, TargetStatus,
 };
 pub use iscsi_bond::{BondHostCounts, BondNetwork, IscsiBond, IscsiBondSpec, IscsiBondStatus, Pairing};
 pub use network::{Network, NetworkSpec, NetworkStatus};

@@ -1,6 +1,9 @@
 //! Agents: each writes what it observes on its own node, and nothing else.
 
+use std::collections::BTreeSet;
+
 use kube::api::{Patch, PatchParams};
+use multibond::api::{AGENT_STATUS_FIELDS, HostStatus};
 use serde_json::{Value, json};
 
 use crate::attempt::Outcome::{May, MayNot};
@@ -36,6 +39,12 @@ fn observed(paths: usize) -> Value {
         "multipath": [{"wwid": "3600", "target": TARGET, "paths": 1, "active": 1}]})
 }
 
+/// Every field of a Host's status, as the API names it.
+fn status_fields() -> BTreeSet<String> {
+    let schema = schemars::schema_for!(HostStatus);
+    schema.as_value()["properties"].as_object().unwrap().keys().cloned().collect()
+}
+
 async fn write_plan(world: &World, object: &Value, paths: usize) {
     let admin = world.cluster.client().await.unwrap();
     let name = object["metadata"]["name"].as_str().unwrap();
@@ -57,10 +66,7 @@ async fn a29_an_agent_writes_what_it_observes_on_its_node() {
         (patch_status(&own, &planned(2)), May),
         (create(&lease(SYSTEM, "agent-worker-1")), May),
     ];
-    table.extend(
-        ["agent", "interfaces", "connections", "multipath"]
-            .map(|field| (patch_status(&own, &json!({field: observed(2)[field]})), May)),
-    );
+    table.extend(AGENT_STATUS_FIELDS.map(|field| (patch_status(&own, &json!({field: observed(2)[field]})), May)));
     check("the agent of worker-1", &world.agent(Some("worker-1")).await, &table).await;
 }
 
@@ -82,6 +88,8 @@ async fn a29_an_agent_writes_no_status_that_is_the_controllers() {
         ("dataCenter", json!("munich"), "status.dataCenter belongs"),
         ("observedGeneration", json!(7), "status.observedGeneration belongs"),
     ];
+    let claimed = claims.iter().map(|(field, ..)| (*field).to_owned());
+    assert_eq!(claimed.chain(AGENT_STATUS_FIELDS.map(str::to_owned)).collect::<BTreeSet<_>>(), status_fields());
     let table: Vec<(Attempt, _)> = claims
         .into_iter()
         .flat_map(|(field, value, why)| {

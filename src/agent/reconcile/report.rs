@@ -105,8 +105,10 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::api::{HostSpec, PlanStatus, reason::PreparedReason};
+    use crate::api::{AGENT_STATUS_FIELDS, HostSpec, PlanStatus, reason::PreparedReason};
 
     #[test]
     fn a29_the_patch_has_the_agents_fields_and_no_others_and_says_what_goes() {
@@ -117,6 +119,20 @@ mod tests {
             "interfaces": [], "connections": [], "multipath": [],
         }});
         assert_eq!(report.patch(), expected);
+    }
+
+    #[test]
+    fn a29_a_full_patch_has_every_field_of_the_agent() {
+        let report = Report { agent: AgentStatus::default(), interfaces: None, paths: Some(Paths::default()) };
+        let fields: BTreeSet<_> = report.patch()["status"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(fields, AGENT_STATUS_FIELDS.map(str::to_owned).into());
+    }
+
+    #[test]
+    fn a29_the_admission_policy_names_exactly_the_fields_of_the_agent() {
+        let policy = include_str!("../../../charts/multibond/templates/policy-agent.yaml");
+        let fields = AGENT_STATUS_FIELDS.map(|field| format!("'{field}'")).join(", ");
+        assert!(policy.contains(&format!("- name: agentFields\n    expression: \"[{fields}]\"\n")), "{policy}");
     }
 
     #[test]
