@@ -9,6 +9,8 @@ use multibond::api::reason::{ConditionType, EmptyReason, PathReason, PreparedRea
 use multibond::check::Check;
 use regex::Regex;
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -104,6 +106,50 @@ fn every_link_leads_somewhere() {
                 let anchors: Vec<_> = fs::read_to_string(&file).unwrap().lines().filter_map(anchor_of).collect();
                 assert!(anchors.iter().any(|known| known == anchor), "{page} links to {target}");
             }
+        }
+    }
+}
+
+/// The version is in `[workspace.package]` of Cargo.toml; what else has to name it names the same.
+#[test]
+fn the_version_is_the_same_everywhere() {
+    let ours = Regex::new(
+        r#"(?m)(?:multibond[:-]v?|\bref=v?|\btag: v?|targetRevision: v?|image\.version="|^(?:appV|v)ersion: "?)(\d+\.\d+\.\d+)"#,
+    );
+    let ours = ours.unwrap();
+    let mut files = vec![root().join("README.md"), root().join("Containerfile")];
+    ["charts", "docs", "examples", "image"]
+        .iter()
+        .for_each(|directory| text_files(&root().join(directory), &mut files));
+    let mut named = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for found in ours.captures_iter(&text) {
+            assert_eq!(&found[1], VERSION, "{} names another version: {}", file.display(), &found[0]);
+            named += 1;
+        }
+    }
+    assert!(named > 10, "{named} places found: does the pattern still match them?");
+    let mut sources = Vec::new();
+    ["src", "tests", "benches"].iter().for_each(|directory| text_files(&root().join(directory), &mut sources));
+    let literal = format!("\"{VERSION}\"");
+    for file in sources {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(!text.contains(&literal), "{}: use env!(\"CARGO_PKG_VERSION\")", file.display());
+    }
+}
+
+/// The files below a directory that people write.
+fn text_files(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            text_files(&path, files);
+        } else if path
+            .extension()
+            .is_some_and(|end| ["md", "yaml", "yml", "tpl", "rs", "toml"].iter().any(|it| end == *it))
+        {
+            files.push(path);
         }
     }
 }

@@ -33,7 +33,7 @@ fn planned(paths: usize) -> Value {
 
 /// What an agent has to say.
 fn observed(paths: usize) -> Value {
-    json!({"agent": {"version": "0.1.0", "observedRevision": "8c1f2a9e"},
+    json!({"agent": {"version": env!("CARGO_PKG_VERSION"), "observedRevision": "8c1f2a9e"},
         "interfaces": [{"name": "ens2f0", "mtu": 9000, "up": true, "addresses": ["10.0.0.251/16"]}],
         "connections": (0..paths).map(connection).collect::<Vec<_>>(),
         "multipath": [{"wwid": "3600", "target": TARGET, "paths": 1, "active": 1}]})
