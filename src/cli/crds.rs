@@ -57,7 +57,7 @@ fn file_stem(crd: &CustomResourceDefinition) -> String {
 fn yaml(crd: &CustomResourceDefinition) -> anyhow::Result<String> {
     let mut value = serde_json::to_value(crd)?;
     write_integers_as_integers(&mut value);
-    crate::ops::yaml(&value)
+    Ok(crate::ops::yaml(&value)?)
 }
 
 /// Bounds are floats in the schema's type, also those of integers.

@@ -19,7 +19,7 @@ mod release;
 mod simulate;
 mod status;
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -167,7 +167,7 @@ impl Global {
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal() && output::colours_wanted());
+            .with_ansi(output::colours_in_logs());
         match self.log_format {
             LogFormat::Text => lines.init(),
             LogFormat::Json => lines.json().flatten_event(true).init(),

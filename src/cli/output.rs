@@ -1,37 +1,58 @@
-//! Writing to standard output and standard error, also when nobody reads any more.
+//! Writing to standard output and standard error, also when the reader has gone; colours and columns of a terminal.
+//!
+//! Renderers style their text always. [`print_styled`] removes the styles where they are not wanted: without a terminal,
+//! with `NO_COLOR` (<https://no-color.org>), or on a terminal that cannot show them.
 
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write};
 
+use anstream::adapter::strip_str;
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
 
-/// Writes text to standard output. A reader that has gone (`multibond crds | head -1`) is no error.
+/// A heading, or something that is neither good nor bad.
+pub const BOLD: Style = Style::new().bold();
+/// Something has failed.
+pub const RED: Style = AnsiColor::Red.on_default();
+/// All is well.
+pub const GREEN: Style = AnsiColor::Green.on_default();
+/// Neither, or not yet.
+pub const YELLOW: Style = AnsiColor::Yellow.on_default();
+
+/// Writes text to standard output as it is. A reader that has gone (`multibond crds | head -1`) is no error.
 ///
 /// # Errors
 /// When it cannot be written for another reason, such as a full disk.
 pub fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    write(io::stdout().lock(), text)
+}
+
+/// Writes styled text to standard output, without its styles where they are not wanted.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_styled(text: &str) -> io::Result<()> {
+    write(AutoStream::auto(io::stdout()).lock(), text)
+}
+
+fn write(mut out: impl Write, text: &str) -> io::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
 }
 
-/// Writes a line to standard error. Where that cannot be written either, there is nowhere left to say so.
+/// Writes a line to standard error. If that fails too, there is nowhere left to report it.
 pub fn complain(line: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Whether nothing in the environment speaks against colours (<https://no-color.org>).
-pub fn colours_wanted() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
-}
-
-/// Whether standard output is a terminal on which colours are wanted.
-pub fn in_colour() -> bool {
-    io::stdout().is_terminal() && colours_wanted()
+/// Whether log lines on standard error may have colours.
+pub fn colours_in_logs() -> bool {
+    AutoStream::choice(&io::stderr()) != ColorChoice::Never
 }
 
 /// The form of what a subcommand prints.
@@ -50,41 +71,49 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
-/// A colour of a terminal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colour {
-    /// Bold, in the terminal's own colour.
-    Bold = 1,
-    /// Something has failed.
-    Red = 31,
-    /// All is well.
-    Green = 32,
-    /// Neither, or not yet.
-    Yellow = 33,
+/// The text in a style.
+pub fn paint(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
 }
 
-impl Colour {
-    /// The text in this colour.
-    pub fn paint(self, text: &str) -> String {
-        format!("\x1b[{}m{text}\x1b[0m", self as u8)
-    }
-}
-
-/// How many columns of a terminal a text takes: colours take none.
-fn width(text: &str) -> usize {
-    let coloured = text.split("\x1b[").skip(1).filter_map(|part| part.find('m')).map(|end| end + 3).sum::<usize>();
-    text.chars().count() - coloured
+/// The text without styles.
+pub fn plain(text: &str) -> String {
+    strip_str(text).to_string()
 }
 
 /// Rows as aligned columns, each line indented.
 pub fn columns(rows: &[Vec<String>], indent: &str) -> String {
-    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let widest = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max();
-    let widths: Vec<usize> = (0..count).map(|column| widest(column).unwrap_or_default()).collect();
-    let padded = |(cell, widest): (&String, &usize)| format!("{cell}{}", " ".repeat(widest - width(cell)));
-    let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(padded).collect();
-        format!("{indent}{}", cells.join("  ")).trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
+    let mut widths = Vec::new();
+    for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (cell, widest) in row.iter().zip(&mut widths) {
+            *widest = width(cell).max(*widest);
+        }
+    }
+    rows.iter().map(|row| aligned(row, &widths, indent)).collect()
+}
+
+fn aligned(row: &[String], widths: &[usize], indent: &str) -> String {
+    let mut line = indent.to_owned();
+    for (cell, widest) in row.iter().zip(widths) {
+        line.extend([cell, &" ".repeat(widest - width(cell)), "  "]);
+    }
+    line.trim_end().to_owned() + "\n"
+}
+
+/// How many columns of a terminal a styled text takes.
+fn width(text: &str) -> usize {
+    plain(text).width()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align_whatever_their_styles_and_letters() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let rows = [row([&paint(RED, "no"), "1"]), row(["größer", "2"]), row(["光", "3"])];
+        assert_eq!(plain(&columns(&rows, " ")), " no      1\n größer  2\n 光      3\n");
+    }
 }

@@ -1,28 +1,42 @@
-//! Durations as people write them, in flags and in the files of a simulation; and as they read them.
+//! Durations as people write them (in flags and in the files of a simulation), and ages as people read them.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+/// Why a text is not a duration, in words for the user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// It has no number, no unit, or a minus sign.
+    #[error("{0:?} is not a duration with its unit, such as 200ms, 5s or 1m30s")]
+    Malformed(String),
+    /// It is `0s`, where only a positive duration makes sense.
+    #[error("it must be longer than 0s")]
+    Zero,
+}
+
 /// Reads a duration with its unit: `200ms`, `5s`, `1m30s`, and `0s`.
 ///
 /// # Errors
-/// In words for the user, when the text is none.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let form = || format!("{text:?} is not a duration with its unit, such as 200ms, 5s or 1m30s");
-    Duration::try_from(text.parse::<SignedDuration>().map_err(|_| form())?).map_err(|_| form())
+/// When the text is not a duration.
+pub fn duration(text: &str) -> Result<Duration, DurationError> {
+    let signed: Option<SignedDuration> = text.parse().ok();
+    let unsigned = signed.and_then(|signed| Duration::try_from(signed).ok());
+    unsigned.ok_or_else(|| DurationError::Malformed(text.to_owned()))
 }
 
-/// Reads a duration of which something lives: as [`duration`] does, but `0s` is none.
+/// Reads a duration as [`duration`] does, and refuses `0s`.
 ///
 /// # Errors
-/// In words for the user, when the text is none, or is `0s`.
-pub fn positive_duration(text: &str) -> Result<Duration, String> {
-    let read = duration(text)?;
-    if read.is_zero() { Err("it must be longer than 0s".to_owned()) } else { Ok(read) }
+/// When the text is not a duration, or is `0s`.
+pub fn positive_duration(text: &str) -> Result<Duration, DurationError> {
+    match duration(text)? {
+        Duration::ZERO => Err(DurationError::Zero),
+        positive => Ok(positive),
+    }
 }
 
-/// How long ago, in the largest unit: `40s`, `12m`, `3h`, `5d`.
+/// The time since `since`, in its largest unit: `40s`, `12m`, `3h`, `5d`.
 #[must_use]
 pub fn age(since: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(since).as_secs().max(0);
@@ -39,24 +53,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_written_with_their_unit() {
+    fn durations_need_a_unit() {
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
         for bad in ["5", "-5s", "", "5 parsecs"] {
             for read in [duration(bad), positive_duration(bad)] {
-                assert!(read.unwrap_err().contains("with its unit"), "{bad}");
+                assert!(read.unwrap_err().to_string().contains("with its unit"), "{bad}");
             }
         }
     }
 
     #[test]
-    fn what_something_lives_of_is_longer_than_nothing() {
+    fn zero_is_rejected_where_a_duration_must_be_positive() {
         assert_eq!(positive_duration("200ms"), duration("200ms"));
-        assert_eq!(positive_duration("0s"), Err("it must be longer than 0s".to_owned()));
+        assert_eq!(positive_duration("0s").unwrap_err().to_string(), "it must be longer than 0s");
     }
 
     #[test]
-    fn ages_have_one_unit() {
+    fn an_age_has_one_unit() {
         let now: Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
         let cases = [
             ("2026-01-31T12:00:05Z", "0s"),

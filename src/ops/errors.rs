@@ -1,4 +1,4 @@
-//! Errors of the API server as a closed set of words, for metrics and for what to do next; and as a line for people.
+//! Errors of the API server as a closed set of reasons (for metrics and decisions), and as one line of text.
 
 use std::{error::Error, iter::successors};
 
@@ -9,7 +9,7 @@ pub enum ErrorReason {
     Conflict,
     /// The object, or its kind, does not exist.
     NotFound,
-    /// A permission is missing.
+    /// The client lacks a permission, or is not authenticated.
     Forbidden,
     /// The object was refused as invalid.
     Invalid,
@@ -24,7 +24,7 @@ pub enum ErrorReason {
 }
 
 impl ErrorReason {
-    /// The word, as metrics carry it.
+    /// The value of the metric label `reason`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -73,17 +73,18 @@ impl From<&kube::runtime::watcher::Error> for ErrorReason {
     }
 }
 
-/// One line for a log: what the API server says, without the whole of its answer; else everything that led to the error.
+/// One line for a log: the message of the API server's answer if there is one, else the error with its [`causes`].
 #[must_use]
 pub fn brief(error: &(dyn Error + 'static)) -> String {
-    let said = chain(error).find_map(|error| match error.downcast_ref()? {
+    let answer = chain(error).find_map(|error| match error.downcast_ref()? {
         kube::Error::Api(status) => Some(status.message.clone()),
         _ => None,
     });
-    said.unwrap_or_else(|| causes(error))
+    answer.unwrap_or_else(|| causes(error))
 }
 
-/// An error with everything that led to it, each once: many say themselves what led to them.
+/// The error and its sources, joined by `: `. A source that the text already contains is left out: many errors include
+/// their source in their own message.
 #[must_use]
 pub fn causes(error: &(dyn Error + 'static)) -> String {
     chain(error).map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
@@ -105,29 +106,29 @@ mod tests {
     use super::*;
 
     #[derive(Debug, ThisError)]
-    #[error("{says}")]
-    struct Said {
-        says: &'static str,
-        source: Option<Box<Said>>,
+    #[error("{message}")]
+    struct Link {
+        message: &'static str,
+        source: Option<Box<Link>>,
     }
 
-    fn said(all: &[&'static str]) -> Option<Box<Said>> {
-        let (says, rest) = all.split_first()?;
-        Some(Box::new(Said { says, source: said(rest) }))
+    fn chain_of(messages: &[&'static str]) -> Option<Box<Link>> {
+        let (message, rest) = messages.split_first()?;
+        Some(Box::new(Link { message, source: chain_of(rest) }))
     }
 
     #[test]
-    fn each_cause_is_told_once() {
-        let lines = |all| causes(&*said(all).unwrap());
+    fn a_cause_that_was_named_is_not_repeated() {
+        let lines = |messages| causes(&*chain_of(messages).unwrap());
         assert_eq!(lines(&["no cluster", "connect", "refused"]), "no cluster: connect: refused");
         assert_eq!(lines(&["no cluster: not there", "not there", "os error 2"]), "no cluster: not there: os error 2");
     }
 
     #[test]
-    fn of_what_the_api_server_answers_its_words_are_told() {
+    fn the_brief_form_is_the_message_of_the_api_server() {
         let status = Status::failure("hosts is forbidden", "Forbidden").with_code(403);
         let error = watcher::Error::InitialListFailed(kube::Error::Api(status.boxed()));
         assert_eq!(brief(&error), "hosts is forbidden");
-        assert_eq!(brief(&*said(&["connect", "refused"]).unwrap()), "connect: refused");
+        assert_eq!(brief(&*chain_of(&["connect", "refused"]).unwrap()), "connect: refused");
     }
 }

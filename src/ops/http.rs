@@ -1,8 +1,7 @@
 //! `/metrics`, `/livez` and `/readyz`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
-use anyhow::Context as _;
 use axum::{
     Router,
     http::{StatusCode, header::CONTENT_TYPE},
@@ -13,26 +12,32 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Whether a process can do its work: what it says on `/readyz`.
+/// The answer of `/readyz`: whether the process can do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Readiness {
-    /// It can.
+    /// 200 if true, else 503.
     pub ready: bool,
-    /// What it is doing, or what it waits for, one line each.
+    /// The body: what the process does, or what it waits for, one line each.
     pub lines: Vec<String>,
+}
+
+/// The address of `--listen` cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("--listen {address}: cannot listen there; choose another port, or 0 for any free one")]
+pub struct BindError {
+    address: SocketAddr,
+    source: io::Error,
 }
 
 /// Opens the address to listen on.
 ///
 /// # Errors
-/// When the address is taken, or may not be used.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("--listen {address}: cannot listen there; choose another port, or 0 for any free one"))
+/// When the address is in use, or not allowed.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address).await.map_err(|source| BindError { address, source })
 }
 
-/// Serves until `shutdown`.
+/// Serves metrics and health until `shutdown`.
 ///
 /// # Errors
 /// When the listener fails.
@@ -41,7 +46,7 @@ pub async fn serve(
     registry: Registry,
     readiness: impl Fn() -> Readiness + Send + Sync + 'static,
     shutdown: CancellationToken,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let registry = Arc::new(registry);
     let readiness = Arc::new(readiness);
     let metrics = move || async move {

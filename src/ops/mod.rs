@@ -1,4 +1,5 @@
-//! What operators look at: metrics, liveness and readiness, served over HTTP; and YAML.
+//! Plumbing that all processes share: metrics and health over HTTP, errors as text, durations, YAML. It knows nothing of
+//! the domain.
 
 pub mod backoff;
 mod duration;
@@ -8,7 +9,7 @@ pub mod log_once;
 mod metrics;
 mod yaml;
 
-pub use duration::{age, duration, positive_duration};
-pub use http::{Readiness, bind, serve};
+pub use duration::{DurationError, age, duration, positive_duration};
+pub use http::{BindError, Readiness, bind, serve};
 pub use metrics::{BondLabel, ControllerMetrics, KindLabel, PhaseLabel, ReasonLabel, WriteLabel, registered};
-pub use yaml::yaml;
+pub use yaml::{YamlError, yaml};

@@ -66,11 +66,11 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
             }
             sleep(PAUSE).await;
         };
-        output::print(&match format {
-            Format::Json => output::json(&report)?,
-            Format::Yaml => ops::yaml(&report)?,
-            Format::Table => render::lines(&report, output::in_colour()),
-        })?;
+        match format {
+            Format::Json => output::print(&output::json(&report)?)?,
+            Format::Yaml => output::print(&ops::yaml(&report)?)?,
+            Format::Table => output::print_styled(&render::lines(&report))?,
+        }
         Ok(ExitCode::from(if report.outcome == Outcome::Error { 2 } else { 0 }))
     })
 }

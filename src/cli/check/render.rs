@@ -1,32 +1,31 @@
 //! A report as lines, for people.
 
-use super::super::output::Colour;
+use super::super::output::{BOLD, GREEN, RED, YELLOW, paint};
 use crate::check::{Line, Outcome, Report};
 
 /// Of a thousand hosts with one trouble, a few tell what it is.
 const SHOWN: usize = 5;
 
 /// All lines under their headings, and how many have come out how.
-pub fn lines(report: &Report, colours: bool) -> String {
-    let paint = |colour: Colour, text: &str| if colours { colour.paint(text) } else { text.to_owned() };
+pub fn lines(report: &Report) -> String {
     let mut text = String::new();
     for section in report.lines.chunk_by(|a, b| a.section == b.section) {
-        text += &(paint(Colour::Bold, section[0].section.heading()) + "\n");
-        text.extend(section.iter().map(|line| shown(line, &paint)));
+        text += &(paint(BOLD, section[0].section.heading()) + "\n");
+        text.extend(section.iter().map(shown));
         text.push('\n');
     }
     text + &summary(report)
 }
 
-fn shown(line: &Line, paint: &dyn Fn(Colour, &str) -> String) -> String {
+fn shown(line: &Line) -> String {
     let Line { section: _, check: _, outcome, title, found, hint, documentation } = line;
-    let (colour, mark) = match outcome {
-        Outcome::Ok => (Colour::Green, "✓"),
-        Outcome::Skipped => (Colour::Bold, "-"),
-        Outcome::Warning => (Colour::Yellow, "!"),
-        Outcome::Error => (Colour::Red, "✗"),
+    let (style, mark) = match outcome {
+        Outcome::Ok => (GREEN, "✓"),
+        Outcome::Skipped => (BOLD, "-"),
+        Outcome::Warning => (YELLOW, "!"),
+        Outcome::Error => (RED, "✗"),
     };
-    let mark = paint(colour, mark);
+    let mark = paint(style, mark);
     match (outcome, &found[..]) {
         (Outcome::Ok, []) => format!("  {mark} {title}\n"),
         (Outcome::Ok, found) => format!("  {mark} {title}: {}\n", found.join(", ")),
@@ -58,13 +57,14 @@ fn summary(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use crate::check::{Check, Finding};
+    use crate::cli::output::plain;
 
     use super::*;
 
     fn report() -> Report {
         let hosts = (1..=7).map(|n| Finding::error(format!("Host ns/h{n}: there is no agent on node w{n}")));
         Report {
-            version: "0.1.0",
+            version: env!("CARGO_PKG_VERSION"),
             namespace: "multibond-system".to_owned(),
             outcome: Outcome::Error,
             lines: vec![
@@ -79,21 +79,22 @@ mod tests {
 
     #[test]
     fn lines_stand_under_headings_with_what_was_found_and_what_to_do() {
-        insta::assert_snapshot!(lines(&report(), false));
+        insta::assert_snapshot!(plain(&lines(&report())));
     }
 
     #[test]
     fn programs_get_all_of_it() {
-        insta::assert_snapshot!(crate::cli::output::json(&report()).unwrap());
+        let json = crate::cli::output::json(&report()).unwrap();
+        insta::assert_snapshot!(json.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
     }
 
     #[test]
     fn colours_change_no_text() {
-        let coloured = lines(&report(), true);
+        let coloured = lines(&report());
         let bare = ["1", "31", "32", "33", "0"]
             .iter()
             .fold(coloured.clone(), |text, code| text.replace(&format!("\x1b[{code}m"), ""));
-        assert_eq!(bare, lines(&report(), false));
+        assert_eq!(bare, plain(&lines(&report())));
         assert!(coloured.contains("\x1b[31m✗\x1b[0m"), "{coloured}");
     }
 }

@@ -12,7 +12,6 @@ use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
-use self::render::Style;
 use super::output::{self, Format};
 use super::{Global, in_runtime};
 use crate::api::{DataCenter, Host, IscsiBond, Network};
@@ -66,22 +65,24 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
         let url = config.cluster_url.to_string();
         let namespace = (!all_namespaces).then(|| namespace.unwrap_or_else(|| config.default_namespace.clone()));
         let client = Client::try_from(config)?;
-        let status_view = StatusView::from(&read(&client, &url, namespace.as_deref()).await?);
-        output::print(&match format {
-            Format::Json => output::json(&status_view)?,
-            Format::Yaml => ops::yaml(&status_view)?,
-            Format::Table if status_view.data_centers.is_empty() && status_view.unreadable.is_empty() => {
-                match namespace {
-                    Some(namespace) => {
-                        format!("Nothing of Multibond in namespace {namespace}; -A shows all namespaces.\n")
-                    }
-                    None => "Nothing of Multibond in any namespace.\n".to_owned(),
-                }
+        let status = StatusView::from(&read(&client, &url, namespace.as_deref()).await?);
+        match format {
+            Format::Json => output::print(&output::json(&status)?)?,
+            Format::Yaml => output::print(&ops::yaml(&status)?)?,
+            Format::Table if status.data_centers.is_empty() && status.unreadable.is_empty() => {
+                output::print(&nothing_in(namespace.as_deref()))?;
             }
-            Format::Table => render::tree(&status_view, Style { colours: output::in_colour(), now: Timestamp::now() }),
-        })?;
+            Format::Table => output::print_styled(&render::tree(&status, Timestamp::now()))?,
+        }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+fn nothing_in(namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) => format!("Nothing of Multibond in namespace {namespace}; -A shows all namespaces.\n"),
+        None => "Nothing of Multibond in any namespace.\n".to_owned(),
+    }
 }
 
 /// Reads everything once.

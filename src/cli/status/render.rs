@@ -1,78 +1,61 @@
-//! An status_view as a tree, for people.
+//! The status as a tree, for people.
 
+use anstyle::Style;
 use jiff::Timestamp;
 
-use super::super::output::{Colour, columns};
+use super::super::output::{BOLD, GREEN, RED, YELLOW, columns, paint};
 use crate::api::{ConnectionState, PathCounts, Phase, reason::Reason};
 use crate::ops::age;
 use crate::status_view::{self, BondView, ConditionView, DataCenterView, HostView, NetworkView, PathView, StatusView};
 
-/// How the tree is drawn.
-#[derive(Clone, Copy, Debug)]
-pub struct Style {
-    /// Whether colours may be used.
-    pub colours: bool,
-    /// The time that ages are counted from.
-    pub now: Timestamp,
-}
-
-impl Style {
-    fn paint(self, colour: Colour, text: &str) -> String {
-        if self.colours { colour.paint(text) } else { text.to_owned() }
-    }
-}
-
 /// The whole tree, and a summary at its end.
-pub fn tree(status_view: &StatusView, style: Style) -> String {
-    let mut text: String = status_view.data_centers.iter().map(|view| data_center(view, style) + "\n").collect();
-    for what in &status_view.unreadable {
-        text += &(style.paint(Colour::Yellow, "not shown: ") + what + "\n");
+pub fn tree(status: &StatusView, now: Timestamp) -> String {
+    let mut text: String = status.data_centers.iter().map(|view| data_center(view, now) + "\n").collect();
+    for what in &status.unreadable {
+        text += &(paint(YELLOW, "not shown: ") + what + "\n");
     }
-    text + &summary(status_view)
+    text + &summary(status)
 }
 
-fn data_center(view: &DataCenterView, style: Style) -> String {
+fn data_center(view: &DataCenterView, now: Timestamp) -> String {
     let DataCenterView { namespace, name, exists, storage, conditions, networks, bonds, hosts } = view;
-    let title = style.paint(Colour::Bold, &format!("DataCenter {namespace}/{name}"));
-    let state =
-        if *exists { ready(conditions, style) } else { style.paint(Colour::Red, "does not exist, or may not be read") };
+    let title = paint(BOLD, &format!("DataCenter {namespace}/{name}"));
+    let state = if *exists { ready(conditions) } else { paint(RED, "does not exist, or may not be read") };
     let storage = if storage.is_empty() { String::new() } else { format!("  storage: {}\n", storage.join(", ")) };
-    let rows: Vec<Vec<String>> =
-        networks.iter().map(|view| network(view, style)).chain(bonds.iter().map(|view| bond(view, style))).collect();
-    let mut text =
-        format!("{title}  {state}\n{}{storage}{}", complaints(conditions, "  ", style), columns(&rows, "  "));
+    let rows: Vec<Vec<String>> = networks.iter().map(network).chain(bonds.iter().map(bond)).collect();
+    let mut text = format!("{title}  {state}\n{}{storage}{}", complaints(conditions, "  "), columns(&rows, "  "));
     let of_networks = networks.iter().map(|view| (&view.name, &view.conditions));
     for (name, conditions) in of_networks.chain(bonds.iter().map(|view| (&view.name, &view.conditions))) {
-        text += &complaints(conditions, &format!("  {name}: "), style);
+        text += &complaints(conditions, &format!("  {name}: "));
     }
-    text + &hosts.iter().map(|view| host(view, style)).collect::<String>()
+    text + &hosts.iter().map(|view| host(view, now)).collect::<String>()
 }
 
-fn network(NetworkView { name, subnets, hosts, conditions }: &NetworkView, style: Style) -> Vec<String> {
+fn network(NetworkView { name, subnets, hosts, conditions }: &NetworkView) -> Vec<String> {
     let hosts = hosts.map(|hosts| count(hosts, "host")).unwrap_or_default();
-    vec!["Network".to_owned(), name.clone(), ready(conditions, style), hosts, subnets.join(", ")]
+    vec!["Network".to_owned(), name.clone(), ready(conditions), hosts, subnets.join(", ")]
 }
 
-fn bond(BondView { name, networks, targets, hosts, paths, conditions }: &BondView, style: Style) -> Vec<String> {
+fn bond(BondView { name, networks, targets, hosts, paths, conditions }: &BondView) -> Vec<String> {
     let hosts = hosts.map(|hosts| format!("{}/{} hosts", hosts.connected, hosts.total)).unwrap_or_default();
     let paths = paths.map(|paths| format!("{}, ", fraction(paths))).unwrap_or_default();
     let over = if networks.is_empty() { "no networks".to_owned() } else { networks.join(", ") };
     let to = if targets.is_empty() { String::new() } else { format!(" to {}", targets.join(", ")) };
-    vec!["IscsiBond".to_owned(), name.clone(), ready(conditions, style), hosts, format!("{paths}{over}{to}")]
+    vec!["IscsiBond".to_owned(), name.clone(), ready(conditions), hosts, format!("{paths}{over}{to}")]
 }
 
-fn host(view: &HostView, style: Style) -> String {
+fn host(view: &HostView, now: Timestamp) -> String {
     let HostView { name, node, phase, counts, conditions, paths } = view;
     let phase = match phase {
-        Some(phase) => style.paint(colour_of_phase(*phase), phase.as_str()),
-        None => style.paint(Colour::Yellow, "not looked at yet"),
+        Some(phase) => paint(style_of_phase(*phase), phase.as_str()),
+        None => paint(YELLOW, "not looked at yet"),
     };
     let node = if node == name { String::new() } else { format!(" (node {node})") };
     let counts = counts.map(|counts| format!("  {}", fraction(counts))).unwrap_or_default();
-    let title = style.paint(Colour::Bold, &format!("Host {name}"));
-    let rows: Vec<Vec<String>> = paths.iter().map(|view| path(view, style)).collect();
+    let title = paint(BOLD, &format!("Host {name}"));
+    let rows: Vec<Vec<String>> = paths.iter().map(|view| path(view, now)).collect();
     let conditions: Vec<ConditionView> = conditions.iter().map(|condition| beside_paths(condition, paths)).collect();
-    format!("  {title}{node}  {phase}{counts}\n{}{}", complaints(&conditions, "    ", style), columns(&rows, "    "))
+    format!("  {title}{node}  {phase}{counts}\n{}{}", complaints(&conditions, "    "), columns(&rows, "    "))
 }
 
 /// A condition as it is shown above a host's paths: which have failed, and why, stands with them.
@@ -86,7 +69,7 @@ fn beside_paths(condition: &ConditionView, paths: &[PathView]) -> ConditionView 
     ConditionView { message, ..condition.clone() }
 }
 
-fn path(view: &PathView, style: Style) -> Vec<String> {
+fn path(view: &PathView, now: Timestamp) -> Vec<String> {
     let PathView {
         target,
         portal,
@@ -102,8 +85,8 @@ fn path(view: &PathView, style: Style) -> Vec<String> {
         retry_every,
     } = view;
     let state_text = match state {
-        Some(state) => style.paint(colour_of_state(*state), &format!("{state:?}")),
-        None => style.paint(Colour::Yellow, "Planned"),
+        Some(state) => paint(style_of_state(*state), &format!("{state:?}")),
+        None => paint(YELLOW, "Planned"),
     };
     let portal = if *tpgt == 1 { portal.clone() } else { format!("{portal},{tpgt}") };
     let through = match (interface, network, planned) {
@@ -123,33 +106,33 @@ fn path(view: &PathView, style: Style) -> Vec<String> {
         (None, Some(message)) => message.clone(),
         (None, None) => String::new(),
     };
-    let age = since.filter(|_| !settled).map(|since| format!("for {}", age(since, style.now)));
+    let age = since.filter(|_| !settled).map(|since| format!("for {}", age(since, now)));
     let retry = retry_every.as_ref().map(|pause| format!("retried every {pause}"));
     let notes: Vec<String> = [Some(why).filter(|why| !why.is_empty()), age, retry].into_iter().flatten().collect();
     vec![state_text, target.clone(), portal, through, bonds, notes.join(", ")]
 }
 
 /// Everything that is not as it should be.
-fn complaints(conditions: &[ConditionView], indent: &str, style: Style) -> String {
+fn complaints(conditions: &[ConditionView], indent: &str) -> String {
     let mut lines = String::new();
     for ConditionView { r#type, status, reason, message } in status_view::unmet_conditions(conditions) {
-        let colour = if status == "False" { Colour::Red } else { Colour::Yellow };
-        let what = style.paint(colour, &format!("{type} {status}, {reason}"));
+        let style = if status == "False" { RED } else { YELLOW };
+        let what = paint(style, &format!("{type} {status}, {reason}"));
         lines.extend([indent, &what, ": ", message, "\n"]);
     }
     lines
 }
 
-fn ready(conditions: &[ConditionView], style: Style) -> String {
+fn ready(conditions: &[ConditionView]) -> String {
     match status_view::ready(conditions) {
-        Some(true) => style.paint(Colour::Green, "Ready"),
-        Some(false) => style.paint(Colour::Red, "not Ready"),
-        None => style.paint(Colour::Yellow, "not looked at yet"),
+        Some(true) => paint(GREEN, "Ready"),
+        Some(false) => paint(RED, "not Ready"),
+        None => paint(YELLOW, "not looked at yet"),
     }
 }
 
-fn summary(status_view: &StatusView) -> String {
-    let hosts: Vec<&HostView> = status_view.data_centers.iter().flat_map(|view| &view.hosts).collect();
+fn summary(status: &StatusView) -> String {
+    let hosts: Vec<&HostView> = status.data_centers.iter().flat_map(|view| &view.hosts).collect();
     let with = |phase: Phase| hosts.iter().filter(|host| host.phase == Some(phase)).count();
     let phases: Vec<String> = Phase::ALL
         .into_iter()
@@ -157,7 +140,7 @@ fn summary(status_view: &StatusView) -> String {
         .collect();
     let phases = if phases.is_empty() { String::new() } else { format!(" ({})", phases.join(", ")) };
     let sum = |of: fn(&PathCounts) -> u32| hosts.iter().filter_map(|host| host.counts.as_ref()).map(of).sum::<u32>();
-    let data_centers = status_view.data_centers.iter().filter(|view| view.exists).count();
+    let data_centers = status.data_centers.iter().filter(|view| view.exists).count();
     format!(
         "{}, {}{phases}, {} of {} paths connected\n",
         count(data_centers, "data center"),
@@ -179,44 +162,50 @@ fn fraction(PathCounts { desired, connected }: PathCounts) -> String {
     format!("{connected}/{desired} paths")
 }
 
-fn colour_of_phase(phase: Phase) -> Colour {
+fn style_of_phase(phase: Phase) -> Style {
     match phase {
-        Phase::Up => Colour::Green,
-        Phase::Unassigned | Phase::NonOperational => Colour::Red,
-        Phase::Maintenance | Phase::Connecting | Phase::Degraded | Phase::Unknown => Colour::Yellow,
+        Phase::Up => GREEN,
+        Phase::Unassigned | Phase::NonOperational => RED,
+        Phase::Maintenance | Phase::Connecting | Phase::Degraded | Phase::Unknown => YELLOW,
     }
 }
 
-fn colour_of_state(state: ConnectionState) -> Colour {
+fn style_of_state(state: ConnectionState) -> Style {
     match state {
-        ConnectionState::Connected => Colour::Green,
-        ConnectionState::Failed => Colour::Red,
-        ConnectionState::Connecting | ConnectionState::Disconnecting | ConnectionState::Retained => Colour::Yellow,
+        ConnectionState::Connected => GREEN,
+        ConnectionState::Failed => RED,
+        ConnectionState::Connecting | ConnectionState::Disconnecting | ConnectionState::Retained => YELLOW,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status_view::fixture::snapshot;
+    use crate::cli::output::plain;
+    use crate::status_view::{Snapshot, fixture::snapshot};
 
-    fn style(colours: bool) -> Style {
-        Style { colours, now: "2026-01-31T12:00:00Z".parse().unwrap() }
+    fn now() -> Timestamp {
+        "2026-01-31T12:00:00Z".parse().unwrap()
+    }
+
+    /// The tree without colours.
+    fn shown(snapshot: &Snapshot) -> String {
+        plain(&tree(&StatusView::from(snapshot), now()))
     }
 
     #[test]
     fn a_tree_shows_each_path_with_its_state_and_reason() {
-        insta::assert_snapshot!(tree(&StatusView::from(&snapshot()), style(false)));
+        insta::assert_snapshot!(shown(&snapshot()));
     }
 
     #[test]
     fn colours_change_no_width() {
-        let plain = tree(&StatusView::from(&snapshot()), style(false));
-        let coloured = tree(&StatusView::from(&snapshot()), style(true));
+        let shown = shown(&snapshot());
+        let coloured = tree(&StatusView::from(&snapshot()), now());
         let bare = ["1", "31", "32", "33", "0"]
             .iter()
             .fold(coloured.clone(), |text, code| text.replace(&format!("\x1b[{code}m"), ""));
-        assert_eq!(bare, plain);
+        assert_eq!(bare, shown);
         assert!(coloured.contains("\x1b[31mFailed\x1b[0m"), "{coloured}");
     }
 
@@ -231,6 +220,6 @@ mod tests {
         other.hosts.reverse();
         other.bonds.reverse();
         other.networks.reverse();
-        assert_eq!(tree(&StatusView::from(&other), style(false)), tree(&StatusView::from(&snapshot()), style(false)));
+        assert_eq!(shown(&other), shown(&snapshot()));
     }
 }

@@ -161,9 +161,9 @@ fn manifest<K: Kind>(object: &K) -> anyhow::Result<String> {
             metadata[field] = Value::Object(own);
         }
     }
-    ops::yaml(&json!({
+    Ok(ops::yaml(&json!({
         "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": metadata, "spec": value["spec"],
-    }))
+    }))?)
 }
 
 async fn send<K: Kind>(client: &Client, object: &K, verb: Verb) -> Result<(), Errors> {
