@@ -9,6 +9,7 @@ mod data_center;
 mod host;
 mod iscsi_bond;
 mod network;
+pub mod ownership;
 pub mod reason;
 pub mod schema;
 

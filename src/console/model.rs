@@ -44,6 +44,11 @@ impl Model {
         self.snapshot.networks.iter().map(Arc::as_ref).filter(ours).collect()
     }
 
+    /// A network of a data center.
+    pub fn network(&self, dc: &DataCenterRef, name: &str) -> Option<&Network> {
+        self.networks(dc).into_iter().find(|it| it.name_any() == name)
+    }
+
     /// A bond of a data center.
     pub fn bond(&self, dc: &DataCenterRef, name: &str) -> Option<&IscsiBond> {
         let mut bonds = self.snapshot.bonds.iter().map(Arc::as_ref);

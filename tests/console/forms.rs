@@ -142,7 +142,7 @@ async fn a_removal_says_first_what_will_follow() {
 
     browser.go(&console.page(&site, "networks")).await;
     browser.click("Remove san-b").await;
-    browser.until("main", "It leaves the bonds that name it: storage.").await;
+    browser.until("main", "It is removed from the bonds that name it: storage.").await;
     browser.until("#preview", "2 paths retire").await;
     browser.click("Remove").await;
     browser.until("#networks", "san-a").await;
@@ -150,8 +150,8 @@ async fn a_removal_says_first_what_will_follow() {
     assert_eq!(site.get("IscsiBond", "storage").await["spec"]["networks"], serde_json::json!(["san-a"]));
 
     browser.go(&console.page(&site, "delete/data-center")).await;
-    browser.until("main", "Its bonds go with it: storage.").await;
-    browser.until("main", "2 others stay, Unassigned").await;
+    browser.until("main", "Its bonds are deleted too: storage.").await;
+    browser.until("main", "2 other hosts stay, Unassigned").await;
     browser.click("Remove").await;
     browser.until("h1", "Data Centers").await;
     site.until_gone("IscsiBond", "storage").await;

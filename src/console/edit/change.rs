@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::errors::Errors;
-use crate::api::{CONSOLE_MANAGER, DataCenter, Host, IscsiBond, Network};
+use crate::api::{CONSOLE_MANAGER, DataCenter, Host, IscsiBond, Network, ownership};
 use crate::ops;
 use crate::planner::Objects;
 
@@ -101,23 +101,19 @@ impl Change {
         objects
     }
 
-    /// A network leaves its bonds; with a data center go its bonds, its networks and the hosts made for it.
+    /// What the controller does after a deletion: a network is removed from its bonds, and a data center takes its
+    /// bonds, its networks and the hosts that were generated for it along.
     fn cascade(&self, objects: &mut Objects) {
         match &self.object {
             Object::Network(network) => {
-                let (namespace, name) = (network.namespace(), network.name_any());
-                let bonds = objects.bonds.iter_mut().filter(|bond| bond.namespace() == namespace);
-                for bond in bonds.filter(|bond| bond.spec.data_center == network.spec.data_center) {
-                    bond.spec.networks.retain(|its| *its != name);
+                for bond in objects.bonds.iter_mut().filter(|bond| ownership::bond_names(bond, network)) {
+                    bond.spec.networks.retain(|name| *name != network.name_any());
                 }
             }
             Object::DataCenter(data_center) => {
-                let (namespace, name) = (data_center.namespace(), data_center.name_any());
-                let belongs = |its: Option<String>, to: &String| its == namespace && *to == name;
-                objects.bonds.retain(|it| !belongs(it.namespace(), &it.spec.data_center));
-                objects.networks.retain(|it| !belongs(it.namespace(), &it.spec.data_center));
-                let made = |it: &Host| it.owner_references().iter().any(|owner| owner.kind == DataCenter::kind(&()));
-                objects.hosts.retain(|it| !(belongs(it.namespace(), &it.spec.data_center) && made(it)));
+                objects.bonds.retain(|it| !ownership::bond_goes_with(it, data_center));
+                objects.networks.retain(|it| !ownership::network_goes_with(it, data_center));
+                objects.hosts.retain(|it| !ownership::host_goes_with(it, data_center));
             }
             Object::Bond(_) | Object::Host(_) => {}
         }

@@ -1,12 +1,13 @@
 //! The form of a data center as a whole; its storage has forms of its own.
 
-use kube::Resource as _;
+use kube::ResourceExt as _;
 
 use super::form::{Choice, Input, description, description_input, fields_of, metadata, name_input};
-use crate::api::{DataCenter, DataCenterSpec, DefaultNetwork};
+use crate::api::{DataCenter, DataCenterSpec, DefaultNetwork, ownership};
 use crate::console::fields::Fields;
 use crate::console::location::DataCenterRef;
 use crate::console::model::Model;
+use crate::status_view::Snapshot;
 
 /// What is asked for.
 pub fn inputs(exists: bool) -> Vec<Input> {
@@ -62,27 +63,82 @@ pub fn build(current: Option<&DataCenter>, fields: &Fields) -> DataCenter {
     data_center
 }
 
-/// What follows from the data center's deletion, beside what hosts do.
+/// What the deletion of the data center leads to, apart from what its hosts do.
 pub fn consequences(model: &Model, dc: &DataCenterRef) -> Vec<String> {
-    let Some(view) = model.view(dc) else { return Vec::new() };
-    let list = |what: &str, names: Vec<&str>| {
-        if names.is_empty() {
-            format!("It has no {what}.")
-        } else {
-            format!("Its {what} go with it: {}.", names.join(", "))
-        }
-    };
-    let hosts = view.hosts.iter().filter_map(|host| model.host(dc, &host.name));
-    let owner = DataCenter::kind(&());
-    let (made, others): (Vec<_>, Vec<_>) = hosts
-        .partition(|host| host.metadata.owner_references.iter().flatten().any(|reference| reference.kind == owner));
+    let Some(data_center) = model.data_center(dc) else { return Vec::new() };
+    let Snapshot { networks, bonds, hosts, .. } = &model.snapshot;
+    let bonds = bonds.iter().filter(|it| ownership::bond_goes_with(it, data_center)).map(|it| it.name_any());
+    let networks = networks.iter().filter(|it| ownership::network_goes_with(it, data_center)).map(|it| it.name_any());
+    let deleted = hosts.iter().filter(|it| ownership::host_goes_with(it, data_center)).count();
+    let own_hosts =
+        hosts.iter().filter(|it| it.namespace() == data_center.namespace() && it.spec.data_center == dc.name);
+    let stay = own_hosts.filter(|it| !ownership::host_goes_with(it, data_center)).count();
     vec![
-        list("bonds", view.bonds.iter().map(|bond| bond.name.as_str()).collect()),
-        list("networks", view.networks.iter().map(|network| network.name.as_str()).collect()),
-        format!(
-            "{} hosts that were made for it go with it; {} others stay, Unassigned, with their sessions safely logged out.",
-            made.len(),
-            others.len()
-        ),
+        deleted_too("bonds", bonds.collect()),
+        deleted_too("networks", networks.collect()),
+        match deleted {
+            0 => "No host was generated for it.".to_owned(),
+            1 => "1 host that was generated for it is deleted too.".to_owned(),
+            _ => format!("{deleted} hosts that were generated for it are deleted too."),
+        },
+        match stay {
+            0 => "It has no other hosts.".to_owned(),
+            1 => "1 other host stays, Unassigned, with its sessions safely logged out.".to_owned(),
+            _ => format!("{stay} other hosts stay, Unassigned, with their sessions safely logged out."),
+        },
     ]
+}
+
+fn deleted_too(what: &str, mut names: Vec<String>) -> String {
+    names.sort();
+    if names.is_empty() {
+        format!("It has no {what}.")
+    } else {
+        format!("Its {what} are deleted too: {}.", names.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::Host;
+    use crate::console::edit::change::{Change, Object, Verb};
+
+    fn model() -> Model {
+        let host = |name: &str, labels: Value, owners: Value| -> Arc<Host> {
+            let metadata = json!({"name": name, "namespace": "ns", "labels": labels, "ownerReferences": owners});
+            Arc::new(
+                serde_json::from_value(json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "Host",
+                    "metadata": metadata, "spec": {"dataCenter": "fra", "nodeName": name}}))
+                .unwrap(),
+            )
+        };
+        let data_center: DataCenter = serde_json::from_value(json!({"apiVersion": "multibond.dev/v1alpha1",
+            "kind": "DataCenter", "metadata": {"name": "fra", "namespace": "ns", "uid": "u"}, "spec": {}}))
+        .unwrap();
+        let owner = json!([{"apiVersion": "multibond.dev/v1alpha1", "kind": "DataCenter", "name": "fra", "uid": "u"}]);
+        let hosts = vec![
+            host("labelled", json!({"multibond.dev/made-for": "fra"}), json!([])),
+            host("owned", json!({}), owner),
+            host("users", json!({}), json!([])),
+        ];
+        let snapshot = Snapshot { data_centers: vec![Arc::new(data_center)], hosts, ..Snapshot::default() };
+        Model::new(snapshot, Vec::new())
+    }
+
+    #[test]
+    fn a_deleted_data_center_takes_along_the_hosts_that_have_its_label() {
+        let (model, dc) = (model(), DataCenterRef { namespace: "ns".to_owned(), name: "fra".to_owned() });
+        let data_center = model.data_center(&dc).unwrap().clone();
+        let change = Change { verb: Verb::Delete, object: Object::DataCenter(Box::new(data_center)) };
+        let left: Vec<String> = change.applied_to(model.objects()).hosts.iter().map(Host::name_any).collect();
+        assert_eq!(left, ["owned", "users"]);
+        let consequences = consequences(&model, &dc);
+        assert_eq!(consequences[2], "1 host that was generated for it is deleted too.");
+        assert_eq!(consequences[3], "2 other hosts stay, Unassigned, with their sessions safely logged out.");
+    }
 }

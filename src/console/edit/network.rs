@@ -4,7 +4,7 @@ use kube::ResourceExt as _;
 
 use super::errors::Errors;
 use super::form::{Input, description, description_input, fields_of, metadata, name_input};
-use crate::api::{Network, NetworkSpec};
+use crate::api::{Network, NetworkSpec, ownership};
 use crate::console::fields::Fields;
 use crate::console::location::DataCenterRef;
 use crate::console::model::Model;
@@ -55,17 +55,14 @@ pub fn build(current: Option<&Network>, dc: &DataCenterRef, fields: &Fields) -> 
     })
 }
 
-/// What follows from the network's deletion, beside what hosts do.
+/// What the deletion of the network leads to, apart from what the hosts do.
 pub fn consequences(model: &Model, dc: &DataCenterRef, name: &str) -> Vec<String> {
-    let bonds = model.snapshot.bonds.iter().filter(|bond| {
-        bond.namespace().as_deref() == Some(&*dc.namespace)
-            && bond.spec.data_center == dc.name
-            && bond.spec.networks.iter().any(|its| its == name)
-    });
+    let Some(network) = model.network(dc, name) else { return Vec::new() };
+    let bonds = model.snapshot.bonds.iter().filter(|bond| ownership::bond_names(bond, network));
     let bonds: Vec<String> = bonds.map(|bond| bond.name_any()).collect();
     if bonds.is_empty() {
         vec!["No bond names it.".to_owned()]
     } else {
-        vec![format!("It leaves the bonds that name it: {}.", bonds.join(", "))]
+        vec![format!("It is removed from the bonds that name it: {}.", bonds.join(", "))]
     }
 }

@@ -1,8 +1,6 @@
 //! What a form is about, and what it leads to. Each kind of subject says what its form asks for, what it holds at
 //! first, and which object comes of it; everything else is the same for all.
 
-use kube::ResourceExt as _;
-
 use super::change::{Change, Object, Verb};
 use super::errors::Errors;
 use super::form::{GENERATION, Input};
@@ -137,9 +135,7 @@ impl Subject {
             Subject::DataCenter(Some(dc)) => Some(data_center::values(model.data_center(dc)?)),
             Subject::Target { dc, storage, iqn } => storage::values(model.data_center(dc)?, storage, iqn),
             Subject::Network(dc, name) if name.is_empty() => model.view(dc).map(|_| Fields::default()),
-            Subject::Network(dc, name) => {
-                Some(network::values(model.networks(dc).into_iter().find(|it| it.name_any() == *name)?))
-            }
+            Subject::Network(dc, name) => Some(network::values(model.network(dc, name)?)),
             Subject::Bond(dc, name) if name.is_empty() => {
                 model.view(dc).map(|_| Fields::default().with("pairing", "Auto"))
             }
@@ -170,7 +166,7 @@ impl Subject {
                 Object::DataCenter(Box::new(storage::build(data_center, storage, iqn, fields)?))
             }
             Subject::Network(dc, name) => {
-                let current = model.networks(dc).into_iter().find(|it| it.name_any() == *name);
+                let current = model.network(dc, name);
                 Object::Network(Box::new(network::build(current, dc, fields)?))
             }
             Subject::Bond(dc, name) => Object::Bond(Box::new(bond::build(model.bond(dc, name), dc, fields))),
@@ -195,7 +191,7 @@ impl Subject {
                 (Verb::Replace { generation }, Object::DataCenter(Box::new(rest)))
             }
             Subject::Network(dc, name) => {
-                let network = model.networks(dc).into_iter().find(|it| it.name_any() == *name).ok_or_else(gone)?;
+                let network = model.network(dc, name).ok_or_else(gone)?;
                 (Verb::Delete, Object::Network(Box::new(network.clone())))
             }
             Subject::Bond(dc, name) => {
