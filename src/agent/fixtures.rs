@@ -5,15 +5,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    initiator::{Disk, Facts, Inventory, Map, MapPath, Session, SessionState, Use},
-    path::{Now, Path},
+    initiator::{DeviceUser, Disk, Facts, Inventory, Map, MapPath, Session, SessionState},
+    path::{IscsiPath, Now},
     reconcile::plan::{Order, Plan, Written},
 };
 use crate::api::HostInterface;
 
 /// A path to target `a` or `b` by portal and interface; `-` is the default network.
-pub fn path(target: &str, portal: &str, interface: &str) -> Path {
-    Path {
+pub fn path(target: &str, portal: &str, interface: &str) -> IscsiPath {
+    IscsiPath {
         target: format!("iqn.2003-01.org.example:{target}").into(),
         portal: format!("10.0.{portal}.10:3260").into(),
         tpgt: 1,
@@ -22,8 +22,8 @@ pub fn path(target: &str, portal: &str, interface: &str) -> Path {
 }
 
 /// A plan with these paths.
-pub fn plan(revision: &str, paths: &[Path]) -> Plan {
-    let paths: BTreeMap<Path, Order> = paths.iter().map(|path| (path.clone(), Order::default())).collect();
+pub fn plan(revision: &str, paths: &[IscsiPath]) -> Plan {
+    let paths: BTreeMap<IscsiPath, Order> = paths.iter().map(|path| (path.clone(), Order::default())).collect();
     let written = Written { revision: revision.into(), sequence: 1 };
     Plan { written, paths, ..Plan::default() }
 }
@@ -41,7 +41,7 @@ pub fn holding(mut plan: Plan, target: &str) -> Plan {
 }
 
 /// A session of ours that works, with one disk `sd<id>`.
-pub fn session(id: u32, path: Path) -> Session {
+pub fn session(id: u32, path: IscsiPath) -> Session {
     let record = format!("mb.{}", path.interface.as_deref().unwrap_or("default"));
     Session {
         id,
@@ -54,8 +54,8 @@ pub fn session(id: u32, path: Path) -> Session {
     }
 }
 
-pub fn disk(id: u32, uses: &[Use]) -> Disk {
-    Disk { name: format!("sd{id}").into(), uses: Some(uses.to_vec()) }
+pub fn disk(id: u32, users: &[DeviceUser]) -> Disk {
+    Disk { name: format!("sd{id}").into(), users: Some(users.to_vec()) }
 }
 
 pub fn foreign(session: Session) -> Session {
@@ -66,9 +66,9 @@ pub fn lost(session: Session) -> Session {
     Session { state: SessionState::Failed, ..session }
 }
 
-pub fn used(session: Session, by: &Use) -> Session {
+pub fn used(session: Session, by: &DeviceUser) -> Session {
     Session {
-        disks: session.disks.into_iter().map(|disk| Disk { uses: Some(vec![by.clone()]), ..disk }).collect(),
+        disks: session.disks.into_iter().map(|disk| Disk { users: Some(vec![by.clone()]), ..disk }).collect(),
         ..session
     }
 }
@@ -76,7 +76,7 @@ pub fn used(session: Session, by: &Use) -> Session {
 /// A map over the disks of these sessions, `!` before those that are not active, open so many times.
 pub fn map(open_count: u32, disks: &[(u32, bool)]) -> Map {
     let paths = disks.iter().map(|(id, active)| MapPath { disk: format!("sd{id}").into(), active: *active }).collect();
-    Map { name: "mpatha".into(), wwid: "3600a".into(), open_count, uses: Vec::new(), paths }
+    Map { name: "mpatha".into(), wwid: "3600a".into(), open_count, users: Vec::new(), paths }
 }
 
 pub fn inventory(sessions: Vec<Session>, maps: Vec<Map>) -> Inventory {

@@ -8,7 +8,7 @@ use crate::api::{Connection, PlannedPath};
 
 /// A target at a portal, through a device or through the default network. Sorts as plans are sorted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Path {
+pub struct IscsiPath {
     /// The target's iSCSI name.
     pub target: Arc<str>,
     /// Address and port, canonical.
@@ -19,9 +19,9 @@ pub struct Path {
     pub interface: Option<Arc<str>>,
 }
 
-impl From<&PlannedPath> for Path {
+impl From<&PlannedPath> for IscsiPath {
     fn from(planned: &PlannedPath) -> Self {
-        Path {
+        IscsiPath {
             target: planned.target.clone(),
             portal: planned.portal.clone(),
             tpgt: planned.tpgt,
@@ -30,9 +30,9 @@ impl From<&PlannedPath> for Path {
     }
 }
 
-impl From<&Connection> for Path {
+impl From<&Connection> for IscsiPath {
     fn from(connection: &Connection) -> Self {
-        Path {
+        IscsiPath {
             target: connection.target.clone(),
             portal: connection.portal.clone(),
             tpgt: connection.tpgt,
@@ -41,7 +41,7 @@ impl From<&Connection> for Path {
     }
 }
 
-impl fmt::Display for Path {
+impl fmt::Display for IscsiPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {},{} through ", self.target, self.portal, self.tpgt)?;
         match &self.interface {

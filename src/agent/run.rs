@@ -28,9 +28,9 @@ use super::{
         outbox::{Due, Outbox},
     },
     credentials::SecretState,
-    initiator::{Facts, Initiator, Inventory, Named, PathError, Session},
+    initiator::{Facts, Initiator, InterfaceFilter, Inventory, PathError, Session},
     metrics::{AgentMetrics, OutcomeLabel, PathShare, accepted},
-    path::{Now, Path},
+    path::{IscsiPath, Now},
     reconcile::{
         Action, Reconciler, Why,
         input::Situation,
@@ -82,7 +82,7 @@ type Identity = (String, String, String);
 
 /// A job that has ended.
 enum Done {
-    Login(Path, Result<(), PathError>),
+    Login(IscsiPath, Result<(), PathError>),
     Logout(u32, Why, Result<bool, PathError>),
     Write(Identity, Result<Box<Host>, ClusterError>),
     Tidy(Result<(), PathError>),
@@ -147,7 +147,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let seen = self.seen.borrow_and_update().clone();
         let hosts = seen.as_deref().unwrap_or_default();
         self.see(hosts);
-        let named = self.named();
+        let named = self.interface_filter();
         let read = async { Ok((self.initiator.facts(&named).await?, self.inventory().await?)) };
         let (facts, inventory): (Facts, Inventory) = match read.await {
             Ok(read) => read,
@@ -233,9 +233,9 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         }
     }
 
-    fn named(&self) -> Named {
+    fn interface_filter(&self) -> InterfaceFilter {
         let host = self.served_host();
-        Named {
+        InterfaceFilter {
             host: host.and_then(|host| host.metadata.name.as_deref()).map(Arc::from),
             in_spec: host
                 .iter()
@@ -466,14 +466,14 @@ async fn log_out(
 /// What is about to be reported and was not before, for who reads the log.
 fn log_changes(host: &Host, report: &Report) {
     let Some(Paths { connections, .. }) = &report.paths else { return };
-    let known: BTreeMap<Path, &Connection> = host
+    let known: BTreeMap<IscsiPath, &Connection> = host
         .status
         .iter()
         .flat_map(|status| &status.connections)
-        .map(|connection| (Path::from(connection), connection))
+        .map(|connection| (IscsiPath::from(connection), connection))
         .collect();
     for connection in connections {
-        let path = Path::from(connection);
+        let path = IscsiPath::from(connection);
         let before = known.get(&path).map(|before| (before.state, before.reason));
         if before != Some((connection.state, connection.reason)) {
             let reason = connection.reason.map(PathReason::as_str);

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use multibond::{
     agent::{
         initiator::simulated::{Fault, FaultKind, Faults},
-        path::Path,
+        path::IscsiPath,
     },
     api::ConnectionState,
 };
@@ -17,24 +17,24 @@ use super::site::{INTERFACES, Site, all, path, seconds};
 /// Something that happens to a host.
 #[derive(Clone, Debug)]
 enum Event {
-    Plan { paths: Vec<Path>, hold: Option<u8> },
-    Faults(Vec<(FaultKind, Option<Path>)>),
-    KillSession(Path),
+    Plan { paths: Vec<IscsiPath>, hold: Option<u8> },
+    Faults(Vec<(FaultKind, Option<IscsiPath>)>),
+    KillSession(IscsiPath),
     UseDisk(u8, bool),
     RestartAgent,
     FailWrites(u32),
     Wait(u64),
 }
 
-fn any_path() -> impl Strategy<Value = Path> {
+fn any_path() -> impl Strategy<Value = IscsiPath> {
     (1..3_u8, 1..3_u8, proptest::option::of(0..INTERFACES.len())).prop_map(|(t, p, i)| path(t, p, i))
 }
 
-fn any_plan() -> impl Strategy<Value = Vec<Path>> {
+fn any_plan() -> impl Strategy<Value = Vec<IscsiPath>> {
     proptest::collection::btree_set(any_path(), 0..7).prop_map(|paths| paths.into_iter().collect())
 }
 
-fn any_fault() -> impl Strategy<Value = (FaultKind, Option<Path>)> {
+fn any_fault() -> impl Strategy<Value = (FaultKind, Option<IscsiPath>)> {
     let kind = prop::sample::select(vec![
         FaultKind::Unreachable,
         FaultKind::Timeout,
@@ -65,11 +65,12 @@ impl Site {
             Event::Plan { paths, hold } => {
                 let hold: Vec<String> = hold.iter().map(|target| path(*target, 1, None).target.to_string()).collect();
                 let hold: Vec<&str> = hold.iter().map(String::as_str).collect();
-                let paths: Vec<Path> = paths.iter().filter(|path| !hold.contains(&&*path.target)).cloned().collect();
+                let paths: Vec<IscsiPath> =
+                    paths.iter().filter(|path| !hold.contains(&&*path.target)).cloned().collect();
                 self.plan("worker", &format!("r{number}"), &hold, &paths);
             }
             Event::Faults(faults) => {
-                let fault = |(kind, path): &(FaultKind, Option<Path>)| Fault {
+                let fault = |(kind, path): &(FaultKind, Option<IscsiPath>)| Fault {
                     host: None,
                     portal: path.as_ref().map(|path| path.portal.to_string()),
                     target: path.as_ref().map(|path| path.target.to_string()),
@@ -94,7 +95,7 @@ impl Site {
 
 /// Whatever happens, in whatever order: once it is over, exactly the planned sessions exist, everything is reported and
 /// acknowledged, nothing was harmed on the way, and nothing more is written.
-async fn converges(events: &[Event], last: &[Path], foreign: &Path) -> Result<(), TestCaseError> {
+async fn converges(events: &[Event], last: &[IscsiPath], foreign: &IscsiPath) -> Result<(), TestCaseError> {
     let mut site = Site::new();
     site.host.connect_foreign(foreign.clone(), "default");
     site.add_host("worker", "2024-01-01T00:00:00Z");
@@ -113,8 +114,8 @@ async fn converges(events: &[Event], last: &[Path], foreign: &Path) -> Result<()
     prop_assert_eq!(site.host.harm(), Vec::<String>::new());
     let status = site.status("worker");
     prop_assert_eq!(status.agent.as_ref().and_then(|agent| agent.observed_revision.as_deref()), Some("last"));
-    let wanted: BTreeSet<Path> = last.iter().cloned().collect();
-    let reported: BTreeSet<Path> = status.connections.iter().map(Path::from).collect();
+    let wanted: BTreeSet<IscsiPath> = last.iter().cloned().collect();
+    let reported: BTreeSet<IscsiPath> = status.connections.iter().map(IscsiPath::from).collect();
     prop_assert_eq!(&reported, &wanted);
     prop_assert!(all(&status.connections, ConnectionState::Connected), "{:?}", status.connections);
     let (own, others) = site.host.paths();

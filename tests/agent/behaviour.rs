@@ -7,7 +7,7 @@ use multibond::{
     agent::{
         credentials::{Credentials, SecretState},
         initiator::simulated::{Fault, FaultKind, Faults},
-        path::Path,
+        path::IscsiPath,
     },
     api::{Connection, ConnectionState, reason::PathReason},
 };
@@ -44,7 +44,7 @@ async fn a10_a11_a13_an_edit_costs_one_write_and_nothing_more_is_written() {
         sleep(Duration::from_millis(200)).await;
         assert_eq!(site.observed("worker"), Some(revision), "within the time of one login");
         let connections = site.status("worker").connections;
-        assert_eq!(connections.iter().map(Path::from).collect::<Vec<_>>(), *paths);
+        assert_eq!(connections.iter().map(IscsiPath::from).collect::<Vec<_>>(), *paths);
         assert!(all(&connections, ConnectionState::Connected));
         seconds(3600).await;
         assert_eq!(site.table.accepted_writes("worker") - before, 1, "plan {number}");
@@ -57,7 +57,7 @@ async fn a11_an_edit_with_many_slow_paths_costs_two_writes() {
     let site = Site::new();
     site.simulation.set_faults(Faults { latency: Duration::from_millis(900), ..Faults::default() });
     site.add_host("worker", "2024-01-01T00:00:00Z");
-    let paths: Vec<Path> = (0..32).map(|portal| path(1, portal, Some(0))).collect();
+    let paths: Vec<IscsiPath> = (0..32).map(|portal| path(1, portal, Some(0))).collect();
     seconds(60).await;
     let before = site.table.accepted_writes("worker");
     site.plan("worker", "r", &[], &paths);
@@ -71,7 +71,7 @@ async fn a22_good_paths_are_up_and_reported_while_dead_ones_are_still_tried() {
     let site = Site::new();
     site.add_host("worker", "2024-01-01T00:00:00Z");
     let paths = [path(1, 1, Some(0)), path(1, 1, Some(1)), path(1, 2, Some(0)), path(1, 2, Some(1))];
-    site.fault(FaultKind::Timeout, Some(&Path { interface: None, ..paths[2].clone() }));
+    site.fault(FaultKind::Timeout, Some(&IscsiPath { interface: None, ..paths[2].clone() }));
     site.plan("worker", "r", &[], &paths);
     seconds(2).await;
     let ok = |state| (state, None);

@@ -13,7 +13,7 @@ use multibond::{
         credentials::SecretState,
         initiator::simulated::{Fault, FaultKind, Faults, SimulatedHost, Simulation},
         metrics::AgentMetrics,
-        path::Path,
+        path::IscsiPath,
     },
     api::{Connection, ConnectionState, Host, HostStatus, reason::PathReason},
 };
@@ -151,14 +151,21 @@ impl Site {
         self.table.merge(name, &json!({}));
     }
 
-    pub fn plan(&self, name: &str, revision: &str, hold: &[&str], paths: &[Path]) {
+    pub fn plan(&self, name: &str, revision: &str, hold: &[&str], paths: &[IscsiPath]) {
         self.plan_with_secret(name, revision, hold, paths, None);
     }
 
-    pub fn plan_with_secret(&self, name: &str, revision: &str, hold: &[&str], paths: &[Path], secret: Option<&str>) {
+    pub fn plan_with_secret(
+        &self,
+        name: &str,
+        revision: &str,
+        hold: &[&str],
+        paths: &[IscsiPath],
+        secret: Option<&str>,
+    ) {
         let paths: Vec<_> = paths
             .iter()
-            .map(|Path { target, portal, tpgt, interface }| {
+            .map(|IscsiPath { target, portal, tpgt, interface }| {
                 json!({"target": target, "portal": portal, "tpgt": tpgt, "interface": interface, "network": interface,
                        "storage": "array", "bonds": ["storage"], "chapSecret": secret})
             })
@@ -183,7 +190,7 @@ impl Site {
         self.status(name).connections.iter().map(|c| (c.state, c.reason)).collect()
     }
 
-    pub fn fault(&self, kind: FaultKind, path: Option<&Path>) {
+    pub fn fault(&self, kind: FaultKind, path: Option<&IscsiPath>) {
         let fault = Fault {
             host: None,
             portal: path.map(|path| path.portal.to_string()),
@@ -201,8 +208,8 @@ impl Site {
     }
 }
 
-pub fn path(target: u8, portal: u8, interface: Option<usize>) -> Path {
-    Path {
+pub fn path(target: u8, portal: u8, interface: Option<usize>) -> IscsiPath {
+    IscsiPath {
         target: format!("iqn.2003-01.org.example:{target}").into(),
         portal: format!("10.0.{portal}.10:3260").into(),
         tpgt: 1,

@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io, iter,
-    path::Path as File,
+    path::Path,
 };
 
 use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
@@ -26,7 +26,7 @@ const HOST_PROCESSES: &str = "pid:[4026531836]";
 
 /// Something that uses a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Use {
+pub enum DeviceUser {
     /// Another block device on top: LVM, md, dm-crypt.
     Holder(String),
     /// A file system, mounted there, in whatever mount namespace.
@@ -41,29 +41,29 @@ pub enum Use {
     Unknown(String),
 }
 
-impl std::fmt::Display for Use {
+impl std::fmt::Display for DeviceUser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Use::Holder(device) => write!(f, "held by {device}"),
-            Use::Mount(path) => write!(f, "mounted at {path}"),
-            Use::Open(process) => write!(f, "open in {process}"),
-            Use::Swap => write!(f, "used as swap"),
-            Use::Loop(device) => write!(f, "behind {device}"),
-            Use::Unknown(why) => write!(f, "perhaps in use ({why})"),
+            DeviceUser::Holder(device) => write!(f, "held by {device}"),
+            DeviceUser::Mount(path) => write!(f, "mounted at {path}"),
+            DeviceUser::Open(process) => write!(f, "open in {process}"),
+            DeviceUser::Swap => write!(f, "used as swap"),
+            DeviceUser::Loop(device) => write!(f, "behind {device}"),
+            DeviceUser::Unknown(why) => write!(f, "perhaps in use ({why})"),
         }
     }
 }
 
 /// What uses each of some devices, as far as the whole host knows.
 #[derive(Debug, Default)]
-pub struct Uses(BTreeMap<Number, Vec<Use>>);
+pub struct Uses(BTreeMap<Number, Vec<DeviceUser>>);
 
 impl Uses {
     /// Looks at swap, loop devices, and the mounts and open files of every process.
     ///
     /// # Errors
     /// When something cannot be looked at: nobody may take silence for an unused device.
-    pub fn read(sys: &File, proc: &File, devices: &[Block]) -> io::Result<Self> {
+    pub fn read(sys: &Path, proc: &Path, devices: &[Block]) -> io::Result<Self> {
         let mut uses = Uses(devices.iter().map(|device| (device.number, Vec::new())).collect());
         if devices.is_empty() {
             return Ok(uses);
@@ -78,11 +78,11 @@ impl Uses {
 
     /// What was found to use one of the devices.
     #[must_use]
-    pub fn of(&self, device: &Block) -> &[Use] {
+    pub fn of(&self, device: &Block) -> &[DeviceUser] {
         self.0.get(&device.number).map(Vec::as_slice).unwrap_or_default()
     }
 
-    fn add(&mut self, device: Number, by: Use) {
+    fn add(&mut self, device: Number, by: DeviceUser) {
         if let Some(uses) = self.0.get_mut(&device)
             && !uses.contains(&by)
         {
@@ -91,7 +91,7 @@ impl Uses {
     }
 
     /// Every mount namespace is read once, by the first process that is found in it.
-    fn add_mounts(&mut self, proc: &File, devices: &[Block]) -> io::Result<()> {
+    fn add_mounts(&mut self, proc: &Path, devices: &[Block]) -> io::Result<()> {
         let mut namespaces = BTreeSet::new();
         for process in processes(proc)? {
             let directory = proc.join(&process);
@@ -106,36 +106,36 @@ impl Uses {
             }
             for mount in String::from_utf8_lossy(&table).lines().filter_map(Mount::parse) {
                 if let Some(device) = mount.device(devices) {
-                    self.add(device, Use::Mount(mount.point));
+                    self.add(device, DeviceUser::Mount(mount.point));
                 }
             }
         }
         Ok(())
     }
 
-    fn add_swap(&mut self, proc: &File, devices: &[Block]) -> io::Result<()> {
+    fn add_swap(&mut self, proc: &Path, devices: &[Block]) -> io::Result<()> {
         let table = attribute(&proc.join("swaps"))?.unwrap_or_default();
         for name in table.lines().skip(1).filter_map(|line| line.split_ascii_whitespace().next()) {
             if let Some(device) = at_node(devices, &unescaped(name)) {
-                self.add(device, Use::Swap);
+                self.add(device, DeviceUser::Swap);
             }
         }
         Ok(())
     }
 
     /// A loop device over a file of a mounted file system shows in the mount; one over the device itself does not.
-    fn add_loops(&mut self, sys: &File, devices: &[Block]) -> io::Result<()> {
+    fn add_loops(&mut self, sys: &Path, devices: &[Block]) -> io::Result<()> {
         let blocks = sys.join("block");
         for name in names(&blocks)?.into_iter().filter(|name| name.starts_with("loop")) {
             let file = attribute(&blocks.join(&name).join("loop/backing_file"))?;
             if let Some(device) = file.and_then(|file| at_node(devices, &file)) {
-                self.add(device, Use::Loop(name));
+                self.add(device, DeviceUser::Loop(name));
             }
         }
         Ok(())
     }
 
-    fn add_open_files(&mut self, proc: &File) -> io::Result<()> {
+    fn add_open_files(&mut self, proc: &Path) -> io::Result<()> {
         for process in processes(proc)? {
             let directory = proc.join(&process);
             let open: Vec<Number> =
@@ -148,7 +148,7 @@ impl Uses {
                 continue;
             }
             for device in open {
-                self.add(device, Use::Open(format!("{command} (process {process})")));
+                self.add(device, DeviceUser::Open(format!("{command} (process {process})")));
             }
         }
         Ok(())
@@ -178,16 +178,16 @@ impl InQuestion {
 
     /// What cannot be looked at may be in use.
     #[must_use]
-    pub fn look(self, roots: &Roots) -> BTreeMap<Number, Vec<Use>> {
+    pub fn look(self, roots: &Roots) -> BTreeMap<Number, Vec<DeviceUser>> {
         let all: Vec<Block> =
             self.0.iter().flat_map(|(device, parts)| iter::once(device).chain(parts)).cloned().collect();
         let found = Uses::read(&roots.sys, &roots.proc, &all);
         let look = |(device, parts): (Block, Vec<Block>)| {
             let stacked = holders(&roots.sys, &device, &parts);
-            let mut uses = stacked.unwrap_or_else(|error| vec![Use::Unknown(error.to_string())]);
+            let mut uses = stacked.unwrap_or_else(|error| vec![DeviceUser::Unknown(error.to_string())]);
             match &found {
                 Ok(found) => uses.extend(iter::once(&device).chain(&parts).flat_map(|part| found.of(part)).cloned()),
-                Err(error) => uses.push(Use::Unknown(error.to_string())),
+                Err(error) => uses.push(DeviceUser::Unknown(error.to_string())),
             }
             (device.number, uses)
         };
@@ -200,7 +200,7 @@ impl InQuestion {
 ///
 /// # Errors
 /// When sysfs cannot be read.
-pub fn holders(sys: &File, device: &Block, partitions: &[Block]) -> io::Result<Vec<Use>> {
+pub fn holders(sys: &Path, device: &Block, partitions: &[Block]) -> io::Result<Vec<DeviceUser>> {
     let mut tops = BTreeSet::new();
     for below in iter::once(device).chain(partitions) {
         for holder in below.holders(sys)? {
@@ -211,7 +211,7 @@ pub fn holders(sys: &File, device: &Block, partitions: &[Block]) -> io::Result<V
     }
     let mut uses = Vec::new();
     for top in tops {
-        uses.push(Use::Holder(match top.map_name()? {
+        uses.push(DeviceUser::Holder(match top.map_name()? {
             Some(name) => format!("{} ({name})", top.name),
             None => top.name.to_string(),
         }));
@@ -220,7 +220,7 @@ pub fn holders(sys: &File, device: &Block, partitions: &[Block]) -> io::Result<V
 }
 
 /// Devices are stacked on older ones only, so this ends.
-fn add_tops(sys: &File, device: Block, tops: &mut BTreeSet<Block>) -> io::Result<()> {
+fn add_tops(sys: &Path, device: Block, tops: &mut BTreeSet<Block>) -> io::Result<()> {
     let mut holders = device.holders(sys)?;
     for partition in device.partitions()? {
         holders.extend(partition.holders(sys)?);
@@ -287,22 +287,22 @@ fn unescaped(text: &str) -> String {
 ///
 /// # Errors
 /// When processes of the host cannot be seen.
-pub fn see_every_process(proc: &File) -> io::Result<()> {
+pub fn see_every_process(proc: &Path) -> io::Result<()> {
     let found = unless_gone(&proc.join("1/ns/pid"), |file| fs::read_link(file))?;
-    if found.as_deref() == Some(File::new(HOST_PROCESSES)) {
+    if found.as_deref() == Some(Path::new(HOST_PROCESSES)) {
         return Ok(());
     }
     let expected = "expected every process of the host, and found those of a container; run the agent with hostPID";
     Err(io::Error::other(format!("{}: {expected}", proc.display())))
 }
 
-fn processes(proc: &File) -> io::Result<Vec<String>> {
+fn processes(proc: &Path) -> io::Result<Vec<String>> {
     Ok(names(proc)?.into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect())
 }
 
 /// The block devices that a process has open. Nothing is asked of the file systems of its other files: one of them may
 /// be on a server that does not answer.
-fn open_devices(directory: &File) -> io::Result<BTreeSet<Number>> {
+fn open_devices(directory: &Path) -> io::Result<BTreeSet<Number>> {
     let mut devices = BTreeSet::new();
     let Some(opened) = unless_gone(directory, |directory| fs::File::open(directory))? else { return Ok(devices) };
     for descriptor in names(directory)? {
@@ -318,7 +318,7 @@ fn open_devices(directory: &File) -> io::Result<BTreeSet<Number>> {
     Ok(devices)
 }
 
-fn unless_gone<T>(file: &File, read: impl FnOnce(&File) -> io::Result<T>) -> io::Result<Option<T>> {
+fn unless_gone<T>(file: &Path, read: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<Option<T>> {
     match read(file) {
         Ok(value) => Ok(Some(value)),
         Err(error) if is_gone(&error) => Ok(None),

@@ -7,7 +7,7 @@
 //! login exchanges that are nobody else's business, and keep the kernel from seeing that iscsid is not there. So the
 //! `state` of each session is read once a second: a few microseconds each.
 
-use std::{future::pending, io, path::Path as File, time::Duration};
+use std::{future::pending, io, path::Path, time::Duration};
 
 use rtnetlink::sys::{
     AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket,
@@ -38,7 +38,7 @@ const SUBSYSTEMS: [&[u8]; 3] = [b"iscsi_session", b"iscsi_connection", b"block"]
 ///
 /// # Errors
 /// When the kernel gives no socket to listen on.
-pub fn watch(sys: &File) -> io::Result<watch::Receiver<()>> {
+pub fn watch(sys: &Path) -> io::Result<watch::Receiver<()>> {
     let network = listen(NETLINK_ROUTE, LINKS_AND_ADDRESSES)?;
     let devices = listen(NETLINK_KOBJECT_UEVENT, KERNEL_UEVENTS)?;
     let changes = watch::Sender::new(());
@@ -86,7 +86,7 @@ fn concerns(message: &[u8]) -> bool {
     subsystem.is_some_and(|subsystem| SUBSYSTEMS.contains(&subsystem))
 }
 
-async fn look(sys: &File, changes: &watch::Sender<()>) {
+async fn look(sys: &Path, changes: &watch::Sender<()>) {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut known = session_states(sys);
@@ -101,7 +101,7 @@ async fn look(sys: &File, changes: &watch::Sender<()>) {
 }
 
 /// The `state` of every session.
-fn session_states(sys: &File) -> Vec<(String, Option<String>)> {
+fn session_states(sys: &Path) -> Vec<(String, Option<String>)> {
     let class = sys.join("class/iscsi_session");
     let state = |name: String| {
         let state = attribute(&class.join(&name).join("state")).unwrap_or_default();

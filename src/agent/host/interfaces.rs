@@ -6,7 +6,7 @@ use std::{
     fmt::Write as _,
     io,
     net::IpAddr,
-    path::Path as File,
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -31,7 +31,7 @@ use crate::{
 
 /// Devices that matter by name, and the Host that says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Named {
+pub struct InterfaceFilter {
     /// The name of the Host that is served.
     pub host: Option<Arc<str>>,
     /// Devices that `Host.spec.interfaces` names: reported whatever they are.
@@ -58,7 +58,7 @@ const SETTINGS: [Setting; 3] = [
 ///
 /// # Errors
 /// When the kernel does not answer.
-pub async fn read(sys: &File, named: &Named) -> Result<Vec<HostInterface>, PathError> {
+pub async fn read(sys: &Path, named: &InterfaceFilter) -> Result<Vec<HostInterface>, PathError> {
     let failed = |error: String| {
         PathError::new(PathReason::Internal, format!("cannot ask the kernel for the network devices: {error}"))
     };
@@ -83,7 +83,7 @@ fn select(
     links: &[LinkMessage],
     addresses: &[AddressMessage],
     has_device: impl Fn(&str) -> bool,
-    named: &Named,
+    named: &InterfaceFilter,
 ) -> Vec<HostInterface> {
     let mut usable: BTreeMap<u32, BTreeSet<(IpAddr, u8)>> = BTreeMap::new();
     for message in addresses {
@@ -107,7 +107,7 @@ fn select(
     interfaces
 }
 
-fn is_named(named: &Named, device: &str) -> bool {
+fn is_named(named: &InterfaceFilter, device: &str) -> bool {
     named.in_spec.contains(device) || named.in_plan.contains(device)
 }
 
@@ -172,7 +172,7 @@ fn usable_address(message: &AddressMessage) -> Option<IpAddr> {
 ///
 /// # Errors
 /// When the settings are there and cannot be read.
-pub fn warnings(proc: &File, named: &Named, interfaces: &[HostInterface]) -> io::Result<Vec<HostWarning>> {
+pub fn warnings(proc: &Path, named: &InterfaceFilter, interfaces: &[HostInterface]) -> io::Result<Vec<HostWarning>> {
     let mut subnets: BTreeMap<Ipv4Net, BTreeSet<&str>> = BTreeMap::new();
     for interface in interfaces {
         for address in &interface.addresses {
@@ -202,7 +202,7 @@ pub fn warnings(proc: &File, named: &Named, interfaces: &[HostInterface]) -> io:
 }
 
 /// Of each setting the kernel uses the greater of the device's and that of `all` (`ip-sysctl.rst`).
-fn unsuitable_settings(proc: &File, device: &str) -> io::Result<Vec<String>> {
+fn unsuitable_settings(proc: &Path, device: &str) -> io::Result<Vec<String>> {
     let mut unsuitable = Vec::new();
     for (setting, wanted, is_good) in SETTINGS {
         let read = |device: &str| {
@@ -257,9 +257,9 @@ mod tests {
         message
     }
 
-    fn named(in_spec: &[&str], in_plan: &[&str]) -> Named {
+    fn named(in_spec: &[&str], in_plan: &[&str]) -> InterfaceFilter {
         let set = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
-        Named { host: None, in_spec: set(in_spec), in_plan: set(in_plan) }
+        InterfaceFilter { host: None, in_spec: set(in_spec), in_plan: set(in_plan) }
     }
 
     fn names(interfaces: &[HostInterface]) -> Vec<&str> {
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn an_interface_is_told_with_its_mac_mtu_state_and_addresses() {
         let addresses = [address(2, "fd00:1::21/64"), address(2, "10.0.1.21/24"), address(3, "10.0.9.9/24")];
-        let found = select(&[link(2, "ens1", None)], &addresses, |_| true, &Named::default());
+        let found = select(&[link(2, "ens1", None)], &addresses, |_| true, &InterfaceFilter::default());
         let expected = HostInterface {
             name: "ens1".into(),
             mac: "02:00:00:00:ab:02".into(),
@@ -284,7 +284,7 @@ mod tests {
     fn a_device_without_carrier_is_not_up() {
         let mut down = link(2, "ens1", None);
         down.header.flags = LinkFlags::Up;
-        let found = select(&[down], &[address(2, "10.0.1.21/24")], |_| true, &Named::default());
+        let found = select(&[down], &[address(2, "10.0.1.21/24")], |_| true, &InterfaceFilter::default());
         assert!(!found[0].up);
     }
 
@@ -306,9 +306,9 @@ mod tests {
         let links: Vec<_> = kinds.into_iter().zip(1..).map(|((name, kind), index)| link(index, name, kind)).collect();
         let addresses: Vec<_> = (1..=11).map(|index| address(index, "10.0.1.21/24")).collect();
         let is_physical = |name: &str| name == "ens1";
-        let found = select(&links, &addresses, is_physical, &Named::default());
+        let found = select(&links, &addresses, is_physical, &InterfaceFilter::default());
         assert_eq!(names(&found), ["bond0", "br0", "ens1", "ens1.100", "team0"]);
-        assert!(select(&links, &[], is_physical, &Named::default()).is_empty(), "without an address");
+        assert!(select(&links, &[], is_physical, &InterfaceFilter::default()).is_empty(), "without an address");
         let found = select(&links, &[], is_physical, &named(&["dummy0"], &["ens1", "gone"]));
         assert_eq!(names(&found), ["dummy0", "ens1"], "named ones whatever they are");
     }
@@ -329,7 +329,7 @@ mod tests {
             flagged(address(1, "fd00::c/64"), AddressHeaderFlags::Dadfailed | AddressHeaderFlags::Permanent),
         ];
         let all: Vec<_> = unusable.into_iter().chain(usable).collect();
-        let found = select(&[link(1, "ens1", None)], &all, |_| true, &Named::default());
+        let found = select(&[link(1, "ens1", None)], &all, |_| true, &InterfaceFilter::default());
         assert_eq!(found[0].addresses, ["10.0.1.21/24", "10.0.1.22/24", "fd00::1/64", "fd00::2/64"]);
     }
 
@@ -337,7 +337,7 @@ mod tests {
     fn the_address_of_a_point_to_point_device_is_its_own_and_not_the_peers() {
         let mut message = address(1, "10.9.9.9/32");
         message.attributes.push(AddressAttribute::Local(IpAddr::from([10, 0, 1, 21])));
-        let found = select(&[link(1, "ens1", None)], &[message], |_| true, &Named::default());
+        let found = select(&[link(1, "ens1", None)], &[message], |_| true, &InterfaceFilter::default());
         assert_eq!(found[0].addresses, ["10.0.1.21/32"]);
     }
 
@@ -355,10 +355,10 @@ mod tests {
     #[tokio::test]
     async fn the_kernel_is_asked_for_real() {
         let named = named(&["lo"], &[]);
-        let found = read(File::new("/sys"), &named).await.unwrap();
+        let found = read(Path::new("/sys"), &named).await.unwrap();
         let loopback = found.iter().find(|interface| &*interface.name == "lo").unwrap();
         assert_eq!((loopback.mac.as_str(), loopback.mtu > 0), ("00:00:00:00:00:00", true));
-        let unnamed = read(File::new("/sys"), &Named::default()).await.unwrap();
+        let unnamed = read(Path::new("/sys"), &InterfaceFilter::default()).await.unwrap();
         assert!(!names(&unnamed).contains(&"lo"));
     }
 
@@ -426,7 +426,7 @@ mod tests {
             ..HostInterface::default()
         };
         let both = [interface("eth0"), interface("eth1")];
-        assert_eq!(warnings(proc.path(), &Named::default(), &both).unwrap(), []);
+        assert_eq!(warnings(proc.path(), &InterfaceFilter::default(), &both).unwrap(), []);
         assert_eq!(warnings(proc.path(), &named(&[], &["eth1"]), &both).unwrap().len(), 1);
     }
 }

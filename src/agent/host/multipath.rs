@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path as File, PathBuf},
+    path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -137,13 +137,13 @@ fn longer(pause: Duration) -> Duration {
 
 /// Whether a device-mapper device of that name exists.
 #[must_use]
-pub fn map_exists(sys: &File, name: &str) -> bool {
+pub fn map_exists(sys: &Path, name: &str) -> bool {
     let devices = fs::read_dir(sys.join("class/block")).into_iter().flatten().flatten();
     let name_of = |device: PathBuf| fs::read_to_string(device.join("dm/name")).unwrap_or_default();
     devices.map(|device| device.path()).any(|device| name_of(device).trim_end() == name)
 }
 
-fn changed(file: &File) -> Option<SystemTime> {
+fn changed(file: &Path) -> Option<SystemTime> {
     fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
 }
 
@@ -164,7 +164,7 @@ mod tests {
     const STRICT: &str = "defaults {\n\tverbosity 2\n\tfind_multipaths \"strict\"\n}\nblacklist {\n}\n";
 
     /// A host whose multipathd answers with a configuration, and counts how often it was asked.
-    fn host(root: &File, config: &str) -> Host {
+    fn host(root: &Path, config: &str) -> Host {
         fs::create_dir_all(root.join("bin")).unwrap();
         fs::create_dir_all(root.join("etc")).unwrap();
         fs::create_dir_all(root.join("proc/50")).unwrap();

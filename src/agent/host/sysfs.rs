@@ -6,7 +6,7 @@
 use std::{
     ffi::OsString,
     fs, io,
-    path::{Path as File, PathBuf},
+    path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
 };
@@ -50,7 +50,7 @@ impl Block {
     ///
     /// # Errors
     /// When the directory is there and cannot be read.
-    pub fn read(directory: &File) -> io::Result<Option<Self>> {
+    pub fn read(directory: &Path) -> io::Result<Option<Self>> {
         let Some(name) = directory.file_name().and_then(|name| name.to_str()) else { return Ok(None) };
         let number = attribute(&directory.join("dev"))?.and_then(|text| text.parse().ok());
         Ok(number.map(|number| Block { name: name.into(), number, directory: directory.to_owned() }))
@@ -60,7 +60,7 @@ impl Block {
     ///
     /// # Errors
     /// When it is there and cannot be read.
-    pub fn named(sys: &File, name: &str) -> io::Result<Option<Self>> {
+    pub fn named(sys: &Path, name: &str) -> io::Result<Option<Self>> {
         Block::read(&sys.join("block").join(name))
     }
 
@@ -83,7 +83,7 @@ impl Block {
     ///
     /// # Errors
     /// When sysfs cannot be read.
-    pub fn holders(&self, sys: &File) -> io::Result<Vec<Self>> {
+    pub fn holders(&self, sys: &Path) -> io::Result<Vec<Self>> {
         self.linked(sys, "holders")
     }
 
@@ -91,7 +91,7 @@ impl Block {
     ///
     /// # Errors
     /// When sysfs cannot be read.
-    pub fn slaves(&self, sys: &File) -> io::Result<Vec<Self>> {
+    pub fn slaves(&self, sys: &Path) -> io::Result<Vec<Self>> {
         self.linked(sys, "slaves")
     }
 
@@ -111,7 +111,7 @@ impl Block {
         attribute(&self.directory.join("dm/uuid"))
     }
 
-    fn linked(&self, sys: &File, kind: &str) -> io::Result<Vec<Self>> {
+    fn linked(&self, sys: &Path, kind: &str) -> io::Result<Vec<Self>> {
         let mut linked = Vec::new();
         for name in names(&self.directory.join(kind))? {
             linked.extend(Block::named(sys, &name)?);
@@ -124,7 +124,7 @@ impl Block {
 ///
 /// # Errors
 /// When it is there and cannot be read.
-pub fn attribute(file: &File) -> io::Result<Option<String>> {
+pub fn attribute(file: &Path) -> io::Result<Option<String>> {
     let bytes = match fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) if is_gone(&error) => return Ok(None),
@@ -139,7 +139,7 @@ pub fn attribute(file: &File) -> io::Result<Option<String>> {
 ///
 /// # Errors
 /// When it is there and cannot be read.
-pub fn names(directory: &File) -> io::Result<Vec<String>> {
+pub fn names(directory: &Path) -> io::Result<Vec<String>> {
     let read = || fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<OsString>>>();
     let mut names: Vec<String> = match read() {
         Ok(names) => names.into_iter().filter_map(|name| name.into_string().ok()).collect(),
@@ -158,6 +158,6 @@ pub fn is_gone(error: &io::Error) -> bool {
 
 /// An error with the file that it is about.
 #[must_use]
-pub fn at(file: &File, error: &io::Error) -> io::Error {
+pub fn at(file: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot read {}: {error}", file.display()))
 }

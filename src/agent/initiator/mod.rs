@@ -12,10 +12,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use thiserror::Error;
 use tokio::sync::watch;
 
-pub use super::host::{device_mapper::MapPath, device_users::Use, interfaces::Named};
+pub use super::host::{device_mapper::MapPath, device_users::DeviceUser, interfaces::InterfaceFilter};
 use super::{
     credentials::{Credentials, Fingerprint},
-    path::Path,
+    path::IscsiPath,
 };
 use crate::api::{HostInterface, HostWarning, SessionSettings, reason::PathReason};
 
@@ -45,7 +45,7 @@ impl PathError {
 /// it has begun, because stopping a tool half way may leave its lock behind (open-iscsi does).
 pub trait Initiator: Send + Sync + 'static {
     /// What the host has. `named` tells which devices to report beside those that can carry storage by their kind.
-    fn facts(&self, named: &Named) -> impl Future<Output = Result<Facts, PathError>> + Send;
+    fn facts(&self, named: &InterfaceFilter) -> impl Future<Output = Result<Facts, PathError>> + Send;
 
     /// Sessions, their disks, and the multipath maps over them. One reading, consistent in itself: an entry that
     /// vanishes while it is read is left out.
@@ -76,7 +76,7 @@ pub trait Initiator: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), PathError>> + Send;
 
     /// Forgets our records without a session whose paths are not in `keep`: a path that never connected leaves one.
-    fn tidy(&self, keep: &BTreeSet<Path>) -> impl Future<Output = Result<(), PathError>> + Send;
+    fn tidy(&self, keep: &BTreeSet<IscsiPath>) -> impl Future<Output = Result<(), PathError>> + Send;
 }
 
 /// What a host has.
@@ -107,7 +107,7 @@ pub struct Session {
     /// The kernel's session number.
     pub id: u32,
     /// What it connects: by the portal that was asked for (persistent address), and by the device that it is bound to.
-    pub path: Path,
+    pub path: IscsiPath,
     /// The name of its interface record.
     pub record: Arc<str>,
     /// Whether it works.
@@ -151,16 +151,16 @@ pub struct Disk {
     /// The kernel's name, such as `sda`.
     pub name: Arc<str>,
     /// What uses the disk itself, its multipath map and multipathd's own checks aside; none where nobody has looked.
-    pub uses: Option<Vec<Use>>,
+    pub users: Option<Vec<DeviceUser>>,
 }
 
 impl Disk {
     /// What uses it first of all: where nobody has looked, that is taken for no proof that nothing does.
     #[must_use]
-    pub fn in_use_by(&self) -> Option<Use> {
-        match &self.uses {
-            Some(uses) => uses.first().cloned(),
-            None => Some(Use::Unknown("nobody has looked".into())),
+    pub fn first_user(&self) -> Option<DeviceUser> {
+        match &self.users {
+            Some(users) => users.first().cloned(),
+            None => Some(DeviceUser::Unknown("nobody has looked".into())),
         }
     }
 }
@@ -175,7 +175,7 @@ pub struct Map {
     /// How often it is open (`dmsetup info`); what is stacked on it, such as LVM, counts.
     pub open_count: u32,
     /// What uses it, as far as that can be named; nothing where nobody has looked.
-    pub uses: Vec<Use>,
+    pub users: Vec<DeviceUser>,
     /// Its paths.
     pub paths: Vec<MapPath>,
 }
@@ -184,7 +184,7 @@ pub struct Map {
 #[derive(Clone, Debug)]
 pub struct Login {
     /// What to connect.
-    pub path: Path,
+    pub path: IscsiPath,
     /// The network that the path goes through, for messages; none for the default network.
     pub network: Option<Arc<str>>,
     /// The session's settings.

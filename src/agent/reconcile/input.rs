@@ -15,7 +15,7 @@ use crate::{
     agent::{
         credentials::{Credentials, SecretState},
         initiator::{Facts, Inventory, PathError, Session},
-        path::{Now, Path},
+        path::{IscsiPath, Now},
     },
     api::{HostInterface, reason::PathReason},
 };
@@ -48,7 +48,7 @@ pub(super) struct PathView<'a> {
 
 impl<'a> PathView<'a> {
     pub fn new(
-        path: &Path,
+        path: &IscsiPath,
         order: &Order,
         session: Option<&'a Session>,
         login: Option<(Instant, Duration)>,
@@ -82,7 +82,7 @@ fn identity(device: &HostInterface) -> impl Hash {
     (name, mac, mtu, up, addresses)
 }
 
-fn interface_trouble(path: &Path, device: Option<&HostInterface>) -> Option<PathError> {
+fn interface_trouble(path: &IscsiPath, device: Option<&HostInterface>) -> Option<PathError> {
     let name = path.interface.as_deref()?;
     let forget = "to use other networks from now on, name this one for another device in Host.spec.interfaces, or \
                   put the host into maintenance and back";
@@ -116,7 +116,7 @@ pub(super) fn credentials<'a>(order: &Order, secrets: &'a BTreeMap<Arc<str>, Sec
 }
 
 /// Of several sessions on one path the one that works counts, and of these ours.
-pub(super) fn by_path(inventory: &Inventory) -> BTreeMap<&Path, &Session> {
+pub(super) fn by_path(inventory: &Inventory) -> BTreeMap<&IscsiPath, &Session> {
     let mut sessions: Vec<&Session> = inventory.sessions.iter().collect();
     sessions.sort_by_key(|session| (session.is_live(), session.is_own()));
     sessions.into_iter().map(|session| (&session.path, session)).collect()

@@ -115,7 +115,7 @@ pub fn may_rotate(plan: &Plan, inventory: &Inventory, session: &Session, leaving
     session.is_own()
         && view.connected_targets.contains(&*session.path.target)
         && session.disks.iter().all(|disk| {
-            disk.in_use_by().is_none() && view.map_of.get(&*disk.name).is_none_or(|map| view.keeps_an_active_path(map))
+            disk.first_user().is_none() && view.map_of.get(&*disk.name).is_none_or(|map| view.keeps_an_active_path(map))
         })
 }
 
@@ -164,7 +164,7 @@ impl<'a> Devices<'a> {
         }
         let mut flush: Vec<&Map> = Vec::new();
         for disk in &session.disks {
-            if let Some(by) = disk.in_use_by() {
+            if let Some(by) = disk.first_user() {
                 return Verdict::Keep(Kept::DiskInUse { disk: disk.name.to_string(), by: by.to_string() });
             }
             let Some(map) = self.map_of.get(&*disk.name).copied() else { continue };
@@ -187,7 +187,7 @@ impl<'a> Devices<'a> {
 }
 
 fn in_use(map: &Map) -> Option<String> {
-    match map.uses.first() {
+    match map.users.first() {
         Some(by) => Some(by.to_string()),
         None => (map.open_count > 0).then(|| "open".to_owned()),
     }
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
     use crate::agent::{
         fixtures::{disk, foreign, holding, inventory, lost, map, path, plan, session, used},
-        initiator::{Disk, Use},
+        initiator::{DeviceUser, Disk},
     };
 
     /// `go`, `flush` (go, after its map) or the reason for which it stays, of each surplus session by its number.
@@ -266,18 +266,18 @@ mod tests {
     fn a13b_a_disk_that_is_used_directly_keeps_its_session() {
         let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
         let wanted = plan("r", std::slice::from_ref(&new));
-        let uses = [
-            (Use::Mount("/data".into()), "mounted at /data"),
+        let users = [
+            (DeviceUser::Mount("/data".into()), "mounted at /data"),
             (
-                Use::Mount("/var/lib/kubelet in the mount namespace of process 4711".into()),
+                DeviceUser::Mount("/var/lib/kubelet in the mount namespace of process 4711".into()),
                 "mounted at /var/lib/kubelet in the mount namespace of process 4711",
             ),
-            (Use::Holder("dm-3 (vg-data)".into()), "held by dm-3 (vg-data)"),
-            (Use::Open("qemu (4711)".into()), "open in qemu (4711)"),
-            (Use::Swap, "used as swap"),
-            (Use::Loop("loop0".into()), "behind loop0"),
+            (DeviceUser::Holder("dm-3 (vg-data)".into()), "held by dm-3 (vg-data)"),
+            (DeviceUser::Open("qemu (4711)".into()), "open in qemu (4711)"),
+            (DeviceUser::Swap, "used as swap"),
+            (DeviceUser::Loop("loop0".into()), "behind loop0"),
         ];
-        for (by, words) in uses {
+        for (by, words) in users {
             let sessions = vec![session(1, new.clone()), used(session(2, old.clone()), &by)];
             let kept = format!("kept, because its disk sd2 is {words}");
             check(words, &wanted, &inventory(sessions.clone(), vec![]), &[(2, &kept)]);
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn a13b_a_volume_on_a_map_keeps_it_and_is_named() {
         let old = session(2, path("a", "2", "ens2"));
-        let stacked = Map { uses: vec![Use::Holder("dm-7 (vg-data)".into())], ..map(1, &[(2, true)]) };
+        let stacked = Map { users: vec![DeviceUser::Holder("dm-7 (vg-data)".into())], ..map(1, &[(2, true)]) };
         let kept =
             "kept, because the multipath map mpatha is held by dm-7 (vg-data) and has no other active path that stays";
         check("LVM", &plan("r", &[]), &inventory(vec![old], vec![stacked]), &[(2, kept)]);
@@ -317,10 +317,10 @@ mod tests {
     #[test]
     fn a13b_a_disk_of_which_nobody_knows_whether_it_is_used_keeps_its_session() {
         let old = session(2, path("a", "2", "ens2"));
-        let unseen = Session { disks: vec![Disk { uses: None, ..disk(2, &[]) }], ..old.clone() };
+        let unseen = Session { disks: vec![Disk { users: None, ..disk(2, &[]) }], ..old.clone() };
         let kept = "kept, because its disk sd2 is perhaps in use (nobody has looked)";
         check("nobody has looked", &plan("r", &[]), &inventory(vec![unseen.clone()], vec![]), &[(2, kept)]);
-        let unknown = used(old, &Use::Unknown("cannot read /proc/7/fd".into()));
+        let unknown = used(old, &DeviceUser::Unknown("cannot read /proc/7/fd".into()));
         let kept = "kept, because its disk sd2 is perhaps in use (cannot read /proc/7/fd)";
         check("it cannot be told", &plan("r", &[]), &inventory(vec![unknown], vec![]), &[(2, kept)]);
         let (planned, new) = (path("a", "1", "ens1"), session(1, path("a", "1", "ens1")));
@@ -369,7 +369,7 @@ mod tests {
         let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
         let wanted = plan("r", std::slice::from_ref(&new));
         let mut two = session(2, old);
-        two.disks.push(disk(3, &[Use::Swap]));
+        two.disks.push(disk(3, &[DeviceUser::Swap]));
         let found = inventory(vec![session(1, new), two], vec![map(1, &[(1, true), (2, true)])]);
         check("the second disk", &wanted, &found, &[(2, "kept, because its disk sd3 is used as swap")]);
     }
@@ -402,7 +402,10 @@ mod tests {
         assert!(!may(&both, vec![map(1, &[(1, true), (2, false)])]), "the other path of the map has failed");
         assert!(!may(&both, vec![map(0, &[(1, true)])]), "the other path is not in the map yet");
         assert!(!may(&[both[0].clone(), lost(both[1].clone())], vec![]), "the other session is lost");
-        assert!(!may(&[used(both[0].clone(), &Use::Swap), both[1].clone()], vec![]), "its disk is used directly");
+        assert!(
+            !may(&[used(both[0].clone(), &DeviceUser::Swap), both[1].clone()], vec![]),
+            "its disk is used directly"
+        );
         assert!(!may(&[foreign(both[0].clone()), both[1].clone()], vec![]), "it is not ours");
     }
 }

@@ -21,7 +21,7 @@ use self::{
 use super::{
     credentials::{Credentials, SecretState},
     initiator::{Inventory, Login, PathError, Session},
-    path::{Now, Path},
+    path::{IscsiPath, Now},
 };
 use crate::api::{Connection, MultipathMap, SessionSettings, reason::PathReason};
 
@@ -71,7 +71,7 @@ pub enum Action {
     /// Forget our records of paths that are not planned.
     Tidy {
         /// The planned paths.
-        keep: BTreeSet<Path>,
+        keep: BTreeSet<IscsiPath>,
     },
 }
 
@@ -103,12 +103,12 @@ pub struct Step {
 #[derive(Debug, Default)]
 pub struct Reconciler {
     seed: u64,
-    paths: BTreeMap<Path, Standing>,
+    paths: BTreeMap<IscsiPath, Standing>,
     leaving: BTreeMap<u32, Leaving>,
-    logins: BTreeMap<Path, Instant>,
-    logouts: BTreeMap<u32, Path>,
+    logins: BTreeMap<IscsiPath, Instant>,
+    logouts: BTreeMap<u32, IscsiPath>,
     /// Logins that have ended since the last step.
-    ended: Vec<(Path, Result<(), PathError>)>,
+    ended: Vec<(IscsiPath, Result<(), PathError>)>,
     /// Which replacement timeout was last asked for, by session: a session that does not take it is not asked again.
     adjusted: BTreeMap<u32, u16>,
     /// No session is made anew before, because the last could not be logged out.
@@ -116,7 +116,7 @@ pub struct Reconciler {
     /// From when on our records of paths that are not planned are to be forgotten: since the plan is followed, by this
     /// agent too, as one before it may have been killed after it had said that it was done; or again, if that failed.
     tidy_at: Option<Instant>,
-    reported: BTreeMap<Path, Connection>,
+    reported: BTreeMap<IscsiPath, Connection>,
     current: Option<Written>,
     observed: Option<Written>,
 }
@@ -125,7 +125,7 @@ impl Reconciler {
     /// Remembers nothing yet but what was last reported. `seed` spreads the retries of hosts.
     #[must_use]
     pub fn new(seed: u64, reported: &[Connection], observed: Option<Written>) -> Self {
-        let reported = reported.iter().map(|connection| (Path::from(connection), connection.clone())).collect();
+        let reported = reported.iter().map(|connection| (IscsiPath::from(connection), connection.clone())).collect();
         Reconciler { seed, reported, observed, ..Reconciler::default() }
     }
 
@@ -136,7 +136,7 @@ impl Reconciler {
     }
 
     /// A login has ended.
-    pub fn login_ended(&mut self, path: Path, result: Result<(), PathError>) {
+    pub fn login_ended(&mut self, path: IscsiPath, result: Result<(), PathError>) {
         self.logins.remove(&path);
         self.ended.push((path, result));
     }
@@ -227,7 +227,7 @@ impl Reconciler {
         }
     }
 
-    fn take_in_logins(&mut self, sessions: &BTreeMap<&Path, &Session>, now: Now) {
+    fn take_in_logins(&mut self, sessions: &BTreeMap<&IscsiPath, &Session>, now: Now) {
         for (path, result) in std::mem::take(&mut self.ended) {
             let seed = self.seed_of(&path);
             let Some(standing) = self.paths.get_mut(&path) else { continue };
@@ -245,8 +245,8 @@ impl Reconciler {
     fn look_at_paths<'a>(
         &mut self,
         situation: Situation<'a>,
-        sessions: &BTreeMap<&Path, &'a Session>,
-    ) -> BTreeMap<Path, PathView<'a>> {
+        sessions: &BTreeMap<&IscsiPath, &'a Session>,
+    ) -> BTreeMap<IscsiPath, PathView<'a>> {
         let patience = patience(situation.plan);
         let mut views = BTreeMap::new();
         for (path, order) in &situation.plan.paths {
@@ -312,7 +312,7 @@ impl Reconciler {
 
     /// A planned session with credentials that are not valid any more is made anew: one at a time for each target, and
     /// none while another's new credentials are refused.
-    fn rotations(&mut self, situation: Situation<'_>, sessions: &BTreeMap<&Path, &Session>) -> Vec<Action> {
+    fn rotations(&mut self, situation: Situation<'_>, sessions: &BTreeMap<&IscsiPath, &Session>) -> Vec<Action> {
         let Situation { plan, inventory, secrets, now, .. } = situation;
         let mut actions = Vec::new();
         if self.renew_after.is_some_and(|after| after > now.instant) {
@@ -334,7 +334,7 @@ impl Reconciler {
     }
 
     /// Whether no path of the target is being connected, has just lost its session, or has been refused.
-    fn target_is_settled(&self, path: &Path, sessions: &BTreeMap<&Path, &Session>) -> bool {
+    fn target_is_settled(&self, path: &IscsiPath, sessions: &BTreeMap<&IscsiPath, &Session>) -> bool {
         let mut same = self.paths.iter().filter(|(other, _)| other.target == path.target);
         same.all(|(other, standing)| match standing.failure() {
             Some(reason) => !is_refusal(reason) && !self.logins.contains_key(other),
@@ -362,7 +362,7 @@ impl Reconciler {
     }
 
     /// First attempts before retries, and spread over the portals, so that one dead portal does not hold all the rest.
-    fn logins(&mut self, situation: Situation<'_>, views: &mut BTreeMap<Path, PathView<'_>>) -> Vec<Action> {
+    fn logins(&mut self, situation: Situation<'_>, views: &mut BTreeMap<IscsiPath, PathView<'_>>) -> Vec<Action> {
         let mut per_portal: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         for path in self.logins.keys() {
             *per_portal.entry(path.portal.clone()).or_default() += 1;
@@ -393,15 +393,15 @@ impl Reconciler {
         actions
     }
 
-    fn has_failed(&self, path: &Path) -> bool {
+    fn has_failed(&self, path: &IscsiPath) -> bool {
         self.paths.get(path).is_some_and(|standing| standing.failure().is_some())
     }
 
     fn log_in(
         &mut self,
-        path: Path,
+        path: IscsiPath,
         situation: Situation<'_>,
-        views: &mut BTreeMap<Path, PathView<'_>>,
+        views: &mut BTreeMap<IscsiPath, PathView<'_>>,
     ) -> Option<Action> {
         let Situation { plan, secrets, now, .. } = situation;
         let order = plan.paths.get(&path)?;
@@ -447,18 +447,18 @@ impl Reconciler {
         Some(Action::Tidy { keep: plan.paths.keys().cloned().collect() })
     }
 
-    fn connections(&self, inventory: &Inventory, sessions: &BTreeMap<&Path, &Session>) -> Vec<Connection> {
+    fn connections(&self, inventory: &Inventory, sessions: &BTreeMap<&IscsiPath, &Session>) -> Vec<Connection> {
         let planned = self.paths.iter().map(|(path, standing)| standing.report(path, sessions.get(path).copied()));
         let surplus = inventory
             .sessions
             .iter()
             .filter_map(|session| Some(self.leaving.get(&session.id)?.report(&session.path, session.id)));
         let mut connections: Vec<Connection> = planned.chain(surplus).collect();
-        connections.sort_by_cached_key(|connection| (Path::from(connection), connection.session_id));
+        connections.sort_by_cached_key(|connection| (IscsiPath::from(connection), connection.session_id));
         connections
     }
 
-    fn wake_at(&self, views: &BTreeMap<Path, PathView<'_>>, now: Now) -> Option<Instant> {
+    fn wake_at(&self, views: &BTreeMap<IscsiPath, PathView<'_>>, now: Now) -> Option<Instant> {
         let paths = self.paths.iter().filter_map(|(path, s)| s.wake_at(views.get(path)?.found(), now));
         let leaving = self.leaving.values().filter_map(|leaving| leaving.wake_at(now));
         let recheck = self.leaving.values().any(Leaving::is_kept_by_use).then(|| now.instant + USE_RECHECK);
@@ -467,7 +467,7 @@ impl Reconciler {
         paths.chain(leaving).chain(recheck).chain(renew).chain(tidy).min()
     }
 
-    fn seed_of(&self, path: &Path) -> u64 {
+    fn seed_of(&self, path: &IscsiPath) -> u64 {
         hash((self.seed, path))
     }
 }

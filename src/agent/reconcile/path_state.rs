@@ -12,7 +12,7 @@ use super::backoff;
 use crate::{
     agent::{
         initiator::{PathError, Session},
-        path::{Now, Path},
+        path::{IscsiPath, Now},
     },
     api::{Connection, ConnectionState, condition::whole_second, reason::PathReason},
 };
@@ -221,7 +221,7 @@ impl Standing {
 
     /// The path as it is reported.
     #[must_use]
-    pub fn report(&self, path: &Path, session: Option<&Session>) -> Connection {
+    pub fn report(&self, path: &IscsiPath, session: Option<&Session>) -> Connection {
         let found = session.map(|session| session.id);
         let (state, cause, session_id) = match &self.state {
             State::Connecting => (ConnectionState::Connecting, None, None),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    agent::path::Path,
+    agent::path::IscsiPath,
     api::{PlanStatus, SessionSettings},
 };
 
@@ -20,7 +20,7 @@ pub struct Plan {
     /// Settings of every session.
     pub settings: SessionSettings,
     /// The paths, and what a login needs beside them.
-    pub paths: BTreeMap<Path, Order>,
+    pub paths: BTreeMap<IscsiPath, Order>,
 }
 
 /// A plan as it was written once.
@@ -52,7 +52,7 @@ impl From<&PlanStatus> for Plan {
             written: Written { revision: revision.clone(), sequence: *sequence },
             hold: hold.iter().cloned().collect(),
             settings: *session,
-            paths: paths.iter().map(|path| (Path::from(path), order(path))).collect(),
+            paths: paths.iter().map(|path| (IscsiPath::from(path), order(path))).collect(),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{backoff, logout::Kept, path_state::LOST_AFTER};
 use crate::{
     agent::{
         initiator::{PathError, Session},
-        path::{Now, Path},
+        path::{IscsiPath, Now},
     },
     api::{Connection, ConnectionState, condition::whole_second, reason::PathReason},
 };
@@ -174,7 +174,7 @@ impl Leaving {
 
     /// The session as it is reported.
     #[must_use]
-    pub fn report(&self, path: &Path, id: u32) -> Connection {
+    pub fn report(&self, path: &IscsiPath, id: u32) -> Connection {
         Connection {
             target: path.target.clone(),
             portal: path.portal.clone(),

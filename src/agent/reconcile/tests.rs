@@ -3,7 +3,7 @@ use crate::{
     agent::{
         credentials::{Account, Fingerprint, Password, SecretState},
         fixtures::{Clock, facts, foreign, holding, inventory, lost, map, path, plan, session, used, with_secret},
-        initiator::{Facts, Map, Use},
+        initiator::{DeviceUser, Facts, Map},
     },
     api::ConnectionState::{self, Connected, Connecting, Disconnecting, Failed, Retained},
 };
@@ -46,7 +46,7 @@ impl Desk {
         // As on a real host, nothing is known of what uses a disk but where it was asked for.
         let in_question = self.reconciler.in_question(&self.plan, &inventory, &self.secrets);
         for session in inventory.sessions.iter_mut().filter(|session| !in_question.contains(&session.id)) {
-            session.disks.iter_mut().for_each(|disk| disk.uses = None);
+            session.disks.iter_mut().for_each(|disk| disk.users = None);
         }
         self.reconciler.step(Situation {
             plan: &self.plan,
@@ -62,13 +62,13 @@ impl Desk {
         self.step()
     }
 
-    fn logged_in(&mut self, id: u32, path: &Path) -> Step {
+    fn logged_in(&mut self, id: u32, path: &IscsiPath) -> Step {
         self.sessions.push(session(id, path.clone()));
         self.reconciler.login_ended(path.clone(), Ok(()));
         self.step()
     }
 
-    fn refused(&mut self, path: &Path, reason: PathReason) -> Step {
+    fn refused(&mut self, path: &IscsiPath, reason: PathReason) -> Step {
         self.reconciler.login_ended(path.clone(), Err(PathError::new(reason, "because")));
         self.step()
     }
@@ -80,7 +80,7 @@ impl Desk {
     }
 }
 
-fn logins(step: &Step) -> Vec<Path> {
+fn logins(step: &Step) -> Vec<IscsiPath> {
     let login = |action: &Action| match action {
         Action::Login(login) => Some(login.path.clone()),
         Action::Logout { .. } | Action::Adjust { .. } | Action::Tidy { .. } => None,
@@ -353,7 +353,7 @@ fn a23_a_rotated_secret_renews_one_session_at_a_time_and_stops_when_it_is_refuse
     let paths = [path("a", "1", "ens1"), path("a", "2", "ens2"), path("a", "3", "ens3")];
     let mut desk = Desk::new(with_secret(plan("r", &paths), "array"));
     let old = password("old");
-    let with = |id, path: &Path, state| Session { credentials: fingerprint(state), ..session(id, path.clone()) };
+    let with = |id, path: &IscsiPath, state| Session { credentials: fingerprint(state), ..session(id, path.clone()) };
     desk.secrets.insert("array".into(), old.clone());
     desk.sessions = (1..).zip(&paths).map(|(id, path)| with(id, path, &old)).collect();
     assert_eq!(desk.step().actions.len(), 1, "tidy");
@@ -448,10 +448,10 @@ fn a13b_a_map_in_use_is_given_time_to_take_up_the_new_path() {
 fn a13b_what_keeps_a_session_is_told_and_told_anew_when_it_is_something_else() {
     let old = path("a", "2", "ens2");
     let mut desk = Desk::new(plan("r", &[]));
-    desk.sessions = vec![used(session(1, old.clone()), &Use::Swap)];
+    desk.sessions = vec![used(session(1, old.clone()), &DeviceUser::Swap)];
     let swap = desk.step();
     assert_eq!(swap.connections[0].message.as_deref(), Some("kept, because its disk sd1 is used as swap"));
-    desk.sessions = vec![used(session(1, old.clone()), &Use::Mount("/data".into()))];
+    desk.sessions = vec![used(session(1, old.clone()), &DeviceUser::Mount("/data".into()))];
     assert_eq!(desk.step_after(1000).connections, swap.connections, "no news: it is in use");
     desk.plan = holding(plan("s", &[]), "a");
     let held = desk.step();
@@ -495,7 +495,7 @@ fn a26_a_restarted_agent_reports_what_it_has_reported() {
     let (good, dead, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"), path("a", "3", "ens3"));
     let wanted = plan("r", &[good.clone(), dead.clone()]);
     let mut desk = Desk::new(wanted.clone());
-    desk.sessions = vec![used(session(9, old), &Use::Swap)];
+    desk.sessions = vec![used(session(9, old), &DeviceUser::Swap)];
     desk.step();
     desk.logged_in(1, &good);
     let before = desk.refused(&dead, PathReason::PortalUnreachable);
@@ -574,7 +574,7 @@ fn a_path_whose_logout_was_called_off_is_connected() {
 #[test]
 fn a22_sixteen_logins_at_once_first_attempts_first_and_spread_over_portals() {
     let portals: Vec<String> = (10..28).map(|portal| portal.to_string()).collect();
-    let paths: Vec<Path> = portals.iter().flat_map(|p| [path("a", p, "ens1"), path("a", p, "ens2")]).collect();
+    let paths: Vec<IscsiPath> = portals.iter().flat_map(|p| [path("a", p, "ens1"), path("a", p, "ens2")]).collect();
     let mut desk = Desk::new(plan("r", &paths));
     let first = logins(&desk.step());
     assert_eq!(first.len(), 16);
@@ -583,7 +583,7 @@ fn a22_sixteen_logins_at_once_first_attempts_first_and_spread_over_portals() {
         desk.refused(path, PathReason::PortalUnreachable);
     }
     desk.clock.pass(60_000);
-    let under_way: BTreeSet<Path> = desk.reconciler.logins.keys().cloned().collect();
+    let under_way: BTreeSet<IscsiPath> = desk.reconciler.logins.keys().cloned().collect();
     assert_eq!(under_way.len(), 16, "the rest of the first attempts");
     for path in &under_way {
         desk.refused(path, PathReason::PortalUnreachable);

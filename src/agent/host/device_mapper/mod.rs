@@ -4,7 +4,7 @@
 mod control;
 mod status;
 
-use std::{collections::BTreeMap, fmt, io, path::Path as File, sync::Arc};
+use std::{collections::BTreeMap, fmt, io, path::Path, sync::Arc};
 
 pub use control::Control;
 pub use status::active_paths;
@@ -75,7 +75,7 @@ pub fn is_multipath(block: &Block) -> io::Result<bool> {
 /// # Errors
 /// When sysfs cannot be read. A map that the device mapper cannot be asked for is in use, as far as anybody knows.
 pub fn maps<'a>(
-    sys: &File,
+    sys: &Path,
     mapper: &dyn DeviceMapper,
     disks: impl Iterator<Item = &'a Block>,
 ) -> io::Result<Vec<MapEntry>> {
@@ -90,7 +90,7 @@ pub fn maps<'a>(
     Ok(maps)
 }
 
-fn read(sys: &File, mapper: &dyn DeviceMapper, block: Block) -> io::Result<Option<MapEntry>> {
+fn read(sys: &Path, mapper: &dyn DeviceMapper, block: Block) -> io::Result<Option<MapEntry>> {
     let (Some(name), Some(uuid)) = (block.map_name()?, block.map_uuid()?) else { return Ok(None) };
     let Some(wwid) = uuid.strip_prefix(MULTIPATH_UUID) else { return Ok(None) };
     let slaves = block.slaves(sys)?;
@@ -132,7 +132,7 @@ fn multipath(status: &MapStatus) -> io::Result<Vec<Number>> {
 
 /// kpartx makes a map for each partition of a LUN as soon as it sees it, and removes it with the map: as long as
 /// nothing uses such a map it is no use of the map below, though it keeps it open.
-fn idle_partitions(sys: &File, mapper: &dyn DeviceMapper, map: &Block, uuid: &str) -> io::Result<Vec<Block>> {
+fn idle_partitions(sys: &Path, mapper: &dyn DeviceMapper, map: &Block, uuid: &str) -> io::Result<Vec<Block>> {
     let mut idle = Vec::new();
     for holder in map.holders(sys)? {
         let holder_uuid = holder.map_uuid()?.unwrap_or_default();

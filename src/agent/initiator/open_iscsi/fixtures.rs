@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     os::unix::fs::symlink,
-    path::{Path as File, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use tempfile::TempDir;
@@ -58,7 +58,7 @@ impl Host {
                 let status = MapStatus { open_count: open_count.parse().unwrap(), targets };
                 host.recorded.0.insert(uuid.to_owned(), status);
             } else if let Some((file, target)) = line.split_once(" -> ") {
-                link(&host.sys(file), File::new(target));
+                link(&host.sys(file), Path::new(target));
             } else {
                 let (file, text) = line.split_once(" = ").unwrap();
                 write(&host.sys(file), &format!("{text}\n"));
@@ -183,7 +183,7 @@ impl Host {
     }
 
     /// A process with its mount namespace, its mounts and its open files.
-    pub fn process(&self, id: u32, command: &str, namespace: &str, mounts: &str, open: &[&File]) -> &Self {
+    pub fn process(&self, id: u32, command: &str, namespace: &str, mounts: &str, open: &[&Path]) -> &Self {
         let directory = self.roots().proc.join(id.to_string());
         write(&directory.join("comm"), &format!("{command}\n"));
         write(&directory.join("mountinfo"), mounts);
@@ -208,19 +208,19 @@ impl Host {
         self.scsi_host(id).join(format!("session{id}"))
     }
 
-    fn block(&self, directory: &File, number: &str) {
+    fn block(&self, directory: &Path, number: &str) {
         write(&directory.join("dev"), &format!("{number}\n"));
         let name = directory.file_name().unwrap().to_str().unwrap();
         link(&self.sys(&format!("block/{name}")), directory);
     }
 }
 
-fn write(file: &File, text: &str) {
+fn write(file: &Path, text: &str) {
     fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(file, text).unwrap();
 }
 
-fn link(from: &File, to: &File) {
+fn link(from: &Path, to: &Path) {
     fs::create_dir_all(from.parent().unwrap()).unwrap();
     symlink(to, from).unwrap();
 }

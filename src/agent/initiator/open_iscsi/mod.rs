@@ -23,7 +23,7 @@ use std::{
     collections::BTreeSet,
     fs, io,
     net::IpAddr,
-    path::{Path as File, PathBuf},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -38,7 +38,7 @@ use self::{
     path_locks::Turns,
     records::Records,
 };
-use super::{Facts, Initiator, Inventory, Login, Map, Named, PathError, Session};
+use super::{Facts, Initiator, InterfaceFilter, Inventory, Login, Map, PathError, Session};
 use crate::{
     agent::{
         credentials::Credentials,
@@ -50,7 +50,7 @@ use crate::{
             sysfs,
             tools::{Host, HostTools},
         },
-        path::Path,
+        path::IscsiPath,
     },
     api::{
         HostWarning, SessionSettings,
@@ -206,7 +206,7 @@ impl OpenIscsi {
     }
 
     /// A record that is left behind does no harm: it is tidied up later.
-    async fn forget(&self, way: &Way, path: &Path) {
+    async fn forget(&self, way: &Way, path: &IscsiPath) {
         let Some(record) = Record::of(path) else { return };
         if let Err(error) = self.records.forget(way, &record).await {
             tracing::debug!(%record, %error, "the record is left behind");
@@ -238,7 +238,7 @@ impl OpenIscsi {
 }
 
 impl Initiator for OpenIscsi {
-    async fn facts(&self, named: &Named) -> Result<Facts, PathError> {
+    async fn facts(&self, named: &InterfaceFilter) -> Result<Facts, PathError> {
         let mut facts = self.reader.facts(named).await?;
         match self.tool().await {
             Ok(tool) => {
@@ -324,7 +324,7 @@ impl Initiator for OpenIscsi {
             .map_err(|error| PathError::new(PathReason::Internal, format!("cannot write {}: {error}", file.display())))
     }
 
-    async fn tidy(&self, keep: &BTreeSet<Path>) -> Result<(), PathError> {
+    async fn tidy(&self, keep: &BTreeSet<IscsiPath>) -> Result<(), PathError> {
         let sessions = self.sessions().await?;
         let mut keep = keep.clone();
         keep.extend(sessions.into_iter().filter(Session::is_own).map(|session| session.path));
@@ -350,7 +350,7 @@ fn or_it_is_not_believed(login: &Login, error: PathError) -> PathError {
 }
 
 /// Whether a session of ours is on the path.
-fn is_wanted(session: &Session, path: &Path) -> bool {
+fn is_wanted(session: &Session, path: &IscsiPath) -> bool {
     session.is_own() && session.path == *path
 }
 
@@ -358,8 +358,8 @@ fn is_same(found: &Session, session: &Session) -> bool {
     found.id == session.id && found.path == session.path && found.record == session.record
 }
 
-fn path_of(record: &Record) -> Path {
-    Path {
+fn path_of(record: &Record) -> IscsiPath {
+    IscsiPath {
         target: record.target.as_str().into(),
         portal: canonical_portal(&record.address, record.port).into(),
         tpgt: record.tpgt,
@@ -395,14 +395,14 @@ fn tool_warning(tool: &KnownTool, is_misunderstood: bool) -> Option<HostWarning>
     }
 }
 
-fn initiator_name_in(file: &File) -> Option<String> {
+fn initiator_name_in(file: &Path) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     let name = text.lines().filter_map(|line| line.trim().strip_prefix("InitiatorName")).next_back()?;
     Some(name.trim_start().strip_prefix('=')?.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 /// Only hosts with a session tell it.
-fn initiator_name_of_kernel(sys: &File) -> Option<String> {
+fn initiator_name_of_kernel(sys: &Path) -> Option<String> {
     let hosts = sys.join("class/iscsi_host");
     let name_of = |host: &String| sysfs::attribute(&hosts.join(host).join("initiatorname")).ok()?;
     sysfs::names(&hosts).ok()?.iter().find_map(name_of)

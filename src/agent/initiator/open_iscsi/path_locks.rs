@@ -7,15 +7,15 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use crate::agent::path::Path;
+use crate::agent::path::IscsiPath;
 
 /// Whose turn it is, by path.
 #[derive(Debug, Default)]
-pub struct Turns(Mutex<BTreeMap<Path, Weak<tokio::sync::Mutex<()>>>>);
+pub struct Turns(Mutex<BTreeMap<IscsiPath, Weak<tokio::sync::Mutex<()>>>>);
 
 impl Turns {
     /// Waits until nobody else has a turn on the path; it lasts as long as what is returned.
-    pub async fn take(&self, path: &Path) -> OwnedMutexGuard<()> {
+    pub async fn take(&self, path: &IscsiPath) -> OwnedMutexGuard<()> {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             turns.retain(|_, turn| turn.strong_count() > 0);
@@ -28,7 +28,7 @@ impl Turns {
 
     /// The paths that somebody has, or waits for, a turn on.
     #[must_use]
-    pub fn taken(&self) -> BTreeSet<Path> {
+    pub fn taken(&self) -> BTreeSet<IscsiPath> {
         let turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         turns.iter().filter(|(_, turn)| turn.strong_count() > 0).map(|(path, _)| path.clone()).collect()
     }

@@ -16,7 +16,7 @@ use crate::{
             mount_points::Roots,
             sysfs::{Block, Number},
         },
-        initiator::{Disk, Facts, Inventory, Map, Named, PathError, Session, Use},
+        initiator::{DeviceUser, Disk, Facts, InterfaceFilter, Inventory, Map, PathError, Session},
     },
     api::reason::PathReason,
 };
@@ -67,7 +67,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the kernel does not answer, or its settings cannot be read.
-    pub async fn facts(&self, named: &Named) -> Result<Facts, PathError> {
+    pub async fn facts(&self, named: &InterfaceFilter) -> Result<Facts, PathError> {
         let interfaces = interfaces::read(&self.roots.sys, named).await?;
         let warnings = interfaces::warnings(&self.roots.proc, named, &interfaces)
             .map_err(|error| PathError::new(PathReason::Internal, error.to_string()))?;
@@ -78,13 +78,13 @@ impl Reader {
         let sys = &self.roots.sys;
         let sessions = sessions(sys)?;
         let maps = maps(sys, &*self.mapper, sessions.iter().flat_map(|session| &session.disks))?;
-        let uses = {
+        let users = {
             let asked = sessions.iter().filter(|session| in_question.contains(&session.id));
             InQuestion::of(asked.flat_map(|session| &session.disks), &maps)?.look(&self.roots)
         };
         Ok(Inventory {
-            sessions: sessions.into_iter().map(|session| whole_session(session, &uses)).collect(),
-            maps: maps.into_iter().map(|map| whole_map(map, &uses)).collect(),
+            sessions: sessions.into_iter().map(|session| whole_session(session, &users)).collect(),
+            maps: maps.into_iter().map(|map| whole_map(map, &users)).collect(),
         })
     }
 }
@@ -97,22 +97,25 @@ async fn read<T: Send + 'static>(reading: impl FnOnce() -> io::Result<T> + Send 
         .map_err(|error| PathError::new(PathReason::Internal, error.to_string()))
 }
 
-fn whole_session(entry: SessionEntry, uses: &BTreeMap<Number, Vec<Use>>) -> Session {
+fn whole_session(entry: SessionEntry, users: &BTreeMap<Number, Vec<DeviceUser>>) -> Session {
     let SessionEntry { id, path, record, state, credentials, replacement_timeout, disks } = entry;
-    let disk = |disk: Block| Disk { uses: uses.get(&disk.number).cloned(), name: disk.name };
+    let disk = |disk: Block| Disk { users: users.get(&disk.number).cloned(), name: disk.name };
     Session { id, path, record, state, credentials, replacement_timeout, disks: disks.into_iter().map(disk).collect() }
 }
 
-fn whole_map(entry: MapEntry, uses: &BTreeMap<Number, Vec<Use>>) -> Map {
+fn whole_map(entry: MapEntry, users: &BTreeMap<Number, Vec<DeviceUser>>) -> Map {
     let MapEntry { block, name, wwid, open_count, paths, partitions: _, unknown } = entry;
-    let uses =
-        unknown.into_iter().map(Use::Unknown).chain(uses.get(&block.number).into_iter().flatten().cloned()).collect();
-    Map { name, wwid, open_count, uses, paths }
+    let users = unknown
+        .into_iter()
+        .map(DeviceUser::Unknown)
+        .chain(users.get(&block.number).into_iter().flatten().cloned())
+        .collect();
+    Map { name, wwid, open_count, users, paths }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path as File;
+    use std::path::Path;
 
     use super::*;
     use crate::agent::initiator::{
@@ -145,11 +148,11 @@ mod tests {
     }
 
     /// What uses the disks of session 1, and the first map.
-    fn uses(host: &Host) -> (Vec<String>, Vec<String>) {
+    fn users(host: &Host) -> (Vec<String>, Vec<String>) {
         let inventory = read(host);
-        let words = |uses: &[Use]| uses.iter().map(ToString::to_string).collect();
-        let disk = inventory.sessions[0].disks[0].uses.as_deref().unwrap();
-        (words(disk), inventory.maps.first().map(|map| words(&map.uses)).unwrap_or_default())
+        let words = |users: &[DeviceUser]| users.iter().map(ToString::to_string).collect();
+        let disk = inventory.sessions[0].disks[0].users.as_deref().unwrap();
+        (words(disk), inventory.maps.first().map(|map| words(&map.users)).unwrap_or_default())
     }
 
     #[test]
@@ -202,7 +205,7 @@ mod tests {
             name: "mpatha".into(),
             wwid: "3600140512345678".into(),
             open_count: 1,
-            uses: vec![],
+            users: vec![],
             paths: vec![path("sda", true), path("sdb", false)],
         };
         assert_eq!(read(&host).maps, [expected]);
@@ -210,7 +213,7 @@ mod tests {
 
     #[test]
     fn an_unused_map_is_no_use_of_its_disks() {
-        assert_eq!(uses(&two_paths(0, BOTH_ACTIVE)), (vec![], vec![]));
+        assert_eq!(users(&two_paths(0, BOTH_ACTIVE)), (vec![], vec![]));
     }
 
     #[test]
@@ -218,12 +221,12 @@ mod tests {
         let host = two_paths(1, BOTH_ACTIVE);
         host.process(7, "qemu", "1", "9 1 253:0 / /data rw - ext4 /dev/mapper/mpatha rw\n", &[]);
         let inventory = host.reader().read(&BTreeSet::new()).unwrap();
-        assert!(inventory.sessions.iter().all(|session| session.disks.iter().all(|disk| disk.uses.is_none())));
-        assert_eq!((inventory.maps[0].open_count, &*inventory.maps[0].uses), (1, &[][..]));
+        assert!(inventory.sessions.iter().all(|session| session.disks.iter().all(|disk| disk.users.is_none())));
+        assert_eq!((inventory.maps[0].open_count, &*inventory.maps[0].users), (1, &[][..]));
         let of_second = host.reader().read(&BTreeSet::from([2])).unwrap();
-        let disks: Vec<_> = of_second.sessions.iter().map(|session| session.disks[0].uses.clone()).collect();
+        let disks: Vec<_> = of_second.sessions.iter().map(|session| session.disks[0].users.clone()).collect();
         assert_eq!(disks, [None, Some(vec![])]);
-        assert_eq!(of_second.maps[0].uses, [Use::Mount("/data".into())]);
+        assert_eq!(of_second.maps[0].users, [DeviceUser::Mount("/data".into())]);
     }
 
     #[test]
@@ -254,7 +257,7 @@ mod tests {
         let check = |inventory: Inventory, words: &str| {
             let map = &inventory.maps[0];
             assert!(map.open_count > 0 && map.paths.iter().all(|path| !path.active), "{map:?}");
-            assert!(map.uses[0].to_string().contains(words), "{map:?}");
+            assert!(map.users[0].to_string().contains(words), "{map:?}");
         };
         let host = two_paths(0, BOTH_ACTIVE);
         let mute = Reader::with_mapper(host.roots(), Mute);
@@ -277,12 +280,12 @@ mod tests {
         host.map(("dm-3", "253:3"), "luks", "CRYPT-LUKS2-1", 1, ("crypt", ""));
         host.map(("dm-4", "253:4"), "vg-data", "LVM-1", 0, ("linear", ""));
         host.stack("dm-3", "dm-0").stack("dm-4", "dm-3");
-        assert_eq!(uses(&host), (vec![], vec!["held by dm-4 (vg-data)".to_owned()]));
+        assert_eq!(users(&host), (vec![], vec!["held by dm-4 (vg-data)".to_owned()]));
 
         let host = Host::new();
         host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0").partition("sda", "sda1", "8:1");
         host.device("md127", "9:127", &[]).stack("md127", "sda/sda1");
-        assert_eq!(uses(&host).0, ["held by md127"], "also on a partition");
+        assert_eq!(users(&host).0, ["held by md127"], "also on a partition");
     }
 
     #[test]
@@ -294,10 +297,10 @@ mod tests {
             host
         };
         let idle = partitioned(0);
-        assert_eq!((read(&idle).maps[0].open_count, uses(&idle)), (0, (vec![], vec![])));
+        assert_eq!((read(&idle).maps[0].open_count, users(&idle)), (0, (vec![], vec![])));
         let used = partitioned(1);
         assert_eq!(read(&used).maps[0].open_count, 1);
-        assert_eq!(uses(&used).1, ["held by dm-5 (mpatha-part1)"]);
+        assert_eq!(users(&used).1, ["held by dm-5 (mpatha-part1)"]);
     }
 
     #[test]
@@ -308,7 +311,7 @@ mod tests {
             host.process(1, "init", "10", "20 1 254:0 / / rw - ext4 /dev/vda rw\n", &[]);
             host
         };
-        assert_eq!(uses(&disk()).0, [""; 0]);
+        assert_eq!(users(&disk()).0, [""; 0]);
         let cases = [
             ("30 1 8:0 / /data rw,relatime shared:1 - ext4 /dev/sda rw", "mounted at /data"),
             ("30 1 8:1 / /mnt/a\\040b rw - xfs /dev/sda1 rw", "mounted at /mnt/a b"),
@@ -317,7 +320,7 @@ mod tests {
         for (line, expected) in cases {
             let host = disk();
             host.process(70, "pod", "11", &format!("{line}\n"), &[]);
-            assert_eq!(uses(&host).0, [expected], "{line}");
+            assert_eq!(users(&host).0, [expected], "{line}");
         }
         let host = disk();
         let line = "30 1 8:0 / /data rw - ext4 /dev/sda rw\n";
@@ -328,7 +331,7 @@ mod tests {
             line,
             &[],
         );
-        assert_eq!(uses(&host).0, ["mounted at /data"], "named once");
+        assert_eq!(users(&host).0, ["mounted at /data"], "named once");
     }
 
     #[test]
@@ -337,35 +340,35 @@ mod tests {
         host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0");
         host.process(70, "ending", "11", "", &[]);
         host.process(71, "pod", "11", "30 1 8:0 / /data rw - ext4 /dev/sda rw\n", &[]);
-        assert_eq!(uses(&host).0, ["mounted at /data"]);
+        assert_eq!(users(&host).0, ["mounted at /data"]);
     }
 
     #[test]
     fn a13b_swap_and_loop_devices_count() {
         let host = two_paths(1, BOTH_ACTIVE);
         host.proc("swaps", "Filename Type Size Used Priority\n/dev/dm-0 partition 1048572 0 -2\n");
-        assert_eq!(uses(&host), (vec![], vec!["used as swap".to_owned()]));
+        assert_eq!(users(&host), (vec![], vec!["used as swap".to_owned()]));
 
         let host = Host::new();
         host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0");
         host.device("loop0", "7:0", &[("loop/backing_file", "/var/lib/images/other")]);
         host.device("loop1", "7:1", &[("loop/backing_file", "/dev/sda")]);
-        assert_eq!(uses(&host).0, ["behind loop1"]);
+        assert_eq!(users(&host).0, ["behind loop1"]);
     }
 
     #[test]
     fn open_files_that_are_no_block_devices_are_no_use() {
         let host = two_paths(0, BOTH_ACTIVE);
-        let gone = File::new("/nonexistent");
-        host.process(70, "shell", "11", "", &[File::new("/dev/null"), File::new("/"), gone]);
-        assert_eq!(uses(&host), (vec![], vec![]));
+        let gone = Path::new("/nonexistent");
+        host.process(70, "shell", "11", "", &[Path::new("/dev/null"), Path::new("/"), gone]);
+        assert_eq!(users(&host), (vec![], vec![]));
     }
 
     #[test]
     fn in_a_pod_without_the_hosts_processes_every_disk_may_be_in_use() {
         let host = two_paths(0, BOTH_ACTIVE);
         host.sees_processes_of("pid:[4026532201]");
-        let (disk, map) = uses(&host);
+        let (disk, map) = users(&host);
         assert!(disk[0].starts_with("perhaps in use (") && disk[0].contains("hostPID"), "{disk:?}");
         assert_eq!(disk, map);
     }
@@ -377,7 +380,7 @@ mod tests {
         let mounts = host.roots().proc.join("70/mountinfo");
         std::fs::remove_file(&mounts).unwrap();
         std::fs::create_dir(&mounts).unwrap();
-        let (disk, map) = uses(&host);
+        let (disk, map) = users(&host);
         assert!(disk[0].starts_with("perhaps in use (cannot read "), "{disk:?}");
         assert!(map[0].starts_with("perhaps in use (cannot read "), "{map:?}");
     }

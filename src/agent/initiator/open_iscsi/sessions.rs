@@ -2,14 +2,14 @@
 //!
 //! A session that is being made, or that vanishes while it is read, is left out.
 
-use std::{io, path::Path as File, str::FromStr, sync::Arc};
+use std::{io, path::Path, str::FromStr, sync::Arc};
 
 use crate::{
     agent::{
         credentials::{Account, Credentials, Fingerprint, Password},
         host::sysfs::{Block, attribute, names},
         initiator::{OWN_RECORD_PREFIX, SessionState},
-        path::Path,
+        path::IscsiPath,
     },
     planner::canonical_portal,
 };
@@ -24,7 +24,7 @@ pub struct SessionEntry {
     /// The kernel's session number.
     pub id: u32,
     /// What it connects.
-    pub path: Path,
+    pub path: IscsiPath,
     /// The name of its interface record.
     pub record: Arc<str>,
     /// Whether it works.
@@ -41,7 +41,7 @@ pub struct SessionEntry {
 ///
 /// # Errors
 /// When sysfs is there and cannot be read.
-pub fn sessions(sys: &File) -> io::Result<Vec<SessionEntry>> {
+pub fn sessions(sys: &Path) -> io::Result<Vec<SessionEntry>> {
     let class = sys.join("class/iscsi_session");
     let mut sessions = Vec::new();
     for name in names(&class)? {
@@ -55,7 +55,7 @@ pub fn sessions(sys: &File) -> io::Result<Vec<SessionEntry>> {
     Ok(sessions)
 }
 
-fn session(sys: &File, directory: &File, id: u32) -> io::Result<Option<SessionEntry>> {
+fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEntry>> {
     let connection = sys.join(format!("class/iscsi_connection/connection{id}:0"));
     let own = |name: &str| attribute(&directory.join(name));
     let (Some(target), Some(tpgt), Some(address), Some(port), Some(state)) = (
@@ -70,7 +70,7 @@ fn session(sys: &File, directory: &File, id: u32) -> io::Result<Option<SessionEn
     let record: Arc<str> = own("ifacename")?.as_deref().unwrap_or(DEFAULT_RECORD).into();
     Ok(Some(SessionEntry {
         id,
-        path: Path {
+        path: IscsiPath {
             target: target.into(),
             portal: canonical_portal(&address, port).into(),
             tpgt,
@@ -89,7 +89,7 @@ fn session(sys: &File, directory: &File, id: u32) -> io::Result<Option<SessionEn
 }
 
 /// The device that a session is bound to: our records name it, others' only may, and the kernel is told in any case.
-fn device(session: &File, record: &str) -> io::Result<Option<Arc<str>>> {
+fn device(session: &Path, record: &str) -> io::Result<Option<Arc<str>>> {
     let of_record = record.strip_prefix(OWN_RECORD_PREFIX).filter(|name| *name != DEFAULT_RECORD);
     let hosts = session.join("device/../iscsi_host");
     let mut of_kernel = None;
@@ -100,7 +100,7 @@ fn device(session: &File, record: &str) -> io::Result<Option<Arc<str>>> {
 }
 
 /// None also when the kernel does not tell: only root may read passwords.
-fn credentials(session: &File) -> Option<Fingerprint> {
+fn credentials(session: &Path) -> Option<Fingerprint> {
     let account = |name: &str, password: &str| {
         let secret = |name: &str| attribute(&session.join(name)).ok().flatten().map(Password::from);
         Some(Account { name: secret(name)?, password: secret(password)? })
@@ -110,7 +110,7 @@ fn credentials(session: &File) -> Option<Fingerprint> {
 }
 
 /// Below the session lies `targetH:B:I`, below that `H:B:I:L` for each LUN, and below that its disk.
-fn disks(session: &File) -> io::Result<Vec<Block>> {
+fn disks(session: &Path) -> io::Result<Vec<Block>> {
     let device = session.join("device");
     let mut disks = Vec::new();
     for target in names(&device)?.iter().filter(|name| name.starts_with("target")) {

@@ -66,7 +66,7 @@ impl Site {
     }
 }
 
-fn login(path: Path) -> Login {
+fn login(path: IscsiPath) -> Login {
     Login { path, network: None, settings: SessionSettings::default(), credentials: None }
 }
 
@@ -270,7 +270,7 @@ async fn the_initiator_is_reported_with_its_version_and_asked_for_it_once() {
     fs::write(site.file("etc/iscsi/initiatorname.iscsi"), "## a name\nInitiatorName=iqn.2003-01.org.example:me\n")
         .unwrap();
     for _ in 0..2 {
-        let facts = site.initiator.facts(&Named::default()).await.unwrap();
+        let facts = site.initiator.facts(&InterfaceFilter::default()).await.unwrap();
         assert_eq!(facts.initiator.as_deref(), Some("open-iscsi 2.1.8"));
         assert_eq!(facts.initiator_name.as_deref(), Some("iqn.2003-01.org.example:me"));
         let reasons: Vec<_> = facts.warnings.iter().map(|warning| warning.reason).collect();
@@ -283,7 +283,7 @@ async fn the_initiator_is_reported_with_its_version_and_asked_for_it_once() {
 async fn a_host_without_open_iscsi_is_warned_of_and_its_facts_are_still_told() {
     let site = Site::new();
     fs::remove_file(site.file("bin/iscsiadm")).unwrap();
-    let facts = site.initiator.facts(&Named::default()).await.unwrap();
+    let facts = site.initiator.facts(&InterfaceFilter::default()).await.unwrap();
     let reasons: Vec<_> = facts.warnings.iter().map(|warning| warning.reason).collect();
     assert_eq!(reasons, [PreparedReason::MultipathdMissing, PreparedReason::InitiatorMissing]);
     let error = site.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{agent::path::Path, api::HostInterface, ops};
+use crate::{agent::path::IscsiPath, api::HostInterface, ops};
 
 /// How long a login takes where nothing else is said.
 const LATENCY: Duration = Duration::from_millis(50);
@@ -85,7 +85,7 @@ pub struct Subject<'a> {
     /// The node.
     pub node: &'a str,
     /// The path.
-    pub path: &'a Path,
+    pub path: &'a IscsiPath,
     /// The network that the path goes through.
     pub network: Option<&'a str>,
 }
@@ -195,7 +195,7 @@ mod tests {
         serde_saphyr::from_str(yaml).unwrap()
     }
 
-    fn of(faults: &Faults, host: &str, path: &Path, seconds: u64) -> Option<FaultKind> {
+    fn of(faults: &Faults, host: &str, path: &IscsiPath, seconds: u64) -> Option<FaultKind> {
         let node = format!("node-of-{host}");
         let subject = Subject { host: Some(host), node: &node, path, network: Some("san-a") };
         faults.of(subject, Duration::from_secs(seconds))

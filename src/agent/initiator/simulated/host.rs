@@ -18,10 +18,10 @@ use crate::{
     agent::{
         credentials::{Credentials, Fingerprint},
         initiator::{
-            Disk, Facts, Initiator, Inventory, Login, Map, MapPath, Named, OWN_RECORD_PREFIX, PathError, Session,
-            SessionState, Use,
+            DeviceUser, Disk, Facts, Initiator, InterfaceFilter, Inventory, Login, Map, MapPath, OWN_RECORD_PREFIX,
+            PathError, Session, SessionState,
         },
-        path::Path,
+        path::IscsiPath,
     },
     api::{HostInterface, SessionSettings, reason::PathReason},
     ops::backoff,
@@ -55,7 +55,7 @@ struct World {
 
 #[derive(Debug, Clone)]
 struct Entry {
-    path: Path,
+    path: IscsiPath,
     record: Arc<str>,
     network: Option<Arc<str>>,
     credentials: Option<Fingerprint>,
@@ -101,13 +101,13 @@ impl SimulatedHost {
     }
 
     /// A session that somebody else has made, through a record of theirs.
-    pub fn connect_foreign(&self, path: Path, record: &str) {
+    pub fn connect_foreign(&self, path: IscsiPath, record: &str) {
         self.world().connect(path, record.into(), None, None, SessionSettings::default());
         self.announce();
     }
 
     /// Our session on a path vanishes behind the agent's back.
-    pub fn kill(&self, path: &Path) {
+    pub fn kill(&self, path: &IscsiPath) {
         let mut world = self.world();
         world.sessions.retain(|_, entry| entry.path != *path || !is_own(&entry.record));
         world.save();
@@ -117,7 +117,7 @@ impl SimulatedHost {
 
     /// The paths of our sessions, and those of foreign ones.
     #[must_use]
-    pub fn paths(&self) -> (BTreeSet<Path>, BTreeSet<Path>) {
+    pub fn paths(&self) -> (BTreeSet<IscsiPath>, BTreeSet<IscsiPath>) {
         let world = self.world();
         let (own, foreign): (Vec<_>, Vec<_>) = world.sessions.values().partition(|entry| is_own(&entry.record));
         let paths = |entries: Vec<&Entry>| entries.into_iter().map(|entry| entry.path.clone()).collect();
@@ -151,7 +151,7 @@ impl SimulatedHost {
         interfaces
     }
 
-    fn fault(&self, world: &World, path: &Path, network: Option<&str>) -> Option<FaultKind> {
+    fn fault(&self, world: &World, path: &IscsiPath, network: Option<&str>) -> Option<FaultKind> {
         let (faults, elapsed) = self.simulation.faults();
         faults.of(Subject { host: world.host.as_deref(), node: &self.node, path, network }, elapsed)
     }
@@ -161,7 +161,7 @@ impl SimulatedHost {
         &self,
         world: &World,
         interfaces: &[HostInterface],
-        path: &Path,
+        path: &IscsiPath,
         network: Option<&str>,
     ) -> Option<PathError> {
         if let Some(name) = &path.interface {
@@ -212,9 +212,9 @@ impl SimulatedHost {
                 replacement_timeout: Some(entry.replacement_timeout),
                 disks: vec![Disk {
                     name: disk,
-                    uses: in_question
+                    users: in_question
                         .contains(id)
-                        .then(|| in_use.then(|| Use::Open("a simulated process".into())).into_iter().collect()),
+                        .then(|| in_use.then(|| DeviceUser::Open("a simulated process".into())).into_iter().collect()),
                 }],
             });
         }
@@ -239,7 +239,7 @@ impl SimulatedHost {
 }
 
 impl Initiator for SimulatedHost {
-    async fn facts(&self, named: &Named) -> Result<Facts, PathError> {
+    async fn facts(&self, named: &InterfaceFilter) -> Result<Facts, PathError> {
         let mut world = self.world();
         // A node's devices do not vanish with the object that names them.
         if named.host.is_some() {
@@ -312,7 +312,7 @@ impl Initiator for SimulatedHost {
         Ok(())
     }
 
-    async fn tidy(&self, _keep: &BTreeSet<Path>) -> Result<(), PathError> {
+    async fn tidy(&self, _keep: &BTreeSet<IscsiPath>) -> Result<(), PathError> {
         Ok(())
     }
 }
@@ -320,7 +320,7 @@ impl Initiator for SimulatedHost {
 impl World {
     fn connect(
         &mut self,
-        path: Path,
+        path: IscsiPath,
         record: Arc<str>,
         network: Option<Arc<str>>,
         credentials: Option<Fingerprint>,
@@ -378,7 +378,7 @@ impl World {
             Err(error) => return Err(error),
         };
         for Saved { id, target, portal, tpgt, interface, record, network } in saved {
-            let path = Path { target, portal, tpgt, interface };
+            let path = IscsiPath { target, portal, tpgt, interface };
             let replacement_timeout = SessionSettings::default().replacement_timeout_seconds;
             self.sessions.insert(id, Entry { path, record, network, credentials: None, replacement_timeout });
             self.next_id = self.next_id.max(id + 1);
@@ -390,7 +390,7 @@ impl World {
 impl Saved {
     fn new(id: u32, entry: &Entry) -> Self {
         let Entry { path, record, network, credentials: _, replacement_timeout: _ } = entry;
-        let Path { target, portal, tpgt, interface } = path.clone();
+        let IscsiPath { target, portal, tpgt, interface } = path.clone();
         Saved { id, target, portal, tpgt, interface, record: record.clone(), network: network.clone() }
     }
 }
@@ -411,7 +411,7 @@ fn new_map(node: &str, target: &Arc<str>, world: &World) -> Map {
         wwid: name.clone(),
         name: name.into(),
         open_count: u32::from(is_open),
-        uses: if is_open { vec![Use::Holder("a simulated volume".into())] } else { Vec::new() },
+        users: if is_open { vec![DeviceUser::Holder("a simulated volume".into())] } else { Vec::new() },
         paths: Vec::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::agent::{credentials::Password, initiator::OWN_RECORD_PREFIX, path::Path};
+use crate::agent::{credentials::Password, initiator::OWN_RECORD_PREFIX, path::IscsiPath};
 
 /// The name of the interface record for the default network, after our prefix.
 const DEFAULT: &str = "default";
@@ -47,7 +47,7 @@ impl InterfaceRecord {
 impl Record {
     /// The record of a path; none when its portal is not an address and a port.
     #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
+    pub fn of(path: &IscsiPath) -> Option<Self> {
         let (address, port) = path.portal.rsplit_once(':')?;
         let address = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
         Some(Record {
@@ -210,7 +210,7 @@ mod tests {
 
     fn record(portal: &str, device: Option<&str>) -> Record {
         let interface = device.map(Into::into);
-        Record::of(&Path { target: "iqn.a".into(), portal: portal.into(), tpgt: 3, interface }).unwrap()
+        Record::of(&IscsiPath { target: "iqn.a".into(), portal: portal.into(), tpgt: 3, interface }).unwrap()
     }
 
     #[test]

@@ -6,7 +6,7 @@ pub mod outcome;
 use std::{
     fs,
     os::unix::fs::MetadataExt as _,
-    path::{Path as File, PathBuf},
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -169,7 +169,7 @@ impl Iscsiadm {
 
     /// Removes a lock whose holder is dead, and tells whether it did: with a pod its tools are killed, and a killed
     /// iscsiadm leaves its lock behind for ever.
-    fn is_unlocked(&self, lock: &File, now: SystemTime) -> bool {
+    fn is_unlocked(&self, lock: &Path, now: SystemTime) -> bool {
         let is_old = || taken(lock).is_some_and(|at| now.duration_since(at).is_ok_and(|age| age >= ORPHANED_AFTER));
         let is_orphaned = is_old() && self.host.runs_no(TOOL) && is_old();
         let removed = is_orphaned && fs::remove_file(lock).is_ok();
@@ -199,7 +199,7 @@ fn redacted(mut printed: String, secrets: &[&str]) -> String {
 
 /// Whether somebody keeps the lock of the node database for longer than a change takes. While it goes from one to the
 /// next, iscsiadm will have its turn too.
-async fn is_locked(lock: &File) -> bool {
+async fn is_locked(lock: &Path) -> bool {
     let (holder, since) = (taken(lock), Instant::now());
     while holder.is_some() && taken(lock) == holder {
         if since.elapsed() >= LOCKED_AT_MOST {
@@ -211,7 +211,7 @@ async fn is_locked(lock: &File) -> bool {
 }
 
 /// When the lock was taken. It is a hard link, and so that is when its inode was last changed.
-fn taken(lock: &File) -> Option<SystemTime> {
+fn taken(lock: &Path) -> Option<SystemTime> {
     let lock = lock.symlink_metadata().ok()?;
     let since_epoch = Duration::new(lock.ctime().try_into().ok()?, lock.ctime_nsec().try_into().ok()?);
     Some(UNIX_EPOCH + since_epoch)

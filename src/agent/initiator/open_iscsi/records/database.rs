@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    path::{Path as File, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use crate::agent::initiator::open_iscsi::iscsiadm::command::{InterfaceRecord, Record};
@@ -38,7 +38,7 @@ pub enum Found {
 impl Database {
     /// That of the host with this root directory.
     #[must_use]
-    pub fn new(root: &File) -> Self {
+    pub fn new(root: &Path) -> Self {
         Database { places: PLACES.iter().map(|place| root.join(place)).collect() }
     }
 
@@ -131,13 +131,13 @@ fn binds(settings: &Settings, record: &InterfaceRecord) -> bool {
         && !settings.contains_key("iface.hwaddress")
 }
 
-fn names(directory: &File) -> Vec<String> {
+fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten();
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }
 
 /// `name = value` on each line; none when the file is none or has nothing of the kind.
-fn settings(file: &File) -> Option<Settings> {
+fn settings(file: &Path) -> Option<Settings> {
     let bytes = fs::read(file).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
