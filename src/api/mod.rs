@@ -9,7 +9,9 @@ mod data_center;
 mod host;
 mod iscsi_bond;
 mod network;
+mod object_key;
 pub mod ownership;
+mod parts;
 pub mod reason;
 pub mod schema;
 
@@ -24,11 +26,13 @@ pub use host::{
 };
 pub use iscsi_bond::{BondHostCounts, BondNetwork, IscsiBond, IscsiBondSpec, IscsiBondStatus, Pairing};
 pub use network::{Network, NetworkSpec, NetworkStatus};
+pub(crate) use object_key::ObjectKey;
+pub(crate) use parts::{LeasePart, NamespacePart, NodePart};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
-use kube::CustomResourceExt as _;
+use kube::{CustomResourceExt as _, api::ObjectMeta};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -59,6 +63,12 @@ pub const AGENT_LEASE_PREFIX: &str = "agent-";
 pub const NODE_CONDITION: &str = "multibond.dev/StorageOperational";
 /// Taint that `nonOperationalTaint` puts on the Node of a host that lost a target.
 pub const NODE_TAINT: &str = "multibond.dev/non-operational";
+
+/// Whether an object has Multibond's finalizer.
+#[must_use]
+pub fn has_finalizer(metadata: &ObjectMeta) -> bool {
+    metadata.finalizers.as_ref().is_some_and(|finalizers| finalizers.iter().any(|name| name == FINALIZER))
+}
 
 /// Texts for print columns; a column reads one field.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]

@@ -15,8 +15,7 @@ use kube::{Resource, api::ObjectMeta};
 
 use super::{Finding, rights::Right};
 use crate::{
-    api::{DataCenter, Host, IscsiBond, Network},
-    controller::{LeasePart, NodePart},
+    api::{DataCenter, Host, IscsiBond, LeasePart, Network, NodePart},
     ops::errors::{ErrorReason, brief},
 };
 

@@ -3,57 +3,26 @@
 //! The watches feed one world, which tells what has to be looked at; a file per kind decides, as a pure function of the
 //! world; the engine carries the decisions out, one at a time per object, many objects at a time.
 
-mod action;
-mod agents;
-mod cache;
-mod data_center;
-mod deletion;
-mod election;
 mod engine;
-mod host;
-mod iscsi_bond;
-mod key;
-mod made_hosts;
-mod network;
-mod node;
-mod queue;
+mod index;
+mod reconcile;
 pub mod release;
-mod sums;
-mod watch;
-mod watched;
-mod world;
+mod store;
 
 use std::{net::SocketAddr, time::Duration};
 
-use jiff::Timestamp;
 use kube::{Api, Client};
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use deletion::holds;
-pub(crate) use watched::{LeasePart, NodePart, key_of};
-
 use crate::ops::{self, ControllerMetrics, Readiness};
-use election::{Election, Timing};
-use engine::{Engine, Report, ReportLines, Surroundings};
-use watch::{Complaints, Watches};
-
-/// The time, twice: as the world tells it, and as this process measures it. Decisions get it as a value.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
-    /// What is written down and compared with what is written down.
-    pub wall: Timestamp,
-    /// Since this process began, on a clock that nobody sets.
-    pub uptime: Duration,
-}
-
-/// What an administrator may set.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// How long a deletion may wait for acknowledgements.
-    pub deletion_timeout: Duration,
-}
+use engine::{
+    Engine, Report, ReportLines, Surroundings,
+    leadership::{Election, Timing},
+    watch::{Complaints, Watches},
+};
+use reconcile::Settings;
 
 /// How the controller runs.
 #[derive(Clone, Debug)]

@@ -14,15 +14,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    action::Action,
-    deletion,
-    election::{Authority, Election, Timing},
-    node,
-    watched::{NodePart, key_of},
-};
 use crate::{
-    api::{DataCenter, Host, LEADER_LEASE, Network},
+    api::{DataCenter, Host, LEADER_LEASE, Network, NodePart, ObjectKey},
+    controller::{
+        engine::leadership::{Authority, Election, Timing},
+        reconcile::{action::Action, finalizer as deletion, node},
+    },
     ops::errors::{ErrorReason, brief},
     planner::Kind,
 };
@@ -102,7 +99,7 @@ where
         Err(error) => return Err(error),
     };
     let hold = |metadata| {
-        let key = key_of(metadata);
+        let key = ObjectKey::of(metadata);
         let action = deletion::drop_finalizer(kind, &key, metadata)?;
         Some(Hold { what: format!("the finalizer of {kind} {key}"), action })
     };

@@ -2,6 +2,7 @@
 //! the domain.
 
 pub mod backoff;
+mod clock;
 mod duration;
 pub mod errors;
 mod http;
@@ -9,6 +10,7 @@ pub mod log_once;
 mod metrics;
 mod yaml;
 
+pub use clock::{Clock, Now};
 pub use duration::{DurationError, age, duration, positive_duration};
 pub use http::{BindError, Readiness, bind, serve};
 pub use metrics::{BondLabel, ControllerMetrics, KindLabel, PhaseLabel, ReasonLabel, WriteLabel, registered};

@@ -6,14 +6,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{self, Host},
+    api::{self, Host, LeasePart},
     check::{
         Check, Line, Stage, VERSION,
         facts::{Facts, Listed, Unseen},
         judge::judge,
         rights::rights,
     },
-    controller::LeasePart,
 };
 
 pub(crate) const NOW: &str = "2026-01-31T12:00:00Z";

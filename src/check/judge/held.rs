@@ -5,12 +5,11 @@ use kube::{Resource, api::ObjectMeta};
 
 use super::{Renewal, key, leader};
 use crate::{
-    api::{FINALIZER, NODE_CONDITION, NODE_TAINT},
+    api::{FINALIZER, NODE_CONDITION, NODE_TAINT, NodePart, has_finalizer},
     check::{
         Check, Finding, Line,
         facts::{Facts, Listed, Seen, Unseen},
     },
-    controller::{NodePart, holds},
     ops::age,
 };
 
@@ -34,7 +33,7 @@ fn deletions(facts: &Facts, led: bool) -> Vec<Finding> {
     let mut held = 0;
     let mut look = |kind: &str, metadata: &ObjectMeta| {
         findings.extend(hanging(kind, metadata, led, facts.now));
-        held += usize::from(metadata.deletion_timestamp.is_none() && holds(metadata));
+        held += usize::from(metadata.deletion_timestamp.is_none() && has_finalizer(metadata));
     };
     let unseen: Vec<Finding> =
         [each(data_centers, &mut look), each(networks, &mut look), each(hosts, &mut look), each(bonds, &mut look)]
@@ -72,9 +71,9 @@ fn hanging(kind: &str, metadata: &ObjectMeta, led: bool, now: Timestamp) -> Opti
     let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
     let others: Vec<&str> = finalizers.iter().map(String::as_str).filter(|name| *name != FINALIZER).collect();
     let what = format!("{kind} {} is being deleted for {}", key(metadata), age(since, now));
-    if holds(metadata) && !led {
+    if has_finalizer(metadata) && !led {
         Some(Finding::error(format!("{what}, and no controller leads that would let it go")))
-    } else if holds(metadata) && long {
+    } else if has_finalizer(metadata) && long {
         Some(Finding::warning(format!("{what}, longer than the controller waits by default")))
     } else if !others.is_empty() && long {
         Some(Finding::warning(format!("{what}, and waits for finalizers of others: {}", others.join(", "))))

@@ -10,9 +10,8 @@ use kube::api::ObjectMeta;
 
 use super::{ASK_AGAIN, Renewal, about, agent, key, leader};
 use crate::{
-    api::{self, Host, LEADER_LEASE},
+    api::{self, Host, LEADER_LEASE, LeasePart, NodePart},
     check::{Check, Finding, Line, VERSION, facts::Facts},
-    controller::{LeasePart, NodePart},
     ops::age,
 };
 

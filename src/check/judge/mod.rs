@@ -16,10 +16,7 @@ use super::{
     Check, Finding, Line, Report, Stage,
     facts::{Facts, Seen},
 };
-use crate::{
-    api::{AGENT_LEASE_PREFIX, LEADER_LEASE},
-    controller::LeasePart,
-};
+use crate::api::{AGENT_LEASE_PREFIX, LEADER_LEASE, LeasePart, ObjectKey};
 
 /// What somebody does about a question that was not answered.
 const ASK_AGAIN: &str = "run the check again; if this lasts, see how the API server is";
@@ -88,7 +85,7 @@ fn agent<'a>(leases: &'a [LeasePart], node: &str, now: Timestamp) -> Renewal<'a>
 
 /// Namespace and name of an object.
 fn key(metadata: &ObjectMeta) -> String {
-    crate::controller::key_of(metadata).to_string()
+    ObjectKey::of(metadata).to_string()
 }
 
 /// A message is for reading, and there may be many.

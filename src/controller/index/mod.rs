@@ -2,7 +2,8 @@
 //!
 //! No client, no clock, no async: events go in, and the keys of objects to look at come out.
 
-mod consequences;
+pub(crate) mod agents;
+mod changes;
 mod unread;
 
 use std::{
@@ -15,41 +16,16 @@ use std::{
 use jiff::Timestamp;
 use kube::Resource;
 
-use super::{
-    Moment,
-    agents::Agents,
-    cache::Cache,
-    host::HostState,
-    key::{Key, ObjectKey},
-    sums::Sums,
-    watched::{Event, LeasePart, NamespacePart, NodePart, Watched},
-};
 use crate::{
-    api::{AGENT_LEASE_PREFIX, DataCenter, Host, IscsiBond, Network},
+    api::{AGENT_LEASE_PREFIX, DataCenter, Host, IscsiBond, LeasePart, NamespacePart, Network, NodePart, ObjectKey},
+    controller::{
+        index::agents::Agents,
+        reconcile::{aggregate::Sums, host::HostState},
+        store::{Change, Written, cache::Cache, key::Key, watched::Event},
+    },
+    ops::Now,
     planner::{Kind, Precedence, View},
 };
-
-/// A step of one of the watches.
-#[derive(Clone, Debug)]
-pub(crate) enum Change {
-    DataCenter(Event<Watched<DataCenter>>),
-    Network(Event<Watched<Network>>),
-    Host(Event<Watched<Host>>),
-    Bond(Event<Watched<IscsiBond>>),
-    Node(Event<Watched<NodePart>>),
-    Namespace(Event<Watched<NamespacePart>>),
-    Lease(Event<Watched<LeasePart>>),
-}
-
-/// The answer to a write.
-#[derive(Debug)]
-pub(crate) enum Written {
-    DataCenter(Watched<DataCenter>),
-    Network(Watched<Network>),
-    Host(Watched<Host>),
-    Bond(Watched<IscsiBond>),
-    Node(Watched<NodePart>),
-}
 
 /// What names one data center, whether that exists or not.
 #[derive(Debug, Default)]
@@ -108,7 +84,7 @@ pub(crate) struct World {
 
 impl World {
     /// Takes a step of a watch in.
-    pub(crate) fn apply(&mut self, change: Change, now: Moment) {
+    pub(crate) fn apply(&mut self, change: Change, now: Now) {
         match change {
             Change::DataCenter(event) => {
                 for difference in self.data_centers.apply(event) {
@@ -187,7 +163,7 @@ impl World {
     }
 
     /// Lets time pass: agents fall silent.
-    pub(crate) fn tick(&mut self, now: Moment) {
+    pub(crate) fn tick(&mut self, now: Now) {
         for node in self.agents.expire(now) {
             self.agent_changed(&node);
         }
@@ -203,7 +179,7 @@ impl World {
     }
 
     /// Everything has to be looked at: this process has just begun to act.
-    pub(crate) fn begin_to_act(&mut self, now: Moment) {
+    pub(crate) fn begin_to_act(&mut self, now: Now) {
         // While nobody acted nobody told the hosts.
         self.waits.get_mut().clear();
         self.agents.took_office(now);
@@ -276,8 +252,8 @@ impl World {
     }
 
     /// Since when the deletion of an object has waited for hosts: since it was first asked for, while this process acts.
-    pub(crate) fn waits_since(&self, kind: Kind, key: &ObjectKey, now: Moment) -> Duration {
-        *self.waits.borrow_mut().entry(Key::Object(kind, key.clone())).or_insert(now.uptime)
+    pub(crate) fn waits_since(&self, kind: Kind, key: &ObjectKey, now: Now) -> Duration {
+        *self.waits.borrow_mut().entry(Key::Object(kind, key.clone())).or_insert(now.monotonic)
     }
 
     /// Whether the agent of a node is heard of.
@@ -349,7 +325,7 @@ impl World {
 #[cfg(test)]
 impl World {
     /// A world that has read its lists, in which there was nothing: a data center stands still until then.
-    pub(crate) fn listed(now: Moment) -> Self {
+    pub(crate) fn listed(now: Now) -> Self {
         let mut world = World::default();
         for change in [Event::ListBegins, Event::ListEnds].map(Change::DataCenter) {
             world.apply(change, now);

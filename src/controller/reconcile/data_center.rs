@@ -3,27 +3,31 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, api::ObjectMeta};
 
-use super::{
-    Moment, Settings,
-    action::{Action, Outcome},
-    deletion::{self, Wait},
-    key::ObjectKey,
-    made_hosts,
-    sums::shortened,
-    watched::{Undecodable, is_being_deleted},
-    world::World,
-};
 use crate::{
     api::{
-        DataCenter, DataCenterStatus, Summary,
+        DataCenter, DataCenterStatus, ObjectKey, Summary,
         condition::{self, Status, Verdict},
+        has_finalizer,
         reason::{ConditionType, Reason},
     },
+    controller::{
+        index::World,
+        reconcile::{
+            Settings,
+            action::{Action, Outcome},
+            aggregate::shortened,
+            finalizer as deletion,
+            finalizer::Wait,
+            generated_hosts as made_hosts,
+        },
+        store::watched::{Undecodable, is_being_deleted},
+    },
+    ops::Now,
     planner::{Kind, View, data_center_problems},
 };
 
 /// Decides for one data center.
-pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now: Moment) -> Outcome {
+pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now: Now) -> Outcome {
     if let Some(bad) = world.data_centers.get_undecodable(key) {
         return undecodable(world, key, bad, now);
     }
@@ -54,7 +58,7 @@ fn write(
     data_center: &DataCenter,
     made: Option<Verdict>,
     waiting_for: &[String],
-    now: Moment,
+    now: Now,
 ) -> Option<Action> {
     let nothing = DataCenterStatus::default();
     let current = data_center.status.as_ref().unwrap_or(&nothing);
@@ -83,7 +87,7 @@ fn write(
 }
 
 /// Says of a data center that cannot be decoded that it stands still, if its status can be read.
-fn undecodable(world: &World, key: &ObjectKey, bad: &Undecodable<DataCenter>, now: Moment) -> Outcome {
+fn undecodable(world: &World, key: &ObjectKey, bad: &Undecodable<DataCenter>, now: Now) -> Outcome {
     let outline = bad.outline.as_ref().and_then(|outline| Some((outline, outline.status.as_ref()?)));
     let Some((outline, status)) = outline else { return Outcome::default() };
     let generation = outline.metadata.generation;
@@ -135,7 +139,7 @@ fn leave(world: &World, key: &ObjectKey, data_center: &DataCenter, outcome: &mut
     let mut take = |kind: Kind, child: ObjectKey, metadata: &ObjectMeta| {
         let deleting = is_being_deleted(metadata);
         // For finalizers of others it is not waited.
-        if !deleting || deletion::holds(metadata) {
+        if !deleting || has_finalizer(metadata) {
             waiting_for.push(format!("{kind} {}", child.name));
         }
         if deleting {

@@ -8,21 +8,22 @@ use kube::{
     core::{Selector, SelectorExt as _},
 };
 
-use super::{
-    Moment,
-    action::{Action, Outcome},
-    data_center::owner_reference,
-    key::ObjectKey,
-    sums::shortened,
-    watched::{is_being_deleted, labels},
-    world::World,
-};
 use crate::{
     api::{
-        DataCenter, Host, MADE_FOR_LABEL, NODE_GONE_ANNOTATION,
+        DataCenter, Host, MADE_FOR_LABEL, NODE_GONE_ANNOTATION, ObjectKey,
         condition::{Status, Verdict},
         reason::{ConditionType, Reason},
     },
+    controller::{
+        index::World,
+        reconcile::{
+            action::{Action, Outcome},
+            aggregate::shortened,
+            data_center::owner_reference,
+        },
+        store::watched::{is_being_deleted, labels},
+    },
+    ops::Now,
     planner::Kind,
 };
 
@@ -35,7 +36,7 @@ pub(super) fn reconcile(
     world: &World,
     key: &ObjectKey,
     data_center: &DataCenter,
-    now: Moment,
+    now: Now,
     outcome: &mut Outcome,
 ) -> Option<Verdict> {
     let verdict = data_center.spec.hosts.is_some().then(|| make(world, key, data_center, outcome));
@@ -176,12 +177,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::controller::{
+    use crate::controller::store::{
+        Change,
         watched::{Event, Watched},
-        world::Change,
     };
 
-    const NOW: Moment = Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::ZERO };
+    const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, monotonic: Duration::ZERO };
 
     fn read<T: DeserializeOwned>(object: Value) -> T {
         serde_json::from_value(object).unwrap()

@@ -3,9 +3,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::controller::{Settings, data_center, host, iscsi_bond, queue::Queue};
+use crate::controller::{
+    engine::queue::Queue,
+    reconcile::{Settings, data_center, host, iscsi_bond},
+    store::watched::Watched,
+};
 
-const NOW: Moment = Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::ZERO };
+const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, monotonic: Duration::ZERO };
 
 fn object<K: serde::de::DeserializeOwned>(kind: &str, name: &str, spec: &Value) -> Watched<K> {
     let object = json!({"apiVersion": "multibond.dev/v1alpha1", "kind": kind,
@@ -48,7 +52,7 @@ fn a_host_that_moves_from_one_data_center_to_another_is_planned_anew_there() {
 
 #[test]
 fn the_deletion_of_an_object_that_has_come_back_under_its_name_waits_anew() {
-    let at = |seconds| Moment { uptime: Duration::from_secs(seconds), ..NOW };
+    let at = |seconds| Now { monotonic: Duration::from_secs(seconds), ..NOW };
     let key = ObjectKey::new("ns", "n");
     let network = |uid: &str, version: &str, deleted: Option<&str>| {
         let object = json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "Network",
@@ -59,13 +63,13 @@ fn the_deletion_of_an_object_that_has_come_back_under_its_name_waits_anew() {
     };
     let mut world = World::default();
     world.apply(network("u1", "1", Some("2026-01-01T00:00:00Z")), NOW);
-    assert_eq!(world.waits_since(Kind::Network, &key, at(10)), at(10).uptime);
+    assert_eq!(world.waits_since(Kind::Network, &key, at(10)), at(10).monotonic);
     world.apply(network("u1", "2", Some("2026-01-01T00:00:00Z")), NOW);
-    assert_eq!(world.waits_since(Kind::Network, &key, at(20)), at(10).uptime);
+    assert_eq!(world.waits_since(Kind::Network, &key, at(20)), at(10).monotonic);
     // The watch was away, and has missed that the first is gone.
     world.apply(network("u2", "3", None), NOW);
     world.apply(network("u2", "4", Some("2026-01-01T01:00:00Z")), NOW);
-    assert_eq!(world.waits_since(Kind::Network, &key, at(500)), at(500).uptime);
+    assert_eq!(world.waits_since(Kind::Network, &key, at(500)), at(500).monotonic);
 }
 
 /// Looks at everything that waits, as the engine does, and returns what it looked at besides Hosts.

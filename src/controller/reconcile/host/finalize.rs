@@ -3,24 +3,28 @@
 use super::{ControllerPart, numbered};
 use crate::{
     api::{
-        Host, HostStatus, PathCounts, SessionSettings,
+        Host, HostStatus, ObjectKey, PathCounts, SessionSettings,
         condition::{self, Status, Verdict},
+        has_finalizer,
         reason::{ConditionType, Reason},
     },
     controller::{
-        Moment, Settings,
-        action::{Action, Announcement, Outcome},
-        deletion::{self, Wait},
-        key::ObjectKey,
-        world::World,
+        index::World,
+        reconcile::{
+            Settings,
+            action::{Action, Announcement, Outcome},
+            finalizer as deletion,
+            finalizer::Wait,
+        },
     },
+    ops::Now,
     planner::{AgentState, HostPlan, Kind, still_connected},
 };
 
 /// Decides for one Host that is being deleted.
-pub(super) fn reconcile(world: &World, key: &ObjectKey, host: &Host, settings: &Settings, now: Moment) -> Outcome {
+pub(super) fn reconcile(world: &World, key: &ObjectKey, host: &Host, settings: &Settings, now: Now) -> Outcome {
     let mut outcome = Outcome::default();
-    if !deletion::holds(&host.metadata) {
+    if !has_finalizer(&host.metadata) {
         return outcome;
     }
     let plan = HostPlan::empty(None, SessionSettings::default());
@@ -43,7 +47,7 @@ pub(super) fn reconcile(world: &World, key: &ObjectKey, host: &Host, settings: &
 }
 
 /// Tells the agent to disconnect everything, unless it has been told.
-fn tell(key: &ObjectKey, host: &Host, plan: &HostPlan, now: Moment) -> Option<Action> {
+fn tell(key: &ObjectKey, host: &Host, plan: &HostPlan, now: Now) -> Option<Action> {
     let nothing = HostStatus::default();
     let current = host.status.as_ref().unwrap_or(&nothing);
     let waiting = "waiting for the agent to disconnect what is safe to disconnect";
@@ -91,16 +95,15 @@ mod tests {
     use crate::{
         api::FINALIZER,
         controller::{
-            host::tests::{SETTINGS, read},
-            watched::Event,
-            world::Change,
+            reconcile::host::tests::{SETTINGS, read},
+            store::{Change, watched::Event},
         },
     };
 
     const CONNECTED: &str = "iqn.2003-01.org.example:array 10.0.1.10:3260 through ens1, session 7";
 
-    fn at(seconds: u64) -> Moment {
-        Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::from_secs(seconds) }
+    fn at(seconds: u64) -> Now {
+        Now { wall: Timestamp::UNIX_EPOCH, monotonic: Duration::from_secs(seconds) }
     }
 
     /// A Host that is being deleted, with one session on its Node.
@@ -121,7 +124,7 @@ mod tests {
             "state": state, "sessionID": session, "since": "2026-01-01T00:00:00Z"})
     }
 
-    fn hear_of_agent(world: &mut World, now: Moment) {
+    fn hear_of_agent(world: &mut World, now: Now) {
         let object = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": {"name": "agent-w1", "namespace": "system"},
             "spec": {"renewTime": "1970-01-01T00:00:00.000000Z", "leaseDurationSeconds": 3600}});
@@ -129,7 +132,7 @@ mod tests {
     }
 
     /// What is said before the Host goes, by its reason; none while it does not go.
-    fn said(world: &World, now: Moment) -> Option<Vec<(&'static str, String)>> {
+    fn said(world: &World, now: Now) -> Option<Vec<(&'static str, String)>> {
         let host = world.hosts.get(&ObjectKey::new("ns", "h1")).unwrap();
         let actions = reconcile(world, &ObjectKey::new("ns", "h1"), host, &SETTINGS, now).actions;
         let goes = actions.iter().position(|action| matches!(action, Action::SetFinalizers { .. }))?;

@@ -5,8 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::key::Key;
-use crate::planner::Kind;
+use crate::{controller::store::key::Key, planner::Kind};
 
 /// Sums settle for this long before they are looked at the first time...
 const SETTLE: Duration = Duration::from_millis(100);
@@ -108,7 +107,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::key::ObjectKey;
+    use crate::api::ObjectKey;
 
     fn host(name: &str) -> Key {
         Key::Object(Kind::Host, ObjectKey::new("ns", name))

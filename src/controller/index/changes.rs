@@ -10,13 +10,16 @@ use kube::{Resource, api::ObjectMeta};
 
 use super::{Center, World};
 use crate::{
-    api::{DataCenter, Host, IscsiBond, MADE_FOR_LABEL, NODE_GONE_ANNOTATION, Network},
-    controller::{
-        Moment,
-        cache::Difference,
-        key::{Key, ObjectKey},
-        watched::{LeasePart, NamespacePart, NodePart, is_being_deleted, labels},
+    api::{
+        DataCenter, Host, IscsiBond, LeasePart, MADE_FOR_LABEL, NODE_GONE_ANNOTATION, NamespacePart, Network, NodePart,
+        ObjectKey,
     },
+    controller::store::{
+        cache::Difference,
+        key::Key,
+        watched::{is_being_deleted, labels},
+    },
+    ops::Now,
     planner::Kind,
 };
 
@@ -200,7 +203,7 @@ impl World {
         }
     }
 
-    pub(super) fn lease_changed(&mut self, difference: &Difference<LeasePart>, now: Moment) {
+    pub(super) fn lease_changed(&mut self, difference: &Difference<LeasePart>, now: Now) {
         let node = match self.leases.get(&difference.key) {
             Some(lease) => self.agents.renewed(lease, now),
             None => self.agents.forgotten(&difference.key.name),

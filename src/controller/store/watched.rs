@@ -1,17 +1,10 @@
 //! What a watch delivers: the object, or what can be said of one that cannot be decoded.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap};
 
-use k8s_openapi::{
-    api::core::v1::Taint,
-    apimachinery::pkg::apis::meta::v1::{MicroTime, Time},
-};
 use kube::{Resource, api::ObjectMeta, runtime::watcher};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
-
-use super::key::ObjectKey;
-use crate::api::NODE_CONDITION;
 
 /// An object of one of our kinds, or the reason why it cannot be read.
 ///
@@ -96,108 +89,6 @@ impl<K: Resource> Resource for Watched<K> {
     }
 }
 
-/// The part of a core object that the controller needs: Nodes are large, and there are many.
-macro_rules! part_of {
-    ($part:ident, $whole:ty) => {
-        impl Resource for $part {
-            type DynamicType = ();
-            type Scope = <$whole as Resource>::Scope;
-
-            fn kind(dt: &()) -> Cow<'_, str> {
-                <$whole>::kind(dt)
-            }
-            fn group(dt: &()) -> Cow<'_, str> {
-                <$whole>::group(dt)
-            }
-            fn version(dt: &()) -> Cow<'_, str> {
-                <$whole>::version(dt)
-            }
-            fn plural(dt: &()) -> Cow<'_, str> {
-                <$whole>::plural(dt)
-            }
-            fn meta(&self) -> &ObjectMeta {
-                &self.metadata
-            }
-            fn meta_mut(&mut self) -> &mut ObjectMeta {
-                &mut self.metadata
-            }
-        }
-    };
-}
-
-/// A Node: its labels, taints, and our condition.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct NodePart {
-    pub metadata: ObjectMeta,
-    #[serde(default)]
-    pub spec: NodeSpecPart,
-    #[serde(default)]
-    pub status: NodeStatusPart,
-}
-
-/// A Node's taints.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct NodeSpecPart {
-    #[serde(default)]
-    pub taints: Vec<Taint>,
-}
-
-/// A Node's condition that is ours.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct NodeStatusPart {
-    #[serde(default, deserialize_with = "ours")]
-    pub conditions: Vec<NodeConditionPart>,
-}
-
-/// Leaves out what kubelet and others say of a Node: several texts on each of thousands.
-fn ours<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NodeConditionPart>, D::Error> {
-    let all = Vec::<NodeConditionPart>::deserialize(deserializer)?;
-    Ok(all.into_iter().find(|condition| condition.kind == NODE_CONDITION).into_iter().collect())
-}
-
-/// A Node's condition, without its heartbeat.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
-pub(crate) struct NodeConditionPart {
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub status: String,
-    #[serde(default)]
-    pub reason: String,
-    #[serde(default)]
-    pub message: String,
-    #[serde(default, rename = "lastTransitionTime")]
-    pub last_transition_time: Option<Time>,
-}
-part_of!(NodePart, k8s_openapi::api::core::v1::Node);
-
-/// A Lease: who renewed it when.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct LeasePart {
-    pub metadata: ObjectMeta,
-    #[serde(default)]
-    pub spec: LeaseSpecPart,
-}
-
-/// A Lease's holder and times.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct LeaseSpecPart {
-    #[serde(default)]
-    pub holder_identity: Option<String>,
-    #[serde(default)]
-    pub renew_time: Option<MicroTime>,
-    #[serde(default)]
-    pub lease_duration_seconds: Option<u32>,
-}
-part_of!(LeasePart, k8s_openapi::api::coordination::v1::Lease);
-
-/// A Namespace: whether it is being deleted.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct NamespacePart {
-    pub metadata: ObjectMeta,
-}
-part_of!(NamespacePart, k8s_openapi::api::core::v1::Namespace);
-
 /// One step of a watch, with what is not needed taken out.
 #[derive(Clone, Debug)]
 pub(crate) enum Event<K> {
@@ -247,12 +138,6 @@ pub(crate) fn slim(metadata: &mut ObjectMeta) {
     }
 }
 
-/// A namespaced or cluster-wide object's key.
-pub(crate) fn key_of(metadata: &ObjectMeta) -> ObjectKey {
-    let text = |text: &Option<String>| Arc::from(text.as_deref().unwrap_or_default());
-    ObjectKey { namespace: text(&metadata.namespace), name: text(&metadata.name) }
-}
-
 /// The labels of an object.
 pub(crate) fn labels(metadata: &ObjectMeta) -> &BTreeMap<String, String> {
     static NONE: BTreeMap<String, String> = BTreeMap::new();
@@ -262,20 +147,4 @@ pub(crate) fn labels(metadata: &ObjectMeta) -> &BTreeMap<String, String> {
 /// Whether an object is marked for deletion.
 pub(crate) fn is_being_deleted(metadata: &ObjectMeta) -> bool {
     metadata.deletion_timestamp.is_some()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_nodes_conditions_only_ours_is_kept() {
-        let condition =
-            |kind: &str| json!({"type": kind, "status": "True", "message": "kubelet is posting ready status"});
-        let all = ["MemoryPressure", NODE_CONDITION, "Ready"].map(condition);
-        let node = json!({"metadata": {"name": "n"}, "status": {"conditions": all}});
-        let node: NodePart = serde_json::from_value(node).unwrap();
-        let kept: Vec<_> = node.status.conditions.iter().map(|condition| condition.kind.as_str()).collect();
-        assert_eq!(kept, [NODE_CONDITION]);
-    }
 }

@@ -1,6 +1,10 @@
 //! The loop that drives the decisions: takes in what the watches bring, decides for one object after the other, and
 //! carries the decisions out, many objects at a time, one request at a time for each.
 
+pub(crate) mod leadership;
+pub(crate) mod queue;
+pub(crate) mod watch;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     future::pending,
@@ -13,25 +17,25 @@ use kube::Client;
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Moment, Settings,
-    action::{Action, Outcome},
-    data_center,
-    election::Authority,
-    host, iscsi_bond,
-    key::{Key, ObjectKey},
-    network, node,
-    queue::Queue,
-    world::{Change, Dirty, World, Written},
-};
 use crate::{
-    api::Phase,
+    api::{ObjectKey, Phase},
+    controller::{
+        engine::leadership::Authority,
+        index::{Dirty, World},
+        reconcile::{
+            Settings,
+            action::{Action, Outcome},
+            data_center, host, iscsi_bond, network, node,
+        },
+        store::{Change, Written, key::Key},
+    },
     ops::{
-        BondLabel, ControllerMetrics, KindLabel, PhaseLabel, ReasonLabel, WriteLabel,
+        BondLabel, Clock, ControllerMetrics, KindLabel, Now, PhaseLabel, ReasonLabel, WriteLabel,
         errors::{ErrorReason, brief},
     },
     planner::Kind,
 };
+use queue::Queue;
 
 /// Requests in flight at most: 4 to 16 reach what an API server can do, more only wait there.
 const IN_FLIGHT: usize = 32;
@@ -99,7 +103,7 @@ struct Done {
 /// The loop's state.
 pub(crate) struct Engine {
     outside: Surroundings,
-    begun: Instant,
+    clock: Clock,
     world: World,
     queue: Queue,
     tasks: JoinSet<Done>,
@@ -117,7 +121,7 @@ impl Engine {
     pub(crate) fn new(outside: Surroundings) -> Self {
         Engine {
             outside,
-            begun: Instant::now(),
+            clock: Clock::start(),
             world: World::default(),
             queue: Queue::default(),
             tasks: JoinSet::new(),
@@ -129,8 +133,8 @@ impl Engine {
         }
     }
 
-    fn now(&self) -> Moment {
-        Moment { wall: Timestamp::now(), uptime: self.begun.elapsed() }
+    fn now(&self) -> Now {
+        self.clock.now()
     }
 
     /// Runs until shutdown, and then lets what is in flight end.
@@ -154,7 +158,7 @@ impl Engine {
                 _ = tick.tick() => {
                     let now = self.now();
                     self.world.tick(now);
-                    self.queue.forget_rested(now.uptime);
+                    self.queue.forget_rested(now.monotonic);
                     self.measure();
                 }
                 () = sleep_until(due) => {}
@@ -200,7 +204,7 @@ impl Engine {
     }
 
     fn enqueue(&mut self) {
-        let now = self.begun.elapsed();
+        let now = self.clock.now().monotonic;
         let Dirty { now: keys, hosts, sums } = self.world.take_dirty();
         let host = |host| Key::Object(Kind::Host, host);
         // Behind hosts that wait already, the order matters little, and in a burst of edits each would be planned for.
@@ -230,7 +234,7 @@ impl Engine {
     fn work(&mut self) {
         let now = self.now();
         while self.in_flight.len() < IN_FLIGHT {
-            let Some(key) = self.queue.pop(now.uptime) else { break };
+            let Some(key) = self.queue.pop(now.monotonic) else { break };
             if self.in_flight.contains(&key) {
                 self.parked.insert(key);
                 continue;
@@ -240,7 +244,7 @@ impl Engine {
             self.outside.metrics.reconciles.get_or_create(&KindLabel { kind: key.kind() }).inc();
             if let Some(at) = recheck_at {
                 let wait = Duration::try_from(at.duration_since(now.wall)).unwrap_or_default();
-                self.queue.add_at(key.clone(), now.uptime + wait + Duration::from_millis(1));
+                self.queue.add_at(key.clone(), now.monotonic + wait + Duration::from_millis(1));
             }
             if actions.is_empty() {
                 self.failures.remove(&key);
@@ -253,7 +257,7 @@ impl Engine {
         self.outside.metrics.queue.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
     }
 
-    fn decide(&mut self, key: &Key, now: Moment) -> Outcome {
+    fn decide(&mut self, key: &Key, now: Now) -> Outcome {
         let settings = &self.outside.settings;
         match key {
             Key::Object(Kind::Host, host) => {
@@ -381,12 +385,12 @@ impl Engine {
             tracing::warn!(object = %key, error = brief(error), "a write has failed; it is retried");
         }
         let pause = FIRST_RETRY.saturating_mul(1 << (*failures - 1).min(10)).min(LAST_RETRY);
-        self.queue.add_at(key, self.begun.elapsed() + jittered(pause));
+        self.queue.add_at(key, self.clock.now().monotonic + jittered(pause));
     }
 
     fn next_due(&self) -> Option<Instant> {
         let due = self.queue.next_due().filter(|_| self.acting && self.in_flight.len() < IN_FLIGHT)?;
-        Some(self.begun + due)
+        Some(self.clock.instant(due))
     }
 
     /// Lets what is in flight end: a write that has begun is better known than guessed.

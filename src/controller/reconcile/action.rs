@@ -14,16 +14,12 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{
-    key::ObjectKey,
-    watched::{LeasePart, NodePart, Watched},
-    world::Written,
-};
 use crate::{
     api::{
-        CONTROLLER_MANAGER, DataCenter, GROUP, Host, HostSpec, IscsiBond, MADE_FOR_LABEL, NODE_CONDITION,
-        NODE_GONE_ANNOTATION, Network, VERSION,
+        CONTROLLER_MANAGER, DataCenter, GROUP, Host, HostSpec, IscsiBond, LeasePart, MADE_FOR_LABEL, NODE_CONDITION,
+        NODE_GONE_ANNOTATION, Network, NodePart, ObjectKey, VERSION,
     },
+    controller::store::{Written, watched::Watched},
     ops::errors::brief,
     planner::Kind,
 };

@@ -4,8 +4,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
-use super::{Moment, watched::LeasePart};
-use crate::{api::AGENT_LEASE_PREFIX, planner::AgentState};
+use crate::{
+    api::{AGENT_LEASE_PREFIX, LeasePart},
+    ops::Now,
+    planner::AgentState,
+};
 
 /// What is known of the agents, by node.
 #[derive(Debug, Default)]
@@ -47,7 +50,7 @@ impl Agents {
     }
 
     /// Leases can be watched again: who was alive has a lease's time to say so.
-    pub(crate) fn regained(&mut self, now: Moment) {
+    pub(crate) fn regained(&mut self, now: Now) {
         if std::mem::take(&mut self.unwatched) {
             self.give_time(now);
         }
@@ -59,14 +62,14 @@ impl Agents {
     }
 
     /// It leads again: who was alive when it last did has a lease's time to say so.
-    pub(crate) fn took_office(&mut self, now: Moment) {
+    pub(crate) fn took_office(&mut self, now: Now) {
         if std::mem::take(&mut self.out_of_office) {
             self.give_time(now);
         }
     }
 
-    fn give_time(&mut self, now: Moment) {
-        self.by_node.values_mut().filter(|heard| heard.alive).for_each(|heard| heard.seen = now.uptime);
+    fn give_time(&mut self, now: Now) {
+        self.by_node.values_mut().filter(|heard| heard.alive).for_each(|heard| heard.seen = now.monotonic);
     }
 
     fn is_deaf(&self) -> bool {
@@ -74,7 +77,7 @@ impl Agents {
     }
 
     /// Takes a lease in; the node, if what is known of its agent has changed.
-    pub(crate) fn renewed(&mut self, lease: &LeasePart, now: Moment) -> Option<Arc<str>> {
+    pub(crate) fn renewed(&mut self, lease: &LeasePart, now: Now) -> Option<Arc<str>> {
         let node: Arc<str> = lease.metadata.name.as_deref()?.strip_prefix(AGENT_LEASE_PREFIX)?.into();
         let renewed = lease.spec.renew_time.as_ref()?.0;
         let lasts = Duration::from_secs(u64::from(lease.spec.lease_duration_seconds?));
@@ -82,14 +85,14 @@ impl Agents {
         let was_alive = before.map(|heard| heard.alive);
         let seen = match before {
             Some(heard) if heard.renewed == renewed => heard.seen,
-            Some(_) => now.uptime,
+            Some(_) => now.monotonic,
             // Nobody could renew it, or nobody could see that.
-            None if self.is_deaf() => now.uptime,
+            None if self.is_deaf() => now.monotonic,
             // The first look at a lease: how old it is, only its own time tells.
-            None => now.uptime.saturating_sub(age(renewed, now.wall)),
+            None => now.monotonic.saturating_sub(age(renewed, now.wall)),
         };
         let first_look_says_dead = before.is_none() && !self.is_deaf() && age(renewed, now.wall) >= lasts;
-        let alive = !first_look_says_dead && now.uptime < seen + lasts;
+        let alive = !first_look_says_dead && now.monotonic < seen + lasts;
         self.by_node.insert(node.clone(), Heard { renewed, seen, lasts, alive });
         (was_alive != Some(alive)).then_some(node)
     }
@@ -101,12 +104,12 @@ impl Agents {
     }
 
     /// Nodes whose agents have fallen silent.
-    pub(crate) fn expire(&mut self, now: Moment) -> Vec<Arc<str>> {
+    pub(crate) fn expire(&mut self, now: Now) -> Vec<Arc<str>> {
         if self.is_deaf() {
             return Vec::new();
         }
         let expired =
-            self.by_node.iter_mut().filter(|(_, heard)| heard.alive && now.uptime >= heard.seen + heard.lasts);
+            self.by_node.iter_mut().filter(|(_, heard)| heard.alive && now.monotonic >= heard.seen + heard.lasts);
         expired
             .map(|(node, heard)| {
                 heard.alive = false;
@@ -126,8 +129,8 @@ mod tests {
 
     use super::*;
 
-    fn at(seconds: u64) -> Moment {
-        Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::from_secs(seconds) }
+    fn at(seconds: u64) -> Now {
+        Now { wall: Timestamp::UNIX_EPOCH, monotonic: Duration::from_secs(seconds) }
     }
 
     #[test]

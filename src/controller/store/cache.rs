@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{
-    key::ObjectKey,
-    watched::{Event, Undecodable, Watched, key_of, slim, version},
+use crate::{
+    api::ObjectKey,
+    controller::store::watched::{Event, Undecodable, Watched, slim, version},
 };
 use kube::Resource;
 
@@ -75,7 +75,7 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
             }
             Event::Listed(object) => {
                 if let Some(listed) = &mut self.listed {
-                    listed.insert(key_of(object.meta()));
+                    listed.insert(ObjectKey::of(object.meta()));
                 }
                 self.upsert(object).into_iter().collect()
             }
@@ -92,20 +92,20 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
                 Vec::new()
             }
             Event::Applied(object) => self.upsert(object).into_iter().collect(),
-            Event::Deleted(object) => vec![self.remove(key_of(object.meta()))],
+            Event::Deleted(object) => vec![self.remove(ObjectKey::of(object.meta()))],
         }
     }
 
     /// Takes the answer to a write in, unless something newer is known, or the object is gone.
     pub(crate) fn wrote(&mut self, object: Watched<K>) -> Option<Difference<K>> {
-        let key = key_of(object.meta());
+        let key = ObjectKey::of(object.meta());
         let known = self.get(&key).map(Resource::meta);
         let known = known.or_else(|| self.undecodable.get(&key).map(|bad| &bad.metadata))?;
         (known.uid == object.meta().uid).then(|| self.upsert(object))?
     }
 
     fn upsert(&mut self, object: Watched<K>) -> Option<Difference<K>> {
-        let key = key_of(object.meta());
+        let key = ObjectKey::of(object.meta());
         let good = self.objects.get(&key).map(|known| version(known.meta()));
         let bad = self.undecodable.get(&key).map(|known| version(&known.metadata));
         let new = version(object.meta());

@@ -2,14 +2,13 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
-use super::{
-    host::HostState,
-    key::ObjectKey,
-    watched::is_being_deleted,
-    world::{Center, World},
-};
 use crate::{
-    api::{BondHostCounts, Host, HostCounts, PathCounts, Phase},
+    api::{BondHostCounts, Host, HostCounts, ObjectKey, PathCounts, Phase},
+    controller::{
+        index::{Center, World},
+        reconcile::host::HostState,
+        store::watched::is_being_deleted,
+    },
     planner::{AgentState, Usage},
 };
 

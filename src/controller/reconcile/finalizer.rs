@@ -5,15 +5,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::api::ObjectMeta;
 
-use super::{
-    Moment, Settings,
-    action::{Action, Announcement, Outcome},
-    host::HostState,
-    key::ObjectKey,
-    world::World,
-};
 use crate::{
-    api::FINALIZER,
+    api::{FINALIZER, ObjectKey, has_finalizer},
+    controller::{
+        index::World,
+        reconcile::{
+            Settings,
+            action::{Action, Announcement, Outcome},
+            host::HostState,
+        },
+    },
+    ops::Now,
     planner::{AgentState, Kind},
 };
 
@@ -26,14 +28,9 @@ pub(crate) struct Wait {
 
 impl Wait {
     /// Waiting begins when the mark for deletion is first seen by a controller that can tell the hosts.
-    pub(crate) fn new(world: &World, kind: Kind, key: &ObjectKey, waiting_for: Vec<String>, now: Moment) -> Self {
+    pub(crate) fn new(world: &World, kind: Kind, key: &ObjectKey, waiting_for: Vec<String>, now: Now) -> Self {
         Wait { since: world.waits_since(kind, key, now), waiting_for }
     }
-}
-
-/// Whether an object has our finalizer.
-pub(crate) fn holds(metadata: &ObjectMeta) -> bool {
-    metadata.finalizers.as_ref().is_some_and(|finalizers| finalizers.iter().any(|name| name == FINALIZER))
 }
 
 /// Puts our finalizer on an object that does not have it.
@@ -43,7 +40,7 @@ pub(crate) fn hold(kind: Kind, key: &ObjectKey, metadata: &ObjectMeta) -> Option
         let after = [before.as_slice(), &[FINALIZER.to_owned()]].concat();
         Action::SetFinalizers { kind, key: key.clone(), uid: metadata.uid.clone(), before, after }
     };
-    (!holds(metadata)).then(add)
+    (!has_finalizer(metadata)).then(add)
 }
 
 /// Takes our finalizer off an object that has it.
@@ -53,7 +50,7 @@ pub(crate) fn drop_finalizer(kind: Kind, key: &ObjectKey, metadata: &ObjectMeta)
         let after = before.iter().filter(|name| *name != FINALIZER).cloned().collect();
         Action::SetFinalizers { kind, key: key.clone(), uid: metadata.uid.clone(), before, after }
     };
-    holds(metadata).then(drop)
+    has_finalizer(metadata).then(drop)
 }
 
 /// Lets an object go when nothing is waited for any more, or when it has taken too long.
@@ -63,11 +60,11 @@ pub(crate) fn let_go(
     metadata: &ObjectMeta,
     wait: &Wait,
     settings: &Settings,
-    now: Moment,
+    now: Now,
     outcome: &mut Outcome,
 ) {
     let Some(let_go) = drop_finalizer(kind, key, metadata) else { return };
-    let left = (wait.since + settings.deletion_timeout).saturating_sub(now.uptime);
+    let left = (wait.since + settings.deletion_timeout).saturating_sub(now.monotonic);
     if !wait.waiting_for.is_empty() && !left.is_zero() {
         let until = now.wall.saturating_add(left).unwrap_or(Timestamp::MAX);
         outcome.recheck_at = Some(outcome.recheck_at.map_or(until, |earlier| earlier.min(until)));
@@ -117,13 +114,13 @@ mod tests {
 
     const SETTINGS: Settings = Settings { deletion_timeout: Duration::from_secs(120) };
 
-    /// A clock that goes on by `uptime` seconds, and says something else on the wall.
-    fn at(uptime: u64, wall: i64) -> Moment {
-        Moment { uptime: Duration::from_secs(uptime), wall: Timestamp::from_second(wall).unwrap() }
+    /// A clock that goes on by `monotonic` seconds, and says something else on the wall.
+    fn at(monotonic: u64, wall: i64) -> Now {
+        Now { monotonic: Duration::from_secs(monotonic), wall: Timestamp::from_second(wall).unwrap() }
     }
 
     /// Until when a network waits for a host; none when it has been let go.
-    fn waits_until(world: &World, now: Moment) -> Option<i64> {
+    fn waits_until(world: &World, now: Now) -> Option<i64> {
         let key = ObjectKey::new("ns", "san-a");
         let metadata = ObjectMeta { finalizers: Some(vec![FINALIZER.to_owned()]), ..ObjectMeta::default() };
         let wait = Wait::new(world, Kind::Network, &key, vec!["host ns/h1".to_owned()], now);

@@ -5,20 +5,20 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Taint, apimachinery::pkg::apis::meta::v1::Time};
 
-use super::{
-    Moment,
-    action::{Action, NodeCondition, Outcome},
-    host::HostState,
-    key::ObjectKey,
-    watched::{LeasePart, NodePart},
-    world::World,
-};
 use crate::{
     api::{
-        Host, NODE_CONDITION, NODE_TAINT, NonOperationalTaint, Phase,
+        Host, LeasePart, NODE_CONDITION, NODE_TAINT, NodePart, NonOperationalTaint, ObjectKey, Phase,
         condition::{self, Status},
         reason::ConditionType,
     },
+    controller::{
+        index::World,
+        reconcile::{
+            action::{Action, NodeCondition, Outcome},
+            host::HostState,
+        },
+    },
+    ops::Now,
     planner::AgentState,
 };
 
@@ -30,7 +30,7 @@ const EVICTION_PAUSE: Duration = Duration::from_secs(10);
 const WITHDRAWN: Duration = Duration::from_secs(300);
 
 /// Decides for one Node.
-pub(crate) fn reconcile(world: &World, name: &Arc<str>, now: Moment) -> Outcome {
+pub(crate) fn reconcile(world: &World, name: &Arc<str>, now: Now) -> Outcome {
     let Some(node) = world.nodes.get(&ObjectKey::new("", name)) else { return gone(world, name) };
     let mut outcome = Outcome::default();
     let host = world.claimant(name).and_then(|key| Some((key, world.hosts.get(key)?)));
@@ -152,7 +152,7 @@ fn taint(
     node: &NodePart,
     desired: Desired,
     center: Option<ObjectKey>,
-    now: Moment,
+    now: Now,
     outcome: &mut Outcome,
 ) {
     let ours = |taint: &&Taint| taint.key == NODE_TAINT;
@@ -218,9 +218,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::controller::{watched::Event, world::Change};
+    use crate::controller::store::{Change, watched::Event};
 
-    const NOW: Moment = Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::ZERO };
+    const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, monotonic: Duration::ZERO };
 
     fn read<T: DeserializeOwned>(object: Value) -> T {
         serde_json::from_value(object).unwrap()
@@ -251,7 +251,7 @@ mod tests {
         for change in [lease("n1"), lease("n10")].into_iter().chain(changes) {
             world.apply(change, NOW);
         }
-        world.tick(Moment { uptime: Duration::from_secs(seconds), ..NOW });
+        world.tick(Now { monotonic: Duration::from_secs(seconds), ..NOW });
         world
     }
 
@@ -277,7 +277,7 @@ mod tests {
         for change in [unread, lease("n1")] {
             nothing_read.apply(change, NOW);
         }
-        nothing_read.tick(Moment { uptime: Duration::from_secs(40), ..NOW });
+        nothing_read.tick(Now { monotonic: Duration::from_secs(40), ..NOW });
         assert_eq!(goes(&nothing_read), None, "nobody knows which Nodes there are");
     }
 
@@ -285,9 +285,9 @@ mod tests {
     fn a_node_is_looked_at_again_when_its_agent_falls_silent_and_when_a_controller_begins_to_act() {
         let mut world = world(vec![], 39);
         world.take_dirty();
-        world.tick(Moment { uptime: Duration::from_secs(40), ..NOW });
-        assert!(world.take_dirty().now.contains(&crate::controller::key::Key::Node("n1".into())));
-        world.begin_to_act(Moment { uptime: Duration::from_secs(40), ..NOW });
-        assert!(world.take_dirty().now.contains(&crate::controller::key::Key::Node("n1".into())));
+        world.tick(Now { monotonic: Duration::from_secs(40), ..NOW });
+        assert!(world.take_dirty().now.contains(&crate::controller::store::key::Key::Node("n1".into())));
+        world.begin_to_act(Now { monotonic: Duration::from_secs(40), ..NOW });
+        assert!(world.take_dirty().now.contains(&crate::controller::store::key::Key::Node("n1".into())));
     }
 }

@@ -1,6 +1,6 @@
 //! A Host: its plan and its verdict, written into its status.
 
-mod leave;
+mod finalize;
 mod plan;
 
 pub(crate) use plan::concerned;
@@ -12,21 +12,23 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 
-use super::{
-    Moment, Settings,
-    action::{Action, Announcement, Outcome},
-    deletion,
-    key::ObjectKey,
-    watched::is_being_deleted,
-    world::World,
-};
 use crate::{
     api::{
-        CarriedNetwork, Connection, ConnectionState, Host, HostStatus, HostWarning, PathCounts, Phase, PlanStatus,
-        Summary, TargetStatus,
+        CarriedNetwork, Connection, ConnectionState, Host, HostStatus, HostWarning, ObjectKey, PathCounts, Phase,
+        PlanStatus, Summary, TargetStatus,
         condition::{self, Status, Verdict},
         reason::{ConditionType, EmptyReason, Reason},
     },
+    controller::{
+        index::World,
+        reconcile::{
+            Settings,
+            action::{Action, Announcement, Outcome},
+            finalizer as deletion,
+        },
+        store::watched::is_being_deleted,
+    },
+    ops::Now,
     planner::{AgentState, HostPlan, HostVerdict, Kind, Observation, judge, mtu_warnings},
 };
 
@@ -156,17 +158,12 @@ impl From<&HostStatus> for ControllerPart {
 }
 
 /// Decides for one Host.
-pub(crate) fn reconcile(
-    world: &World,
-    key: &ObjectKey,
-    settings: &Settings,
-    now: Moment,
-) -> (Outcome, Option<HostState>) {
+pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now: Now) -> (Outcome, Option<HostState>) {
     let Some(host) = world.hosts.get(key).filter(|_| world.hosts.get_undecodable(key).is_none()) else {
         return (Outcome::default(), None);
     };
     if is_being_deleted(&host.metadata) {
-        return (leave::reconcile(world, key, host, settings, now), None);
+        return (finalize::reconcile(world, key, host, settings, now), None);
     }
     let mut outcome = Outcome::default();
     if let Some(action) = deletion::hold(Kind::Host, key, &host.metadata) {
@@ -201,7 +198,7 @@ fn stay(
     host: &Host,
     wanted: HostPlan,
     message: &str,
-    now: Moment,
+    now: Now,
     outcome: &mut Outcome,
 ) -> HostState {
     let written = host.status.as_ref().and_then(|status| Some((status.plan.as_ref()?, &status.networks)));
@@ -362,13 +359,13 @@ mod tests {
     use super::*;
     use crate::{
         api::FINALIZER,
-        controller::{
+        controller::store::{
+            Change,
             watched::{Event, Watched},
-            world::Change,
         },
     };
 
-    const NOW: Moment = Moment { wall: Timestamp::UNIX_EPOCH, uptime: Duration::ZERO };
+    const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, monotonic: Duration::ZERO };
     pub(super) const SETTINGS: Settings = Settings { deletion_timeout: Duration::from_secs(120) };
 
     /// A data center with so many targets of 32 portals, and a host that uses the default network.

@@ -2,11 +2,11 @@
 
 use kube::{Resource, api::ObjectMeta};
 
-use super::{World, consequences::Member};
+use super::{World, changes::Member};
 use crate::{
-    controller::{
+    api::ObjectKey,
+    controller::store::{
         cache::Cache,
-        key::ObjectKey,
         watched::{Undecodable, is_being_deleted},
     },
     planner::Kind,

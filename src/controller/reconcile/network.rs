@@ -1,25 +1,27 @@
 //! A Network: who carries it, who names it, and its leave-taking.
 
-use super::{
-    Moment, Settings,
-    action::{Action, Outcome},
-    deletion::{self, Wait},
-    key::ObjectKey,
-    sums,
-    watched::is_being_deleted,
-    world::World,
-};
 use crate::{
     api::{
-        Network, NetworkStatus,
+        Network, NetworkStatus, ObjectKey,
         condition::{self, Status, Verdict},
         reason::{ConditionType, Reason},
     },
+    controller::{
+        index::World,
+        reconcile::{
+            Settings,
+            action::{Action, Outcome},
+            aggregate as sums, finalizer as deletion,
+            finalizer::Wait,
+        },
+        store::watched::is_being_deleted,
+    },
+    ops::Now,
     planner::{Kind, network_problems},
 };
 
 /// Decides for one Network.
-pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now: Moment) -> Outcome {
+pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now: Now) -> Outcome {
     let Some(network) = world.networks.get(key).filter(|_| world.networks.get_undecodable(key).is_none()) else {
         return Outcome::default();
     };
@@ -37,7 +39,7 @@ pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now
     outcome
 }
 
-fn write(world: &World, key: &ObjectKey, network: &Network, waiting_for: &[String], now: Moment) -> Option<Action> {
+fn write(world: &World, key: &ObjectKey, network: &Network, waiting_for: &[String], now: Now) -> Option<Action> {
     if is_being_deleted(&network.metadata) && waiting_for.is_empty() {
         return None;
     }

@@ -1,24 +1,25 @@
 //! An `IscsiBond`: whether its networks exist and lead somewhere, and how its hosts stand.
 
-use super::{
-    Moment,
-    action::{Action, Announcement, Outcome},
-    key::ObjectKey,
-    sums::{BondSums, Sums},
-    watched::is_being_deleted,
-    world::World,
-};
 use crate::{
     api::{
-        BondHostCounts, BondNetwork, IscsiBond, IscsiBondStatus, Summary,
+        BondHostCounts, BondNetwork, IscsiBond, IscsiBondStatus, ObjectKey, Summary,
         condition::{self, Status, Verdict},
         reason::{ConditionType, Reason},
     },
+    controller::{
+        index::World,
+        reconcile::{
+            action::{Action, Announcement, Outcome},
+            aggregate::{BondSums, Sums},
+        },
+        store::watched::is_being_deleted,
+    },
+    ops::Now,
     planner::{Findings, Kind, bond_problems},
 };
 
 /// Decides for one bond. A bond that is being deleted needs nothing: gone is gone.
-pub(crate) fn reconcile(world: &World, key: &ObjectKey, now: Moment) -> Outcome {
+pub(crate) fn reconcile(world: &World, key: &ObjectKey, now: Now) -> Outcome {
     let Some(bond) = world.bonds.get(key) else { return Outcome::default() };
     if is_being_deleted(&bond.metadata) || world.bonds.get_undecodable(key).is_some() {
         return Outcome::default();
@@ -35,7 +36,7 @@ pub(crate) fn reconcile(world: &World, key: &ObjectKey, now: Moment) -> Outcome 
     Outcome { actions: vec![write], recheck_at: None }
 }
 
-fn status(world: &World, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondStatus, now: Moment) -> IscsiBondStatus {
+fn status(world: &World, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondStatus, now: Now) -> IscsiBondStatus {
     let center = key.beside(bond.spec.data_center.as_str());
     let sums = world.sums(&center);
     let own = sums.as_deref().and_then(|sums| sums.bonds.get(&key.name));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::{
-    api::{Host, Phase, PlannedPath, reason::EmptyReason},
-    controller::{key::ObjectKey, world::World},
+    api::{Host, ObjectKey, Phase, PlannedPath, reason::EmptyReason},
+    controller::index::World,
     planner::{HostPlan, View, plan_host},
 };
 

@@ -17,13 +17,12 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-use super::{
-    key::ObjectKey,
-    watched::{Event, LeasePart, NamespacePart, NodePart, Watched, key_of},
-    world::Change,
-};
 use crate::{
-    api::{DataCenter, Host, IscsiBond, Network},
+    api::{DataCenter, Host, IscsiBond, LeasePart, NamespacePart, Network, NodePart, ObjectKey},
+    controller::store::{
+        Change,
+        watched::{Event, Watched},
+    },
     ops::{
         ControllerMetrics, ReasonLabel,
         errors::{ErrorReason, brief},
@@ -151,15 +150,15 @@ impl Unread {
     fn look_at<K: Resource<DynamicType = ()>>(&mut self, plural: &'static str, event: &Event<Watched<K>>) {
         match event {
             Event::Listed(Watched::Bad(bad)) | Event::Applied(Watched::Bad(bad)) => {
-                let key = key_of(&bad.metadata);
+                let key = ObjectKey::of(&bad.metadata);
                 if self.0.get(&key) != Some(&bad.error) {
                     tracing::warn!(kind = plural, object = %key, error = bad.error, "an object cannot be decoded; its data center stands still");
                     self.0.insert(key, bad.error.clone());
                 }
             }
             Event::Listed(object) | Event::Applied(object) | Event::Deleted(object) => {
-                if !self.0.is_empty() && self.0.remove(&key_of(object.meta())).is_some() {
-                    tracing::info!(kind = plural, object = %key_of(object.meta()), "the object can be decoded again, or is gone");
+                if !self.0.is_empty() && self.0.remove(&ObjectKey::of(object.meta())).is_some() {
+                    tracing::info!(kind = plural, object = %ObjectKey::of(object.meta()), "the object can be decoded again, or is gone");
                 }
             }
             Event::ListBegins | Event::ListEnds | Event::Fails { .. } => {}

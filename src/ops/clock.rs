@@ -1,0 +1,44 @@
+//! One reading of both clocks. Decisions get it as a value, so that a test can say what time it is.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+/// A point in time, on two clocks.
+///
+/// The wall clock may be set forward and back; the monotonic clock may not, but its readings mean nothing to another
+/// process. So what is written down for others uses `wall`, and pauses and deadlines use `monotonic`.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The time of day, for what is written into objects and compared with what is written there.
+    pub wall: Timestamp,
+    /// The time since the [`Clock`] was started, for pauses and deadlines.
+    pub monotonic: Duration,
+}
+
+/// The two clocks of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+}
+
+impl Clock {
+    /// A clock whose monotonic time begins now.
+    #[must_use]
+    pub fn start() -> Self {
+        Clock { started: Instant::now() }
+    }
+
+    /// Reads both clocks. In a tokio runtime whose time is paused, the monotonic time stands still too.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        Now { wall: Timestamp::now(), monotonic: self.started.elapsed() }
+    }
+
+    /// The instant of a monotonic time, for tokio's timers.
+    #[must_use]
+    pub fn instant(&self, monotonic: Duration) -> Instant {
+        self.started + monotonic
+    }
+}
