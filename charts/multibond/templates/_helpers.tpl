@@ -10,7 +10,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* The controller and the agents as the API server names them. */}}
+{{/* The user names that the API server gives to the controller and the agents. */}}
 {{- define "multibond.controllerUser" -}}
 system:serviceaccount:{{ .Release.Namespace }}:{{ .Values.controller.serviceAccount.name }}
 {{- end }}
@@ -27,7 +27,7 @@ fields for a token that is bound to a pod or a node. Empty for any other token.
   expression: request.userInfo.?extra[?'authentication.kubernetes.io/node-name'][?0].orValue('')
 {{- end }}
 
-{{/* The binding that puts a policy in force; everywhere, because the policies themselves say whom they concern. */}}
+{{/* The binding that activates a policy. It applies everywhere, because each policy selects its users itself. */}}
 {{- define "multibond.policyBinding" -}}
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
@@ -40,7 +40,7 @@ spec:
   validationActions: [Deny]
 {{- end }}
 
-{{/* What selects the pods, or the Service, of a component: never changes. */}}
+{{/* The labels that select the pods, or the Service, of a component. They must never change. */}}
 {{- define "multibond.selector" -}}
 app.kubernetes.io/name: multibond
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -53,7 +53,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- end }}
 
-{{/* What the Pod Security Standard "restricted" asks for, and a file system that nobody writes to. */}}
+{{/* The settings that the Pod Security Standard "restricted" requires, and a read-only file system. */}}
 {{- define "multibond.restrictedPod" -}}
 runAsNonRoot: true
 runAsUser: 65532
@@ -68,7 +68,7 @@ capabilities:
   drop: [ALL]
 {{- end }}
 
-{{/* Annotations of an object that exists while `helm uninstall` ends; the argument is its place in the order. */}}
+{{/* Annotations of an object that exists only at the end of `helm uninstall`; the argument is its weight in the order. */}}
 {{- define "multibond.postDelete" -}}
 helm.sh/hook: post-delete
 helm.sh/hook-weight: {{ . | quote }}

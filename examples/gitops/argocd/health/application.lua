@@ -1,5 +1,5 @@
--- The health of an Application, as it says itself. Argo CD has no check of its own for it, and a wave of Applications
--- would not wait for the one before.
+-- The health of an Application, from its own status. Argo CD has no built-in check for Applications, so without this one a
+-- wave of Applications would not wait for the previous wave.
 local health = {status = "Progressing", message = "Waiting for the first comparison"}
 local reported = obj.status and obj.status.health
 if reported and reported.status then

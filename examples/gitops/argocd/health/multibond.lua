@@ -1,6 +1,6 @@
--- The health of DataCenter, Network, Host and IscsiBond: all four say it by their condition Ready.
--- Degraded ends a sync at once, and so it is for what waiting does not mend. What another object of the same sync may bring
--- is Progressing.
+-- The health of DataCenter, Network, Host and IscsiBond, from the condition Ready.
+-- Degraded fails a sync at once, so it is only for reasons that need a person. A problem that another object of the same sync
+-- may solve is Progressing.
 local degraded = {
   Frozen = true,
   HostsNonOperational = true,
@@ -13,7 +13,7 @@ local degraded = {
 
 local health = {status = "Progressing", message = "Waiting for the controller"}
 local status = obj.status
--- What it says of an earlier generation no longer counts.
+-- A status of an earlier generation is out of date.
 if status == nil or status.observedGeneration ~= obj.metadata.generation then
   return health
 end
