@@ -1,6 +1,7 @@
 //! What the documentation says is complete, and leads somewhere.
 #![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -91,12 +92,7 @@ fn the_operations_page_names_every_metric() {
 #[test]
 fn every_link_leads_somewhere() {
     let link = Regex::new(r"\]\(([^)]+)\)").unwrap();
-    let docs = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
-    let docs = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md"));
-    let docs = docs.map(|path| format!("docs/{}", path.file_name().unwrap().to_string_lossy()));
-    let others = ["README.md", "examples/README.md", "examples/gitops/README.md", "charts/multibond/README.md"]
-        .map(str::to_owned);
-    for page in docs.chain(others) {
+    for page in pages() {
         let text = read(&page);
         for target in link.captures_iter(&text).map(|link| link[1].to_owned()).filter(|link| !link.contains("://")) {
             let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
@@ -117,10 +113,8 @@ fn the_version_is_the_same_everywhere() {
         r#"(?m)(?:multibond[:-]v?|\bref=v?|\btag: v?|targetRevision: v?|image\.version="|^(?:appV|v)ersion: "?)(\d+\.\d+\.\d+)"#,
     );
     let ours = ours.unwrap();
-    let mut files = vec![root().join("README.md"), root().join("Containerfile")];
-    ["charts", "docs", "examples", "image"]
-        .iter()
-        .for_each(|directory| text_files(&root().join(directory), &mut files));
+    let mut files = files_below(&["charts", "docs", "examples", "image"], &["md", "yaml", "yml", "tpl", "rs", "toml"]);
+    files.extend([root().join("README.md"), root().join("Containerfile")]);
     let mut named = 0;
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
@@ -130,28 +124,92 @@ fn the_version_is_the_same_everywhere() {
         }
     }
     assert!(named > 10, "{named} places found: does the pattern still match them?");
-    let mut sources = Vec::new();
-    ["src", "tests", "benches"].iter().for_each(|directory| text_files(&root().join(directory), &mut sources));
     let literal = format!("\"{VERSION}\"");
-    for file in sources {
-        let text = fs::read_to_string(&file).unwrap();
+    for (file, text) in sources() {
         assert!(!text.contains(&literal), "{}: use env!(\"CARGO_PKG_VERSION\")", file.display());
     }
 }
 
-/// The files below a directory that people write.
-fn text_files(directory: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            text_files(&path, files);
-        } else if path
-            .extension()
-            .is_some_and(|end| ["md", "yaml", "yml", "tpl", "rs", "toml"].iter().any(|it| end == *it))
-        {
-            files.push(path);
+/// The IDs of the acceptance list's rows.
+fn acceptance_rows() -> BTreeSet<String> {
+    let row = Regex::new(r"(?m)^\| (A\d\db?) \|").unwrap();
+    row.captures_iter(&read("docs/dev/acceptance.md")).map(|row| row[1].to_owned()).collect()
+}
+
+/// Every source file of product and tests, with its text.
+fn sources() -> Vec<(PathBuf, String)> {
+    let files = files_below(&["src", "tests", "benches"], &["rs"]);
+    files.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+#[test]
+fn every_acceptance_row_has_a_test_and_every_prefix_a_row() {
+    let function = Regex::new(r"fn ((?:a\d\db?_)+)").unwrap();
+    let mut proven = BTreeSet::new();
+    for (_, text) in sources() {
+        for ids in function.captures_iter(&text) {
+            proven.extend(ids[1].split_terminator('_').map(|id| id.replacen('a', "A", 1)));
         }
     }
+    assert_eq!(proven, acceptance_rows(), "left: prefixes of tests, right: rows of docs/dev/acceptance.md");
+}
+
+#[test]
+fn every_cited_rule_and_row_exists() {
+    let rule = Regex::new(r"(?m)^(?:## )?(\d+)\. ").unwrap();
+    let mut rules = BTreeSet::new();
+    let mut section = String::new();
+    for line in read("docs/dev/behaviour.md").lines() {
+        let Some(number) = rule.captures(line).map(|rule| rule[1].to_owned()) else { continue };
+        if line.starts_with('#') {
+            section = number;
+            rules.insert(section.clone());
+        } else {
+            rules.insert(format!("{section}.{number}"));
+        }
+    }
+    let rows = acceptance_rows();
+
+    let citation = Regex::new(r"behaviour (\d[\d., andto]*)").unwrap();
+    let number = Regex::new(r"\d+(?:\.\d+)?").unwrap();
+    let cited_row = Regex::new(r"(?:\brow |//! )(A\d\db?)\b").unwrap();
+    let mut cited = 0;
+    for (path, text) in sources() {
+        for citation in citation.captures_iter(&text) {
+            for number in number.find_iter(&citation[1]) {
+                cited += 1;
+                assert!(rules.contains(number.as_str()), "{} cites behaviour {}", path.display(), number.as_str());
+            }
+        }
+        for row in cited_row.captures_iter(&text) {
+            assert!(rows.contains(&row[1]), "{} cites row {}", path.display(), &row[1]);
+        }
+    }
+    assert!(cited > 10, "{cited} citations were found");
+}
+
+/// Every page, relative to the root.
+fn pages() -> Vec<String> {
+    let mut pages = files_below(&["docs", "examples", "charts", "tests"], &["md"]);
+    pages.extend(["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"].map(|page| root().join(page)));
+    pages.iter().map(|path| path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+/// The files below some directories of the root whose names have one of the extensions.
+fn files_below(directories: &[&str], extensions: &[&str]) -> Vec<PathBuf> {
+    let mut directories: Vec<_> = directories.iter().map(|directory| root().join(directory)).collect();
+    let mut files = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|end| extensions.iter().any(|extension| end == *extension)) {
+                files.push(path);
+            }
+        }
+    }
+    files
 }
 
 fn beside(page: &str) -> PathBuf {
