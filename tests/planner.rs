@@ -3,20 +3,20 @@
 
 mod planner {
     mod anything;
+    mod attachment;
     mod bonds;
-    mod carrying;
-    mod claims;
     mod conditions;
     mod fixture;
     mod lifecycle;
     mod model;
+    mod node_owner;
     mod pairing;
     mod problems;
     mod properties;
     mod revision;
     mod service;
     mod storage;
+    mod timeline;
     mod transitions;
     mod verdicts;
-    mod world;
 }

@@ -5,20 +5,20 @@
 //! the benches call the same functions.
 
 mod address;
-mod alike;
-mod carry;
-mod claims;
+mod attachment;
+mod node_owner;
 mod plan;
+mod plan_cache;
 mod problems;
-mod reality;
+mod reported;
 mod revision;
-mod standing;
+mod target_state;
 mod verdict;
 mod view;
 
 pub use address::canonical_portal;
-pub use carry::mtu_warnings;
-pub use claims::{Precedence, claims};
+pub use attachment::mtu_warnings;
+pub use node_owner::{Precedence, claims};
 pub use plan::{HostPlan, plan_host};
 pub use problems::{
     Findings, Kind, Problem, Usage, bond_problems, data_center_problems, host_problems, network_problems,

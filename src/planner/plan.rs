@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    carry::{Carried, carried, interfaces_unknown},
+    attachment::{Carried, carried, interfaces_unknown},
     revision::revision,
     view::{BondView, Place, TargetView, View},
 };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    carry::mtu_warnings,
+    attachment::mtu_warnings,
     plan::HostPlan,
     view::{BondView, Place, TargetView, View},
 };

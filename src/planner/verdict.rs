@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::{
     plan::HostPlan,
     problems::{empty_message, no_network_message},
-    reality::{PathNow, Reality, has_session},
-    standing::{Memory, Standing, TargetNow, deadline, targets_now},
+    reported::{PathNow, Reality, has_session},
+    target_state::{Memory, Standing, TargetNow, deadline, targets_now},
 };
 use crate::api::{
     Connection, ConnectionState, Host, HostWarning, PathCounts, Phase, PlannedPath, TargetStatus,

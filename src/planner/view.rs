@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::{
     address::{canonical_portal, ip, subnets},
-    alike::Made,
+    plan_cache::Made,
 };
 use crate::api::{DataCenter, DefaultNetwork, IscsiBond, Network, Pairing, SessionSettings, Storage};
 

@@ -1,6 +1,6 @@
 //! Lost targets over time: delays, what is remembered, retained sessions, messages (behaviour 2).
 
-use super::world::{World, line, message};
+use super::timeline::{World, line, message};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use multibond::{

@@ -1,6 +1,6 @@
 //! The same state gives the same verdict, however it came about (behaviour 2 and 3).
 
-use super::world::{World, line};
+use super::timeline::{World, line};
 use multibond::{
     api::{ConnectionState, Phase, reason::ConditionType},
     planner::{AgentState, HostVerdict},
@@ -104,7 +104,7 @@ fn a_target_that_is_released_from_its_hold_is_judged_as_any_other() {
     assert_eq!(held.judge().phase, Phase::Connecting);
     let verdict = held.wait(61).judge();
     assert_eq!(verdict.phase, Phase::NonOperational);
-    let operational = super::world::message(&verdict, ConditionType::Operational);
+    let operational = super::timeline::message(&verdict, ConditionType::Operational);
     assert!(operational.contains("@alpha") && operational.contains("@beta"), "{operational}");
 }
 

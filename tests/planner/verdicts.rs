@@ -1,6 +1,6 @@
 //! The verdict table (behaviour 2, and the table that oVirt gets wrong).
 
-use super::world::World;
+use super::timeline::World;
 use multibond::{
     api::{ConnectionState, Phase},
     planner::AgentState,
@@ -190,7 +190,7 @@ fn a27_a_silent_or_missing_agent_is_unknown_and_nothing_that_is_remembered_chang
             let verdict = world.wait(600).judge();
             let connected = states.matches('C').count();
             assert_eq!(
-                super::world::line(&verdict),
+                super::timeline::line(&verdict),
                 format!("Unknown {connected}/2 | Unknown {reason} | Unknown {reason} | Unknown {reason}")
             );
             assert_eq!(verdict.targets, before);

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{carry::Carried, plan::HostPlan};
+use super::{attachment::Carried, plan::HostPlan};
 
 /// Plans that are kept at most. Devices of hosts come and go, and what nobody carries any more must not be kept for ever.
 const KEPT: usize = 1024;

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     plan::HostPlan,
-    reality::{PathNow, Reality},
+    reported::{PathNow, Reality},
     verdict::Observation,
 };
 use crate::api::{ConnectionState, HostStatus, TargetStatus};
