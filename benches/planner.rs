@@ -11,7 +11,7 @@ use multibond::{
         Connection, ConnectionState, DataCenter, DataCenterSpec, Host, HostInterface, HostSpec, HostStatus, IscsiBond,
         IscsiBondSpec, Network, NetworkSpec, PlannedPath, Portal, Storage, Target,
     },
-    planner::{AgentState, HostPlan, Objects, Observation, View, judge, plan_all, plan_host},
+    planner::{AgentState, HostPlan, Objects, Observation, Planner, View, judge, plan_all},
 };
 
 /// One data center. Each network is a fabric of its own on which every target has one portal.
@@ -88,10 +88,10 @@ fn objects(shape: Shape) -> Objects {
     }
 }
 
-fn view(objects: &Objects) -> View {
+fn view(objects: &Objects) -> Arc<View> {
     let networks: Vec<_> = objects.networks.iter().collect();
     let bonds: Vec<_> = objects.bonds.iter().collect();
-    View::compile(&objects.data_centers[0], &networks, &bonds, false)
+    Arc::new(View::compile(&objects.data_centers[0], &networks, &bonds, false))
 }
 
 /// Every path is connected, but the first of each target.
@@ -123,17 +123,17 @@ fn reported(host: &Host, plan: &HostPlan) -> Host {
 
 fn observation(host: &Host) -> Observation<'_> {
     let non_operational_after = Duration::from_secs(60);
-    Observation { host, winner: None, agent: AgentState::Alive, non_operational_after, warnings: &[] }
+    Observation { host, node_owner: None, agent: AgentState::Alive, non_operational_after, warnings: &[] }
 }
 
 fn count(number: usize) -> Throughput {
     Throughput::Elements(number as u64)
 }
 
-/// Plans a host as the first of its data center: the next that is like it has its plan for less.
-fn plan_first(bencher: &mut Bencher<'_>, view: &View, host: &Host) {
-    let plan = |view: &mut View| plan_host(Some(view), black_box(host), false);
-    bencher.iter_batched_ref(|| view.clone(), plan, BatchSize::LargeInput);
+/// Plans a host as the first of its data center, with an empty cache.
+fn plan_first(bencher: &mut Bencher<'_>, view: &Arc<View>, host: &Host) {
+    let plan = |planner: &mut Planner| planner.plan_host(black_box(host), false);
+    bencher.iter_batched_ref(|| Planner::new(view.clone()), plan, BatchSize::LargeInput);
 }
 
 /// One host, by its number of paths.
@@ -142,7 +142,7 @@ fn one_host(criterion: &mut Criterion) {
     for paths in [8, 64, 512, 4096] {
         let objects = objects(Shape { targets: paths / 4, networks: 4, ..SMALL });
         let view = view(&objects);
-        let plan = plan_host(Some(&view), &objects.hosts[0], false);
+        let plan = Planner::new(view.clone()).plan_host(&objects.hosts[0], false);
         assert_eq!(plan.paths.len(), paths);
         group.throughput(count(paths));
         group.bench_function(BenchmarkId::new("plan", paths), |bencher| {
@@ -185,17 +185,18 @@ fn data_centers(criterion: &mut Criterion) {
         let view = view(&objects);
         group.throughput(count(hosts));
         group.bench_function(BenchmarkId::new("plan", hosts), |bencher| {
-            let plan_each = |view: &mut View| {
+            let plan_each = |planner: &mut Planner| {
                 for host in &objects.hosts {
-                    black_box(plan_host(Some(view), host, false));
+                    black_box(planner.plan_host(host, false));
                 }
             };
-            bencher.iter_batched_ref(|| view.clone(), plan_each, BatchSize::LargeInput);
+            bencher.iter_batched_ref(|| Planner::new(view.clone()), plan_each, BatchSize::LargeInput);
         });
         group.bench_function(BenchmarkId::new("report", hosts), |bencher| {
             bencher.iter(|| plan_all(black_box(&objects)));
         });
-        let plans: Vec<HostPlan> = objects.hosts.iter().map(|host| plan_host(Some(&view), host, false)).collect();
+        let planner = Planner::new(view);
+        let plans: Vec<HostPlan> = objects.hosts.iter().map(|host| planner.plan_host(host, false)).collect();
         let reports: Vec<Host> = objects.hosts.iter().zip(&plans).map(|(host, plan)| reported(host, plan)).collect();
         group.bench_function(BenchmarkId::new("judge", hosts), |bencher| {
             bencher.iter(|| {

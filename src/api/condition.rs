@@ -6,28 +6,20 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
-use super::reason::{ConditionType, Reason};
+use super::{
+    closed_set::closed_set,
+    reason::{ConditionType, Reason},
+};
 
-/// A condition's status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Status {
-    /// It holds.
-    True,
-    /// It does not hold.
-    False,
-    /// It is not known.
-    Unknown,
-}
-
-impl Status {
-    /// As the API writes it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::True => "True",
-            Status::False => "False",
-            Status::Unknown => "Unknown",
-        }
+closed_set! {
+    /// A condition's status.
+    Status {
+        /// It holds.
+        True,
+        /// It does not hold.
+        False,
+        /// It is not known.
+        Unknown,
     }
 }
 
@@ -37,20 +29,22 @@ impl From<bool> for Status {
     }
 }
 
-/// What a condition should say, before it is known since when.
+/// A condition without a time: [`merge`] finds out since when it has its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Which aspect.
+pub struct ConditionUpdate {
+    /// The condition's type.
     pub kind: ConditionType,
     /// Whether it holds.
     pub status: Status,
-    /// Why, as one word.
+    /// Why, as one word of a closed set.
     pub reason: &'static str,
-    /// Why, for people.
+    /// Why, as a sentence; at most 2048 bytes.
     pub message: String,
 }
 
-impl Verdict {
+pub use ConditionUpdate as Verdict;
+
+impl ConditionUpdate {
     /// A condition with its reason and message.
     pub fn new(
         kind: ConditionType,
@@ -58,22 +52,11 @@ impl Verdict {
         reason: impl Into<&'static str>,
         message: impl fmt::Display,
     ) -> Self {
-        Verdict { kind, status: status.into(), reason: reason.into(), message: limited(message.to_string()) }
+        ConditionUpdate { kind, status: status.into(), reason: reason.into(), message: limited(message.to_string()) }
     }
 }
 
-macro_rules! word_is_a_reason {
-    ($($name:ident),+) => {$(
-        impl From<super::reason::$name> for &'static str {
-            fn from(word: super::reason::$name) -> Self {
-                word.as_str()
-            }
-        }
-    )+};
-}
-word_is_a_reason!(Reason, EmptyReason, PreparedReason, PathReason);
-
-/// The API allows 32768 characters; nobody reads more than a few lines, and an object has room for 1.5 MB only.
+/// The API allows 32768 characters. People read a few lines, and an object has room for 1.5 MB only.
 const MESSAGE_LIMIT: usize = 2048;
 
 fn limited(mut message: String) -> String {
@@ -85,29 +68,34 @@ fn limited(mut message: String) -> String {
     message
 }
 
-/// The conditions of an object: `current` with `verdicts` put in. Conditions of other types are kept; a condition
-/// whose status stays keeps its `lastTransitionTime`. The order is that of `current`, new ones at the end.
+/// The conditions of an object: `current` with `updates` applied. Conditions of other types are kept. A condition whose
+/// status stays the same keeps its `lastTransitionTime`. The order is that of `current`, with new ones at the end.
 #[must_use]
-pub fn merge(current: &[Condition], verdicts: Vec<Verdict>, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+pub fn merge(
+    current: &[Condition],
+    updates: Vec<ConditionUpdate>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
     let mut merged = current.to_vec();
-    for verdict in verdicts {
+    for update in updates {
         let since = |old: Option<&Condition>| match old {
-            // What an object is born with has no time of its own.
+            // The condition from the CRD's default has the epoch as its time, which says nothing.
             Some(old)
-                if old.status == verdict.status.as_str() && old.last_transition_time.0 != Timestamp::UNIX_EPOCH =>
+                if old.status == update.status.as_str() && old.last_transition_time.0 != Timestamp::UNIX_EPOCH =>
             {
                 old.last_transition_time.clone()
             }
             _ => whole_second(now),
         };
-        let at = merged.iter().position(|condition| condition.type_ == verdict.kind.as_str());
+        let at = merged.iter().position(|condition| condition.type_ == update.kind.as_str());
         let condition = Condition {
-            type_: verdict.kind.as_str().to_owned(),
-            status: verdict.status.as_str().to_owned(),
-            reason: verdict.reason.to_owned(),
+            type_: update.kind.as_str().to_owned(),
+            status: update.status.as_str().to_owned(),
+            reason: update.reason.to_owned(),
             last_transition_time: since(at.map(|at| &merged[at])),
             observed_generation: generation,
-            message: verdict.message,
+            message: update.message,
         };
         match at {
             Some(at) => merged[at] = condition,
@@ -129,13 +117,14 @@ pub fn find(conditions: &[Condition], kind: ConditionType) -> Option<&Condition>
     conditions.iter().find(|condition| condition.type_ == kind.as_str())
 }
 
-/// The API's times have whole seconds; what is compared must have them too.
+/// Times of the API have whole seconds. Times that are compared with them must have whole seconds too.
 #[must_use]
 pub fn whole_second(time: Timestamp) -> Time {
     Time(Timestamp::from_second(time.as_second()).unwrap_or(time))
 }
 
-/// The condition with which every object is born: kstatus must not take it for healthy before it was looked at.
+/// The condition that the CRD's default gives every new object: kstatus must not report an object as healthy before the
+/// controller has seen it.
 #[must_use]
 pub fn pending() -> Value {
     json!({

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{Summary, schema};
+use super::{Summary, closed_set::closed_set, schema};
 
 /// A data center: its iSCSI storage, and how its hosts connect to it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -194,26 +194,30 @@ fn label_selector(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// What a host without any of a target's bond networks does.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
-pub enum DefaultNetwork {
-    /// It connects through its default network.
-    #[default]
-    Use,
-    /// It does not connect, and is NonOperational.
-    Never,
+closed_set! {
+    /// What a host without any of a target's bond networks does.
+    #[derive(Default)]
+    DefaultNetwork {
+        /// It connects through its default network.
+        #[default]
+        Use,
+        /// It does not connect, and is NonOperational.
+        Never,
+    }
 }
 
-/// The effect of the taint on the Node of a host that has lost a target.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
-pub enum NonOperationalTaint {
-    /// No taint.
-    #[default]
-    None,
-    /// New pods stay away.
-    NoSchedule,
-    /// Running pods are evicted as well; held back while the storage and not the hosts seem to be at fault.
-    NoExecute,
+closed_set! {
+    /// The effect of the taint on the Node of a host that has lost a target.
+    #[derive(Default)]
+    NonOperationalTaint {
+        /// No taint.
+        #[default]
+        None,
+        /// New pods stay away.
+        NoSchedule,
+        /// Running pods are evicted as well; held back while the storage and not the hosts seem to be at fault.
+        NoExecute,
+    }
 }
 
 /// Settings of iSCSI sessions, in seconds. Defaults suit dm-multipath, which wants a failed path to be known soon.

@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SessionSettings, Summary, reason::PathReason, schema};
+use super::{SessionSettings, Summary, closed_set::closed_set, reason::PathReason, schema};
 
 /// A host of a data center.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -140,49 +140,23 @@ impl HostStatus {
     }
 }
 
-/// Where a host stands.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
-pub enum Phase {
-    /// It has no data center, or another Host has its Node.
-    Unassigned,
-    /// It is kept away from storage.
-    Maintenance,
-    /// It has not connected yet, or has lost a target a short while ago.
-    Connecting,
-    /// It reaches every target, and no path has failed.
-    Up,
-    /// It reaches every target, and some path has failed.
-    Degraded,
-    /// It does not reach a target.
-    NonOperational,
-    /// Its agent is silent.
-    Unknown,
-}
-
-impl Phase {
-    /// All phases, in the order of the documentation.
-    pub const ALL: [Phase; 7] = [
-        Phase::Unassigned,
-        Phase::Maintenance,
-        Phase::Connecting,
-        Phase::Up,
-        Phase::Degraded,
-        Phase::NonOperational,
-        Phase::Unknown,
-    ];
-
-    /// The phase as the API writes it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Phase::Unassigned => "Unassigned",
-            Phase::Maintenance => "Maintenance",
-            Phase::Connecting => "Connecting",
-            Phase::Up => "Up",
-            Phase::Degraded => "Degraded",
-            Phase::NonOperational => "NonOperational",
-            Phase::Unknown => "Unknown",
-        }
+closed_set! {
+    /// Where a host stands.
+    Phase {
+        /// It has no data center, or another Host has its Node.
+        Unassigned,
+        /// It is kept away from storage.
+        Maintenance,
+        /// It has not connected yet, or has lost a target a short while ago.
+        Connecting,
+        /// It reaches every target, and no path has failed.
+        Up,
+        /// It reaches every target, and some path has failed.
+        Degraded,
+        /// It does not reach a target.
+        NonOperational,
+        /// Its agent is silent.
+        Unknown,
     }
 }
 
@@ -213,13 +187,14 @@ pub struct CarriedNetwork {
     pub address: Option<String>,
 }
 
-/// How it is known that a host carries a network.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
-pub enum CarrySource {
-    /// `Host.spec.interfaces` says so.
-    Spec,
-    /// The device has, or had, an address in one of the network's subnets.
-    Subnet,
+closed_set! {
+    /// How it is known that a host carries a network.
+    CarrySource {
+        /// `Host.spec.interfaces` says so.
+        Spec,
+        /// The device has, or had, an address in one of the network's subnets.
+        Subnet,
+    }
 }
 
 /// A target that has had a session since the host entered service.
@@ -390,19 +365,20 @@ pub struct Connection {
     pub retry_every: Option<String>,
 }
 
-/// Where a path stands.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
-pub enum ConnectionState {
-    /// In its first attempt since it was planned.
-    Connecting,
-    /// There is a session.
-    Connected,
-    /// There is none; it is retried.
-    Failed,
-    /// Not planned; the session is being logged out.
-    Disconnecting,
-    /// Not planned, but kept: its device is in use, or its target is held or has no other session.
-    Retained,
+closed_set! {
+    /// Where a path stands.
+    ConnectionState {
+        /// In its first attempt since it was planned.
+        Connecting,
+        /// There is a session.
+        Connected,
+        /// There is none; it is retried.
+        Failed,
+        /// Not planned; the session is being logged out.
+        Disconnecting,
+        /// Not planned, but kept: its device is in use, or its target is held or has no other session.
+        Retained,
+    }
 }
 
 /// A multipath map of the host.

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PathCounts, Summary, schema};
+use super::{PathCounts, Summary, closed_set::closed_set, schema};
 
 /// Which networks of a data center storage traffic uses.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -54,14 +54,16 @@ pub struct IscsiBondSpec {
     pub pairing: Pairing,
 }
 
-/// How portals are paired with networks.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, JsonSchema)]
-pub enum Pairing {
-    /// A portal goes with the network that it is on; a routed one, or a DNS name, with all of the bond's.
-    #[default]
-    Auto,
-    /// Each portal goes with each network; pins and subnets are ignored.
-    AllPairs,
+closed_set! {
+    /// How portals are paired with networks.
+    #[derive(Default)]
+    Pairing {
+        /// A portal goes with the network that it is on; a routed one, or a DNS name, with all of the bond's.
+        #[default]
+        Auto,
+        /// Each portal goes with each network; pins and subnets are ignored.
+        AllPairs,
+    }
 }
 
 /// What the controller knows of a bond.

@@ -3,12 +3,15 @@
 //! The types are the schema: `crds/` is generated from them (`multibond crds`). Closed sets (phases, states, reasons)
 //! are enums that serve the schema, the code and the documentation alike.
 
+pub mod address;
+mod closed_set;
 pub mod condition;
 mod data_center;
 #[allow(clippy::duplicated_attributes, reason = "columns that look alike are no duplicates")]
 mod host;
 mod iscsi_bond;
 mod network;
+pub mod node_owner;
 mod object_key;
 pub mod ownership;
 mod parts;
@@ -68,6 +71,20 @@ pub const NODE_TAINT: &str = "multibond.dev/non-operational";
 #[must_use]
 pub fn has_finalizer(metadata: &ObjectMeta) -> bool {
     metadata.finalizers.as_ref().is_some_and(|finalizers| finalizers.iter().any(|name| name == FINALIZER))
+}
+
+closed_set::closed_set! {
+    /// The kinds of objects that Multibond defines.
+    ObjectKind {
+        /// `DataCenter`.
+        DataCenter,
+        /// `Network`.
+        Network,
+        /// `Host`.
+        Host,
+        /// `IscsiBond`.
+        IscsiBond,
+    }
 }
 
 /// Texts for print columns; a column reads one field.

@@ -1,35 +1,8 @@
-//! The closed sets of words that conditions and connections carry. Each word is a user's handle for the documentation.
+//! Condition types and reasons. docs/reference.md explains every one of them, so a user can look it up.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use super::closed_set::closed_set;
 
-/// A closed set of words: the API's spelling of each is the variant's name.
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $word:ident),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
-        pub enum $name { $($(#[$doc])* $word),+ }
-
-        impl $name {
-            /// Every word of the set.
-            pub const ALL: &'static [$name] = &[$($name::$word),+];
-
-            /// The word as the API writes it.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $($name::$word => stringify!($word)),+ }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
-
-words! {
+closed_set! {
     /// Why a path has failed, or is retained.
     PathReason {
         /// The portal does not answer: no route, refused, or no answer in time.
@@ -67,7 +40,7 @@ words! {
     }
 }
 
-words! {
+closed_set! {
     /// Why a plan is empty; the first that applies.
     EmptyReason {
         /// Another Host has the node.
@@ -83,7 +56,7 @@ words! {
     }
 }
 
-words! {
+closed_set! {
     /// Why `HostPrepared` is False: what wants attention on a host and stops nothing.
     PreparedReason {
         /// An interface that carries a network has another MTU than the network needs.
@@ -101,7 +74,7 @@ words! {
     }
 }
 
-words! {
+closed_set! {
     /// Condition types of all four kinds.
     ConditionType {
         /// kstatus: the object is as it should be.
@@ -125,7 +98,7 @@ words! {
     }
 }
 
-words! {
+closed_set! {
     /// Reasons of Events, beside the phases: a host that changes its phase has an Event with the new phase as reason.
     EventReason {
         /// IscsiBond: the first host of its data center became NonOperational.
@@ -143,7 +116,7 @@ words! {
     }
 }
 
-words! {
+closed_set! {
     /// Reasons of conditions (beyond those of an empty plan, of paths and of `HostPrepared`).
     Reason {
         /// Nothing has looked at the object yet.

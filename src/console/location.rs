@@ -89,7 +89,7 @@ impl Filter {
         let show = query.get("show");
         Filter {
             wrong: show == "wrong",
-            phase: Phase::ALL.into_iter().find(|phase| phase.as_str() == show),
+            phase: Phase::ALL.iter().copied().find(|phase| phase.as_str() == show),
             name: query.get("name").to_owned(),
         }
     }

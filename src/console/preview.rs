@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 use super::edit::{Change, Object};
 use super::location::DataCenterRef;
 use crate::api::PlannedPath;
-use crate::planner::{HostPlan, Objects, PlannedHost, Problem, Report, plan_all};
+use crate::planner::{HostPlan, Objects, PlanReport, PlannedHost, Problem, plan_all};
 
 /// What a change would do to a data center.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,7 +73,7 @@ pub fn preview(objects: Objects, dc: &DataCenterRef, change: &Change) -> Preview
 }
 
 /// The plans of a data center's hosts.
-fn of<'a>(report: &'a Report, dc: &DataCenterRef) -> BTreeMap<&'a str, &'a HostPlan> {
+fn of<'a>(report: &'a PlanReport, dc: &DataCenterRef) -> BTreeMap<&'a str, &'a HostPlan> {
     let ours = |host: &&PlannedHost| (&host.namespace, &host.data_center) == (&dc.namespace, &dc.name);
     report.hosts.iter().filter(ours).map(|host| (host.name.as_str(), &host.plan)).collect()
 }
@@ -95,7 +95,7 @@ fn compare(name: &str, was: &HostPlan, will: &HostPlan) -> HostChange {
     }
 }
 
-fn problems(before: &Report, after: &Report, dc: &DataCenterRef, change: &Change) -> Vec<Problem> {
+fn problems(before: &PlanReport, after: &PlanReport, dc: &DataCenterRef, change: &Change) -> Vec<Problem> {
     let name = match &change.object {
         Object::DataCenter(it) => it.name_any(),
         Object::Network(it) => it.name_any(),

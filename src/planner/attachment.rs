@@ -1,4 +1,4 @@
-//! Which networks a host carries, and through which devices.
+//! Which networks a host is attached to, and through which devices. To users a host "carries" these networks.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -8,45 +8,47 @@ use super::{
 };
 use crate::api::{CarriedNetwork, CarrySource, Host, HostInterface, HostSpec, HostWarning, reason::PreparedReason};
 
-/// A network that a host carries, with the network's index in the view.
+/// A network that a host carries.
 #[derive(Clone, Debug)]
-pub(super) struct Carried {
+pub(super) struct Attachment {
+    /// The network's index in the view.
     pub network: usize,
+    /// What the Host's status says about it.
     pub entry: CarriedNetwork,
 }
 
-/// Everything that the host carries, sorted by network and interface.
+/// The attachments of a host, sorted by network and interface.
 ///
-/// `Host.spec.interfaces` wins for the networks that it names. For the others it is the interfaces with an address in
-/// one of the subnets, and those that had one: a pulled NIC must not send storage traffic over another network.
-pub(super) fn carried(view: &View, host: &Host) -> Vec<Carried> {
+/// `Host.spec.interfaces` wins for the networks that it names. For every other network it is the interfaces that have an
+/// address in one of the subnets, or had one: a pulled NIC must not move storage traffic to another network.
+pub(super) fn attachments(view: &View, host: &Host) -> Vec<Attachment> {
     let reported = reported(host);
     let remembered = remembered(host);
-    let mut carried = Vec::new();
+    let mut attachments = Vec::new();
     for (index, network) in view.networks.iter().enumerate() {
-        let named = named(&host.spec, &network.name);
-        let entries = if named.is_empty() { by_subnet(network, &reported, remembered) } else { named };
-        carried.extend(entries.into_iter().map(|entry| Carried { network: index, entry }));
+        let by_spec = by_spec(&host.spec, &network.name);
+        let entries = if by_spec.is_empty() { by_subnet(network, &reported, remembered) } else { by_spec };
+        attachments.extend(entries.into_iter().map(|entry| Attachment { network: index, entry }));
     }
-    carried
+    attachments
 }
 
-/// Whether the host's own report is missing and would decide what it carries: a bond names a network with subnets
-/// that `spec.interfaces` does not place.
+/// Whether the host has not reported its interfaces, and they would decide its attachments: a bond names a network that
+/// has subnets, and `spec.interfaces` does not name that network.
 pub(super) fn interfaces_unknown(view: &View, host: &Host) -> bool {
     let reported = host.status.as_ref().is_some_and(|status| status.interfaces.is_some());
     let decided_by_subnet = |network: usize| {
         let network = &view.networks[network];
-        !network.subnets.is_empty() && !places(&host.spec, &network.name)
+        !network.subnets.is_empty() && !spec_names(&host.spec, &network.name)
     };
     !reported && view.bonds.iter().flat_map(|bond| &bond.networks).any(|&network| decided_by_subnet(network))
 }
 
-fn places(spec: &HostSpec, network: &str) -> bool {
+fn spec_names(spec: &HostSpec, network: &str) -> bool {
     spec.interfaces.iter().any(|interface| interface.networks.iter().any(|name| name == network))
 }
 
-fn named(spec: &HostSpec, network: &Arc<str>) -> Vec<CarriedNetwork> {
+fn by_spec(spec: &HostSpec, network: &Arc<str>) -> Vec<CarriedNetwork> {
     let mut entries: Vec<CarriedNetwork> = spec
         .interfaces
         .iter()
@@ -63,7 +65,7 @@ fn named(spec: &HostSpec, network: &Arc<str>) -> Vec<CarriedNetwork> {
     entries
 }
 
-/// An interface that the agent reports, with its addresses read.
+/// An interface that the agent reports, with its addresses parsed.
 struct Reported<'a> {
     interface: &'a HostInterface,
     addresses: Vec<(IpAddr, &'a str)>,
@@ -71,12 +73,15 @@ struct Reported<'a> {
 
 fn reported(host: &Host) -> Vec<Reported<'_>> {
     let interfaces = host.status.as_ref().and_then(|status| status.interfaces.as_deref()).unwrap_or_default();
-    let read = |text: &'_ String| host_address(text);
     interfaces
         .iter()
         .map(|interface| Reported {
             interface,
-            addresses: interface.addresses.iter().filter_map(|text| Some((read(text)?, text.as_str()))).collect(),
+            addresses: interface
+                .addresses
+                .iter()
+                .filter_map(|text| Some((host_address(text)?, text.as_str())))
+                .collect(),
         })
         .collect()
 }
@@ -130,12 +135,12 @@ fn by_subnet(network: &NetworkView, reported: &[Reported<'_>], remembered: &[Car
     entries
 }
 
-/// Interfaces of a host that carry a network with another MTU than it needs. An MTU of 0 is one that was not reported.
+/// Warns of each interface whose MTU is not the one that its network needs. An MTU of 0 was not reported.
 #[must_use]
 pub fn mtu_warnings(view: &View, host: &Host, networks: &[CarriedNetwork]) -> Vec<HostWarning> {
     let interfaces = host.status.as_ref().and_then(|status| status.interfaces.as_deref()).unwrap_or_default();
-    let warning = |carried: &CarriedNetwork| {
-        let CarriedNetwork { name, interface, .. } = carried;
+    let warning = |attached: &CarriedNetwork| {
+        let CarriedNetwork { name, interface, .. } = attached;
         let needed = view.networks.iter().find(|network| network.name == *name)?.mtu?;
         let found = interfaces.iter().find(|reported| reported.name == *interface)?.mtu;
         let message = format!("{interface} carries {name} with MTU {found}, and the network needs {needed}");

@@ -1,4 +1,4 @@
-//! The whole decision, pure: (`DataCenter`, its Networks, its Bonds, one Host) -> that host's plan, and
+//! All decisions, as pure functions: (`DataCenter`, its Networks, its bonds, one Host) -> the plan of that host, and
 //! (plan, what the host reports, the time) -> the verdict on that host.
 //!
 //! Nothing here knows a Kubernetes client, a clock or async: the controller, `multibond plan` on files, the tests and
@@ -6,7 +6,7 @@
 
 mod address;
 mod attachment;
-mod node_owner;
+mod observation;
 mod plan;
 mod plan_cache;
 mod problems;
@@ -16,19 +16,21 @@ mod target_state;
 mod verdict;
 mod view;
 
-pub use address::canonical_portal;
+pub use crate::api::ObjectKind as Kind;
 pub use attachment::mtu_warnings;
-pub use node_owner::{Precedence, claims};
-pub use plan::{HostPlan, plan_host};
-pub use problems::{
-    Findings, Kind, Problem, Usage, bond_problems, data_center_problems, host_problems, network_problems,
-};
-pub use verdict::{AgentState, HostVerdict, Observation, judge, still_connected};
+pub use observation::{AgentState, Observation};
+pub use plan::HostPlan;
+pub use plan_cache::Planner;
+pub use problems::{Findings, Problem, Usage, bond_problems, data_center_problems, host_problems, network_problems};
+pub use verdict::{HostVerdict, judge, still_connected};
 pub use view::View;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use crate::api::{DataCenter, Host, IscsiBond, Network};
+use crate::api::{DataCenter, Host, IscsiBond, Network, node_owner::owners_of_nodes};
 
 /// Objects of one or more data centers, as read from a cluster or from files.
 #[derive(Clone, Debug, Default)]
@@ -58,30 +60,36 @@ pub struct PlannedHost {
     pub plan: HostPlan,
 }
 
-/// The plans of all hosts and every cross-object problem, each sorted: equal objects in any order give equal reports.
+/// The plans of all hosts and all problems between objects. Both are sorted, so that the order of the objects does not
+/// matter.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
+pub struct PlanReport {
     /// By namespace and name.
     pub hosts: Vec<PlannedHost>,
     /// By kind, namespace, name and reason.
     pub problems: Vec<Problem>,
 }
 
-/// Plans every host that is not being deleted, and lists what is wrong across objects.
+/// Plans every host that is not being deleted, and lists the problems between objects.
 #[must_use]
-pub fn plan_all(objects: &Objects) -> Report {
-    let views = compile_all(objects);
-    let winners = claims(&objects.hosts);
+pub fn plan_all(objects: &Objects) -> PlanReport {
+    let planners = planners(objects);
+    let owners = owners_of_nodes(&objects.hosts);
+    let view = |key| planners.get(&key).map(|planner| &**planner.view());
     let mut usage: HashMap<(&str, &str), Usage> = HashMap::new();
-    let mut report = Report::default();
+    let mut report = PlanReport::default();
 
     for host in objects.hosts.iter().filter(|host| host.metadata.deletion_timestamp.is_none()) {
         let key = (namespace(&host.metadata), host.spec.data_center.as_str());
         let name = host.metadata.name.as_deref().unwrap_or_default();
-        let winner = winners.get(host.spec.node_name.as_str()).filter(|winner| **winner != (key.0, name));
-        let plan = plan_host(views.get(&key), host, winner.is_some());
-        report.problems.extend(host_problems(host, views.get(&key), &plan, winner.copied()));
-        if views.contains_key(&key) {
+        let node_owner = owners.get(host.spec.node_name.as_str()).copied().filter(|owner| *owner != (key.0, name));
+        let planner = planners.get(&key);
+        let plan = match planner {
+            Some(planner) => planner.plan_host(host, node_owner.is_some()),
+            None => HostPlan::without_data_center(node_owner.is_some()),
+        };
+        report.problems.extend(host_problems(host, view(key), &plan, node_owner));
+        if planner.is_some() {
             usage.entry(key).or_default().add(&plan);
         }
         report.hosts.push(PlannedHost {
@@ -91,26 +99,26 @@ pub fn plan_all(objects: &Objects) -> Report {
             plan,
         });
     }
-    for (key, view) in &views {
-        report.problems.extend(data_center_problems(view, key.0, key.1));
+    for (key, planner) in &planners {
+        report.problems.extend(data_center_problems(planner.view(), key.0, key.1));
     }
     for network in objects.networks.iter().filter(|network| network.metadata.deletion_timestamp.is_none()) {
-        let view = views.get(&(namespace(&network.metadata), network.spec.data_center.as_str()));
-        report.problems.extend(network_problems(network, view));
+        let key = (namespace(&network.metadata), network.spec.data_center.as_str());
+        report.problems.extend(network_problems(network, view(key)));
     }
     let elsewhere = networks_by_namespace(objects);
     for bond in objects.bonds.iter().filter(|bond| bond.metadata.deletion_timestamp.is_none()) {
         let key = (namespace(&bond.metadata), bond.spec.data_center.as_str());
         let exists = |name: &str| elsewhere.contains(&(key.0, name));
-        report.problems.extend(bond_problems(bond, views.get(&key), usage.get(&key), &exists).into_problems(bond));
+        report.problems.extend(bond_problems(bond, view(key), usage.get(&key), &exists).into_problems(bond));
     }
     report.hosts.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
     report.problems.sort();
     report
 }
 
-/// What the planner needs of each data center, by namespace and name.
-fn compile_all(objects: &Objects) -> BTreeMap<(&str, &str), View> {
+/// A planner for each data center, by namespace and name.
+fn planners(objects: &Objects) -> BTreeMap<(&str, &str), Planner> {
     let mut networks: HashMap<(&str, &str), Vec<&Network>> = HashMap::new();
     for network in &objects.networks {
         networks.entry((namespace(&network.metadata), network.spec.data_center.as_str())).or_default().push(network);
@@ -127,7 +135,7 @@ fn compile_all(objects: &Objects) -> BTreeMap<(&str, &str), View> {
             let terminating = objects.terminating_namespaces.contains(key.0);
             let networks = networks.get(&key).map(Vec::as_slice).unwrap_or_default();
             let bonds = bonds.get(&key).map(Vec::as_slice).unwrap_or_default();
-            (key, View::compile(data_center, networks, bonds, terminating))
+            (key, Planner::new(Arc::new(View::compile(data_center, networks, bonds, terminating))))
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    attachment::{Carried, carried, interfaces_unknown},
+    attachment::{Attachment, interfaces_unknown},
     revision::revision,
     view::{BondView, Place, TargetView, View},
 };
@@ -39,6 +39,13 @@ impl HostPlan {
     #[must_use]
     pub fn empty(reason: Option<EmptyReason>, session: SessionSettings) -> Self {
         HostPlan { reason, session, revision: revision(&[], &[], session), ..HostPlan::default() }
+    }
+
+    /// The plan of a host whose data center does not exist. `node_claimed`: another Host owns its node.
+    #[must_use]
+    pub fn without_data_center(node_claimed: bool) -> Self {
+        let reason = if node_claimed { EmptyReason::NodeClaimed } else { EmptyReason::DataCenterNotFound };
+        HostPlan::empty(Some(reason), SessionSettings::default())
     }
 
     /// A plan that leaves every session as it is and asks for none: the host is not known well enough.
@@ -77,7 +84,7 @@ impl HostPlan {
         }
     }
 
-    /// Whether the host is in service: it has a data center, has its node, and is not in maintenance.
+    /// Whether the host is in service: it has a data center, owns its node, and is not in maintenance.
     #[must_use]
     pub fn in_service(&self) -> bool {
         match self.reason {
@@ -92,38 +99,28 @@ impl HostPlan {
     }
 }
 
-/// Plans one host. `view` is its data center, if there is one; `node_claimed`: another Host has its node.
-#[must_use]
-pub fn plan_host(view: Option<&View>, host: &Host, node_claimed: bool) -> HostPlan {
-    let session = view.map(|view| view.session).unwrap_or_default();
-    let empty = |reason| HostPlan::empty(Some(reason), session);
-    let Some(view) = view else {
-        return empty(if node_claimed { EmptyReason::NodeClaimed } else { EmptyReason::DataCenterNotFound });
-    };
+/// Why a host of this data center has an empty plan; the first reason that applies.
+pub(super) fn empty_reason(view: &View, host: &Host, node_claimed: bool) -> Option<EmptyReason> {
     if node_claimed {
-        return empty(EmptyReason::NodeClaimed);
+        Some(EmptyReason::NodeClaimed)
+    } else if view.deleting {
+        Some(EmptyReason::DataCenterDeleting)
+    } else if host.spec.maintenance {
+        Some(EmptyReason::Maintenance)
+    } else if interfaces_unknown(view, host) {
+        Some(EmptyReason::InterfacesUnknown)
+    } else {
+        None
     }
-    if view.deleting {
-        return empty(EmptyReason::DataCenterDeleting);
-    }
-    if host.spec.maintenance {
-        return empty(EmptyReason::Maintenance);
-    }
-    if interfaces_unknown(view, host) {
-        return empty(EmptyReason::InterfacesUnknown);
-    }
-    let carried = carried(view, host);
-    let alike = view.made.plan(&carried, || plan_carried(view, &carried));
-    HostPlan { networks: carried.into_iter().map(|carried| carried.entry).collect(), ..alike }
 }
 
-/// The plan of the hosts that carry this, without what is each host's own: the addresses of its networks.
-fn plan_carried(view: &View, carried: &[Carried]) -> HostPlan {
-    let mut found = Found::default();
+/// The part of a plan that hosts with equal attachments share: everything but the networks, whose addresses differ.
+pub(super) fn plan_attachments(view: &View, attachments: &[Attachment]) -> HostPlan {
+    let mut lists = PlanLists::default();
     for target in &view.targets {
-        plan_target(view, target, carried, &mut found);
+        plan_target(view, target, attachments, &mut lists);
     }
-    let Found { hold, no_network, paths, mut uses } = found;
+    let PlanLists { hold, no_network, paths, mut uses } = lists;
     uses.sort_unstable();
     uses.dedup();
     HostPlan {
@@ -138,27 +135,27 @@ fn plan_carried(view: &View, carried: &[Carried]) -> HostPlan {
     }
 }
 
-/// What is found target by target: the lists of a plan.
+/// The lists of a plan, filled target by target.
 #[derive(Default)]
-struct Found {
+struct PlanLists {
     hold: Vec<Arc<str>>,
     no_network: Vec<Arc<str>>,
     paths: Vec<PlannedPath>,
     uses: Vec<(Arc<str>, Arc<str>)>,
 }
 
-/// What the host carries of a bond's networks.
-fn of_bond<'a>(bond: &'a BondView, carried: &'a [Carried]) -> impl Iterator<Item = &'a Carried> {
-    carried.iter().filter(|carried| bond.networks.binary_search(&carried.network).is_ok())
+/// The attachments to networks of a bond.
+fn of_bond<'a>(bond: &'a BondView, attachments: &'a [Attachment]) -> impl Iterator<Item = &'a Attachment> {
+    attachments.iter().filter(|attachment| bond.networks.binary_search(&attachment.network).is_ok())
 }
 
-fn plan_target(view: &View, target: &TargetView, carried: &[Carried], found: &mut Found) {
+fn plan_target(view: &View, target: &TargetView, attachments: &[Attachment], lists: &mut PlanLists) {
     let covering = || target.bonds.iter().map(|&bond| &view.bonds[bond]);
-    if covering().all(|bond| of_bond(bond, carried).next().is_none()) {
+    if covering().all(|bond| of_bond(bond, attachments).next().is_none()) {
         if covering().any(|bond| bond.names_unknown_network) {
-            found.hold.push(target.iqn.clone());
+            lists.hold.push(target.iqn.clone());
         } else if view.default_network == DefaultNetwork::Use {
-            found.paths.extend(target.portals.iter().map(|portal| PlannedPath {
+            lists.paths.extend(target.portals.iter().map(|portal| PlannedPath {
                 target: target.iqn.clone(),
                 portal: portal.text.clone(),
                 tpgt: portal.tpgt,
@@ -169,14 +166,14 @@ fn plan_target(view: &View, target: &TargetView, carried: &[Carried], found: &mu
                 chap_secret: target.chap_secret.clone(),
             }));
         } else {
-            found.no_network.push(target.iqn.clone());
+            lists.no_network.push(target.iqn.clone());
         }
         return;
     }
-    let mut links: Vec<Link<'_>> = covering().flat_map(|bond| pair(target, bond, carried, bond.pairing)).collect();
+    let mut links: Vec<Link<'_>> = covering().flat_map(|bond| pair(target, bond, attachments, bond.pairing)).collect();
     if links.is_empty() {
-        // Nothing says which portal is on which network: better each with each than no storage.
-        links = covering().flat_map(|bond| pair(target, bond, carried, Pairing::AllPairs)).collect();
+        // No portal is on any of the networks, by pin or subnet: paths for all pairs are better than no storage.
+        links = covering().flat_map(|bond| pair(target, bond, attachments, Pairing::AllPairs)).collect();
     }
     links.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
     for same_path in links.chunk_by(|a, b| (a.portal, &a.carried.interface) == (b.portal, &b.carried.interface)) {
@@ -184,8 +181,8 @@ fn plan_target(view: &View, target: &TargetView, carried: &[Carried], found: &mu
         let mut bonds: Vec<Arc<str>> = same_path.iter().map(|link| link.bond.clone()).collect();
         bonds.sort_unstable();
         bonds.dedup();
-        found.uses.extend(same_path.iter().map(|link| (link.bond.clone(), link.carried.name.clone())));
-        found.paths.push(PlannedPath {
+        lists.uses.extend(same_path.iter().map(|link| (link.bond.clone(), link.carried.name.clone())));
+        lists.paths.push(PlannedPath {
             target: target.iqn.clone(),
             portal: portal.text.clone(),
             tpgt: portal.tpgt,
@@ -198,7 +195,7 @@ fn plan_target(view: &View, target: &TargetView, carried: &[Carried], found: &mu
     }
 }
 
-/// A reason for a path: this bond wants this portal through this network on this interface.
+/// One reason for a path: this bond asks for this portal through this network on this interface.
 struct Link<'a> {
     portal: usize,
     carried: &'a CarriedNetwork,
@@ -214,15 +211,16 @@ impl Link<'_> {
 fn pair<'a>(
     target: &'a TargetView,
     bond: &'a BondView,
-    carried: &'a [Carried],
+    attachments: &'a [Attachment],
     pairing: Pairing,
 ) -> impl Iterator<Item = Link<'a>> {
-    let goes = move |place: &Place, network: usize| match (pairing, place) {
+    let pairs_with = move |place: &Place, network: usize| match (pairing, place) {
         (Pairing::AllPairs, _) | (Pairing::Auto, Place::Anywhere) => true,
         (Pairing::Auto, Place::On(networks)) => networks.contains(&network),
     };
-    of_bond(bond, carried).flat_map(move |carried| {
-        let portals = target.portals.iter().enumerate().filter(move |(_, portal)| goes(&portal.place, carried.network));
-        portals.map(move |(portal, _)| Link { portal, carried: &carried.entry, bond: &bond.name })
+    of_bond(bond, attachments).flat_map(move |attachment| {
+        let portals =
+            target.portals.iter().enumerate().filter(move |(_, portal)| pairs_with(&portal.place, attachment.network));
+        portals.map(move |(portal, _)| Link { portal, carried: &attachment.entry, bond: &bond.name })
     })
 }

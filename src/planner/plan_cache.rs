@@ -1,41 +1,73 @@
-//! Hosts that carry the same networks through the same devices have the same paths. Most hosts of a data center are
-//! alike: their plan is made once, and they share it.
+//! The planner of one data center, with a cache of plans: hosts with the same attachments have the same paths, and most
+//! hosts of a data center have the same attachments.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{attachment::Carried, plan::HostPlan};
+use super::{
+    attachment::{Attachment, attachments},
+    plan::{HostPlan, empty_reason, plan_attachments},
+    view::View,
+};
+use crate::api::Host;
 
-/// Plans that are kept at most. Devices of hosts come and go, and what nobody carries any more must not be kept for ever.
-const KEPT: usize = 1024;
+/// Plans the hosts of one data center.
+#[derive(Debug)]
+pub struct Planner {
+    view: Arc<View>,
+    cache: PlanCache,
+}
 
-/// What a host carries, as far as its paths depend on it: indices of networks, and devices. Addresses do not count.
-type Ways = Vec<(usize, Arc<str>)>;
+impl Planner {
+    /// A planner for a data center, with an empty cache.
+    #[must_use]
+    pub fn new(view: Arc<View>) -> Self {
+        Planner { view, cache: PlanCache::default() }
+    }
 
-/// The plans that have been made from a view: a memory, of which nothing can be seen but that it saves work.
-#[derive(Debug, Default)]
-pub(super) struct Made(Mutex<HashMap<Ways, HostPlan>>);
+    /// The data center that it plans from.
+    #[must_use]
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
 
-impl Made {
-    /// The plan of the hosts that carry this, made now if it is the first.
-    pub(super) fn plan(&self, carried: &[Carried], make: impl FnOnce() -> HostPlan) -> HostPlan {
-        let ways: Ways = carried.iter().map(|carried| (carried.network, carried.entry.interface.clone())).collect();
-        let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = plans.get(&ways) {
-            return plan.clone();
+    /// Plans one host of the data center. `node_claimed`: another Host owns its node.
+    #[must_use]
+    pub fn plan_host(&self, host: &Host, node_claimed: bool) -> HostPlan {
+        let view = &*self.view;
+        if let Some(reason) = empty_reason(view, host, node_claimed) {
+            return HostPlan::empty(Some(reason), view.session);
         }
-        if plans.len() >= KEPT {
-            plans.clear();
-        }
-        plans.entry(ways).insert_entry(make()).get().clone()
+        let attachments = attachments(view, host);
+        let shared = self.cache.get_or_plan(&attachments, || plan_attachments(view, &attachments));
+        HostPlan { networks: attachments.into_iter().map(|attachment| attachment.entry).collect(), ..shared }
     }
 }
 
-impl Clone for Made {
-    /// Empty: another view may become another one.
-    fn clone(&self) -> Self {
-        Made::default()
+/// Limits the memory of a cache: devices of hosts come and go, and plans that no host has any more must not stay.
+const CAPACITY: usize = 1024;
+
+/// What the paths of a host depend on: which networks (indices in the view) are attached through which devices.
+/// Addresses do not count.
+type AttachmentKey = Vec<(usize, Arc<str>)>;
+
+/// Plans by attachments. It has no effect on results; it only saves work and memory.
+#[derive(Debug, Default)]
+struct PlanCache(Mutex<HashMap<AttachmentKey, HostPlan>>);
+
+impl PlanCache {
+    fn get_or_plan(&self, attachments: &[Attachment], plan: impl FnOnce() -> HostPlan) -> HostPlan {
+        let key: AttachmentKey =
+            attachments.iter().map(|attachment| (attachment.network, attachment.entry.interface.clone())).collect();
+        let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plan) = plans.get(&key) {
+            return plan.clone();
+        }
+        if plans.len() >= CAPACITY {
+            plans.clear();
+        }
+        plans.entry(key).insert_entry(plan()).get().clone()
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
     sync::Arc,
 };
 
@@ -12,47 +11,15 @@ use super::{
     view::{BondView, Place, TargetView, View},
 };
 use crate::api::{
-    Host, IscsiBond, Network,
+    Host, IscsiBond, Network, ObjectKind,
     reason::{EmptyReason, Reason},
 };
-
-/// The four kinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// `DataCenter`.
-    DataCenter,
-    /// `Network`.
-    Network,
-    /// `Host`.
-    Host,
-    /// `IscsiBond`.
-    IscsiBond,
-}
-
-impl Kind {
-    /// The kind as manifests write it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Kind::DataCenter => "DataCenter",
-            Kind::Network => "Network",
-            Kind::Host => "Host",
-            Kind::IscsiBond => "IscsiBond",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// Something wrong with an object that only shows beside others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The object's kind.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// The object's namespace.
     pub namespace: String,
     /// The object's name.
@@ -67,7 +34,7 @@ pub struct Problem {
 #[must_use]
 pub fn data_center_problems(view: &View, namespace: &str, name: &str) -> Vec<Problem> {
     let problem = |reason: Reason, message: String| Problem {
-        kind: Kind::DataCenter,
+        kind: ObjectKind::DataCenter,
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         reason: reason.as_str(),
@@ -107,7 +74,7 @@ pub fn data_center_problems(view: &View, namespace: &str, name: &str) -> Vec<Pro
 #[must_use]
 pub fn network_problems(network: &Network, view: Option<&View>) -> Option<Problem> {
     view.is_none().then(|| Problem {
-        kind: Kind::Network,
+        kind: ObjectKind::Network,
         namespace: network.metadata.namespace.clone().unwrap_or_default(),
         name: network.metadata.name.clone().unwrap_or_default(),
         reason: Reason::DataCenterNotFound.as_str(),
@@ -120,12 +87,17 @@ fn data_center_not_found(namespace: Option<&str>, data_center: &str) -> String {
     format!("there is no DataCenter {data_center} in namespace {namespace}; create it, or correct spec.dataCenter")
 }
 
-/// What is wrong with a host. `view` is its data center, if there is one; `winner` is the Host that has its node, if
-/// that is another one.
+/// What is wrong with a host. `view` is its data center, if there is one; `node_owner`: namespace and
+/// name of the Host that owns its node, if that is another one.
 #[must_use]
-pub fn host_problems(host: &Host, view: Option<&View>, plan: &HostPlan, winner: Option<(&str, &str)>) -> Vec<Problem> {
+pub fn host_problems(
+    host: &Host,
+    view: Option<&View>,
+    plan: &HostPlan,
+    node_owner: Option<(&str, &str)>,
+) -> Vec<Problem> {
     let problem = |reason: &'static str, message: String| Problem {
-        kind: Kind::Host,
+        kind: ObjectKind::Host,
         namespace: host.metadata.namespace.clone().unwrap_or_default(),
         name: host.metadata.name.clone().unwrap_or_default(),
         reason,
@@ -133,7 +105,7 @@ pub fn host_problems(host: &Host, view: Option<&View>, plan: &HostPlan, winner: 
     };
     let empty = match plan.reason {
         Some(reason @ (EmptyReason::NodeClaimed | EmptyReason::DataCenterNotFound)) => {
-            Some(problem(reason.as_str(), empty_message(host, reason, winner)))
+            Some(problem(reason.as_str(), empty_message(host, reason, node_owner)))
         }
         // Said by the deletion, wanted by the user, or over as soon as the agent reports.
         Some(EmptyReason::DataCenterDeleting | EmptyReason::Maintenance | EmptyReason::InterfacesUnknown) | None => {
@@ -148,10 +120,10 @@ pub fn host_problems(host: &Host, view: Option<&View>, plan: &HostPlan, winner: 
 }
 
 /// Why a host's plan is empty, for people.
-pub(super) fn empty_message(host: &Host, reason: EmptyReason, winner: Option<(&str, &str)>) -> String {
+pub(super) fn empty_message(host: &Host, reason: EmptyReason, node_owner: Option<(&str, &str)>) -> String {
     let node = &host.spec.node_name;
     match reason {
-        EmptyReason::NodeClaimed => match winner {
+        EmptyReason::NodeClaimed => match node_owner {
             Some((namespace, name)) => {
                 format!(
                     "node {node} is served as Host {namespace}/{name}, which comes first (the older, then by namespace and name); delete one of the two"
@@ -339,7 +311,7 @@ impl Findings {
             .into_iter()
             .flatten()
             .map(|(reason, message)| Problem {
-                kind: Kind::IscsiBond,
+                kind: ObjectKind::IscsiBond,
                 namespace: bond.metadata.namespace.clone().unwrap_or_default(),
                 name: bond.metadata.name.clone().unwrap_or_default(),
                 reason: reason.as_str(),

@@ -1,22 +1,22 @@
-//! What the agent reports, found by path.
+//! The connections that the agent reports, indexed by path.
 
 use std::fmt::Write as _;
 
 use crate::api::{Connection, ConnectionState, Host, PlannedPath};
 
-/// What the agent reports, found by path.
-pub(super) struct Reality<'a> {
+/// The connections that the agent reports, sorted by path.
+pub(super) struct ReportedConnections<'a> {
     pub connections: Vec<&'a Connection>,
 }
 
-impl<'a> Reality<'a> {
+impl<'a> ReportedConnections<'a> {
     pub(super) fn new(host: &'a Host) -> Self {
         let mut connections: Vec<&Connection> =
             host.status.as_ref().map(|status| status.connections.iter().collect()).unwrap_or_default();
-        // Of two sessions on one path a connected one counts.
+        // If two sessions are on one path, a connected one counts.
         connections.sort_by_key(|connection| (connection.key(), connection.state != ConnectionState::Connected));
         connections.dedup_by(|a, b| a.key() == b.key());
-        Reality { connections }
+        ReportedConnections { connections }
     }
 
     pub(super) fn of(&self, path: &PlannedPath) -> Option<&'a Connection> {
@@ -33,7 +33,7 @@ impl<'a> Reality<'a> {
     }
 }
 
-/// Whether something is left to log out. A session that is lost is still there: the initiator goes on with it.
+/// Whether there is a session to log out. A lost session still exists: the initiator keeps trying to recover it.
 pub(super) fn has_session(connection: &Connection) -> bool {
     match connection.state {
         ConnectionState::Connected | ConnectionState::Retained | ConnectionState::Disconnecting => true,
@@ -42,18 +42,18 @@ pub(super) fn has_session(connection: &Connection) -> bool {
     }
 }
 
-/// A planned path beside what is known of it.
-pub(super) struct PathNow<'a> {
+/// A planned path, and the connection that the agent reports for it.
+pub(super) struct ObservedPath<'a> {
     pub planned: &'a PlannedPath,
-    pub actual: Option<&'a Connection>,
+    pub connection: Option<&'a Connection>,
 }
 
-impl PathNow<'_> {
+impl ObservedPath<'_> {
     pub(super) fn is(&self, state: ConnectionState) -> bool {
-        self.actual.is_some_and(|connection| connection.state == state)
+        self.connection.is_some_and(|connection| connection.state == state)
     }
 
-    /// A path that nobody has reported on, or whose session is only now being taken over, is in its first attempt.
+    /// Whether the path is in its first attempt: it was not reported yet, or its session is only now being taken over.
     pub(super) fn first_attempt(&self) -> bool {
         !self.is(ConnectionState::Connected) && !self.is(ConnectionState::Failed)
     }
@@ -65,10 +65,10 @@ impl PathNow<'_> {
             (Some(interface), None) => format!("{portal} through {interface}"),
             (None, _) => format!("{portal} through the default network"),
         };
-        if let Some(reason) = self.actual.and_then(|connection| connection.reason) {
+        if let Some(reason) = self.connection.and_then(|connection| connection.reason) {
             let _ = write!(text, ": {reason}");
         }
-        if let Some(message) = self.actual.and_then(|connection| connection.message.as_deref()) {
+        if let Some(message) = self.connection.and_then(|connection| connection.message.as_deref()) {
             let _ = write!(text, " ({message})");
         }
         text

@@ -1,4 +1,4 @@
-//! A data center as the planner needs it: read once, then used for each of its hosts.
+//! A data center as the planner needs it: compiled once, then used for each of its hosts. Plain data.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,22 +7,22 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{
-    address::{canonical_portal, ip, subnets},
-    plan_cache::Made,
+use super::address::subnets;
+use crate::api::{
+    DataCenter, DefaultNetwork, IscsiBond, Network, Pairing, SessionSettings, Storage,
+    address::{canonical_portal, parse_ip},
 };
-use crate::api::{DataCenter, DefaultNetwork, IscsiBond, Network, Pairing, SessionSettings, Storage};
 
-/// A data center with its networks and bonds, indexed: planning a host takes no step per other host, and none per
-/// object that does not concern it.
+/// A data center with its networks and bonds, indexed, so that the work to plan a host does not grow with the number of
+/// other hosts or of objects that do not concern the host.
 #[derive(Clone, Debug)]
 pub struct View {
     pub(super) deleting: bool,
     pub(super) default_network: DefaultNetwork,
     pub(super) session: SessionSettings,
-    /// Sorted by name; those that are being deleted are gone.
+    /// Sorted by name, without those that are being deleted.
     pub(super) networks: Vec<NetworkView>,
-    /// Sorted by name; those that are being deleted are gone.
+    /// Sorted by name, without those that are being deleted.
     pub(super) bonds: Vec<BondView>,
     /// Sorted by name.
     pub(super) targets: Vec<TargetView>,
@@ -30,8 +30,6 @@ pub struct View {
     pub(super) duplicate_targets: BTreeMap<String, Vec<String>>,
     /// Portals that a target has more than once, as (target, canonical portal).
     pub(super) duplicate_portals: Vec<(String, String)>,
-    /// What was planned from it before.
-    pub(super) made: Made,
 }
 
 #[derive(Clone, Debug)]
@@ -74,14 +72,14 @@ pub(super) struct PortalView {
 /// Which networks a portal is on, for `Pairing::Auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// On these, by its pin or by subnets; on none when it is pinned to a network that does not exist.
+    /// On these, by its pin or by subnets. Empty if it is pinned to a network that does not exist.
     On(Vec<usize>),
-    /// Routed, or a DNS name: reached through any.
+    /// On none: it is routed, or a DNS name, and can be reached through any network.
     Anywhere,
 }
 
 impl View {
-    /// Reads a data center. `networks` and `bonds` are those that name it, in any order; `namespace_terminating`
+    /// Compiles a data center. `networks` and `bonds` are those that name it, in any order; `namespace_terminating`
     /// makes it count as being deleted.
     #[must_use]
     pub fn compile(
@@ -114,7 +112,6 @@ impl View {
             targets,
             duplicate_targets: merged.duplicates,
             duplicate_portals,
-            made: Made::default(),
             networks,
         }
     }
@@ -251,7 +248,7 @@ fn place(portal: &crate::api::Portal, networks: &[NetworkView], index: &HashMap<
     if let Some(pin) = &portal.network {
         return Place::On(index.get(pin.as_str()).copied().into_iter().collect());
     }
-    let Some(address) = ip(&portal.address) else { return Place::Anywhere };
+    let Some(address) = parse_ip(&portal.address) else { return Place::Anywhere };
     let on: Vec<usize> = (0..networks.len())
         .filter(|&network| networks[network].subnets.iter().any(|subnet| subnet.contains(&address)))
         .collect();

@@ -7,9 +7,10 @@ use k8s_openapi::{api::events::v1::Event, apimachinery::pkg::apis::meta::v1::Con
 use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::NamespaceResourceScope};
 use multibond::{
     api::{
-        ConnectionState, DataCenter, Host, HostStatus, IscsiBond, Network, PlanStatus, PlannedPath, reason::EmptyReason,
+        ConnectionState, DataCenter, Host, HostStatus, IscsiBond, Network, PlanStatus, PlannedPath,
+        node_owner::owners_of_nodes, reason::EmptyReason,
     },
-    planner::{AgentState, HostPlan, Objects, Observation, PlannedHost, claims, judge, plan_all},
+    planner::{AgentState, HostPlan, Objects, Observation, PlannedHost, judge, plan_all},
 };
 use multibond_testbed::eventually;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -71,7 +72,7 @@ pub async fn objects(site: &Site) -> kube::Result<Objects> {
 async fn flaws(site: &Site) -> kube::Result<Vec<String>> {
     let objects = objects(site).await?;
     let plans = plan_all(&objects).hosts;
-    let winners = claims(&objects.hosts);
+    let winners = owners_of_nodes(&objects.hosts);
     let mut flaws = Flaws::default();
     objects.data_centers.iter().for_each(|center| flaws.of_data_center(center, &objects));
     objects.networks.iter().for_each(|network| flaws.of_network(network, &plans));
@@ -196,7 +197,7 @@ impl Flaws {
         let warnings = status.agent.as_ref().map(|agent| agent.warnings.clone()).unwrap_or_default();
         let observation = Observation {
             host,
-            winner: winner.filter(|winner| *winner != own),
+            node_owner: winner.filter(|winner| *winner != own),
             agent: AgentState::Alive,
             non_operational_after: std::time::Duration::from_secs(after.into()),
             warnings: &warnings,

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use multibond::{
     api::{CarriedNetwork, CarrySource, PlannedPath, SessionSettings},
-    planner::{HostPlan, Objects, PlannedHost, Problem, Report, plan_all},
+    planner::{HostPlan, Objects, PlanReport, PlannedHost, Problem, plan_all},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -104,7 +104,7 @@ pub fn only_plan(yaml: &str) -> HostPlan {
 }
 
 /// A report as text, line by line; nothing of a plan is left out but its revision.
-pub fn render(report: &Report) -> String {
+pub fn render(report: &PlanReport) -> String {
     let mut text = String::new();
     for host in &report.hosts {
         render_host(&mut text, host).expect("writing to a string cannot fail");

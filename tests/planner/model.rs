@@ -7,8 +7,8 @@ use std::{
 
 use ipnet::IpNet;
 use multibond::{
-    api::{CarriedNetwork, DefaultNetwork, IscsiBond, Network, Pairing, Portal},
-    planner::{Objects, canonical_portal},
+    api::{CarriedNetwork, DefaultNetwork, IscsiBond, Network, Pairing, Portal, address::canonical_portal},
+    planner::Objects,
 };
 
 /// Why there is a path: (portal, tpgt, interface) -> the bonds that want it, and the networks that it serves.

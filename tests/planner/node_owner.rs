@@ -2,8 +2,8 @@
 
 use super::fixture::{check, objects};
 use multibond::{
-    api::reason::EmptyReason,
-    planner::{claims, plan_all},
+    api::{node_owner::owners_of_nodes, reason::EmptyReason},
+    planner::plan_all,
 };
 use rstest::rstest;
 
@@ -48,7 +48,7 @@ fn of_two_hosts_with_one_node(#[case] hosts: &str, #[case] winner: &str) {
     let mut objects = objects(&format!("hall: {{hosts: {hosts}}}"));
     for _ in 0..2 {
         let (namespace, name) = winner.split_once('/').expect("a namespace");
-        assert_eq!(claims(&objects.hosts)["node-1"], (namespace, name));
+        assert_eq!(owners_of_nodes(&objects.hosts)["node-1"], (namespace, name));
         for host in plan_all(&objects).hosts {
             let claimed = host.plan.reason.is_some_and(|reason| reason == EmptyReason::NodeClaimed);
             assert_eq!(claimed, (&*host.namespace, &*host.name) != (namespace, name), "{}", host.name);

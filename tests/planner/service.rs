@@ -1,6 +1,6 @@
 //! Lost targets over time: delays, what is remembered, retained sessions, messages (behaviour 2).
 
-use super::timeline::{World, line, message};
+use super::timeline::{Timeline, line, message};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use multibond::{
@@ -16,8 +16,8 @@ const HALL: &str = "
       hosts: {h1: {interfaces: [{name: ens3, networks: [san-a]}]}}
     ";
 
-fn running() -> World {
-    let mut world = World::new(HALL);
+fn running() -> Timeline {
+    let mut world = Timeline::new(HALL);
     assert_eq!(world.reports("CC").judge().phase, Phase::Up);
     world
 }
@@ -98,7 +98,7 @@ fn a_time_of_loss_that_cannot_be_added_to_is_no_crash() {
 #[test]
 fn each_target_has_a_delay_of_its_own() {
     let mut world =
-        World::new(&HALL.replace(
+        Timeline::new(&HALL.replace(
             "{address: 10.0.1.11}]}",
             "{address: 10.0.1.11}]}, {iqn: '@beta', portals: [{address: 10.0.1.12}]}",
         ));
@@ -138,7 +138,7 @@ fn a_retained_session_bridges_first_attempts_after_an_edit_however_short_the_del
 
 #[test]
 fn a_retained_session_is_a_live_one_since_the_host_entered_service() {
-    let mut world = World::new(HALL);
+    let mut world = Timeline::new(HALL);
     world.reports("FF").also("alpha", ConnectionState::Retained);
     assert_eq!(world.judge().phase, Phase::Connecting, "after the delay, as at run time");
     assert_eq!(world.wait(61).judge().phase, Phase::NonOperational);
@@ -170,7 +170,7 @@ fn an_outage_goes_on_while_the_agent_is_silent() {
 #[test]
 fn of_two_reports_on_one_path_the_connected_one_counts() {
     for order in [["C", "F"], ["F", "C"]] {
-        let mut world = World::new(&HALL.replace(", {address: 10.0.1.11}", ""));
+        let mut world = Timeline::new(&HALL.replace(", {address: 10.0.1.11}", ""));
         let connections: Vec<_> = order
             .into_iter()
             .flat_map(|state| world.reports(state).host().status.clone().expect("a status").connections)
@@ -182,7 +182,7 @@ fn of_two_reports_on_one_path_the_connected_one_counts() {
 
 #[test]
 fn a18_messages_name_targets_paths_and_reasons() {
-    let mut world = World::new(HALL);
+    let mut world = Timeline::new(HALL);
     let verdict = world.reports("FF").judge();
     let paths = "10.0.1.10:3260 through ens3 (san-a): PortalUnreachable (no answer), \
                  10.0.1.11:3260 through ens3 (san-a): PortalUnreachable (no answer)";
@@ -195,18 +195,18 @@ fn a18_messages_name_targets_paths_and_reasons() {
     assert_eq!(message(&verdict, ConditionType::FullyConnected), failed);
     assert_eq!(message(&verdict, ConditionType::Ready), failed);
 
-    let mut default = World::new(&HALL.replace("interfaces: [{name: ens3, networks: [san-a]}]", ""));
+    let mut default = Timeline::new(&HALL.replace("interfaces: [{name: ens3, networks: [san-a]}]", ""));
     let verdict = default.reports("FF").judge();
     assert!(message(&verdict, ConditionType::Operational).contains("10.0.1.10:3260 through the default network: "));
 
-    let held = World::new(&HALL.replace("[san-a]}}", "[typo]}}")).judge();
+    let held = Timeline::new(&HALL.replace("[san-a]}}", "[typo]}}")).judge();
     let why =
         "a bond that covers it names a network that does not exist, and this host carries no other of its networks";
     assert_eq!(message(&held, ConditionType::Operational), format!("@alpha is held without a session: {why}"));
 
     let left = "@alpha 192.0.2.99:3260 through the default network, session 9 (sdb is mounted)";
     let left_of = |what: &str| format!("{what}: {left}");
-    let mut maintenance = World::new(&HALL.replace("h1: {", "h1: {maintenance: true, "));
+    let mut maintenance = Timeline::new(&HALL.replace("h1: {", "h1: {maintenance: true, "));
     let verdict = maintenance.reports("").also("alpha", ConnectionState::Retained).judge();
     assert_eq!(message(&verdict, ConditionType::Ready), left_of("still connected"));
     maintenance.agent = AgentState::Silent;
@@ -220,7 +220,7 @@ fn a18_messages_name_targets_paths_and_reasons() {
 fn a_message_names_the_first_and_counts_the_rest() {
     let targets: Vec<String> =
         (0..9).map(|n| format!("{{iqn: '@t{n}', portals: [{{address: 10.0.2.{n}}}]}}")).collect();
-    let mut world = World::new(&HALL.replace("targets: [", &format!("targets: [{}, ", targets.join(", "))));
+    let mut world = Timeline::new(&HALL.replace("targets: [", &format!("targets: [{}, ", targets.join(", "))));
     let verdict = world.reports(&"F".repeat(11)).judge();
     let text = message(&verdict, ConditionType::Operational);
     assert!(text.starts_with("target @alpha is not reachable: ") && text.ends_with(", and 6 more"), "{text}");
@@ -228,7 +228,7 @@ fn a_message_names_the_first_and_counts_the_rest() {
 
 #[test]
 fn what_wants_attention_on_a_host_stops_nothing() {
-    let prepared = |world: &mut World| {
+    let prepared = |world: &mut Timeline| {
         let verdict = world.judge();
         let condition = verdict.conditions.iter().find(|condition| condition.kind == ConditionType::HostPrepared);
         (

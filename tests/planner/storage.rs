@@ -1,7 +1,7 @@
 //! Targets and portals: canonical addresses, duplicates, names (behaviour 1.7).
 
 use super::fixture::check;
-use multibond::planner::canonical_portal;
+use multibond::api::address::canonical_portal;
 use rstest::rstest;
 
 #[rstest]

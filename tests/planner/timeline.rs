@@ -14,7 +14,7 @@ use multibond::{
 
 use super::fixture::objects;
 
-pub struct World {
+pub struct Timeline {
     pub objects: Objects,
     pub agent: AgentState,
     pub delay: u64,
@@ -22,10 +22,10 @@ pub struct World {
     pub warnings: Vec<HostWarning>,
 }
 
-impl World {
+impl Timeline {
     /// The first host of a fixture, judged from now on.
     pub fn new(yaml: &str) -> Self {
-        World {
+        Timeline {
             objects: objects(yaml),
             agent: AgentState::Alive,
             delay: 60,
@@ -113,7 +113,7 @@ impl World {
         let plan = self.plan();
         let observation = Observation {
             host: &self.objects.hosts[0],
-            winner: None,
+            node_owner: None,
             agent: self.agent,
             non_operational_after: Duration::from_secs(self.delay),
             warnings: &self.warnings,
@@ -137,7 +137,7 @@ impl World {
         let plan = HostPlan::from_status(&status.plan.expect("a plan"), &status.networks, None);
         let observation = Observation {
             host,
-            winner: None,
+            node_owner: None,
             agent: self.agent,
             non_operational_after: Duration::from_secs(self.delay),
             warnings: &self.warnings,

@@ -1,6 +1,6 @@
 //! The same state gives the same verdict, however it came about (behaviour 2 and 3).
 
-use super::timeline::{World, line};
+use super::timeline::{Timeline, line};
 use multibond::{
     api::{ConnectionState, Phase, reason::ConditionType},
     planner::{AgentState, HostVerdict},
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 /// Two data centers with the same storage; the host is in the first.
-fn world(networks: &str, delay: u64) -> World {
+fn world(networks: &str, delay: u64) -> Timeline {
     let hall = |name: &str| {
         format!(
             "
@@ -22,12 +22,12 @@ fn world(networks: &str, delay: u64) -> World {
     };
     let host = "
           hosts: {h1: {interfaces: [{name: ens3, networks: [hall-a, cellar-a]}, {name: ens4, networks: [hall-b, cellar-b]}]}}";
-    let mut world = World::new(&format!("{}{host}{}", hall("hall"), hall("cellar")));
+    let mut world = Timeline::new(&format!("{}{host}{}", hall("hall"), hall("cellar")));
     world.delay = delay;
     world
 }
 
-fn bond_networks(world: &mut World, networks: &[&str]) {
+fn bond_networks(world: &mut Timeline, networks: &[&str]) {
     for bond in &mut world.objects.bonds {
         let data_center = bond.spec.data_center.clone();
         bond.spec.networks = networks.iter().map(|network| network.replace('?', &data_center)).collect();
@@ -41,7 +41,7 @@ fn seen(verdict: &HostVerdict) -> String {
 }
 
 /// Ends a story: the bond names `networks`, the agent reports `states`, and the delay passes.
-fn end(world: &mut World, networks: &[&str], states: &str) -> String {
+fn end(world: &mut Timeline, networks: &[&str], states: &str) -> String {
     bond_networks(world, networks);
     world.host().spec.maintenance = false;
     "hall".clone_into(&mut world.host().spec.data_center);
@@ -134,7 +134,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, 0..12)
 }
 
-fn happen(world: &mut World, event: &Event) {
+fn happen(world: &mut Timeline, event: &Event) {
     match event {
         Event::Bond(networks) => bond_networks(world, networks),
         Event::Maintenance(maintenance) => world.host().spec.maintenance = *maintenance,

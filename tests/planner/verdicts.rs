@@ -1,14 +1,14 @@
 //! The verdict table (behaviour 2, and the table that oVirt gets wrong).
 
-use super::timeline::World;
+use super::timeline::Timeline;
 use multibond::{
     api::{ConnectionState, Phase},
     planner::AgentState,
 };
 use rstest::rstest;
 
-fn one_target(portals: &str, pairing: &str, networks: &str) -> World {
-    World::new(&format!(
+fn one_target(portals: &str, pairing: &str, networks: &str) -> Timeline {
+    Timeline::new(&format!(
         "
         hall:
           storage: [{{name: array, targets: [{{iqn: '@alpha', portals: [{portals}]}}]}}]
@@ -89,9 +89,9 @@ const HALL: &str = "
       hosts: {h1: {interfaces: [{name: ens3, networks: [n1]}]}}
     ";
 
-fn hall(from: &str, to: &str) -> World {
+fn hall(from: &str, to: &str) -> Timeline {
     assert!(HALL.contains(from));
-    World::new(&HALL.replacen(from, to, 1))
+    Timeline::new(&HALL.replacen(from, to, 1))
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn what_was_reported_on_an_earlier_plan_does_not_settle_this_one() {
 #[test]
 fn a05_a_host_with_nothing_to_connect_is_up() {
     let up = "Up 0/0 | True NothingToConnect | True AllPathsConnected | True Up";
-    assert_eq!(World::new("hall: {hosts: {h1: {}}}").verdict(), up);
+    assert_eq!(Timeline::new("hall: {hosts: {h1: {}}}").verdict(), up);
 }
 
 #[test]

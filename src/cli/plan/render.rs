@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::api::reason::EmptyReason;
 use crate::api::{CarriedNetwork, PlannedPath};
-use crate::planner::{PlannedHost, Problem, Report};
+use crate::planner::{PlanReport, PlannedHost, Problem};
 
 use super::super::output::columns;
 
@@ -52,8 +52,8 @@ struct ProblemOutput<'a> {
     message: &'a str,
 }
 
-impl<'a> From<&'a Report> for Output<'a> {
-    fn from(Report { hosts, problems }: &'a Report) -> Self {
+impl<'a> From<&'a PlanReport> for Output<'a> {
+    fn from(PlanReport { hosts, problems }: &'a PlanReport) -> Self {
         Output { hosts: hosts.iter().map(Into::into).collect(), problems: problems.iter().map(Into::into).collect() }
     }
 }
@@ -96,7 +96,7 @@ impl<'a> From<&'a Problem> for ProblemOutput<'a> {
 }
 
 /// For people: each host with its paths, then the problems.
-pub fn table(report: &Report) -> String {
+pub fn table(report: &PlanReport) -> String {
     let hosts: Vec<String> = report.hosts.iter().map(|host| heading(host) + &paths(host) + "\n").collect();
     let problems: Vec<String> = report.problems.iter().map(problem).collect();
     let hosts = if hosts.is_empty() { "No hosts.\n".to_owned() } else { hosts.concat() };

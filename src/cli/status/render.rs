@@ -135,8 +135,9 @@ fn summary(status: &StatusView) -> String {
     let hosts: Vec<&HostView> = status.data_centers.iter().flat_map(|view| &view.hosts).collect();
     let with = |phase: Phase| hosts.iter().filter(|host| host.phase == Some(phase)).count();
     let phases: Vec<String> = Phase::ALL
-        .into_iter()
-        .filter_map(|phase| Some(format!("{} {phase:?}", Some(with(phase)).filter(|count| *count > 0)?)))
+        .iter()
+        .copied()
+        .filter_map(|phase| Some(format!("{} {phase}", Some(with(phase)).filter(|count| *count > 0)?)))
         .collect();
     let phases = if phases.is_empty() { String::new() } else { format!(" ({})", phases.join(", ")) };
     let sum = |of: fn(&PathCounts) -> u32| hosts.iter().filter_map(|host| host.counts.as_ref()).map(of).sum::<u32>();

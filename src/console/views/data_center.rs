@@ -83,7 +83,8 @@ fn tools(view: &DataCenterView, dc: &DataCenterRef, tab: Tab, filter: &Filter) -
         Tab::Bonds => new("bond"),
         Tab::Hosts => {
             let phases = Phase::ALL
-                .into_iter()
+                .iter()
+                .copied()
                 .map(|phase| (phase, view.hosts.iter().filter(|host| host.phase == Some(phase)).count()));
             let phases: Vec<_> = phases.filter(|(_, count)| *count > 0).collect();
             let wrong = view.hosts.iter().filter(|host| host_is_wrong(host)).count();

@@ -55,8 +55,8 @@ pub fn bond(model: &Model, dc: &DataCenterRef, name: &str, filter: &Filter) -> O
         }
     };
     let all = &data_center.hosts;
-    let phases = Phase::ALL.map(|phase| (phase, all.iter().filter(|host| host.phase == Some(phase)).count()));
-    let phases: Vec<_> = phases.into_iter().filter(|(_, count)| *count > 0).collect();
+    let phases = Phase::ALL.iter().map(|&phase| (phase, all.iter().filter(|host| host.phase == Some(phase)).count()));
+    let phases: Vec<_> = phases.filter(|(_, count)| *count > 0).collect();
     let wrong = all.iter().filter(|host| host_is_wrong(host)).count();
     let filters = host_filters(&dc.path(&format!("bonds/{name}")), filter, all.len(), wrong, &phases);
     let parts = vec![

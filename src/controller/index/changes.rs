@@ -236,7 +236,7 @@ impl World {
         let center = self.centers.entry(key.clone()).or_default();
         self.stamps += 1;
         center.stamp = self.stamps;
-        center.view = OnceCell::new();
+        center.planner = OnceCell::new();
         let keys = |kind: Kind, names: &BTreeSet<Arc<str>>| -> Vec<Key> {
             names.iter().map(|name| Key::Object(kind, key.beside(name.clone()))).collect()
         };

@@ -17,14 +17,17 @@ use jiff::Timestamp;
 use kube::Resource;
 
 use crate::{
-    api::{AGENT_LEASE_PREFIX, DataCenter, Host, IscsiBond, LeasePart, NamespacePart, Network, NodePart, ObjectKey},
+    api::{
+        AGENT_LEASE_PREFIX, DataCenter, Host, IscsiBond, LeasePart, NamespacePart, Network, NodePart, ObjectKey,
+        node_owner::OwnerRank,
+    },
     controller::{
         index::agents::Agents,
         reconcile::{aggregate::Sums, host::HostState},
         store::{Change, Written, cache::Cache, key::Key, watched::Event},
     },
     ops::Now,
-    planner::{Kind, Precedence, View},
+    planner::{Kind, Planner, View},
 };
 
 /// What names one data center, whether that exists or not.
@@ -34,7 +37,7 @@ pub(crate) struct Center {
     pub bonds: BTreeSet<Arc<str>>,
     pub hosts: BTreeSet<Arc<str>>,
     /// Made when first needed after a change.
-    view: OnceCell<Option<Arc<View>>>,
+    planner: OnceCell<Option<Arc<Planner>>>,
     /// Which change of what plans are made from was the last: no other has this number, of whatever data center.
     pub stamp: u64,
     /// Whether the storage, and not the hosts, was at fault when that was last looked at.
@@ -214,8 +217,13 @@ impl World {
 
     /// A data center as the planner needs it, if it exists.
     pub(crate) fn view(&self, key: &ObjectKey) -> Option<Arc<View>> {
+        Some(self.planner(key)?.view().clone())
+    }
+
+    /// The planner of a data center, if that exists.
+    pub(crate) fn planner(&self, key: &ObjectKey) -> Option<Arc<Planner>> {
         let center = self.centers.get(key)?;
-        center.view.get_or_init(|| self.compile(key, center)).clone()
+        center.planner.get_or_init(|| self.compile(key, center)).clone()
     }
 
     /// Sums over the hosts of a data center, if anything names it.
@@ -224,13 +232,14 @@ impl World {
         Some(center.sums.get_or_init(|| Arc::new(Sums::new(self, key, center))).clone())
     }
 
-    fn compile(&self, key: &ObjectKey, center: &Center) -> Option<Arc<View>> {
+    fn compile(&self, key: &ObjectKey, center: &Center) -> Option<Arc<Planner>> {
         let data_center = self.data_centers.get(key)?;
         let networks: Vec<&Network> =
             center.networks.iter().filter_map(|name| self.networks.get(&key.beside(name.clone()))).collect();
         let bonds: Vec<&IscsiBond> =
             center.bonds.iter().filter_map(|name| self.bonds.get(&key.beside(name.clone()))).collect();
-        Some(Arc::new(View::compile(data_center, &networks, &bonds, self.terminating(&key.namespace))))
+        let view = View::compile(data_center, &networks, &bonds, self.terminating(&key.namespace));
+        Some(Arc::new(Planner::new(Arc::new(view))))
     }
 
     /// Whether a namespace is being deleted.
@@ -242,7 +251,7 @@ impl World {
     /// The Host that has a node.
     pub(crate) fn claimant(&self, node: &str) -> Option<&ObjectKey> {
         let hosts = self.hosts_of_node.get(node)?;
-        let rank = |key: &&ObjectKey| self.hosts.get(key).and_then(Precedence::of);
+        let rank = |key: &&ObjectKey| self.hosts.get(key).and_then(OwnerRank::of);
         hosts.iter().filter(|key| rank(key).is_some()).min_by_key(rank)
     }
 

@@ -54,9 +54,9 @@ use crate::{
     },
     api::{
         HostWarning, SessionSettings,
+        address::canonical_portal,
         reason::{PathReason, PreparedReason},
     },
-    planner::canonical_portal,
 };
 
 /// How long the kernel may take to take a session down after its logout.

@@ -11,7 +11,7 @@ use crate::{
         initiator::{OWN_RECORD_PREFIX, SessionState},
         path::IscsiPath,
     },
-    planner::canonical_portal,
+    api::address::canonical_portal,
 };
 
 /// The record of sessions that are bound to no device; also what follows our prefix in the record for the default

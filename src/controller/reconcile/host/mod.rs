@@ -237,7 +237,7 @@ fn verdict(
     let winner = world.claimant(&host.spec.node_name).filter(|winner| *winner != key);
     let observation = Observation {
         host,
-        winner: winner.map(|winner| (&*winner.namespace, &*winner.name)),
+        node_owner: winner.map(|winner| (&*winner.namespace, &*winner.name)),
         agent,
         non_operational_after: Duration::from_secs(u64::from(after)),
         warnings: &warnings(world, &center, host, plan),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     api::{Host, ObjectKey, Phase, PlannedPath, reason::EmptyReason},
     controller::index::World,
-    planner::{HostPlan, View, plan_host},
+    planner::{HostPlan, Planner},
 };
 
 /// Tells the hosts whose plans, made anew, are others than what was last decided from the rest. To plan is a small part
@@ -27,7 +27,7 @@ pub(crate) fn concerned(world: &World, hosts: Vec<ObjectKey>) -> (Vec<ObjectKey>
 pub(super) struct Basis {
     center: ObjectKey,
     frozen: bool,
-    view: Option<Arc<View>>,
+    planner: Option<Arc<Planner>>,
     stamp: Option<u64>,
 }
 
@@ -37,7 +37,7 @@ impl Basis {
         let center = key.beside(host.spec.data_center.as_str());
         Basis {
             frozen: world.frozen(&center).is_some(),
-            view: world.view(&center),
+            planner: world.planner(&center),
             stamp: world.center(&center).map(|center| center.stamp),
             center,
         }
@@ -60,7 +60,11 @@ impl Basis {
             return Some((HostPlan::from_status(status.plan.as_ref()?, &status.networks, reason), None));
         }
         let claimed = world.claimant(&host.spec.node_name).is_some_and(|winner| winner != key);
-        Some((plan_host(self.view.as_deref(), host, claimed), self.stamp))
+        let plan = match &self.planner {
+            Some(planner) => planner.plan_host(host, claimed),
+            None => HostPlan::without_data_center(claimed),
+        };
+        Some((plan, self.stamp))
     }
 }
 
