@@ -1,7 +1,7 @@
 # What a person types; `make` alone says what there is. Everything else is cargo's.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test image soak nodes gitops lint bench crds readme cargo
+.PHONY: help demo unit test lint image long soak nodes gitops bench crds readme cargo
 
 help: ## What there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -10,11 +10,22 @@ demo: cargo ## A small data center on this machine: a real control plane, simula
 	@cargo build --workspace --bins
 	@"$$(tests/check.sh target)/debug/demo"
 
-test: cargo ## Everything: what `make lint` checks, then all tests; prepares what is missing
+unit: cargo ## The tests that need nothing but Rust: planner, reconcile, agent, command line; seconds
+	@tests/check.sh unit
+
+test: cargo ## Everything: what `make lint` checks, then all tests; installs and prepares what is missing
 	@tests/check.sh all
 
+lint: cargo ## Formatting, clippy, documentation, dependencies; no tests
+	@tests/check.sh lint
+
 image: cargo ## The container image as an OCI archive, and what it is made of (SBOM), in target/image
+	@tests/packages.sh install image
 	@image/build
+
+long: cargo ## What `make test` repeats a few times, many times: random edits, and kills at random moments
+	MULTIBOND_ROUNDS=$${MULTIBOND_ROUNDS:-50} cargo test --locked --test faults kills:: -- --nocapture
+	MULTIBOND_ROUNDS=$${MULTIBOND_ROUNDS:-50} cargo test --locked --test vm restarts:: -- --nocapture
 
 soak: cargo ## Ten minutes of random faults on a real host, in a virtual machine (tests/vm/README.md)
 	MULTIBOND_SOAK_SECONDS=$${MULTIBOND_SOAK_SECONDS:-600} cargo test --locked --test vm soak:: -- --ignored --nocapture
@@ -24,9 +35,6 @@ gitops: cargo ## The chart and a data center under Flux; builds its engine once,
 
 nodes: cargo ## The chart on two real nodes, in virtual machines (tests/nodes/README.md)
 	cargo test --workspace --locked --test nodes -- --nocapture --test-threads=1
-
-lint: cargo ## Formatting, clippy, documentation, dependencies; no tests
-	@tests/check.sh lint
 
 bench: cargo ## The benchmarks
 	cargo bench --bench planner
@@ -43,4 +51,5 @@ readme: cargo ## Write the table of values in the chart's README anew from value
 # The control plane's binaries are downloaded or built with Go; the program that does it says what is missing.
 cargo:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.89 or newer (https://rustup.rs)" >&2; exit 1; }
-	@command -v cc >/dev/null || { echo "cc is missing, Rust links with it: install a C compiler (apt install gcc libc6-dev)" >&2; exit 1; }
+	@cargo --version >/dev/null || { echo "rust-toolchain.toml names the Rust that this project uses; RUSTUP_TOOLCHAIN=stable uses yours" >&2; exit 1; }
+	@tests/packages.sh install build

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What `make lint` and `make test` run, cheapest first; the first step that fails ends it.
+# What `make lint`, `make unit` and `make test` run, cheapest first. Each step asks for what it needs itself; of the
+# tests, a step that fails does not keep the others from running.
 #
 # All steps use one profile and one set of features (those of the tests), so that nothing is compiled more often than it
 # must be: once to check, once to run.
@@ -7,7 +8,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 step() {
-  if [[ -t 1 ]]; then printf '\n\e[1m== %s\e[0m\n' "$1"; else printf '\n== %s\n' "$1"; fi
+  if [[ -t 1 ]]; then printf '\n\e[1m== %s\e[0m\n' "$1"; else printf '\n== %s (%s)\n' "$1" "$(elapsed)"; fi
+}
+
+elapsed() {
+  printf '%d min %02d s' $((SECONDS / 60)) $((SECONDS % 60))
 }
 
 die() {
@@ -27,7 +32,8 @@ lint() {
   cargo fmt --all --check
   step clippy
   cargo clippy --workspace --all-targets --locked -- -D warnings
-  cargo clippy --workspace --test vm --test nodes --test image --locked -- -D warnings
+  # Those that `--all-targets` leaves out, as `cargo test` does.
+  cargo clippy --workspace "${apart[@]}" --test nodes --locked -- -D warnings
   step documentation
   # There are no examples in Rust; asking for them makes cargo choose the features of the tests.
   RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --examples --no-deps --document-private-items --locked
@@ -48,30 +54,41 @@ dependencies() {
   fi
 }
 
-tests() {
-  command -v chromedriver >/dev/null ||
-    die "chromedriver is missing, the console is tested in a browser: apt install chromium chromium-driver"
-  for tool in buildah:buildah musl-gcc:musl-tools; do
-    command -v "${tool%:*}" >/dev/null || die "${tool%:*} is missing, the image is made with it: apt install ${tool#*:}"
-  done
-  unshare --map-root-user true || die "unshare --map-root-user does not work here, the image's programs are run in it"
+# The tests that need nothing but Rust: no control plane, no browser, no package.
+unit=(--lib --bins --test agent --test cli --test docs --test enter --test planner)
+# Those that need more than a control plane: `cargo test` leaves them out (Cargo.toml), a step runs each.
+apart=(--test console --test image --test vm)
+
+# Runs some of the tests, into the log too.
+run() {
+  cargo test --no-fail-fast --locked "$@" 2>&1 | tee --append "$log" || status=1
+}
+
+all_tests() {
+  status=0
+  log=$(mktemp)
   step "compiling the tests"
   cargo test --workspace --no-run --locked
-  cargo test --workspace --test vm --test image --no-run --locked
+  cargo test --workspace "${apart[@]}" --no-run --locked
   step "binaries of the control plane"
-  "$(target)/debug/control-plane" fetch
-  step tests
-  local log status=0
-  log=$(mktemp)
-  # Generated files and examples/ are checked by tests too.
-  cargo test --workspace --no-fail-fast --locked 2>&1 | tee "$log" || status=$?
+  if "$(target)/debug/control-plane" fetch; then
+    step tests
+    # Generated files and examples/ are checked by tests too.
+    run --workspace
+    step "the console in a browser"
+    if tests/packages.sh install browser; then run --workspace --test console; else status=1; fi
+  else
+    step "the tests that need no control plane"
+    run "${unit[@]}"
+    status=1
+  fi
   step "the container image"
-  cargo test --workspace --test image --no-fail-fast --locked 2>&1 | tee --append "$log" || status=$?
+  if tests/packages.sh install image; then run --workspace --test image; else status=1; fi
   step "tests on a real host, in a virtual machine"
   if [[ ${MULTIBOND_SKIP_VM:-} == 1 ]]; then
     echo "left out: MULTIBOND_SKIP_VM=1"
-  elif "$(target)/debug/test-host" fetch; then
-    cargo test --workspace --test vm --no-fail-fast --locked 2>&1 | tee --append "$log" || status=$?
+  elif tests/packages.sh install host && "$(target)/debug/test-host" fetch; then
+    run --workspace --test vm
   else
     echo "MULTIBOND_SKIP_VM=1 leaves these tests out"
     status=1
@@ -79,17 +96,18 @@ tests() {
   step result
   awk '/^test result: / { passed += $4; failed += $6; ignored += $8 }
        END { printf "%d tests passed, %d failed, %d ignored", passed, failed, ignored }' "$log"
-  printf ', all in %d min %02d s\n' $((SECONDS / 60)) $((SECONDS % 60))
+  printf ', all in %s\n' "$(elapsed)"
   rm -f "$log"
   return "$status"
 }
 
 case "${1:-}" in
   lint) lint ;;
+  unit) cargo test --locked "${unit[@]}" ;;
   all)
     lint
-    tests
+    all_tests
     ;;
   target) target ;;
-  *) die "usage: tests/check.sh lint|all|target" ;;
+  *) die "usage: tests/check.sh lint|unit|all|target" ;;
 esac

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use tokio::process::Command as AsyncCommand;
 
@@ -19,16 +19,6 @@ use super::{Guest, slots};
 use crate::cache::{cache_directory, lock};
 use crate::command::{run, say};
 use crate::supervisor::Supervisor;
-
-/// The programs that are needed, and the packages of Debian and Ubuntu that have them.
-const PROGRAMS: [(&str, &str); 6] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("qemu-img", "qemu-utils"),
-    ("mmdebstrap", "mmdebstrap"),
-    ("mke2fs", "e2fsprogs"),
-    ("modprobe", "kmod"),
-    ("cpio", "cpio"),
-];
 
 /// How long a host may take to boot, on a machine that is busy with other things.
 pub(super) const BOOT: Duration = Duration::from_secs(180);
@@ -167,18 +157,11 @@ async fn overlay(base: &Path, format: &str, disk: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What is missing is known to the list of packages alone.
 fn check_programs() -> Result<()> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // An ordinary user's path often lacks these two, where mke2fs and modprobe are.
-    let directories: Vec<_> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
-    let missing: Vec<_> = PROGRAMS
-        .into_iter()
-        .filter(|(program, _)| !directories.iter().any(|directory| directory.join(program).is_file()))
-        .map(|(_, package)| package)
-        .collect();
-    if !missing.is_empty() {
-        bail!("no test host without these packages: apt install {}", missing.join(" "));
-    }
+    let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packages.sh");
+    let output = Command::new(list).args(["check", "host"]).output().context("cannot run tests/packages.sh")?;
+    ensure!(output.status.success(), "no test host: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
 
