@@ -1,4 +1,4 @@
-//! The `multibond` binary; everything is in [`multibond::cli`].
+//! The `multibond` binary. The code is in [`multibond::cli`].
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The `multibond-node` binary: `multibond agent` with nothing else in it. Everything is in [`multibond::cli`].
+//! The `multibond-node` binary: only the agent. The code is in [`multibond::cli`].
 
 use std::process::ExitCode;
 

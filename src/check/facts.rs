@@ -1,4 +1,4 @@
-//! What a cluster was asked, and what it has said.
+//! The facts that the checks judge: what the API server answered to each question.
 
 use std::fmt;
 
@@ -13,59 +13,61 @@ use k8s_openapi::{
 };
 use kube::{Resource, api::ObjectMeta};
 
-use super::{Finding, rights::Right};
+use super::{Finding, permissions::Permission};
 use crate::{
     api::{DataCenter, Host, IscsiBond, LeasePart, Network, NodePart},
     ops::errors::{ErrorReason, brief},
 };
 
-/// What was asked for, or why it is not known.
-pub(crate) type Seen<T> = Result<T, Unseen>;
+/// An answer of the API server, or why there is none.
+pub(crate) type Fact<T> = Result<T, Unavailable>;
 
-/// Why something is not known.
+/// Why a fact is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Unseen {
-    /// It was not asked for, because the API server does not answer.
-    Unasked,
-    /// Whoever asks may not see it: what was to be done, such as `list nodes`.
+pub(crate) enum Unavailable {
+    /// It was not requested, because the API server does not answer.
+    NotAsked,
+    /// The caller lacks this permission, such as `list Nodes`.
     Forbidden(String),
-    /// The API server does not know the kind.
+    /// The API server does not know the kind: its CRD is missing.
     UnknownKind,
-    /// What was to be done, and what went wrong.
+    /// The request failed; the text says which and why.
     Failed(String),
 }
 
-impl Unseen {
-    /// Why it is not known, when doing `what` has led to this error.
+impl Unavailable {
+    /// Classifies the error of a request; `what` describes the request, such as `list Nodes`.
     pub(crate) fn new(what: &str, error: &kube::Error) -> Self {
         match ErrorReason::from(error) {
-            ErrorReason::Forbidden => Unseen::Forbidden(what.to_owned()),
-            ErrorReason::NotFound => Unseen::UnknownKind,
+            ErrorReason::Forbidden => Unavailable::Forbidden(what.to_owned()),
+            ErrorReason::NotFound => Unavailable::UnknownKind,
             ErrorReason::Conflict
             | ErrorReason::Invalid
             | ErrorReason::Overloaded
             | ErrorReason::Unreachable
             | ErrorReason::Undecodable
-            | ErrorReason::Other => Unseen::Failed(format!("cannot {what}: {}", brief(error))),
+            | ErrorReason::Other => Unavailable::Failed(format!("cannot {what}: {}", brief(error))),
         }
     }
 
-    /// Only a failure is a fault of the cluster.
+    /// An error only for a failed request: a missing permission or kind is not a fault of the cluster.
     pub(crate) fn finding(&self) -> Finding {
         match self {
-            Unseen::Failed(_) => Finding::error(self.to_string()),
-            Unseen::Unasked | Unseen::Forbidden(_) | Unseen::UnknownKind => Finding::skipped(self.to_string()),
+            Unavailable::Failed(_) => Finding::error(self.to_string()),
+            Unavailable::NotAsked | Unavailable::Forbidden(_) | Unavailable::UnknownKind => {
+                Finding::skipped(self.to_string())
+            }
         }
     }
 }
 
-impl fmt::Display for Unseen {
+impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unseen::Unasked => f.write_str("the API server does not answer"),
-            Unseen::Forbidden(what) => write!(f, "you may not {what}"),
-            Unseen::UnknownKind => f.write_str("its CRD is not there"),
-            Unseen::Failed(why) => f.write_str(why),
+            Unavailable::NotAsked => f.write_str("the API server does not answer"),
+            Unavailable::Forbidden(what) => write!(f, "no permission to {what}"),
+            Unavailable::UnknownKind => f.write_str("its CRD is missing"),
+            Unavailable::Failed(why) => f.write_str(why),
         }
     }
 }
@@ -73,76 +75,76 @@ impl fmt::Display for Unseen {
 /// The objects of a kind.
 #[derive(Clone, Debug)]
 pub(crate) struct Listed<K> {
-    /// Those that can be decoded.
+    /// The objects that can be decoded.
     pub objects: Vec<K>,
-    /// Those that cannot, and why.
+    /// The metadata of those that cannot, and the decoding error.
     pub broken: Vec<(ObjectMeta, String)>,
 }
 
 impl<K: Resource> Listed<K> {
-    /// The metadata of all of them.
+    /// The metadata of all objects, decoded or not.
     pub(crate) fn metadata(&self) -> impl Iterator<Item = &ObjectMeta> {
         self.objects.iter().map(Resource::meta).chain(self.broken.iter().map(|(metadata, _)| metadata))
     }
 }
 
-/// What is known of a cluster.
+/// Everything that the checks need to know of a cluster.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts {
-    /// Where the release is, or is to be: the namespace of its pods and leases.
+pub(crate) struct ClusterFacts {
+    /// The namespace of the release: of its pods and leases. It need not exist yet.
     pub namespace: String,
-    /// The time by the API server's clock: this machine's may be wrong.
+    /// The time of the API server's clock; the local clock may be wrong.
     pub now: Timestamp,
-    /// What the API server is.
-    pub server: Seen<Info>,
-    /// Whether it serves `ValidatingAdmissionPolicies`.
-    pub policies: Seen<bool>,
-    /// What whoever asks may do; asked before an installation only.
-    pub rights: Seen<Vec<(Right, bool)>>,
-    /// The release's namespace.
-    pub home: Seen<Option<Namespace>>,
-    /// Those of our CRDs that are there.
-    pub definitions: Seen<Vec<CustomResourceDefinition>>,
-    /// Names of the admission policies that are there and bound.
-    pub policies_in_force: Seen<Vec<String>>,
-    /// The controller's Deployment.
-    pub controller: Seen<Option<Deployment>>,
-    /// The agents' `DaemonSet`.
-    pub agents: Seen<Option<DaemonSet>>,
+    /// The version of the API server.
+    pub server: Fact<Info>,
+    /// Whether the API server serves `ValidatingAdmissionPolicies`.
+    pub policies: Fact<bool>,
+    /// The caller's permissions; requested before an installation only.
+    pub permissions: Fact<Vec<(Permission, bool)>>,
+    /// The Namespace of the release, if it exists.
+    pub release_namespace: Fact<Option<Namespace>>,
+    /// The CRDs of Multibond that exist.
+    pub definitions: Fact<Vec<CustomResourceDefinition>>,
+    /// Names of the admission policies that exist and have a binding.
+    pub policies_in_force: Fact<Vec<String>>,
+    /// The controller's Deployment, if it exists.
+    pub controller: Fact<Option<Deployment>>,
+    /// The agents' `DaemonSet`, if it exists.
+    pub agents: Fact<Option<DaemonSet>>,
     /// The leases in the release's namespace: the leader's and the agents'.
-    pub leases: Seen<Vec<LeasePart>>,
+    pub leases: Fact<Vec<LeasePart>>,
     /// All Nodes.
-    pub nodes: Seen<Vec<NodePart>>,
+    pub nodes: Fact<Vec<NodePart>>,
     /// All data centers.
-    pub data_centers: Seen<Listed<DataCenter>>,
+    pub data_centers: Fact<Listed<DataCenter>>,
     /// All networks.
-    pub networks: Seen<Listed<Network>>,
+    pub networks: Fact<Listed<Network>>,
     /// All hosts.
-    pub hosts: Seen<Listed<Host>>,
+    pub hosts: Fact<Listed<Host>>,
     /// All bonds.
-    pub bonds: Seen<Listed<IscsiBond>>,
+    pub bonds: Fact<Listed<IscsiBond>>,
 }
 
-impl Facts {
-    /// Nothing is known yet.
-    pub(crate) fn unasked(namespace: &str, now: Timestamp) -> Self {
-        Facts {
+impl ClusterFacts {
+    /// Facts of a cluster before the first request.
+    pub(crate) fn not_asked(namespace: &str, now: Timestamp) -> Self {
+        ClusterFacts {
             namespace: namespace.to_owned(),
             now,
-            server: Err(Unseen::Unasked),
-            policies: Err(Unseen::Unasked),
-            rights: Err(Unseen::Unasked),
-            home: Err(Unseen::Unasked),
-            definitions: Err(Unseen::Unasked),
-            policies_in_force: Err(Unseen::Unasked),
-            controller: Err(Unseen::Unasked),
-            agents: Err(Unseen::Unasked),
-            leases: Err(Unseen::Unasked),
-            nodes: Err(Unseen::Unasked),
-            data_centers: Err(Unseen::Unasked),
-            networks: Err(Unseen::Unasked),
-            hosts: Err(Unseen::Unasked),
-            bonds: Err(Unseen::Unasked),
+            server: Err(Unavailable::NotAsked),
+            policies: Err(Unavailable::NotAsked),
+            permissions: Err(Unavailable::NotAsked),
+            release_namespace: Err(Unavailable::NotAsked),
+            definitions: Err(Unavailable::NotAsked),
+            policies_in_force: Err(Unavailable::NotAsked),
+            controller: Err(Unavailable::NotAsked),
+            agents: Err(Unavailable::NotAsked),
+            leases: Err(Unavailable::NotAsked),
+            nodes: Err(Unavailable::NotAsked),
+            data_centers: Err(Unavailable::NotAsked),
+            networks: Err(Unavailable::NotAsked),
+            hosts: Err(Unavailable::NotAsked),
+            bonds: Err(Unavailable::NotAsked),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Asking a cluster. Every question stands for itself: one that is not answered leaves the others.
+//! Requests the facts from a cluster. Requests are independent: one that fails does not stop the others.
 
 use std::fmt::Debug;
 
@@ -25,25 +25,25 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Stage,
-    facts::{Facts, Listed, Seen, Unseen},
-    rights::{Right, rights},
+    facts::{ClusterFacts, Fact, Listed, Unavailable},
+    permissions::{Permission, required},
 };
 use crate::{api, ops::errors::causes};
 
-/// Requests at once.
+/// Concurrent permission reviews.
 const REQUESTS: usize = 16;
 
-/// Asks everything that a stage is about. When the API server does not answer, nothing more is asked.
-pub(crate) async fn gather(client: &Client, url: &str, namespace: &str, stage: Stage) -> Facts {
-    let mut facts = Facts::unasked(namespace, Timestamp::now());
+/// Requests all facts of a stage. If the API server does not answer, nothing more is requested.
+pub(crate) async fn gather(client: &Client, url: &str, namespace: &str, stage: Stage) -> ClusterFacts {
+    let mut facts = ClusterFacts::not_asked(namespace, Timestamp::now());
     match server(client, url).await {
         Ok((server, time)) => {
             facts.server = Ok(server);
             facts.now = time.unwrap_or(facts.now);
         }
-        Err(unseen) => facts.server = Err(unseen),
+        Err(unavailable) => facts.server = Err(unavailable),
     }
-    if let Err(Unseen::Failed(_)) = facts.server {
+    if let Err(Unavailable::Failed(_)) = facts.server {
         return facts;
     }
     let (controllers, agents) = (
@@ -55,29 +55,29 @@ pub(crate) async fn gather(client: &Client, url: &str, namespace: &str, stage: S
     let in_namespace = |what: &str| format!("{what} in namespace {namespace}");
     (facts.policies, facts.policies_in_force, facts.definitions) =
         tokio::join!(policies(client), policies_in_force(client), definitions(client));
-    (facts.home, facts.controller, facts.agents, facts.leases, facts.nodes) = tokio::join!(
-        see(format!("get namespace {namespace}"), namespaces.get_opt(namespace)),
-        see(in_namespace("get Deployments"), controllers.get_opt("multibond-controller")),
-        see(in_namespace("get DaemonSets"), agents.get_opt("multibond-agent")),
-        see(in_namespace("list leases"), items(leases)),
-        see("list Nodes", items(Api::all(client.clone()))),
+    (facts.release_namespace, facts.controller, facts.agents, facts.leases, facts.nodes) = tokio::join!(
+        fact(format!("get namespace {namespace}"), namespaces.get_opt(namespace)),
+        fact(in_namespace("get Deployments"), controllers.get_opt("multibond-controller")),
+        fact(in_namespace("get DaemonSets"), agents.get_opt("multibond-agent")),
+        fact(in_namespace("list leases"), items(leases)),
+        fact("list Nodes", items(Api::all(client.clone()))),
     );
     (facts.data_centers, facts.networks, facts.hosts, facts.bonds) =
         tokio::join!(list(client), list(client), list(client), list(client));
     if stage == Stage::Before {
-        facts.rights = see("ask what you may do", allowed(client, namespace)).await;
+        facts.permissions = fact("review your permissions", allowed(client, namespace)).await;
     }
     facts
 }
 
-/// An answer, or why there is none.
-async fn see<T>(what: impl Into<String>, request: impl Future<Output = kube::Result<T>>) -> Seen<T> {
-    request.await.map_err(|error| Unseen::new(&what.into(), &error))
+/// The answer to a request, or why there is none; `what` describes the request, such as `list Nodes`.
+async fn fact<T>(what: impl Into<String>, request: impl Future<Output = kube::Result<T>>) -> Fact<T> {
+    request.await.map_err(|error| Unavailable::new(&what.into(), &error))
 }
 
-/// The version of the API server, and the time by its clock.
-async fn server(client: &Client, url: &str) -> Seen<(Info, Option<Timestamp>)> {
-    let failed = |why: String| Unseen::Failed(format!("{url}: {why}"));
+/// The version of the API server, and the time of its clock.
+async fn server(client: &Client, url: &str) -> Fact<(Info, Option<Timestamp>)> {
+    let failed = |why: String| Unavailable::Failed(format!("{url}: {why}"));
     let request = Request::get("/version").body(Body::empty()).map_err(|error| failed(causes(&error)))?;
     let response = client.send(request).await.map_err(|error| match error {
         kube::Error::Service(error) => failed(causes(&*error)),
@@ -88,10 +88,10 @@ async fn server(client: &Client, url: &str) -> Seen<(Info, Option<Timestamp>)> {
     let time = time.and_then(|date| jiff::fmt::rfc2822::parse(date).ok()).map(|date| date.timestamp());
     let body = response.into_body().collect_bytes().await.map_err(|error| failed(causes(&error)))?;
     match status.as_u16() {
-        403 => Err(Unseen::Forbidden("get its version".to_owned())),
+        403 => Err(Unavailable::Forbidden("get the version of the API server".to_owned())),
         200..300 => match serde_json::from_slice(&body) {
             Ok(info) => Ok((info, time)),
-            Err(error) => Err(failed(format!("it is no API server of Kubernetes: {error}"))),
+            Err(error) => Err(failed(format!("this is not a Kubernetes API server: {error}"))),
         },
         _ => {
             let said = serde_json::from_slice::<Status>(&body).map(|status| status.message);
@@ -100,21 +100,26 @@ async fn server(client: &Client, url: &str) -> Seen<(Info, Option<Timestamp>)> {
     }
 }
 
-async fn policies(client: &Client) -> Seen<bool> {
-    match see("discover its kinds", client.list_api_group_resources("admissionregistration.k8s.io/v1")).await {
+async fn policies(client: &Client) -> Fact<bool> {
+    match fact(
+        "discover the kinds of the API server",
+        client.list_api_group_resources("admissionregistration.k8s.io/v1"),
+    )
+    .await
+    {
         Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == "validatingadmissionpolicies")),
-        Err(Unseen::UnknownKind) => Ok(false),
-        Err(unseen) => Err(unseen),
+        Err(Unavailable::UnknownKind) => Ok(false),
+        Err(unavailable) => Err(unavailable),
     }
 }
 
-/// Admission policies that are there and bound.
-async fn policies_in_force(client: &Client) -> Seen<Vec<String>> {
+/// Names of the admission policies that exist and have a binding.
+async fn policies_in_force(client: &Client) -> Fact<Vec<String>> {
     let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
     let (policies, bindings) = tokio::try_join!(
-        see("list ValidatingAdmissionPolicies", items(policies)),
-        see("list ValidatingAdmissionPolicyBindings", items(bindings)),
+        fact("list ValidatingAdmissionPolicies", items(policies)),
+        fact("list ValidatingAdmissionPolicyBindings", items(bindings)),
     )?;
     let bound = |name: &String| {
         bindings.iter().any(|binding| binding.spec.as_ref().and_then(|spec| spec.policy_name.as_ref()) == Some(name))
@@ -122,13 +127,13 @@ async fn policies_in_force(client: &Client) -> Seen<Vec<String>> {
     Ok(policies.into_iter().filter_map(|policy| policy.metadata.name).filter(bound).collect())
 }
 
-/// Our CRDs, one by one: a cluster may have many others, and they are large.
-async fn definitions(client: &Client) -> Seen<Vec<CustomResourceDefinition>> {
+/// Our CRDs, one request for each: a cluster may have many other CRDs, and they are large.
+async fn definitions(client: &Client) -> Fact<Vec<CustomResourceDefinition>> {
     let there: Api<CustomResourceDefinition> = Api::all(client.clone());
     let ours = api::crds();
     let asked = ours.iter().map(|crd| there.get_opt(crd.metadata.name.as_deref().unwrap_or_default()));
     let found = futures::future::try_join_all(asked);
-    Ok(see("get CRDs", found).await?.into_iter().flatten().collect())
+    Ok(fact("get CRDs", found).await?.into_iter().flatten().collect())
 }
 
 async fn items<K>(api: Api<K>) -> kube::Result<Vec<K>>
@@ -139,13 +144,13 @@ where
 }
 
 /// All objects of one of our kinds.
-async fn list<K>(client: &Client) -> Seen<Listed<K>>
+async fn list<K>(client: &Client) -> Fact<Listed<K>>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let what = format!("list {} in all namespaces", K::plural(&()));
     let mut listed = Listed { objects: Vec::new(), broken: Vec::new() };
-    for DeserializeGuard(object) in see(what, items(Api::<DeserializeGuard<K>>::all(client.clone()))).await? {
+    for DeserializeGuard(object) in fact(what, items(Api::<DeserializeGuard<K>>::all(client.clone()))).await? {
         match object {
             Ok(object) => listed.objects.push(object),
             Err(broken) => listed.broken.push((broken.metadata, broken.error)),
@@ -155,10 +160,10 @@ where
     Ok(listed)
 }
 
-/// What whoever asks may do.
-async fn allowed(client: &Client, namespace: &str) -> kube::Result<Vec<(Right, bool)>> {
+/// Reviews each permission of the caller.
+async fn allowed(client: &Client, namespace: &str) -> kube::Result<Vec<(Permission, bool)>> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    let ask = async |right: Right| {
+    let ask = async |right: Permission| {
         let attributes = ResourceAttributes {
             verb: Some(right.verb.to_owned()),
             group: Some(right.group.to_owned()),
@@ -171,5 +176,5 @@ async fn allowed(client: &Client, namespace: &str) -> kube::Result<Vec<(Right, b
         let answer = reviews.create(&PostParams::default(), &review).await?;
         Ok::<_, kube::Error>((right, answer.status.is_some_and(|status| status.allowed)))
     };
-    stream::iter(rights().into_iter().map(ask)).buffered(REQUESTS).try_collect().await
+    stream::iter(required().into_iter().map(ask)).buffered(REQUESTS).try_collect().await
 }

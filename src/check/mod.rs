@@ -1,11 +1,11 @@
-//! What `multibond check` finds: whether a cluster is ready for Multibond, and whether Multibond works in it.
+//! `multibond check`: whether a cluster is ready for Multibond, and whether Multibond works in it.
 //!
-//! [`gather()`] asks the cluster and judges nothing; [`judge()`] is a pure function of what it was told.
+//! [`gather()`] requests facts from the cluster and judges nothing; [`judge()`] is a pure function of these facts.
 
 mod facts;
 mod gather;
 mod judge;
-mod rights;
+mod permissions;
 
 use std::cmp::Reverse;
 
@@ -14,53 +14,53 @@ use serde::Serialize;
 pub(crate) use gather::gather;
 pub(crate) use judge::judge;
 
-/// The page that says what to do about each line.
+/// The page that explains each line.
 const DOCUMENTATION: &str = "docs/troubleshooting.md";
 
-/// What is checked.
+/// When the check runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Whether Multibond can be installed.
+    /// Before an installation: whether Multibond can be installed.
     Before,
-    /// Whether it works.
+    /// After an installation: whether Multibond works.
     After,
 }
 
-/// How a line has come out, from good to bad.
+/// The outcome of a check, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Outcome {
-    /// As it should be.
+pub(crate) enum CheckOutcome {
+    /// All is well.
     Ok,
-    /// Not looked at, because it could not or may not be read.
+    /// Not checked: the facts could not be read, or the caller lacks the permission.
     Skipped,
-    /// It works, and wants attention.
+    /// It works, but needs attention.
     Warning,
     /// It does not work.
     Error,
 }
 
-/// A heading over some lines.
+/// A group of lines under one heading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Section {
     /// The cluster itself.
     Kubernetes,
-    /// What whoever asks may do.
+    /// The caller's permissions.
     Permissions,
-    /// What is there before Multibond.
+    /// Objects that exist before the installation.
     Place,
-    /// The four kinds, and who may write them.
+    /// The CRDs and admission policies.
     Definitions,
-    /// What decides.
+    /// The controller.
     Controller,
-    /// What carries out.
+    /// The agents.
     Agents,
-    /// The machines.
+    /// The hosts.
     Hosts,
     /// Data centers, networks and bonds.
     Declared,
-    /// What is not let go.
+    /// Deletions, and taints and conditions of Nodes.
     Held,
 }
 
@@ -71,18 +71,19 @@ impl Section {
         match self {
             Section::Kubernetes => "Kubernetes",
             Section::Permissions => "Permissions to install",
-            Section::Place => "What is there already",
+            Section::Place => "Existing objects",
             Section::Definitions => "CRDs and policies",
             Section::Controller => "Controller",
             Section::Agents => "Agents",
             Section::Hosts => "Hosts",
-            Section::Declared => "What is declared",
-            Section::Held => "What is held back",
+            Section::Declared => "Data centers, networks and bonds",
+            Section::Held => "Deletions and Nodes",
         }
     }
 }
 
-/// The lines of the reports, in their order: what should be, and where the documentation says what to do if it is not.
+/// The lines of the reports, in their order: what should hold, and the anchor in the documentation that says what to do
+/// if it does not.
 macro_rules! checks {
     ($($check:ident in $section:ident: $title:literal, $anchor:literal;)+) => {
         /// A line of the report.
@@ -91,22 +92,22 @@ macro_rules! checks {
         pub enum Check { $(#[doc = $title] $check),+ }
 
         impl Check {
-            /// Every line that a report can have.
+            /// Every line of both stages.
             pub const ALL: &'static [Check] = &[$(Check::$check),+];
 
-            /// The heading that it stands under.
+            /// The group that it belongs to.
             #[must_use]
             pub fn section(self) -> Section {
                 match self { $(Check::$check => Section::$section),+ }
             }
 
-            /// What should be.
+            /// What should hold.
             #[must_use]
             pub fn title(self) -> &'static str {
                 match self { $(Check::$check => $title),+ }
             }
 
-            /// Where the documentation says what to do if it is not: a heading of `docs/troubleshooting.md`.
+            /// The heading of `docs/troubleshooting.md` that says what to do if it does not hold.
             #[must_use]
             pub fn anchor(self) -> &'static str {
                 match self { $(Check::$check => $anchor),+ }
@@ -117,117 +118,117 @@ macro_rules! checks {
 
 checks! {
     ServerAnswers in Kubernetes: "the API server answers", "the-cluster-does-not-answer";
-    KubernetesVersion in Kubernetes: "it is new enough", "the-cluster-is-too-old";
-    PoliciesServed in Kubernetes: "it has validating admission policies", "the-cluster-is-too-old";
-    MayDefineKinds in Permissions: "you may make CRDs", "you-may-not-install";
-    MayMakeRoles in Permissions: "you may make cluster roles and bind them", "you-may-not-install";
-    MayGrant in Permissions: "you may grant rights that you do not have", "you-may-not-install";
-    MayMakePolicies in Permissions: "you may make admission policies", "you-may-not-install";
-    MayMakeObjects in Permissions: "you may make what the chart has in its namespace", "you-may-not-install";
+    KubernetesVersion in Kubernetes: "Kubernetes is new enough", "the-cluster-is-too-old";
+    PoliciesServed in Kubernetes: "Kubernetes serves validating admission policies", "the-cluster-is-too-old";
+    MayDefineKinds in Permissions: "you can create CRDs", "you-may-not-install";
+    MayMakeRoles in Permissions: "you can create and bind cluster roles", "you-may-not-install";
+    MayGrant in Permissions: "you can grant permissions that you do not have", "you-may-not-install";
+    MayMakePolicies in Permissions: "you can create admission policies", "you-may-not-install";
+    MayMakeObjects in Permissions: "you can create the chart's objects in its namespace", "you-may-not-install";
     NamespaceAdmits in Place: "the namespace admits the agents", "the-namespace-refuses-the-agents";
-    DefinitionsFree in Place: "no CRD is in the way", "a-crd-is-in-the-way";
+    DefinitionsFree in Place: "no existing CRD blocks the installation", "a-crd-is-in-the-way";
     DefinitionsEstablished in Definitions: "the four CRDs are established", "multibond-is-not-installed";
-    DefinitionsCurrent in Definitions: "they are those of this version", "a-crd-is-of-another-version";
+    DefinitionsCurrent in Definitions: "the CRDs are of this version", "a-crd-is-of-another-version";
     PoliciesInForce in Definitions: "the chart's admission policies are in force", "an-admission-policy-is-missing";
-    ControllerAvailable in Controller: "its Deployment is available", "no-controller-leads";
-    ControllerLeads in Controller: "one of its replicas leads", "no-controller-leads";
-    ControllerVersion in Controller: "it is of this version", "versions-differ";
-    AgentsReady in Agents: "one is ready on each node that is to have one", "a-node-has-no-agent";
-    AgentsAlive in Agents: "each Host's agent renews its lease", "a-node-has-no-agent";
-    AgentsVersion in Agents: "they are of this version", "versions-differ";
-    InitiatorNames in Hosts: "each has an initiator name of its own", "two-hosts-have-one-initiator-name";
-    HostsPrepared in Hosts: "nothing on them wants attention", "something-on-a-host-wants-attention";
-    HostsOperational in Hosts: "each reaches its storage", "a-host-is-nonoperational";
+    ControllerAvailable in Controller: "the controller's Deployment is available", "no-controller-leads";
+    ControllerLeads in Controller: "a replica of the controller leads", "no-controller-leads";
+    ControllerVersion in Controller: "the controller is of this version", "versions-differ";
+    AgentsReady in Agents: "an agent is ready on every selected node", "a-node-has-no-agent";
+    AgentsAlive in Agents: "the agent of every Host renews its lease", "a-node-has-no-agent";
+    AgentsVersion in Agents: "the agents are of this version", "versions-differ";
+    InitiatorNames in Hosts: "every host has a unique initiator name", "two-hosts-have-one-initiator-name";
+    HostsPrepared in Hosts: "no host reports a warning", "something-on-a-host-wants-attention";
+    HostsOperational in Hosts: "every host reaches its storage", "a-host-is-nonoperational";
     ObjectsReadable in Declared: "every object can be decoded", "an-object-cannot-be-decoded";
-    ConditionsHold in Declared: "no data center, network or bond complains", "a-bond-or-data-center-complains";
-    DeletionsEnd in Held: "no deletion hangs", "a-deletion-hangs";
-    MarksExplained in Held: "every mark on a Node is a Host's", "a-node-keeps-a-taint-or-condition";
+    ConditionsHold in Declared: "no data center, network or bond reports a problem", "a-bond-or-data-center-complains";
+    DeletionsEnd in Held: "no deletion is stuck", "a-deletion-hangs";
+    MarksExplained in Held: "every taint and condition on a Node belongs to a Host", "a-node-keeps-a-taint-or-condition";
 }
 
-/// Something that was found, and how bad it is.
+/// One result within a line: what was found, and how bad it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    outcome: Outcome,
+    outcome: CheckOutcome,
     text: String,
 }
 
 impl Finding {
     pub(crate) fn ok(text: impl Into<String>) -> Self {
-        Finding { outcome: Outcome::Ok, text: text.into() }
+        Finding { outcome: CheckOutcome::Ok, text: text.into() }
     }
 
     pub(crate) fn skipped(text: impl Into<String>) -> Self {
-        Finding { outcome: Outcome::Skipped, text: text.into() }
+        Finding { outcome: CheckOutcome::Skipped, text: text.into() }
     }
 
     pub(crate) fn warning(text: impl Into<String>) -> Self {
-        Finding { outcome: Outcome::Warning, text: text.into() }
+        Finding { outcome: CheckOutcome::Warning, text: text.into() }
     }
 
     pub(crate) fn error(text: impl Into<String>) -> Self {
-        Finding { outcome: Outcome::Error, text: text.into() }
+        Finding { outcome: CheckOutcome::Error, text: text.into() }
     }
 }
 
-/// A line: what should be, how it is, and what to do.
+/// A line of the report: what should hold, what was found, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Line {
-    /// The heading that it stands under.
+    /// The group that it belongs to.
     pub section: Section,
-    /// Which line it is.
+    /// The check.
     pub check: Check,
-    /// How it has come out.
-    pub outcome: Outcome,
-    /// What should be.
+    /// The worst of its findings.
+    pub outcome: CheckOutcome,
+    /// What should hold, as a sentence.
     pub title: &'static str,
-    /// What was found, the worst first.
+    /// The findings, the worst first.
     pub found: Vec<String>,
-    /// What to do; nothing when nothing is to be done.
+    /// What to do; none if the outcome is `Ok` or `Skipped`.
     pub hint: Option<String>,
-    /// Where there is more about it.
+    /// The page and heading that explain the line.
     pub documentation: String,
 }
 
 impl Check {
-    /// The line: as bad as the worst of its findings. What is good, and what could not be looked at, asks for nothing.
+    /// The line with these findings: its outcome is that of the worst. The hint is kept for warnings and errors only.
     pub(crate) fn line(self, mut findings: Vec<Finding>, hint: impl Into<String>) -> Line {
         findings.sort_by_key(|finding| Reverse(finding.outcome));
         findings.dedup();
-        let outcome = findings.first().map_or(Outcome::Ok, |worst| worst.outcome);
-        // What is well is no news beside what is not.
-        findings.retain(|finding| finding.outcome != Outcome::Ok || outcome == Outcome::Ok);
+        let outcome = findings.first().map_or(CheckOutcome::Ok, |worst| worst.outcome);
+        // Beside a problem, good findings would only distract.
+        findings.retain(|finding| finding.outcome != CheckOutcome::Ok || outcome == CheckOutcome::Ok);
         Line {
             section: self.section(),
             check: self,
             outcome,
             title: self.title(),
             found: findings.into_iter().map(|finding| finding.text).collect(),
-            hint: (outcome >= Outcome::Warning).then(|| hint.into()),
+            hint: (outcome >= CheckOutcome::Warning).then(|| hint.into()),
             documentation: format!("{DOCUMENTATION}#{}", self.anchor()),
         }
     }
 }
 
-/// All lines, in the order of the documentation.
+/// All lines of a stage, in the order of the documentation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct CheckReport {
     /// The version of this program, which the cluster is compared with.
     pub version: &'static str,
-    /// Where the release is, or is to be.
+    /// The namespace of the release.
     pub namespace: String,
-    /// The worst of its lines; what was skipped makes it no worse.
-    pub outcome: Outcome,
-    /// How each has come out.
+    /// The worst outcome of the lines; skipped lines do not count.
+    pub outcome: CheckOutcome,
+    /// The lines.
     pub lines: Vec<Line>,
 }
 
-impl Report {
+impl CheckReport {
     fn new(namespace: &str, lines: Vec<Line>) -> Self {
-        let outcomes = lines.iter().map(|line| line.outcome).filter(|outcome| *outcome != Outcome::Skipped);
-        Report {
+        let outcomes = lines.iter().map(|line| line.outcome).filter(|outcome| *outcome != CheckOutcome::Skipped);
+        CheckReport {
             version: VERSION,
             namespace: namespace.to_owned(),
-            outcome: outcomes.max().unwrap_or(Outcome::Ok),
+            outcome: outcomes.max().unwrap_or(CheckOutcome::Ok),
             lines,
         }
     }
@@ -241,21 +242,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_as_bad_as_the_worst_that_was_found_and_begins_with_it() {
-        let findings =
-            vec![Finding::ok("fine"), Finding::skipped("unseen"), Finding::error("broken"), Finding::warning("odd")];
+    fn a_line_has_the_outcome_of_its_worst_finding_and_begins_with_it() {
+        let findings = vec![
+            Finding::ok("fine"),
+            Finding::skipped("unavailable"),
+            Finding::error("broken"),
+            Finding::warning("odd"),
+        ];
         let line = Check::AgentsAlive.line(findings, "mend it");
-        assert_eq!((line.outcome, line.hint.as_deref()), (Outcome::Error, Some("mend it")));
-        assert_eq!(line.found, ["broken", "odd", "unseen"]);
+        assert_eq!((line.outcome, line.hint.as_deref()), (CheckOutcome::Error, Some("mend it")));
+        assert_eq!(line.found, ["broken", "odd", "unavailable"]);
         assert_eq!(line.documentation, "docs/troubleshooting.md#a-node-has-no-agent");
     }
 
     #[test]
-    fn what_is_well_or_unseen_asks_for_nothing() {
+    fn ok_and_skipped_lines_have_no_hint() {
         for (findings, outcome) in [
-            (vec![], Outcome::Ok),
-            (vec![Finding::ok("2/2")], Outcome::Ok),
-            (vec![Finding::ok("2/2"), Finding::skipped("unseen")], Outcome::Skipped),
+            (vec![], CheckOutcome::Ok),
+            (vec![Finding::ok("2/2")], CheckOutcome::Ok),
+            (vec![Finding::ok("2/2"), Finding::skipped("unavailable")], CheckOutcome::Skipped),
         ] {
             let line = Check::AgentsReady.line(findings, "mend it");
             assert_eq!((line.outcome, line.hint), (outcome, None));
@@ -263,11 +268,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_skipped_makes_a_report_no_worse() {
+    fn skipped_lines_do_not_count_in_the_outcome_of_a_report() {
         let line = |findings| Check::AgentsReady.line(findings, "");
-        let of = |lines| Report::new("ns", lines).outcome;
-        assert_eq!(of(vec![line(vec![Finding::skipped("unseen")]), line(vec![])]), Outcome::Ok);
-        assert_eq!(of(vec![line(vec![Finding::warning("odd")]), line(vec![])]), Outcome::Warning);
-        assert_eq!(of(vec![line(vec![Finding::warning("odd")]), line(vec![Finding::error("broken")])]), Outcome::Error);
+        let of = |lines| CheckReport::new("ns", lines).outcome;
+        assert_eq!(of(vec![line(vec![Finding::skipped("unavailable")]), line(vec![])]), CheckOutcome::Ok);
+        assert_eq!(of(vec![line(vec![Finding::warning("odd")]), line(vec![])]), CheckOutcome::Warning);
+        assert_eq!(
+            of(vec![line(vec![Finding::warning("odd")]), line(vec![Finding::error("broken")])]),
+            CheckOutcome::Error
+        );
     }
 }

@@ -18,7 +18,7 @@ Examples:
   multibond crds | kubectl apply --server-side -f -
   multibond crds --out-dir crds")]
 pub struct Arguments {
-    /// Write the files into this directory, which is made if need be, instead of printing them
+    /// Write the files into this directory, which is created if necessary, instead of printing them
     #[arg(long, env = "MULTIBOND_OUT_DIR", value_name = "DIR")]
     out_dir: Option<PathBuf>,
 }
@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn write(directory: &Path, files: &[(String, String)]) -> anyhow::Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()))?;
+    std::fs::create_dir_all(directory).with_context(|| format!("creating the directory {}", directory.display()))?;
     for (name, yaml) in files {
         let file = directory.join(name);
         std::fs::write(&file, yaml).with_context(|| format!("writing {}", file.display()))?;
@@ -44,12 +44,12 @@ fn write(directory: &Path, files: &[(String, String)]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Names of files, such as `hosts.multibond.dev.yaml`, and what is in them.
+/// Pairs of a file name, such as `hosts.multibond.dev.yaml`, and its content.
 fn files() -> anyhow::Result<Vec<(String, String)>> {
     api::crds().iter().map(|crd| Ok((format!("{}.yaml", file_stem(crd)), yaml(crd)?))).collect()
 }
 
-/// The name of the definition itself, which Kubernetes prescribes: plural and group.
+/// The name of the definition, in the form that Kubernetes requires: plural and group.
 fn file_stem(crd: &CustomResourceDefinition) -> String {
     format!("{}.{}", crd.spec.names.plural, crd.spec.group)
 }
@@ -60,11 +60,11 @@ fn yaml(crd: &CustomResourceDefinition) -> anyhow::Result<String> {
     Ok(crate::ops::yaml(&value)?)
 }
 
-/// Bounds are floats in the schema's type, also those of integers.
+/// Makes whole numbers integers: the type of the schema has floats for all bounds.
 fn write_integers_as_integers(value: &mut Value) {
     match value {
         Value::Number(number) => {
-            // Exact: beyond 2^53 a float is no bound that anybody means.
+            // Exact: bounds beyond 2^53 do not occur.
             #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
             if let Some(float) = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15) {
                 *number = Number::from(float as i64);

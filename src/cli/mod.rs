@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand, and here what all of them share.
+//! The command line: one module per subcommand, and here what they share.
 //!
 //! Every flag is also an environment variable, `MULTIBOND_` and the flag's name. Avoid flags named `port` or
 //! `service…`: Kubernetes puts `MULTIBOND_PORT` and `MULTIBOND_SERVICE_HOST` into every pod beside a Service named
@@ -31,8 +31,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::ops::errors::causes;
 
-/// How long an answer may take. Without a limit a connection that died unnoticed, as with the machine of an API server,
-/// would be waited on for a quarter of an hour. Watches get a bookmark every minute, and last.
+/// The read time-out of requests. Without it, a dead connection (say, of an API server whose machine failed) would be
+/// noticed after a quarter of an hour. Watches are not cut off: they get a bookmark every minute.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 
 /// iSCSI multipath bonds, declared on Kubernetes.
@@ -45,7 +45,7 @@ struct Cli {
     command: Command,
 }
 
-/// A subcommand, with its arguments.
+/// A subcommand with its arguments.
 #[derive(Subcommand, Debug)]
 enum Command {
     Agent(agent::Arguments),
@@ -62,9 +62,9 @@ enum Command {
     Status(status::Arguments),
 }
 
-/// What a program is made of.
+/// The command line of a program.
 trait Program: Parser {
-    /// What all its subcommands understand.
+    /// The arguments that all subcommands have.
     fn global(&self) -> &Global;
     /// Runs the subcommand.
     fn run(self) -> anyhow::Result<ExitCode>;
@@ -75,8 +75,8 @@ impl Program for Cli {
         &self.global
     }
 
-    /// Subcommands that talk to a cluster do so in a runtime of their own ([`in_runtime`]): `plan` and `crds` need none,
-    /// and start at once.
+    /// Subcommands that talk to a cluster start a runtime ([`in_runtime`]). `plan` and `crds` need none, and start faster
+    /// without it.
     fn run(self) -> anyhow::Result<ExitCode> {
         let global = &self.global;
         match self.command {
@@ -95,10 +95,10 @@ impl Program for Cli {
     }
 }
 
-/// What every subcommand understands.
+/// The arguments that every subcommand has.
 #[derive(Args, Debug)]
 pub struct Global {
-    /// How log lines are written; they go to standard error, `RUST_LOG` filters them
+    /// The format of log lines; they go to standard error, `RUST_LOG` filters them
     #[arg(
         long,
         env = "MULTIBOND_LOG_FORMAT",
@@ -108,15 +108,15 @@ pub struct Global {
         help_heading = "Global options"
     )]
     log_format: LogFormat,
-    /// The kubeconfig file; without it `KUBECONFIG`, then `~/.kube/config`, then the pod's service account
+    /// The kubeconfig file; default: `KUBECONFIG`, then `~/.kube/config`, then the pod's service account
     #[arg(long, env = "MULTIBOND_KUBECONFIG", value_name = "FILE", global = true, help_heading = "Global options")]
     kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig file, instead of its current one
+    /// The context of the kubeconfig file; default: its current one
     #[arg(long, env = "MULTIBOND_CONTEXT", value_name = "NAME", global = true, help_heading = "Global options")]
     context: Option<String>,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
     /// For people.
@@ -126,14 +126,14 @@ enum LogFormat {
 }
 
 impl Global {
-    /// How to reach the cluster, found as kubectl finds it.
+    /// The configuration of the cluster, found in the same places as by kubectl.
     ///
     /// # Errors
-    /// When there is no kubeconfig and this is no pod, or when the kubeconfig cannot be read.
+    /// When there is no kubeconfig and this is not a pod, or when the kubeconfig cannot be read.
     pub async fn cluster(&self) -> anyhow::Result<kube::Config> {
         let mut config = self.find_cluster().await?;
         config.read_timeout = Some(ANSWER_WITHIN);
-        // Counted from the request, not from when the connection was last used.
+        // The time-out counts from the request, not from the last use of the connection.
         config.reset_reader_on_write = true;
         Ok(config)
     }
@@ -161,7 +161,7 @@ impl Global {
     }
 
     fn start_logging(&self) {
-        // What fails is our own to tell of, once; kube tells of every try.
+        // Our own code logs a failure once; kube would log every retry.
         let usual = || EnvFilter::new("info,kube_runtime=error,kube_client::client::builder=off");
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| usual());
         let lines = tracing_subscriber::fmt()
@@ -175,7 +175,7 @@ impl Global {
     }
 }
 
-/// Runs a future to its end, on all cores.
+/// Runs a future to completion, on a runtime with all cores.
 ///
 /// # Errors
 /// Those of the future, and when the operating system refuses threads.
@@ -189,8 +189,8 @@ pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
 }
 
-/// The program: parses the arguments, runs the subcommand and says how it went. 0: well; 1: not; 2: `plan` has found
-/// problems, `check` errors, or `release --dry-run` something to release.
+/// The main function of `multibond`: parses the arguments and runs the subcommand. Exit code 0: success; 1: failure; 2:
+/// `plan` found problems, `check` found errors, `import` has remarks, or `release --dry-run` found something to release.
 #[must_use]
 pub fn main() -> ExitCode {
     start::<Cli>()
@@ -200,13 +200,13 @@ fn start<P: Program>() -> ExitCode {
     let program = match P::try_parse() {
         Ok(program) => program,
         Err(answer) => {
-            // Help and version are no errors. When nobody reads what is said, there is nobody left to tell.
+            // Help and version are not errors. If the text cannot be printed, there is nowhere to report that.
             let _ = answer.print();
             return ExitCode::from(u8::from(answer.use_stderr()));
         }
     };
     program.global().start_logging();
-    // Fails only when a provider is installed already, which is then as good.
+    // Fails only if a provider is already installed, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     program.run().unwrap_or_else(|error| {
         output::complain(format_args!("error: {}", causes(error.as_ref())));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_cannot_exist_is_refused_with_the_allowed_form() {
+    fn an_invalid_node_name_is_refused_with_the_allowed_form() {
         let agent_of = |node| Cli::try_parse_from(["multibond", "agent", "--node-name", node]);
         assert!(agent_of("worker-1.example.com").is_ok());
         for bad in ["Worker_1", "worker 1", ""] {
@@ -244,9 +244,9 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_is_an_environment_variable_that_no_service_link_sets() {
+    fn every_flag_has_a_variable_that_no_service_link_sets() {
         let cli = Cli::command();
-        // What the agent alone calls is not configured by anybody.
+        // Nobody configures the hidden subcommand, which only the agent calls.
         let for_people = cli.get_subcommands().filter(|command| !command.is_hide_set());
         let all = std::iter::once(&cli).chain(for_people);
         for argument in all.flat_map(|command| command.get_arguments().map(move |argument| (command, argument))) {

@@ -1,5 +1,5 @@
-//! `multibond-node`: what runs on every node, as a program of its own. The kernel maps most of a program's code into
-//! memory once it runs, and a node needs a third of what `multibond` can do.
+//! `multibond-node`: the agent as a separate program. The kernel maps most of a program's code into memory, and a node
+//! needs only a third of the code of `multibond`.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ struct Cli {
     command: Command,
 }
 
-/// Those subcommands of `multibond`.
+/// The subcommands of `multibond` that run on a node.
 #[derive(Subcommand, Debug)]
 enum Command {
     Agent(agent::Arguments),
@@ -38,7 +38,7 @@ impl Program for Cli {
     }
 }
 
-/// The program `multibond-node`, as [`super::main`].
+/// The main function of `multibond-node`; see [`super::main`].
 #[must_use]
 pub fn main() -> ExitCode {
     start::<Cli>()
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_subcommands_are_those_of_multibond() {
+    fn its_subcommands_parse_as_those_of_multibond() {
         Cli::command().debug_assert();
         let arguments = ["agent", "--node-name", "worker-1", "--listen", "0.0.0.0:9090", "--log-format", "json"];
         let node = Cli::try_parse_from([&["multibond-node"][..], &arguments].concat()).unwrap();

@@ -1,4 +1,4 @@
-//! What the long-running subcommands share: how they end, and where their leases are.
+//! Shared by the long-running subcommands: shutdown by signal, and the namespace of the pod.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// Where a pod finds the name of its namespace.
+/// The file in which a pod finds the name of its namespace.
 const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
 /// A token that is cancelled by SIGTERM or Ctrl-C. A second one ends the process at once.
@@ -27,7 +27,7 @@ pub(super) fn shutdown() -> anyhow::Result<CancellationToken> {
             if cancelled.is_cancelled() {
                 std::process::exit(130);
             }
-            tracing::info!("ending");
+            tracing::info!("shutting down");
             cancelled.cancel();
         }
     });

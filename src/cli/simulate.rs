@@ -13,13 +13,13 @@ use super::{
 };
 use crate::agent::initiator::simulated::Fleet;
 
-/// Runs the agent for every Host that it finds, on simulated hosts
+/// Runs an agent for every Host in the cluster, with simulated iSCSI sessions
 ///
-/// Everything but the iSCSI sessions is real: for demos, for tests, and for trying a change before it meets hardware.
+/// Everything else is real. For demos, tests, and trying a change before it reaches hardware.
 #[derive(Args, Debug)]
 #[command(
     after_help = "Example:\n  multibond simulate\n  multibond simulate --faults faults.yaml --facts facts.yaml\n\n\
-                        Faults (the first that matches; what is not given matches all):\n  \
+                        Faults (the first match counts; a field that is absent matches all):\n  \
                         latency: 200ms\n  \
                         faults:\n  \
                         - {portal: \"10.0.2.10:3260\", fault: Unreachable, after: 5s}\n  \
@@ -31,10 +31,10 @@ use crate::agent::initiator::simulated::Fleet;
 pub struct Arguments {
     #[command(flatten)]
     simulation: SimulationArguments,
-    /// Only Hosts with these labels, such as `rack=7`
+    /// Serve only Hosts with these labels, such as `rack=7`
     #[arg(long, env = "MULTIBOND_SELECTOR", value_name = "LABELS", conflicts_with = "token_dir")]
     selector: Option<String>,
-    /// Give each agent an identity of its own: a directory with one file for each node, named after it, with a token
+    /// A directory with one token for each node, in a file named after the node: each agent authenticates with its own token
     #[arg(long, env = "MULTIBOND_TOKEN_DIR", value_name = "DIR")]
     token_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -43,7 +43,7 @@ pub struct Arguments {
     health: HealthArguments,
 }
 
-/// Runs the agents until it is told to stop.
+/// Runs the agents until SIGTERM or Ctrl-C.
 pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     in_runtime(simulate(arguments, global))
 }

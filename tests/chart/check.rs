@@ -93,7 +93,7 @@ async fn before_an_installation_it_says_what_is_in_the_way() {
     assert!(refused.with("skipped").contains(&"definitions-free"), "{:#}", refused.report);
     let objects = refused.found("may-make-objects");
     assert!(
-        objects.contains("you may not create, patch, delete deployments in namespace multibond-system"),
+        objects.contains("no permission to create, patch, delete deployments in namespace multibond-system"),
         "{objects}"
     );
 
@@ -170,7 +170,7 @@ async fn after_an_installation_it_says_what_works_and_what_does_not() {
     assert_eq!((blind.code, blind.with("ok")), (0, vec!["server-answers", "kubernetes-version", "policies-served"]));
     assert_eq!(blind.with("skipped").len(), blind.lines().len() - 3);
     let (_, said) = run(&nobody, &[]).await;
-    assert!(said.contains("skipped, you may not list hosts in all namespaces"), "{said}");
+    assert!(said.contains("skipped, no permission to list hosts in all namespaces"), "{said}");
 
     // A CRD of another version, a Host that nobody serves, and a node whose agent is not ready.
     let names = |short: &str| json!({"spec": {"names": {"shortNames": [short]}}}).to_string();

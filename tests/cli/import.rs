@@ -77,7 +77,7 @@ fn networks_that_share_a_subnet_are_told_apart_by_their_devices() {
     let (manifests, remarks) = with(HOST_AND_BOND);
     assert!(!manifests.contains("subnets"), "{manifests}");
     assert!(manifests.contains("- name: ens1\n    networks:\n    - a\n  - name: ens2\n"), "{manifests}");
-    assert!(remarks.contains("network a: its subnet 10.0.0.0/24 is another network's too"), "{remarks}");
+    assert!(remarks.contains("network a: its subnet 10.0.0.0/24 belongs to another network too"), "{remarks}");
 }
 
 #[test]
@@ -103,5 +103,5 @@ fn what_cannot_be_read_says_what_was_expected(#[case] text: &str, #[case] expect
 fn a_data_center_that_is_not_there_is_answered_with_those_that_are() {
     let (code, _, error) = run(&mut multibond(&["import", "ovirt", "-f", "ovirt", "--data-center", "frankfurt"]));
     assert_eq!(code, 1);
-    assert!(error.contains("no data center is named \"frankfurt\"; there are Frankfurt Hall 2, office"), "{error}");
+    assert!(error.contains("there is no data center \"frankfurt\"; the input has Frankfurt Hall 2, office"), "{error}");
 }

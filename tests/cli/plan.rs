@@ -155,7 +155,7 @@ fn other_kinds_are_ignored_whatever_is_in_them() {
 #[case::text("hello\n", "expected an object with apiVersion and kind, found \"hello\"")]
 #[case::syntax("a: [\n", "line")]
 #[case::tab("a:\n\tb: 1\n", "line 2")]
-#[case::after_the_end("a: 1\n...\nb: 2\n", "line 3: it follows the end of a document (`...`)")]
+#[case::after_the_end("a: 1\n...\nb: 2\n", "line 3: text after the end of a document (`...`)")]
 #[case::items_of_a_list("apiVersion: v1\nkind: List\nitems: 3\n", "items: expected a list, found 3")]
 #[case::no_items("apiVersion: v1\nkind: List\n", "items: missing")]
 fn what_is_no_object_of_kubernetes_is_an_error(#[case] text: &str, #[case] says: &str) {

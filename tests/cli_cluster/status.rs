@@ -1,4 +1,4 @@
-//! `multibond status` against a real API server; what it shows of what it reads is tested beside its code.
+//! `multibond status` against a real API server. The rendering is tested beside its code.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +18,7 @@ async fn status(kubeconfig: &Path, arguments: &[&str]) -> (i32, String, String) 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_does_not_answer_and_one_without_multibond_are_said_clearly() {
+async fn status_says_that_a_cluster_is_unreachable_or_has_no_multibond() {
     let cluster = ControlPlane::start(Options::default()).await.unwrap();
     let (code, stdout, stderr) = status(&cluster.kubeconfig(), &[]).await;
     assert_eq!((code, stdout.as_str()), (1, ""));
@@ -37,7 +37,7 @@ async fn a_cluster_that_does_not_answer_and_one_without_multibond_are_said_clear
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_there_is_shown_and_what_may_not_be_read_is_said_beside_it() {
+async fn status_shows_what_may_be_read_and_names_the_rest() {
     let manifests = api::crds().iter().map(serde_json::to_value).collect::<Result<_, _>>().unwrap();
     let cluster = ControlPlane::start(Options { manifests, ..Options::default() }).await.unwrap();
     let kubeconfig = cluster.kubeconfig();
@@ -81,5 +81,5 @@ async fn what_is_there_is_shown_and_what_may_not_be_read_is_said_beside_it() {
     assert!(stdout.contains("not shown: hosts.multibond.dev is forbidden"), "{stdout}");
     let (code, stdout, stderr) = status(&reader, &["-n", "default"]).await;
     assert_eq!((code, stdout.as_str()), (1, ""));
-    assert!(stderr.contains("nothing may be read") && stderr.contains("forbidden"), "{stderr}");
+    assert!(stderr.contains("no permission to read anything") && stderr.contains("forbidden"), "{stderr}");
 }

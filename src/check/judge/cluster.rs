@@ -1,47 +1,49 @@
-//! The cluster, and what an installation meets there.
+//! The API server, and whether Multibond can be installed.
 
 use k8s_openapi::{
     api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::version::Info,
 };
 
-use super::{about, key};
+use super::{key, line_for};
 use crate::{
     api::VERSION,
     check::{
         Check, Finding, Line,
-        facts::{Facts, Unseen},
-        rights::{NAMESPACE, Right},
+        facts::{ClusterFacts, Unavailable},
+        permissions::{NAMESPACE, Permission},
     },
 };
 
-/// The oldest Kubernetes that will do; the chart says so too.
+/// The oldest Kubernetes that Multibond supports, as the chart says too.
 const OLDEST: (u32, u32) = (1, 32);
 
-pub(super) fn lines(facts: &Facts) -> Vec<Line> {
+pub(super) fn lines(facts: &ClusterFacts) -> Vec<Line> {
     let answers = match &facts.server {
-        Err(unseen @ Unseen::Failed(_)) => vec![unseen.finding()],
-        // Who is refused something has been answered.
+        Err(unavailable @ Unavailable::Failed(_)) => vec![unavailable.finding()],
+        // A refusal is an answer.
         Ok(_) | Err(_) => Vec::new(),
     };
     let (major, minor) = OLDEST;
     let upgrade = format!("upgrade the cluster to Kubernetes {major}.{minor} or newer");
     vec![
-        Check::ServerAnswers.line(answers, "is it the right cluster (--kubeconfig, --context), and is it up?"),
+        Check::ServerAnswers
+            .line(answers, "check that this is the right cluster (--kubeconfig, --context), and that it is up"),
         about_version(facts, &upgrade),
-        about(Check::PoliciesServed, &facts.policies, &upgrade, |served| {
-            let refusal = "it does not serve admissionregistration.k8s.io/v1 validatingadmissionpolicies";
+        line_for(Check::PoliciesServed, &facts.policies, &upgrade, |served| {
+            let refusal =
+                "the API server does not serve validatingadmissionpolicies of admissionregistration.k8s.io/v1";
             if *served { Vec::new() } else { vec![Finding::error(refusal)] }
         }),
     ]
 }
 
-fn about_version(facts: &Facts, upgrade: &str) -> Line {
-    // That it does not answer has been said.
-    if let Err(Unseen::Failed(_)) = facts.server {
-        return Check::KubernetesVersion.line(vec![Unseen::Unasked.finding()], upgrade);
+fn about_version(facts: &ClusterFacts, upgrade: &str) -> Line {
+    // Another line reports that the API server does not answer.
+    if let Err(Unavailable::Failed(_)) = facts.server {
+        return Check::KubernetesVersion.line(vec![Unavailable::NotAsked.finding()], upgrade);
     }
-    about(Check::KubernetesVersion, &facts.server, upgrade, |info| {
+    line_for(Check::KubernetesVersion, &facts.server, upgrade, |info| {
         let found = info.git_version.clone();
         vec![if version(info) >= Some(OLDEST) { Finding::ok(found) } else { Finding::error(found) }]
     })
@@ -53,13 +55,13 @@ fn version(info: &Info) -> Option<(u32, u32)> {
     Some((number(&info.major)?, number(&info.minor)?))
 }
 
-/// What is asked before an installation.
-pub(super) fn before(facts: &Facts) -> Vec<Line> {
-    let administrator = "let somebody with the rights of cluster-admin install the chart";
+/// The lines for the time before an installation.
+pub(super) fn before(facts: &ClusterFacts) -> Vec<Line> {
+    let administrator = "ask somebody with the role cluster-admin to install the chart";
     let may = |check| may(facts, check, administrator);
     let namespace = &facts.namespace;
     let admit = format!(
-        "kubectl label namespace {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite; one that is being deleted must be gone first"
+        "kubectl label namespace {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite; if the namespace is being deleted, wait until it is gone"
     );
     vec![
         may(Check::MayDefineKinds),
@@ -67,37 +69,38 @@ pub(super) fn before(facts: &Facts) -> Vec<Line> {
         may(Check::MayGrant),
         may(Check::MayMakePolicies),
         may(Check::MayMakeObjects),
-        about(Check::NamespaceAdmits, &facts.home, &admit, |home| {
-            vec![home.as_ref().map_or_else(|| Finding::ok(format!("{namespace} is not there yet")), admits)]
+        line_for(Check::NamespaceAdmits, &facts.release_namespace, &admit, |home| {
+            vec![home.as_ref().map_or_else(|| Finding::ok(format!("{namespace} does not exist yet")), admits)]
         }),
-        about(
+        line_for(
             Check::DefinitionsFree,
             &facts.definitions,
-            "the documentation says for each case what to do",
+            "the documentation says what to do in each case",
             |definitions| definitions.iter().filter_map(|it| in_the_way(it, namespace)).collect(),
         ),
     ]
 }
 
-fn may(facts: &Facts, check: Check, hint: &str) -> Line {
-    about(check, &facts.rights, hint, |rights| {
-        let namespace_is_there = !matches!(facts.home, Ok(None));
-        let missing = |(right, allowed): &&(Right, bool)| {
+fn may(facts: &ClusterFacts, check: Check, hint: &str) -> Line {
+    line_for(check, &facts.permissions, hint, |permissions| {
+        let namespace_is_there = !matches!(facts.release_namespace, Ok(None));
+        let missing = |(right, allowed): &&(Permission, bool)| {
             right.check == check && !allowed && !(*right == NAMESPACE && namespace_is_there)
         };
-        let missing: Vec<&Right> = rights.iter().filter(missing).map(|(right, _)| right).collect();
-        let of_kind = |rights: &[&Right]| {
-            let verbs: Vec<&str> = rights.iter().map(|right| right.verb).collect();
-            let place = if rights[0].namespaced { format!(" in namespace {}", facts.namespace) } else { String::new() };
-            let text = format!("you may not {} {}{place}", verbs.join(", "), rights[0].plural);
-            // Who has all rights that the chart grants may grant them.
+        let missing: Vec<&Permission> = permissions.iter().filter(missing).map(|(right, _)| right).collect();
+        let of_kind = |permissions: &[&Permission]| {
+            let verbs: Vec<&str> = permissions.iter().map(|right| right.verb).collect();
+            let place =
+                if permissions[0].namespaced { format!(" in namespace {}", facts.namespace) } else { String::new() };
+            let text = format!("no permission to {} {}{place}", verbs.join(", "), permissions[0].plural);
+            // Only a warning: whoever has all permissions that the chart grants can grant them too.
             if check == Check::MayGrant { Finding::warning(text) } else { Finding::error(text) }
         };
         missing.chunk_by(|a, b| (a.group, a.plural) == (b.group, b.plural)).map(of_kind).collect()
     })
 }
 
-/// Agents are privileged pods.
+/// Whether the namespace admits privileged pods, which the agents are.
 fn admits(home: &Namespace) -> Finding {
     let labels = home.metadata.labels.as_ref();
     let enforced = labels.and_then(|labels| labels.get("pod-security.kubernetes.io/enforce")).map(String::as_str);
@@ -108,7 +111,7 @@ fn admits(home: &Namespace) -> Finding {
             Finding::error(format!("{name} refuses privileged pods: pod-security.kubernetes.io/enforce is {level}"))
         }
         Some(level) => Finding::ok(format!("{name} enforces {level}")),
-        None => Finding::ok(format!("{name} enforces what the cluster does by default")),
+        None => Finding::ok(format!("{name} enforces the default of the cluster")),
     }
 }
 
@@ -122,15 +125,14 @@ fn in_the_way(definition: &CustomResourceDefinition, namespace: &str) -> Option<
     if !unknown.is_empty() {
         let versions = unknown.join(", ");
         return Some(Finding::error(format!(
-            "{name} has objects of version {versions}, and this Multibond knows {VERSION} only"
+            "{name} has stored objects of version {versions}; this Multibond knows only {VERSION}"
         )));
     }
     let manager = definition.metadata.labels.as_ref().and_then(|labels| labels.get("app.kubernetes.io/managed-by"));
     let annotations = definition.metadata.annotations.as_ref();
     let home = annotations.and_then(|annotations| annotations.get("meta.helm.sh/release-namespace"));
     let of_our_release = manager.is_some_and(|it| it == "Helm") && home.is_some_and(|home| home == namespace);
-    let text =
-        format!("{name} was not made by Helm for namespace {namespace}, and Helm does not take it over by itself");
+    let text = format!("{name} was not created by Helm for namespace {namespace}; Helm does not adopt it by itself");
     (!of_our_release).then(|| Finding::warning(text))
 }
 
@@ -147,35 +149,37 @@ mod tests {
     use crate::{
         api,
         check::{
-            Outcome, Stage,
+            CheckOutcome, Section, Stage,
             judge::fixture::{empty_cluster, line, read},
-            rights::rights,
+            permissions::required,
         },
     };
 
     #[test]
-    fn an_empty_cluster_and_its_administrator_are_ready() {
+    fn an_empty_cluster_is_ready_for_its_administrator() {
         let report = crate::check::judge(&empty_cluster(), Stage::Before);
-        let bad: Vec<_> = report.lines.iter().filter(|line| line.outcome != Outcome::Ok).collect();
-        assert!(bad.is_empty() && report.outcome == Outcome::Ok, "{bad:#?}");
-        assert_eq!(report.lines.len(), 12);
+        let bad: Vec<_> = report.lines.iter().filter(|line| line.outcome != CheckOutcome::Ok).collect();
+        assert!(bad.is_empty() && report.outcome == CheckOutcome::Ok, "{bad:#?}");
+        let before = [Section::Kubernetes, Section::Permissions, Section::Place, Section::Held];
+        let expected = Check::ALL.iter().copied().filter(|check| before.contains(&check.section()));
+        assert!(report.lines.iter().map(|line| line.check).eq(expected), "{:#?}", report.lines);
     }
 
     #[test]
-    fn the_oldest_kubernetes_is_the_charts() {
+    fn the_oldest_kubernetes_is_that_of_the_chart() {
         let chart = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/charts/multibond/Chart.yaml")).unwrap();
         assert!(chart.contains(&format!("kubeVersion: \">={}.{}.0-0\"", OLDEST.0, OLDEST.1)), "{chart}");
     }
 
     #[rstest]
-    #[case("1", "32", Outcome::Ok)]
-    #[case("1", "36", Outcome::Ok)]
-    #[case("1", "32+", Outcome::Ok)]
-    #[case("2", "0", Outcome::Ok)]
-    #[case("1", "31", Outcome::Error)]
-    #[case("1", "9+", Outcome::Error)]
-    #[case("", "", Outcome::Error)]
-    fn a_cluster_must_be_new_enough(#[case] major: &str, #[case] minor: &str, #[case] expected: Outcome) {
+    #[case("1", "32", CheckOutcome::Ok)]
+    #[case("1", "36", CheckOutcome::Ok)]
+    #[case("1", "32+", CheckOutcome::Ok)]
+    #[case("2", "0", CheckOutcome::Ok)]
+    #[case("1", "31", CheckOutcome::Error)]
+    #[case("1", "9+", CheckOutcome::Error)]
+    #[case("", "", CheckOutcome::Error)]
+    fn a_cluster_must_be_new_enough(#[case] major: &str, #[case] minor: &str, #[case] expected: CheckOutcome) {
         let mut facts = empty_cluster();
         let info = Info { major: major.to_owned(), minor: minor.to_owned(), ..Info::default() };
         facts.server = Ok(info);
@@ -184,66 +188,80 @@ mod tests {
     }
 
     #[test]
-    fn without_admission_policies_nothing_guards_the_agents() {
-        let facts = Facts { policies: Ok(false), ..empty_cluster() };
-        assert_eq!(line(&facts, Stage::Before, Check::PoliciesServed).outcome, Outcome::Error);
+    fn a_cluster_without_admission_policies_is_an_error() {
+        let facts = ClusterFacts { policies: Ok(false), ..empty_cluster() };
+        assert_eq!(line(&facts, Stage::Before, Check::PoliciesServed).outcome, CheckOutcome::Error);
     }
 
     #[test]
-    fn a_cluster_that_does_not_answer_is_the_only_error() {
-        let mut facts = Facts::unasked("multibond-system", Timestamp::UNIX_EPOCH);
-        facts.server = Err(Unseen::Failed("connection refused".to_owned()));
+    fn without_an_answer_all_other_lines_are_skipped() {
+        let mut facts = ClusterFacts::not_asked("multibond-system", Timestamp::UNIX_EPOCH);
+        facts.server = Err(Unavailable::Failed("connection refused".to_owned()));
         for stage in [Stage::Before, Stage::After] {
             let report = crate::check::judge(&facts, stage);
             let (first, rest) = report.lines.split_first().unwrap();
-            assert_eq!((first.check, first.outcome), (Check::ServerAnswers, Outcome::Error));
+            assert_eq!((first.check, first.outcome), (Check::ServerAnswers, CheckOutcome::Error));
             assert_eq!(first.found, ["connection refused"]);
             for line in rest {
-                assert_eq!((line.outcome, &line.found[0][..]), (Outcome::Skipped, "the API server does not answer"));
+                assert_eq!(
+                    (line.outcome, &line.found[0][..]),
+                    (CheckOutcome::Skipped, "the API server does not answer")
+                );
             }
         }
     }
 
     #[rstest]
-    #[case(Check::MayDefineKinds, Outcome::Error, "you may not create, patch, delete customresourcedefinitions")]
-    #[case(Check::MayMakeRoles, Outcome::Error, "you may not create, patch, delete clusterroles")]
-    #[case(Check::MayGrant, Outcome::Warning, "you may not escalate, bind clusterroles")]
-    #[case(Check::MayMakePolicies, Outcome::Error, "you may not create, patch, delete validatingadmissionpolicies")]
+    #[case(
+        Check::MayDefineKinds,
+        CheckOutcome::Error,
+        "no permission to create, patch, delete customresourcedefinitions"
+    )]
+    #[case(Check::MayMakeRoles, CheckOutcome::Error, "no permission to create, patch, delete clusterroles")]
+    #[case(Check::MayGrant, CheckOutcome::Warning, "no permission to escalate, bind clusterroles")]
+    #[case(
+        Check::MayMakePolicies,
+        CheckOutcome::Error,
+        "no permission to create, patch, delete validatingadmissionpolicies"
+    )]
     #[case(
         Check::MayMakeObjects,
-        Outcome::Error,
-        "you may not create, patch, delete roles in namespace multibond-system"
+        CheckOutcome::Error,
+        "no permission to create, patch, delete roles in namespace multibond-system"
     )]
-    fn each_right_that_is_missing_is_named(#[case] check: Check, #[case] expected: Outcome, #[case] first: &str) {
-        let facts = Facts { rights: Ok(rights().into_iter().map(|right| (right, false)).collect()), ..empty_cluster() };
+    fn each_missing_permission_is_named(#[case] check: Check, #[case] expected: CheckOutcome, #[case] first: &str) {
+        let facts = ClusterFacts {
+            permissions: Ok(required().into_iter().map(|right| (right, false)).collect()),
+            ..empty_cluster()
+        };
         let line = line(&facts, Stage::Before, check);
         assert_eq!((line.outcome, &line.found[0][..]), (expected, first));
     }
 
     #[test]
-    fn a_namespace_must_be_made_only_where_there_is_none() {
-        let all_but_one = || rights().into_iter().map(|right| (right, right != NAMESPACE)).collect();
-        let mut facts = Facts { rights: Ok(all_but_one()), ..empty_cluster() };
+    fn creating_namespaces_is_needed_only_without_the_namespace() {
+        let all_but_one = || required().into_iter().map(|right| (right, right != NAMESPACE)).collect();
+        let mut facts = ClusterFacts { permissions: Ok(all_but_one()), ..empty_cluster() };
         let refused = line(&facts, Stage::Before, Check::MayMakeObjects);
-        assert_eq!(refused.found, ["you may not create namespaces"]);
-        facts.home = Ok(Some(Namespace::default()));
-        assert_eq!(line(&facts, Stage::Before, Check::MayMakeObjects).outcome, Outcome::Ok);
+        assert_eq!(refused.found, ["no permission to create namespaces"]);
+        facts.release_namespace = Ok(Some(Namespace::default()));
+        assert_eq!(line(&facts, Stage::Before, Check::MayMakeObjects).outcome, CheckOutcome::Ok);
     }
 
     #[rstest]
-    #[case(json!({"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}), Outcome::Ok)]
-    #[case(json!({}), Outcome::Ok)]
-    #[case(json!({"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}), Outcome::Error)]
-    #[case(json!({"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}), Outcome::Error)]
-    #[case(json!({"deletionTimestamp": "2026-01-31T12:00:00Z"}), Outcome::Error)]
-    fn a_namespace_must_admit_privileged_pods(#[case] metadata: Value, #[case] expected: Outcome) {
+    #[case(json!({"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}), CheckOutcome::Ok)]
+    #[case(json!({}), CheckOutcome::Ok)]
+    #[case(json!({"labels": {"pod-security.kubernetes.io/enforce": "baseline"}}), CheckOutcome::Error)]
+    #[case(json!({"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}), CheckOutcome::Error)]
+    #[case(json!({"deletionTimestamp": "2026-01-31T12:00:00Z"}), CheckOutcome::Error)]
+    fn a_namespace_must_admit_privileged_pods(#[case] metadata: Value, #[case] expected: CheckOutcome) {
         let home = read(json!({"metadata": metadata}));
-        let facts = Facts { home: Ok(Some(home)), ..empty_cluster() };
+        let facts = ClusterFacts { release_namespace: Ok(Some(home)), ..empty_cluster() };
         assert_eq!(line(&facts, Stage::Before, Check::NamespaceAdmits).outcome, expected);
     }
 
     #[test]
-    fn crds_are_in_the_way_when_helm_cannot_take_them_over_and_when_they_are_newer() {
+    fn crds_block_when_helm_cannot_adopt_them_or_they_are_newer() {
         let outcome = |change: &dyn Fn(&mut CustomResourceDefinition)| {
             let mut definitions = api::crds();
             for definition in &mut definitions {
@@ -253,20 +271,23 @@ mod tests {
                 definition.metadata.annotations = Some([home].into());
                 change(definition);
             }
-            let facts = Facts { definitions: Ok(definitions), ..empty_cluster() };
+            let facts = ClusterFacts { definitions: Ok(definitions), ..empty_cluster() };
             line(&facts, Stage::Before, Check::DefinitionsFree).outcome
         };
-        assert_eq!(outcome(&|_| {}), Outcome::Ok);
-        assert_eq!(outcome(&|crd| crd.metadata.labels = None), Outcome::Warning);
-        assert_eq!(outcome(&|crd| crd.metadata.annotations = None), Outcome::Warning);
-        assert_eq!(outcome(&|crd| crd.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH))), Outcome::Error);
+        assert_eq!(outcome(&|_| {}), CheckOutcome::Ok);
+        assert_eq!(outcome(&|crd| crd.metadata.labels = None), CheckOutcome::Warning);
+        assert_eq!(outcome(&|crd| crd.metadata.annotations = None), CheckOutcome::Warning);
+        assert_eq!(
+            outcome(&|crd| crd.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH))),
+            CheckOutcome::Error
+        );
         let stores = |versions: &'static [&str]| {
             move |crd: &mut CustomResourceDefinition| {
                 let versions = versions.iter().map(ToString::to_string).collect();
                 crd.status.get_or_insert_default().stored_versions = Some(versions);
             }
         };
-        assert_eq!(outcome(&stores(&["v1alpha1"])), Outcome::Ok);
-        assert_eq!(outcome(&stores(&["v1alpha1", "v1"])), Outcome::Error);
+        assert_eq!(outcome(&stores(&["v1alpha1"])), CheckOutcome::Ok);
+        assert_eq!(outcome(&stores(&["v1alpha1", "v1"])), CheckOutcome::Error);
     }
 }

@@ -1,4 +1,4 @@
-//! What people have declared: whether it can be read, and what its conditions say.
+//! Data centers, networks and bonds: whether they can be decoded, and what their conditions say.
 
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -12,33 +12,32 @@ use crate::{
     },
     check::{
         Check, Finding, Line,
-        facts::{Facts, Listed, Seen},
+        facts::{ClusterFacts, Fact, Listed},
     },
 };
 
-/// How long a controller may take until it has looked at what is new.
-const LOOKED_AT_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// How long a new object may stay `Pending` before that is a finding.
+const PENDING_AT_MOST: SignedDuration = SignedDuration::from_secs(60);
 
-pub(super) fn lines(facts: &Facts) -> Vec<Line> {
-    let Facts { data_centers, networks, hosts, bonds, .. } = facts;
+pub(super) fn lines(facts: &ClusterFacts) -> Vec<Line> {
+    let ClusterFacts { data_centers, networks, hosts, bonds, .. } = facts;
     let undecodable =
         [broken(data_centers), broken(networks), broken(bonds), broken(hosts)].into_iter().flatten().collect();
-    let complaints = [
-        complaining(facts, data_centers, |it: &DataCenter| Some(&it.status.as_ref()?.conditions)),
-        complaining(facts, networks, |it: &Network| Some(&it.status.as_ref()?.conditions)),
-        complaining(facts, bonds, |it: &IscsiBond| Some(&it.status.as_ref()?.conditions)),
+    let unmet = [
+        unmet(facts, data_centers, |it: &DataCenter| Some(&it.status.as_ref()?.conditions)),
+        unmet(facts, networks, |it: &Network| Some(&it.status.as_ref()?.conditions)),
+        unmet(facts, bonds, |it: &IscsiBond| Some(&it.status.as_ref()?.conditions)),
     ];
     vec![
-        Check::ObjectsReadable
-            .line(undecodable, "correct or delete the object: until then its data center stands still"),
+        Check::ObjectsReadable.line(undecodable, "correct or delete the object; until then its data center is frozen"),
         Check::ConditionsHold.line(
-            complaints.into_iter().flatten().collect(),
-            "the reference says what each reason means: docs/reference.md#reasons-of-conditions",
+            unmet.into_iter().flatten().collect(),
+            "docs/reference.md#reasons-of-conditions explains each reason",
         ),
     ]
 }
 
-fn broken<K: Resource<DynamicType = ()>>(listed: &Seen<Listed<K>>) -> Vec<Finding> {
+fn broken<K: Resource<DynamicType = ()>>(listed: &Fact<Listed<K>>) -> Vec<Finding> {
     match listed {
         Ok(listed) => {
             let text = |(metadata, why): &(ObjectMeta, String)| {
@@ -46,13 +45,13 @@ fn broken<K: Resource<DynamicType = ()>>(listed: &Seen<Listed<K>>) -> Vec<Findin
             };
             listed.broken.iter().map(|broken| Finding::error(text(broken))).collect()
         }
-        Err(unseen) => vec![unseen.finding()],
+        Err(unavailable) => vec![unavailable.finding()],
     }
 }
 
-fn complaining<K>(
-    facts: &Facts,
-    listed: &Seen<Listed<K>>,
+fn unmet<K>(
+    facts: &ClusterFacts,
+    listed: &Fact<Listed<K>>,
     conditions: impl Fn(&K) -> Option<&Vec<Condition>>,
 ) -> Vec<Finding>
 where
@@ -60,15 +59,15 @@ where
 {
     let listed = match listed {
         Ok(listed) => listed,
-        Err(unseen) => return vec![unseen.finding()],
+        Err(unavailable) => return vec![unavailable.finding()],
     };
-    // What is being deleted has a line of its own.
+    // Another line is about objects in deletion.
     let staying = listed.objects.iter().filter(|object| object.meta().deletion_timestamp.is_none());
     let of_object = |object: &K| {
         let name = format!("{} {}", K::kind(&()), key(object.meta()));
         let conditions = conditions(object).map(Vec::as_slice).unwrap_or_default();
         let mut findings: Vec<Finding> = Vec::new();
-        for condition in conditions.iter().filter(|condition| complains(condition, object.meta(), facts)) {
+        for condition in conditions.iter().filter(|condition| is_worth_a_finding(condition, object.meta(), facts)) {
             let Condition { type_, status, reason, message, .. } = condition;
             let text = format!("{name}: {type_} {status}, {reason}: {}", shortened(message));
             let frozen = *reason == Reason::Frozen.as_str();
@@ -79,15 +78,16 @@ where
     staying.flat_map(of_object).collect()
 }
 
-/// Whether a condition says something that is not said of its hosts, or of another of its conditions, as well.
-fn complains(condition: &Condition, metadata: &ObjectMeta, facts: &Facts) -> bool {
+/// Whether a condition is worth a finding: it is not met, and neither a Host nor another condition of the object says
+/// the same.
+fn is_worth_a_finding(condition: &Condition, metadata: &ObjectMeta, facts: &ClusterFacts) -> bool {
     let of_hosts = [Reason::Progressing, Reason::Connecting, Reason::HostsNonOperational];
     let is = |reason: Reason| condition.reason == reason.as_str();
     if is(Reason::Pending) {
         let born = metadata.creation_timestamp.as_ref();
-        return born.is_some_and(|born| facts.now.duration_since(born.0) > LOOKED_AT_AFTER);
+        return born.is_some_and(|born| facts.now.duration_since(born.0) > PENDING_AT_MOST);
     }
-    // Ready repeats what NetworksResolved says.
+    // Ready repeats the reason of NetworksResolved.
     let repeats = condition.type_ == ConditionType::Ready.as_str()
         && (is(Reason::NetworkNotFound) || is(Reason::NetworkInOtherDataCenter));
     let about_paths = condition.type_ == ConditionType::FullyConnected.as_str();
@@ -101,16 +101,16 @@ mod tests {
 
     use super::*;
     use crate::check::{
-        Outcome, Stage,
-        facts::Unseen,
+        CheckOutcome, Stage,
+        facts::Unavailable,
         judge::fixture::{line, read, working},
     };
 
-    fn with_bond(facts: Facts, conditions: &Value) -> Facts {
+    fn with_bond(facts: ClusterFacts, conditions: &Value) -> ClusterFacts {
         let bond = read(json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "IscsiBond",
             "metadata": {"name": "storage", "namespace": "ns", "creationTimestamp": "2026-01-31T12:00:00Z"},
             "spec": {"dataCenter": "dc"}, "status": {"conditions": conditions}}));
-        Facts { bonds: Ok(Listed { objects: vec![bond], broken: Vec::new() }), ..facts }
+        ClusterFacts { bonds: Ok(Listed { objects: vec![bond], broken: Vec::new() }), ..facts }
     }
 
     fn condition(kind: &str, status: &str, reason: &str) -> Value {
@@ -119,29 +119,29 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_decoded_is_named() {
+    fn an_object_that_cannot_be_decoded_is_named() {
         let metadata = read(json!({"name": "dc", "namespace": "ns"}));
         let data_centers = Listed { objects: Vec::new(), broken: vec![(metadata, "no storage".to_owned())] };
-        let facts = Facts { data_centers: Ok(data_centers), ..working() };
+        let facts = ClusterFacts { data_centers: Ok(data_centers), ..working() };
         let line = line(&facts, Stage::After, Check::ObjectsReadable);
-        assert_eq!((line.outcome, &line.found[0][..]), (Outcome::Error, "DataCenter ns/dc: no storage"));
+        assert_eq!((line.outcome, &line.found[0][..]), (CheckOutcome::Error, "DataCenter ns/dc: no storage"));
     }
 
     #[rstest]
-    #[case("NetworksResolved", "True", "Resolved", Outcome::Ok)]
-    #[case("NetworksResolved", "False", "NetworkNotFound", Outcome::Warning)]
-    #[case("NetworksUsed", "False", "NetworkWithoutPath", Outcome::Warning)]
-    #[case("Ready", "False", "Frozen", Outcome::Error)]
-    #[case("Ready", "False", "DataCenterNotFound", Outcome::Warning)]
-    #[case::said_of_the_networks("Ready", "False", "NetworkNotFound", Outcome::Ok)]
-    #[case::said_of_the_hosts("Ready", "False", "HostsNonOperational", Outcome::Ok)]
-    #[case::said_of_the_paths("FullyConnected", "False", "PathsFailed", Outcome::Ok)]
-    #[case::under_way("Ready", "False", "Progressing", Outcome::Ok)]
-    fn a_condition_that_says_what_nothing_else_says_is_told(
+    #[case("NetworksResolved", "True", "Resolved", CheckOutcome::Ok)]
+    #[case("NetworksResolved", "False", "NetworkNotFound", CheckOutcome::Warning)]
+    #[case("NetworksUsed", "False", "NetworkWithoutPath", CheckOutcome::Warning)]
+    #[case("Ready", "False", "Frozen", CheckOutcome::Error)]
+    #[case("Ready", "False", "DataCenterNotFound", CheckOutcome::Warning)]
+    #[case::said_of_the_networks("Ready", "False", "NetworkNotFound", CheckOutcome::Ok)]
+    #[case::said_of_the_hosts("Ready", "False", "HostsNonOperational", CheckOutcome::Ok)]
+    #[case::said_of_the_paths("FullyConnected", "False", "PathsFailed", CheckOutcome::Ok)]
+    #[case::under_way("Ready", "False", "Progressing", CheckOutcome::Ok)]
+    fn a_condition_is_reported_unless_another_line_says_the_same(
         #[case] kind: &str,
         #[case] status: &str,
         #[case] reason: &str,
-        #[case] expected: Outcome,
+        #[case] expected: CheckOutcome,
     ) {
         let facts = with_bond(working(), &json!([condition(kind, status, reason)]));
         let line = line(&facts, Stage::After, Check::ConditionsHold);
@@ -149,9 +149,9 @@ mod tests {
     }
 
     #[rstest]
-    #[case(59, Outcome::Ok)]
-    #[case(61, Outcome::Warning)]
-    fn what_nobody_has_looked_at_for_a_minute_is_told(#[case] seconds: i64, #[case] expected: Outcome) {
+    #[case(59, CheckOutcome::Ok)]
+    #[case(61, CheckOutcome::Warning)]
+    fn an_object_that_is_pending_for_a_minute_is_reported(#[case] seconds: i64, #[case] expected: CheckOutcome) {
         let born: jiff::Timestamp = "2026-01-31T12:00:00Z".parse().unwrap();
         let mut facts = with_bond(working(), &json!([condition("Ready", "Unknown", "Pending")]));
         facts.now = born + SignedDuration::from_secs(seconds);
@@ -159,15 +159,15 @@ mod tests {
     }
 
     #[test]
-    fn of_what_may_not_be_listed_nothing_is_said_and_of_the_rest_all_is() {
-        let facts = Facts { networks: Err(Unseen::Forbidden("list networks".to_owned())), ..working() };
+    fn a_kind_that_cannot_be_listed_does_not_hide_the_others() {
+        let facts = ClusterFacts { networks: Err(Unavailable::Forbidden("list networks".to_owned())), ..working() };
         let skipped = line(&facts, Stage::After, Check::ConditionsHold);
         assert_eq!(
             (skipped.outcome, &skipped.found[..]),
-            (Outcome::Skipped, &["you may not list networks".to_owned()][..])
+            (CheckOutcome::Skipped, &["no permission to list networks".to_owned()][..])
         );
         let facts = with_bond(facts, &json!([condition("NetworksResolved", "False", "NetworkNotFound")]));
         let both = line(&facts, Stage::After, Check::ConditionsHold);
-        assert_eq!((both.outcome, both.found.len()), (Outcome::Warning, 2));
+        assert_eq!((both.outcome, both.found.len()), (CheckOutcome::Warning, 2));
     }
 }

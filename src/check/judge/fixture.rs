@@ -1,4 +1,4 @@
-//! Clusters to judge.
+//! Facts of clusters for the tests.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::version::Info;
@@ -9,9 +9,9 @@ use crate::{
     api::{self, Host, LeasePart},
     check::{
         Check, Line, Stage, VERSION,
-        facts::{Facts, Listed, Unseen},
+        facts::{ClusterFacts, Listed, Unavailable},
         judge::judge,
-        rights::rights,
+        permissions::required,
     },
 };
 
@@ -22,7 +22,7 @@ pub(crate) fn read<T: DeserializeOwned>(object: Value) -> T {
 }
 
 /// The only line of a report with this check.
-pub(crate) fn line(facts: &Facts, stage: Stage, check: Check) -> Line {
+pub(crate) fn line(facts: &ClusterFacts, stage: Stage, check: Check) -> Line {
     let lines = judge(facts, stage).lines;
     let [line] = &lines.iter().filter(|line| line.check == check).collect::<Vec<_>>()[..] else {
         panic!("one line {check:?}: {lines:#?}")
@@ -42,36 +42,36 @@ pub(crate) fn host(name: &str, node: &str, status: Value) -> Host {
     read(host)
 }
 
-pub(crate) fn with_hosts<const N: usize>(facts: Facts, hosts: [Host; N]) -> Facts {
-    Facts { hosts: Ok(Listed { objects: hosts.into(), broken: Vec::new() }), ..facts }
+pub(crate) fn with_hosts<const N: usize>(facts: ClusterFacts, hosts: [Host; N]) -> ClusterFacts {
+    ClusterFacts { hosts: Ok(Listed { objects: hosts.into(), broken: Vec::new() }), ..facts }
 }
 
-/// Nothing of ours is there, and an administrator asks.
-pub(crate) fn empty_cluster() -> Facts {
+/// A cluster without Multibond, seen by an administrator.
+pub(crate) fn empty_cluster() -> ClusterFacts {
     let server =
         Info { major: "1".to_owned(), minor: "36".to_owned(), git_version: "v1.36.3".to_owned(), ..Info::default() };
-    Facts {
+    ClusterFacts {
         namespace: "multibond-system".to_owned(),
         now: NOW.parse().unwrap(),
         server: Ok(server),
         policies: Ok(true),
-        rights: Ok(rights().into_iter().map(|right| (right, true)).collect()),
-        home: Ok(None),
+        permissions: Ok(required().into_iter().map(|right| (right, true)).collect()),
+        release_namespace: Ok(None),
         definitions: Ok(Vec::new()),
         policies_in_force: Ok(Vec::new()),
         controller: Ok(None),
         agents: Ok(None),
         leases: Ok(Vec::new()),
         nodes: Ok(vec![read(json!({"metadata": {"name": "w1"}}))]),
-        data_centers: Err(Unseen::UnknownKind),
-        networks: Err(Unseen::UnknownKind),
-        hosts: Err(Unseen::UnknownKind),
-        bonds: Err(Unseen::UnknownKind),
+        data_centers: Err(Unavailable::UnknownKind),
+        networks: Err(Unavailable::UnknownKind),
+        hosts: Err(Unavailable::UnknownKind),
+        bonds: Err(Unavailable::UnknownKind),
     }
 }
 
-/// All is well, on one host.
-pub(crate) fn working() -> Facts {
+/// A cluster with one host, where all is well.
+pub(crate) fn working() -> ClusterFacts {
     let now: Timestamp = NOW.parse().unwrap();
     let mut definitions = api::crds();
     for definition in &mut definitions {
@@ -83,7 +83,7 @@ pub(crate) fn working() -> Facts {
         "status": {"availableReplicas": 2}});
     let agents = json!({"metadata": {"labels": labels}, "status": {"currentNumberScheduled": 1,
         "desiredNumberScheduled": 1, "numberMisscheduled": 0, "numberReady": 1, "updatedNumberScheduled": 1}});
-    let facts = Facts {
+    let facts = ClusterFacts {
         definitions: Ok(definitions),
         policies_in_force: Ok(super::installed::POLICIES.map(str::to_owned).into()),
         controller: Ok(Some(read(controller))),

@@ -1,57 +1,54 @@
-//! What is not let go: deletions that hang, and marks on Nodes that nobody takes off.
+//! Deletions that are stuck, and taints and conditions on Nodes that nobody removes ("marks").
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, api::ObjectMeta};
 
-use super::{Renewal, key, leader};
+use super::{LeaseState, key, leader};
 use crate::{
     api::{FINALIZER, NODE_CONDITION, NODE_TAINT, NodePart, has_finalizer},
     check::{
         Check, Finding, Line,
-        facts::{Facts, Listed, Seen, Unseen},
+        facts::{ClusterFacts, Fact, Listed, Unavailable},
     },
     ops::age,
 };
 
-/// Longer than a deletion waits, unless it was told otherwise.
-const LONG: SignedDuration = SignedDuration::from_mins(5);
+/// After this time a deletion counts as stuck: longer than the controller waits by default.
+const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
-pub(super) fn lines(facts: &Facts) -> Vec<Line> {
-    let release =
-        "start a controller, or let go of everything: `multibond release --dry-run`, then `multibond release`";
-    // Nobody but a leader lets go. Where leases may not be read, there may be one.
-    let led = facts.leases.as_ref().map_or(true, |leases| matches!(leader(leases, facts.now), Renewal::Alive(_)));
+pub(super) fn lines(facts: &ClusterFacts) -> Vec<Line> {
+    let release = "start a controller, or remove all finalizers and marks: `multibond release --dry-run`, then `multibond release`";
+    // Only a leader removes finalizers. Without permission to read leases, assume that there is one.
+    let led = facts.leases.as_ref().map_or(true, |leases| matches!(leader(leases, facts.now), LeaseState::Held(_)));
     vec![
         Check::DeletionsEnd.line(deletions(facts, led), release),
         Check::MarksExplained.line(marks(facts, led), release),
     ]
 }
 
-fn deletions(facts: &Facts, led: bool) -> Vec<Finding> {
-    let Facts { data_centers, networks, hosts, bonds, .. } = facts;
+fn deletions(facts: &ClusterFacts, led: bool) -> Vec<Finding> {
+    let ClusterFacts { data_centers, networks, hosts, bonds, .. } = facts;
     let mut findings = Vec::new();
     let mut held = 0;
     let mut look = |kind: &str, metadata: &ObjectMeta| {
         findings.extend(hanging(kind, metadata, led, facts.now));
         held += usize::from(metadata.deletion_timestamp.is_none() && has_finalizer(metadata));
     };
-    let unseen: Vec<Finding> =
+    let unavailable: Vec<Finding> =
         [each(data_centers, &mut look), each(networks, &mut look), each(hosts, &mut look), each(bonds, &mut look)]
             .into_iter()
             .flatten()
             .collect();
     if held > 0 && !led {
-        let text = format!(
-            "no controller leads, and objects hold the finalizer {FINALIZER}, {held} in all: a deletion would hang"
-        );
+        let text = format!("no controller leads; objects with the finalizer {FINALIZER} ({held}) could not be deleted");
         findings.push(Finding::warning(text));
     }
-    findings.into_iter().chain(unseen).collect()
+    findings.into_iter().chain(unavailable).collect()
 }
 
-/// Looks at all objects of a kind. One that is gone holds nothing.
+/// Visits all objects of a kind. A kind that does not exist has none.
 fn each<K: Resource<DynamicType = ()>>(
-    listed: &Seen<Listed<K>>,
+    listed: &Fact<Listed<K>>,
     look: &mut impl FnMut(&str, &ObjectMeta),
 ) -> Option<Finding> {
     match listed {
@@ -59,38 +56,38 @@ fn each<K: Resource<DynamicType = ()>>(
             listed.metadata().for_each(|metadata| look(&K::kind(&()), metadata));
             None
         }
-        Err(Unseen::UnknownKind) => None,
-        Err(unseen) => Some(unseen.finding()),
+        Err(Unavailable::UnknownKind) => None,
+        Err(unavailable) => Some(unavailable.finding()),
     }
 }
 
-/// What is to be said of an object that is being deleted.
+/// A finding on an object in deletion, if it is stuck.
 fn hanging(kind: &str, metadata: &ObjectMeta, led: bool, now: Timestamp) -> Option<Finding> {
     let since = metadata.deletion_timestamp.as_ref()?.0;
-    let long = now.duration_since(since) > LONG;
+    let long = now.duration_since(since) > STUCK_AFTER;
     let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
     let others: Vec<&str> = finalizers.iter().map(String::as_str).filter(|name| *name != FINALIZER).collect();
-    let what = format!("{kind} {} is being deleted for {}", key(metadata), age(since, now));
+    let what = format!("{kind} {} is being deleted, for {} now", key(metadata), age(since, now));
     if has_finalizer(metadata) && !led {
-        Some(Finding::error(format!("{what}, and no controller leads that would let it go")))
+        Some(Finding::error(format!("{what}; no controller leads that would remove its finalizer")))
     } else if has_finalizer(metadata) && long {
         Some(Finding::warning(format!("{what}, longer than the controller waits by default")))
     } else if !others.is_empty() && long {
-        Some(Finding::warning(format!("{what}, and waits for finalizers of others: {}", others.join(", "))))
+        Some(Finding::warning(format!("{what}; it waits for other finalizers: {}", others.join(", "))))
     } else {
         None
     }
 }
 
-fn marks(facts: &Facts, led: bool) -> Vec<Finding> {
+fn marks(facts: &ClusterFacts, led: bool) -> Vec<Finding> {
     let nodes = match &facts.nodes {
         Ok(nodes) => nodes,
-        Err(unseen) => return vec![unseen.finding()],
+        Err(unavailable) => return vec![unavailable.finding()],
     };
     let named = |node: &str| match &facts.hosts {
         Ok(hosts) => hosts.objects.iter().any(|host| host.spec.node_name == node) || !hosts.broken.is_empty(),
-        // Without the kind there is no Host; otherwise there may be one.
-        Err(unseen) => *unseen != Unseen::UnknownKind,
+        // Without the CRD there is no Host; after any other failure there may be one.
+        Err(unavailable) => *unavailable != Unavailable::UnknownKind,
     };
     let finding = |node: &NodePart| {
         let name = node.metadata.name.as_deref().unwrap_or_default();
@@ -102,7 +99,7 @@ fn marks(facts: &Facts, led: bool) -> Vec<Finding> {
         let why = match (led, named(name)) {
             (true, true) => return None,
             (true, false) => "no Host names it",
-            (false, _) => "no controller leads that would take it off",
+            (false, _) => "no controller leads that would remove it",
         };
         (!marks.is_empty()).then(|| Finding::warning(format!("Node {name} has {}, and {why}", marks.join(" and "))))
     };
@@ -116,7 +113,7 @@ mod tests {
 
     use super::*;
     use crate::check::{
-        Outcome, Stage,
+        CheckOutcome, Stage,
         judge::fixture::{NOW, host, line, read, with_hosts, working},
     };
 
@@ -130,21 +127,21 @@ mod tests {
     }
 
     #[rstest]
-    #[case::just_begun(Some(10), &[FINALIZER], true, Outcome::Ok)]
-    #[case::waited_for_too_long(Some(400), &[FINALIZER], true, Outcome::Warning)]
-    #[case::nobody_works_on_it(Some(10), &[FINALIZER], false, Outcome::Error)]
-    #[case::another_has_just_begun(Some(10), &["example.com/x"], false, Outcome::Ok)]
-    #[case::another_holds_it(Some(400), &["example.com/x"], true, Outcome::Warning)]
-    #[case::it_lives(None, &[FINALIZER], true, Outcome::Ok)]
-    #[case::it_lives_and_could_not_be_deleted(None, &[FINALIZER], false, Outcome::Warning)]
-    #[case::it_lives_and_is_free(None, &[], false, Outcome::Ok)]
-    fn a_deletion_that_hangs_is_told(
+    #[case::just_begun(Some(10), &[FINALIZER], true, CheckOutcome::Ok)]
+    #[case::waited_for_too_long(Some(400), &[FINALIZER], true, CheckOutcome::Warning)]
+    #[case::nobody_works_on_it(Some(10), &[FINALIZER], false, CheckOutcome::Error)]
+    #[case::another_has_just_begun(Some(10), &["example.com/x"], false, CheckOutcome::Ok)]
+    #[case::another_holds_it(Some(400), &["example.com/x"], true, CheckOutcome::Warning)]
+    #[case::it_lives(None, &[FINALIZER], true, CheckOutcome::Ok)]
+    #[case::it_lives_and_could_not_be_deleted(None, &[FINALIZER], false, CheckOutcome::Warning)]
+    #[case::it_lives_and_is_free(None, &[], false, CheckOutcome::Ok)]
+    fn a_deletion_that_is_stuck_is_reported(
         #[case] seconds_ago: Option<i64>,
         #[case] finalizers: &[&str],
         #[case] led: bool,
-        #[case] expected: Outcome,
+        #[case] expected: CheckOutcome,
     ) {
-        let mut facts = Facts { networks: Ok(network(seconds_ago, finalizers)), ..working() };
+        let mut facts = ClusterFacts { networks: Ok(network(seconds_ago, finalizers)), ..working() };
         if !led {
             facts.leases = Ok(Vec::new());
         }
@@ -155,32 +152,35 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_cannot_be_decoded_hangs_like_any_other() {
+    fn a_deletion_can_be_stuck_though_its_object_cannot_be_decoded() {
         let metadata = network(Some(10), &[FINALIZER]).objects.remove(0).metadata;
         let networks = Listed { objects: Vec::new(), broken: vec![(metadata, "bad".to_owned())] };
-        let facts = Facts { networks: Ok(networks), leases: Ok(Vec::new()), ..working() };
+        let facts = ClusterFacts { networks: Ok(networks), leases: Ok(Vec::new()), ..working() };
         let line = line(&facts, Stage::After, Check::DeletionsEnd);
         assert_eq!(
             (line.outcome, &line.found[0][..]),
-            (Outcome::Error, "Network ns/san-a is being deleted for 10s, and no controller leads that would let it go")
+            (
+                CheckOutcome::Error,
+                "Network ns/san-a is being deleted, for 10s now; no controller leads that would remove its finalizer"
+            )
         );
     }
 
     #[test]
-    fn where_leases_may_not_be_read_there_may_be_a_controller() {
-        let facts = Facts {
+    fn without_permission_to_read_leases_a_leader_is_assumed() {
+        let facts = ClusterFacts {
             networks: Ok(network(Some(10), &[FINALIZER])),
-            leases: Err(Unseen::Forbidden("list leases".to_owned())),
+            leases: Err(Unavailable::Forbidden("list leases".to_owned())),
             ..working()
         };
-        assert_eq!(line(&facts, Stage::After, Check::DeletionsEnd).outcome, Outcome::Ok);
+        assert_eq!(line(&facts, Stage::After, Check::DeletionsEnd).outcome, CheckOutcome::Ok);
     }
 
     #[rstest]
-    #[case::of_a_host("w1", true, Outcome::Ok)]
-    #[case::of_no_host("w9", true, Outcome::Warning)]
-    #[case::of_a_host_and_nobody_takes_it_off("w1", false, Outcome::Warning)]
-    fn a_mark_that_nobody_explains_is_told(
+    #[case::of_a_host("w1", true, CheckOutcome::Ok)]
+    #[case::of_no_host("w9", true, CheckOutcome::Warning)]
+    #[case::of_a_host_and_nobody_takes_it_off("w1", false, CheckOutcome::Warning)]
+    fn a_mark_on_a_node_without_a_host_is_reported(
         #[values(
             json!({"spec": {"taints": [{"key": NODE_TAINT, "effect": "NoSchedule"}]}}),
             json!({"status": {"conditions": [{"type": NODE_CONDITION, "status": "True"}]}})
@@ -188,7 +188,7 @@ mod tests {
         mut node: Value,
         #[case] name: &str,
         #[case] led: bool,
-        #[case] expected: Outcome,
+        #[case] expected: CheckOutcome,
     ) {
         node["metadata"] = json!({"name": name});
         let mut facts = with_hosts(working(), [host("h1", "w1", json!({}))]);
@@ -201,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn without_crds_nothing_is_held_but_nodes_may_be_marked() {
-        let mut facts = Facts { leases: Ok(Vec::new()), ..working() };
-        (facts.networks, facts.hosts) = (Err(Unseen::UnknownKind), Err(Unseen::UnknownKind));
-        (facts.data_centers, facts.bonds) = (Err(Unseen::UnknownKind), Err(Unseen::UnknownKind));
+    fn without_crds_only_marks_on_nodes_can_be_left() {
+        let mut facts = ClusterFacts { leases: Ok(Vec::new()), ..working() };
+        (facts.networks, facts.hosts) = (Err(Unavailable::UnknownKind), Err(Unavailable::UnknownKind));
+        (facts.data_centers, facts.bonds) = (Err(Unavailable::UnknownKind), Err(Unavailable::UnknownKind));
         facts.nodes = Ok(vec![read(json!({"metadata": {"name": "w1"},
             "spec": {"taints": [{"key": NODE_TAINT, "effect": "NoSchedule"}]}}))]);
-        assert_eq!(line(&facts, Stage::Before, Check::DeletionsEnd).outcome, Outcome::Ok);
-        assert_eq!(line(&facts, Stage::Before, Check::MarksExplained).outcome, Outcome::Warning);
+        assert_eq!(line(&facts, Stage::Before, Check::DeletionsEnd).outcome, CheckOutcome::Ok);
+        assert_eq!(line(&facts, Stage::Before, Check::MarksExplained).outcome, CheckOutcome::Warning);
     }
 }

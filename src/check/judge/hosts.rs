@@ -1,28 +1,37 @@
-//! The machines: who they are to the storage, what they lack, and whether they reach it.
+//! The hosts: their initiator names, their warnings, and whether they reach their storage.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{about, key, shortened};
+use super::{key, line_for, shortened};
 use crate::{
     api::{
         Host, Phase, condition,
         reason::{ConditionType, PreparedReason},
     },
-    check::{Check, Finding, Line, facts::Facts},
+    check::{Check, Finding, Line, facts::ClusterFacts},
 };
 
-pub(super) fn lines(facts: &Facts) -> Vec<Line> {
-    let name_them = "write a name of its own into /etc/iscsi/initiatorname.iscsi on each host, such as `iscsi-iname` prints, and restart iscsid";
-    let of_hosts =
-        |check, hint, find: fn(&[Host]) -> Vec<Finding>| about(check, &facts.hosts, hint, |hosts| find(&hosts.objects));
+pub(super) fn lines(facts: &ClusterFacts) -> Vec<Line> {
+    let name_hint = "write a unique name (`iscsi-iname` prints one) into /etc/iscsi/initiatorname.iscsi on each host, and restart iscsid";
+    let of_hosts = |check, hint, find: fn(&[Host]) -> Vec<Finding>| {
+        line_for(check, &facts.hosts, hint, |hosts| find(&hosts.objects))
+    };
     vec![
-        of_hosts(Check::InitiatorNames, name_them, initiator_names),
-        of_hosts(Check::HostsPrepared, "do on the host what the message says", unprepared),
-        of_hosts(Check::HostsOperational, "multibond status --all-namespaces shows each path and its reason", troubled),
+        of_hosts(Check::InitiatorNames, name_hint, initiator_names),
+        of_hosts(
+            Check::HostsPrepared,
+            "do on the host what the message says; docs/hosts.md describes the prerequisites",
+            unprepared,
+        ),
+        of_hosts(
+            Check::HostsOperational,
+            "multibond status --all-namespaces shows each path and its reason",
+            not_operational,
+        ),
     ]
 }
 
-/// Arrays tell hosts apart by this name: of two that share one, each takes the other's sessions away.
+/// An array identifies a host by its initiator name: of two hosts with one name, each ends the sessions of the other.
 fn initiator_names(hosts: &[Host]) -> Vec<Finding> {
     let mut nodes_by_name: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut findings = Vec::new();
@@ -32,13 +41,13 @@ fn initiator_names(hosts: &[Host]) -> Vec<Finding> {
             Some(name) => {
                 nodes_by_name.entry(name).or_default().insert(&host.spec.node_name);
             }
-            None => findings.push(Finding::error(format!("Host {} has none", key(&host.metadata)))),
+            None => findings.push(Finding::error(format!("Host {} has no initiator name", key(&host.metadata)))),
         }
     }
     let shared = nodes_by_name.iter().filter(|(_, nodes)| nodes.len() > 1);
     let text = |(name, nodes): (&&str, &BTreeSet<&str>)| {
         let nodes: Vec<&str> = nodes.iter().copied().collect();
-        format!("{name} is the name of several nodes: {}", nodes.join(", "))
+        format!("{name} is the initiator name of several nodes: {}", nodes.join(", "))
     };
     findings.extend(shared.map(|shared| Finding::error(text(shared))));
     findings
@@ -53,14 +62,14 @@ fn unprepared(hosts: &[Host]) -> Vec<Finding> {
         }
         let text = format!("Host {}: {}", key(&host.metadata), shortened(&prepared.message));
         let warnings = status.agent.as_ref().map(|agent| agent.warnings.as_slice()).unwrap_or_default();
-        // The others stop nothing.
+        // Only a missing initiator prevents logins.
         let stops = warnings.iter().any(|warning| warning.reason == PreparedReason::InitiatorMissing);
         Some(if stops { Finding::error(text) } else { Finding::warning(text) })
     };
     hosts.iter().filter_map(finding).collect()
 }
 
-fn troubled(hosts: &[Host]) -> Vec<Finding> {
+fn not_operational(hosts: &[Host]) -> Vec<Finding> {
     let finding = |host: &Host| {
         let status = host.status.as_ref();
         let of = |kind| condition::find(&status?.conditions, kind);
@@ -72,7 +81,7 @@ fn troubled(hosts: &[Host]) -> Vec<Finding> {
             phase @ Phase::NonOperational => Some(Finding::error(text(phase, ConditionType::Operational))),
             phase @ Phase::Unassigned => Some(Finding::warning(text(phase, ConditionType::Operational))),
             phase @ Phase::Degraded => Some(Finding::warning(text(phase, ConditionType::FullyConnected))),
-            // A short while is no trouble, and neither is the agent's silence, of which its own line tells.
+            // Connecting is short, and another line is about agents that do not report.
             Phase::Up | Phase::Connecting | Phase::Maintenance | Phase::Unknown => None,
         }
     };
@@ -92,34 +101,34 @@ mod tests {
 
     use super::*;
     use crate::check::{
-        Outcome, Stage,
+        CheckOutcome, Stage,
         judge::fixture::{host, line, with_hosts, working},
     };
 
     #[rstest]
-    #[case::no_name(json!({"version": "1"}), json!({"version": "1", "initiatorName": "iqn.b"}), "Host ns/h1 has none")]
+    #[case::no_name(json!({"version": "1"}), json!({"version": "1", "initiatorName": "iqn.b"}), "Host ns/h1 has no initiator name")]
     #[case::one_for_two(
         json!({"version": "1", "initiatorName": "iqn.a"}),
         json!({"version": "1", "initiatorName": "iqn.a"}),
-        "iqn.a is the name of several nodes: w1, w2"
+        "iqn.a is the initiator name of several nodes: w1, w2"
     )]
-    fn each_host_has_a_name_of_its_own(#[case] first: Value, #[case] second: Value, #[case] found: &str) {
+    fn every_host_needs_a_unique_initiator_name(#[case] first: Value, #[case] second: Value, #[case] found: &str) {
         let hosts = [host("h1", "w1", json!({"agent": first})), host("h2", "w2", json!({"agent": second}))];
         let line = line(&with_hosts(working(), hosts), Stage::After, Check::InitiatorNames);
-        assert_eq!((line.outcome, line.found), (Outcome::Error, vec![found.to_owned()]));
+        assert_eq!((line.outcome, line.found), (CheckOutcome::Error, vec![found.to_owned()]));
     }
 
     #[test]
-    fn a_node_with_two_hosts_shares_its_name_with_nobody() {
+    fn two_hosts_of_one_node_may_have_its_initiator_name() {
         let agent = || json!({"agent": {"version": "1", "initiatorName": "iqn.a"}});
         let hosts = [host("h1", "w1", agent()), host("h2", "w1", agent()), host("h3", "w3", json!({}))];
-        assert_eq!(line(&with_hosts(working(), hosts), Stage::After, Check::InitiatorNames).outcome, Outcome::Ok);
+        assert_eq!(line(&with_hosts(working(), hosts), Stage::After, Check::InitiatorNames).outcome, CheckOutcome::Ok);
     }
 
     #[rstest]
-    #[case("MultipathdMissing", Outcome::Warning)]
-    #[case("InitiatorMissing", Outcome::Error)]
-    fn what_a_host_lacks_is_said(#[case] reason: &str, #[case] expected: Outcome) {
+    #[case("MultipathdMissing", CheckOutcome::Warning)]
+    #[case("InitiatorMissing", CheckOutcome::Error)]
+    fn a_host_that_is_not_prepared_is_reported(#[case] reason: &str, #[case] expected: CheckOutcome) {
         let status = json!({
             "agent": {"version": "1", "initiatorName": "iqn.a", "warnings": [{"reason": reason, "message": "look"}]},
             "conditions": [{"type": "HostPrepared", "status": "False", "reason": reason,
@@ -129,18 +138,18 @@ mod tests {
     }
 
     #[rstest]
-    #[case("NonOperational", Outcome::Error)]
-    #[case("Unassigned", Outcome::Warning)]
-    #[case("Degraded", Outcome::Warning)]
-    #[case("Connecting", Outcome::Ok)]
-    #[case("Maintenance", Outcome::Ok)]
-    #[case("Unknown", Outcome::Ok)]
-    #[case("Up", Outcome::Ok)]
-    fn a_host_that_does_not_reach_its_storage_is_named(#[case] phase: &str, #[case] expected: Outcome) {
+    #[case("NonOperational", CheckOutcome::Error)]
+    #[case("Unassigned", CheckOutcome::Warning)]
+    #[case("Degraded", CheckOutcome::Warning)]
+    #[case("Connecting", CheckOutcome::Ok)]
+    #[case("Maintenance", CheckOutcome::Ok)]
+    #[case("Unknown", CheckOutcome::Ok)]
+    #[case("Up", CheckOutcome::Ok)]
+    fn a_host_that_does_not_reach_its_storage_is_reported(#[case] phase: &str, #[case] expected: CheckOutcome) {
         let facts = with_hosts(working(), [host("h1", "w1", json!({"phase": phase}))]);
         let line = line(&facts, Stage::After, Check::HostsOperational);
         assert_eq!(line.outcome, expected);
         let names_it = line.found.iter().any(|found| found.starts_with("Host ns/h1 is "));
-        assert_eq!(names_it, expected > Outcome::Ok, "{:?}", line.found);
+        assert_eq!(names_it, expected > CheckOutcome::Ok, "{:?}", line.found);
     }
 }

@@ -1,4 +1,4 @@
-//! What the facts mean: a pure function, one line after the other.
+//! Judges the facts: a pure function, one line after the other.
 
 mod cluster;
 mod declared;
@@ -13,17 +13,17 @@ use jiff::{SignedDuration, Timestamp};
 use kube::api::ObjectMeta;
 
 use super::{
-    Check, Finding, Line, Report, Stage,
-    facts::{Facts, Seen},
+    Check, CheckReport, Finding, Line, Stage,
+    facts::{ClusterFacts, Fact},
 };
 use crate::api::{AGENT_LEASE_PREFIX, LEADER_LEASE, LeasePart, ObjectKey};
 
-/// What somebody does about a question that was not answered.
-const ASK_AGAIN: &str = "run the check again; if this lasts, see how the API server is";
+/// What to do about a request that failed.
+const RETRY_HINT: &str = "run the check again; if it fails again, look at the API server";
 
-/// Judges what is known of a cluster.
-pub(crate) fn judge(facts: &Facts, stage: Stage) -> Report {
-    let Facts { namespace, .. } = facts;
+/// The report on a cluster.
+pub(crate) fn judge(facts: &ClusterFacts, stage: Stage) -> CheckReport {
+    let ClusterFacts { namespace, .. } = facts;
     let lines = match stage {
         Stage::Before => [cluster::lines(facts), cluster::before(facts), held::lines(facts)].concat(),
         Stage::After => [
@@ -35,52 +35,52 @@ pub(crate) fn judge(facts: &Facts, stage: Stage) -> Report {
         ]
         .concat(),
     };
-    Report::new(namespace, lines)
+    CheckReport::new(namespace, lines)
 }
 
-/// The line about one fact.
-fn about<T>(check: Check, fact: &Seen<T>, hint: &str, find: impl FnOnce(&T) -> Vec<Finding>) -> Line {
+/// The line of a check that depends on one fact; without the fact, the line says why it is not known.
+fn line_for<T>(check: Check, fact: &Fact<T>, hint: &str, find: impl FnOnce(&T) -> Vec<Finding>) -> Line {
     match fact {
         Ok(fact) => check.line(find(fact), hint),
-        Err(unseen) => check.line(vec![unseen.finding()], ASK_AGAIN),
+        Err(unavailable) => check.line(vec![unavailable.finding()], RETRY_HINT),
     }
 }
 
-/// How a lease stands.
+/// The state of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Renewal<'a> {
-    /// Its holder renews it.
-    Alive(&'a str),
-    /// It ran out then.
-    RanOut(&'a str, Timestamp),
-    /// There is none, or nobody holds it.
-    Nobody,
+enum LeaseState<'a> {
+    /// The holder renews it.
+    Held(&'a str),
+    /// The holder has not renewed it; it expired at this time.
+    Expired(&'a str, Timestamp),
+    /// The lease does not exist, or nobody holds it.
+    Free,
 }
 
-/// How the lease of this name stands.
-fn renewal<'a>(leases: &'a [LeasePart], name: &str, now: Timestamp) -> Renewal<'a> {
+/// The state of the lease with this name.
+fn lease_state<'a>(leases: &'a [LeasePart], name: &str, now: Timestamp) -> LeaseState<'a> {
     let spec = leases.iter().find(|lease| lease.metadata.name.as_deref() == Some(name)).map(|lease| &lease.spec);
-    let Some(spec) = spec else { return Renewal::Nobody };
+    let Some(spec) = spec else { return LeaseState::Free };
     let (Some(holder), Some(renewed)) = (spec.holder_identity.as_deref(), &spec.renew_time) else {
-        return Renewal::Nobody;
+        return LeaseState::Free;
     };
     let lasts = SignedDuration::from_secs(i64::from(spec.lease_duration_seconds.unwrap_or_default()));
     let end = renewed.0.saturating_add(lasts).unwrap_or(Timestamp::MAX);
     match holder {
-        "" => Renewal::Nobody,
-        holder if end < now => Renewal::RanOut(holder, end),
-        holder => Renewal::Alive(holder),
+        "" => LeaseState::Free,
+        holder if end < now => LeaseState::Expired(holder, end),
+        holder => LeaseState::Held(holder),
     }
 }
 
-/// How the leader's lease stands.
-fn leader(leases: &[LeasePart], now: Timestamp) -> Renewal<'_> {
-    renewal(leases, LEADER_LEASE, now)
+/// The state of the leader's lease.
+fn leader(leases: &[LeasePart], now: Timestamp) -> LeaseState<'_> {
+    lease_state(leases, LEADER_LEASE, now)
 }
 
-/// How the lease of a node's agent stands.
-fn agent<'a>(leases: &'a [LeasePart], node: &str, now: Timestamp) -> Renewal<'a> {
-    renewal(leases, &format!("{AGENT_LEASE_PREFIX}{node}"), now)
+/// The state of the lease of a node's agent.
+fn agent<'a>(leases: &'a [LeasePart], node: &str, now: Timestamp) -> LeaseState<'a> {
+    lease_state(leases, &format!("{AGENT_LEASE_PREFIX}{node}"), now)
 }
 
 /// Namespace and name of an object.
@@ -88,7 +88,7 @@ fn key(metadata: &ObjectMeta) -> String {
     ObjectKey::of(metadata).to_string()
 }
 
-/// A message is for reading, and there may be many.
+/// Cuts a long message: a report may have many.
 fn shortened(message: &str) -> String {
     const LENGTH: usize = 240;
     match message.char_indices().nth(LENGTH) {
@@ -107,7 +107,7 @@ mod tests {
     };
 
     #[test]
-    fn every_line_is_of_a_report_and_each_report_has_it_once() {
+    fn every_check_is_at_most_once_in_each_report_and_in_one_at_least() {
         let of = |facts, stage| judge(facts, stage).lines.into_iter().map(|line| line.check).collect::<Vec<_>>();
         let reports = [of(&empty_cluster(), Stage::Before), of(&working(), Stage::After)];
         for check in Check::ALL {
@@ -121,19 +121,19 @@ mod tests {
     }
 
     #[rstest]
-    #[case::renewed_just_now(0, Renewal::Alive("c1"))]
-    #[case::at_its_end(15, Renewal::Alive("c1"))]
-    #[case::over(18, Renewal::RanOut("c1", at(1015)))]
-    #[case::written_by_a_clock_that_is_ahead(-20, Renewal::Alive("c1"))]
-    fn a_lease_lives_as_long_as_it_says(#[case] seconds: i64, #[case] expected: Renewal<'_>) {
+    #[case::renewed_just_now(0, LeaseState::Held("c1"))]
+    #[case::at_its_end(15, LeaseState::Held("c1"))]
+    #[case::over(18, LeaseState::Expired("c1", at(1015)))]
+    #[case::written_by_a_clock_that_is_ahead(-20, LeaseState::Held("c1"))]
+    fn a_lease_expires_after_its_duration(#[case] seconds: i64, #[case] expected: LeaseState<'_>) {
         let leases = [lease("multibond-controller", "c1", at(1000))];
         assert_eq!(leader(&leases, at(1000 + seconds)), expected);
     }
 
     #[test]
-    fn a_lease_that_was_given_back_is_nobodys() {
-        assert_eq!(leader(&[lease("multibond-controller", "", at(1000))], at(1000)), Renewal::Nobody);
-        assert_eq!(leader(&[lease("another", "c1", at(1000))], at(1000)), Renewal::Nobody);
-        assert_eq!(agent(&[lease("agent-w1", "w1", at(1000))], "w1", at(1000)), Renewal::Alive("w1"));
+    fn a_lease_without_a_holder_is_free() {
+        assert_eq!(leader(&[lease("multibond-controller", "", at(1000))], at(1000)), LeaseState::Free);
+        assert_eq!(leader(&[lease("another", "c1", at(1000))], at(1000)), LeaseState::Free);
+        assert_eq!(agent(&[lease("agent-w1", "w1", at(1000))], "w1", at(1000)), LeaseState::Held("w1"));
     }
 }

@@ -11,20 +11,20 @@ use tokio::time::{Instant, sleep};
 
 use super::output::{self, Format};
 use super::{Global, in_runtime, process};
-use crate::check::{self, Outcome, Stage};
+use crate::check::{self, CheckOutcome, Stage};
 use crate::ops;
 
-/// Long enough for a cluster that works; with one that does not, nobody wants to wait.
+/// Time-outs of requests. A working cluster answers in time; with any other nobody wants to wait longer.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
-/// Between two checks.
+/// Pause between two checks with `--wait`.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Checks whether Multibond works, or with --pre whether it can be installed
 ///
-/// Each line says what should be; where it is not so, what was found, what to do, and where to read on. What you may not
-/// look at is skipped. Nothing is changed. Exit code 0: no errors, though perhaps warnings; 2: errors; 1: nothing could
-/// be checked.
+/// Each line names what should hold. If it does not hold, the line says what was found, what to do, and where to read
+/// on. Checks that you have no permission for are skipped. Nothing is changed. Exit code 0: no errors, perhaps warnings;
+/// 2: errors; 1: the check could not run.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -32,13 +32,13 @@ Examples:
   multibond check
   multibond check --wait 2m -o json")]
 pub struct Arguments {
-    /// Check before an installation: the cluster, your permissions, and what is in the way
+    /// Check before an installation: the cluster, your permissions, and existing objects that would block it
     #[arg(long, env = "MULTIBOND_PRE")]
     pre: bool,
     /// The namespace of the release; default: the pod's own, else multibond-system
     #[arg(short, long, env = "MULTIBOND_NAMESPACE", value_name = "NAME")]
     namespace: Option<String>,
-    /// How long to check again while there are errors, such as after an installation
+    /// Repeat the check while there are errors, for at most this long; useful after an installation
     #[arg(long, env = "MULTIBOND_WAIT", value_name = "DURATION", default_value = "0s", value_parser = ops::duration)]
     wait: Duration,
     /// The form of the output
@@ -46,7 +46,7 @@ pub struct Arguments {
     output: Format,
 }
 
-/// Checks, and shows how each line has come out.
+/// Checks the cluster, and prints the report.
 pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     let Arguments { pre, namespace, wait, output: format } = arguments;
     let stage = if pre { Stage::Before } else { Stage::After };
@@ -61,7 +61,7 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
         let report = loop {
             let facts = Box::pin(check::gather(&client, &url, &namespace, stage)).await;
             let report = check::judge(&facts, stage);
-            if report.outcome < Outcome::Error || Instant::now() >= until {
+            if report.outcome < CheckOutcome::Error || Instant::now() >= until {
                 break report;
             }
             sleep(PAUSE).await;
@@ -71,6 +71,6 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
             Format::Yaml => output::print(&ops::yaml(&report)?)?,
             Format::Table => output::print_styled(&render::lines(&report))?,
         }
-        Ok(ExitCode::from(if report.outcome == Outcome::Error { 2 } else { 0 }))
+        Ok(ExitCode::from(if report.outcome == CheckOutcome::Error { 2 } else { 0 }))
     })
 }

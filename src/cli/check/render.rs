@@ -1,13 +1,13 @@
 //! A report as lines, for people.
 
 use super::super::output::{BOLD, GREEN, RED, YELLOW, paint};
-use crate::check::{Line, Outcome, Report};
+use crate::check::{CheckOutcome, CheckReport, Line};
 
-/// Of a thousand hosts with one trouble, a few tell what it is.
+/// At most this many findings of a line are shown: of a thousand hosts with one problem, a few are enough.
 const SHOWN: usize = 5;
 
-/// All lines under their headings, and how many have come out how.
-pub fn lines(report: &Report) -> String {
+/// All lines under their headings, and a summary.
+pub fn lines(report: &CheckReport) -> String {
     let mut text = String::new();
     for section in report.lines.chunk_by(|a, b| a.section == b.section) {
         text += &(paint(BOLD, section[0].section.heading()) + "\n");
@@ -20,17 +20,17 @@ pub fn lines(report: &Report) -> String {
 fn shown(line: &Line) -> String {
     let Line { section: _, check: _, outcome, title, found, hint, documentation } = line;
     let (style, mark) = match outcome {
-        Outcome::Ok => (GREEN, "✓"),
-        Outcome::Skipped => (BOLD, "-"),
-        Outcome::Warning => (YELLOW, "!"),
-        Outcome::Error => (RED, "✗"),
+        CheckOutcome::Ok => (GREEN, "✓"),
+        CheckOutcome::Skipped => (BOLD, "-"),
+        CheckOutcome::Warning => (YELLOW, "!"),
+        CheckOutcome::Error => (RED, "✗"),
     };
     let mark = paint(style, mark);
     match (outcome, &found[..]) {
-        (Outcome::Ok, []) => format!("  {mark} {title}\n"),
-        (Outcome::Ok, found) => format!("  {mark} {title}: {}\n", found.join(", ")),
-        (Outcome::Skipped, found) => format!("  {mark} {title}: skipped, {}\n", found.join(", ")),
-        (Outcome::Warning | Outcome::Error, found) => {
+        (CheckOutcome::Ok, []) => format!("  {mark} {title}\n"),
+        (CheckOutcome::Ok, found) => format!("  {mark} {title}: {}\n", found.join(", ")),
+        (CheckOutcome::Skipped, found) => format!("  {mark} {title}: skipped, {}\n", found.join(", ")),
+        (CheckOutcome::Warning | CheckOutcome::Error, found) => {
             let mut text = format!("  {mark} {title}\n");
             text.extend(found.iter().take(SHOWN).map(|found| format!("      {found}\n")));
             let more = found.len().saturating_sub(SHOWN);
@@ -41,16 +41,16 @@ fn shown(line: &Line) -> String {
     }
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &CheckReport) -> String {
     let with = |outcome| report.lines.iter().filter(|line| line.outcome == outcome).count();
-    let (errors, warnings) = (with(Outcome::Error), with(Outcome::Warning));
+    let (errors, warnings) = (with(CheckOutcome::Error), with(CheckOutcome::Warning));
     let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     format!(
         "{}, {}, {} ok, {} skipped\n",
         plural(errors, "error"),
         plural(warnings, "warning"),
-        with(Outcome::Ok),
-        with(Outcome::Skipped)
+        with(CheckOutcome::Ok),
+        with(CheckOutcome::Skipped)
     )
 }
 
@@ -61,16 +61,16 @@ mod tests {
 
     use super::*;
 
-    fn report() -> Report {
+    fn report() -> CheckReport {
         let hosts = (1..=7).map(|n| Finding::error(format!("Host ns/h{n}: there is no agent on node w{n}")));
-        Report {
+        CheckReport {
             version: env!("CARGO_PKG_VERSION"),
             namespace: "multibond-system".to_owned(),
-            outcome: Outcome::Error,
+            outcome: CheckOutcome::Error,
             lines: vec![
                 Check::ServerAnswers.line(Vec::new(), "look"),
                 Check::KubernetesVersion.line(vec![Finding::ok("v1.36.3")], "upgrade"),
-                Check::AgentsReady.line(vec![Finding::skipped("you may not get DaemonSets")], "look"),
+                Check::AgentsReady.line(vec![Finding::skipped("no permission to get DaemonSets")], "look"),
                 Check::AgentsAlive.line(hosts.collect(), "kubectl get pods"),
                 Check::AgentsVersion.line(vec![Finding::warning("version 0.0.9: ns/h1")], "upgrade"),
             ],

@@ -1,4 +1,4 @@
-//! `multibond import`: manifests from what another system knows.
+//! `multibond import`: manifests from the configuration of another system.
 
 mod ovirt;
 
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-/// Writes manifests from what another system knows of its storage, networks and hosts
+/// Writes manifests from the storage, networks and hosts of another system
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  multibond import ovirt -f engine/ --out-dir manifests")]
 pub struct Arguments {
@@ -14,13 +14,13 @@ pub struct Arguments {
     system: System,
 }
 
-/// Where the knowledge comes from.
+/// The other system.
 #[derive(Subcommand, Debug)]
 enum System {
     Ovirt(ovirt::Arguments),
 }
 
-/// Imports what was asked for.
+/// Imports from the chosen system.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.system {
         System::Ovirt(arguments) => ovirt::run(arguments),

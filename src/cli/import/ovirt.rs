@@ -1,4 +1,4 @@
-//! `multibond import ovirt`: the iSCSI bonds of an oVirt engine, with all that they need, as manifests.
+//! `multibond import ovirt`: converts the iSCSI bonds of an oVirt engine, with their networks, storage and hosts.
 
 mod convert;
 mod engine;
@@ -13,16 +13,17 @@ use anyhow::Context as _;
 use clap::Args;
 
 use self::convert::Manifests;
-use self::engine::Engine;
+use self::engine::OvirtEngine;
 use super::super::{output, plan::input};
 
 /// Writes manifests from the JSON of an oVirt engine's REST API
 ///
-/// Reads answers of the API, each as it is, in any order and number of files (the examples name them). What has no counterpart is said on standard error, name by name. Exit code 0: everything was imported; 2: manifests
-/// were written, and there are such remarks; 1: input that cannot be read.
+/// Reads unchanged answers of the API, in any order and any number of files. What has no counterpart is reported on
+/// standard error, object by object. Exit code 0: everything was imported; 2: manifests were written, and there are
+/// such remarks; 1: the input cannot be read.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-What is read, of https://ENGINE/ovirt-engine/api/ with the header Accept: application/json:
+Answers to read, of https://ENGINE/ovirt-engine/api/ with the header Accept: application/json:
   datacenters, clusters, networks, hosts?follow=nics, storageconnections, datacenters/ID/iscsibonds of each;
   storagedomains?follow=storage_connections is optional, and names the storage
 
@@ -33,18 +34,18 @@ pub struct Arguments {
     /// A file of JSON, a directory of such files (*.json), or - for standard input; may be repeated
     #[arg(short, long = "filename", env = "MULTIBOND_FILENAME", value_name = "FILE|DIR|-", required = true)]
     filename: Vec<PathBuf>,
-    /// Only the data center of this name
+    /// Import only the data center with this name
     #[arg(long, env = "MULTIBOND_DATA_CENTER", value_name = "NAME")]
     data_center: Option<String>,
-    /// Write one file for each data center into this directory, which is made if need be, instead of printing them
+    /// Write one file for each data center into this directory, which is created if necessary, instead of printing them
     #[arg(long, env = "MULTIBOND_OUT_DIR", value_name = "DIR")]
     out_dir: Option<PathBuf>,
 }
 
-/// Writes the manifests, and says what could not be imported.
+/// Writes the manifests, and reports what could not be imported.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { filename, data_center, out_dir } = arguments;
-    let mut engine = Engine::default();
+    let mut engine = OvirtEngine::default();
     for argument in filename {
         for source in input::sources(&argument, false)? {
             engine.read(&input::text(&source)?).with_context(|| source.to_string())?;
@@ -62,7 +63,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn write(directory: &Path, data_centers: &[(String, String)]) -> anyhow::Result<()> {
-    std::fs::create_dir_all(directory).with_context(|| format!("making the directory {}", directory.display()))?;
+    std::fs::create_dir_all(directory).with_context(|| format!("creating the directory {}", directory.display()))?;
     for (name, yaml) in data_centers {
         let file = directory.join(format!("{name}.yaml"));
         std::fs::write(&file, yaml).with_context(|| format!("writing {}", file.display()))?;

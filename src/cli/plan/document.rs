@@ -1,9 +1,9 @@
-//! Text to documents: YAML and JSON as kubectl reads them, and every key that is given twice.
+//! Splits text into documents, reads YAML and JSON as kubectl does, and finds every key that is given twice.
 //!
-//! kubectl turns YAML into JSON with a YAML 1.1 reader, so that `yes` and `on` are booleans, `010` is 8 and `1e3` is a
-//! number; what is read here is the same for booleans, integers, floats, null, quoted texts, anchors and merge keys.
-//! Known differences: booleans are known in any case (`yEs`), `.nan` and custom tags are refused where kubectl fails
-//! later, and a key given twice is a finding, as it is for the API server; kubectl itself lets the last one win.
+//! kubectl converts YAML to JSON with a YAML 1.1 reader, so `yes` and `on` are booleans, `010` is 8 and `1e3` is a number.
+//! This reader does the same for booleans, integers, floats, null, quoted texts, anchors and merge keys. Known
+//! differences: booleans are accepted in any case (`yEs`); `.nan` and custom tags are refused, where kubectl fails later;
+//! and a key given twice is a finding, as for the API server, whereas kubectl takes the last one.
 
 use std::fmt;
 
@@ -12,23 +12,23 @@ use serde_json::{Map, Number, Value};
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::DuplicateKeyPolicy;
 
-use super::path::Path;
+use super::field_path::FieldPath;
 
-/// How deeply a document may be nested: far deeper than any kind of Kubernetes.
+/// How deeply a document may be nested: far deeper than any kind of Kubernetes is.
 const DEPTH: usize = 256;
 
-/// A document, and where it is.
+/// A document and its position in the file.
 #[derive(Debug, PartialEq)]
 pub struct Document {
-    /// Its number among the documents of its file that are not empty, from 1.
+    /// The number of the document in its file, from 1; empty documents do not count.
     pub number: usize,
-    /// The line it starts on, from 1; of JSON only the file is known.
+    /// The line on which it starts, from 1; unknown for JSON.
     pub line: Option<usize>,
-    /// What it says; or why it cannot be read.
+    /// The content, or the syntax error.
     pub content: Result<Content, String>,
 }
 
-/// What a document says.
+/// The content of a document.
 #[derive(Debug, Default, PartialEq)]
 pub struct Content {
     /// As JSON.
@@ -40,7 +40,7 @@ pub struct Content {
 /// The documents of a file, without the empty ones.
 pub fn read(text: &str) -> Vec<Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // JSON is nearly YAML, but for tabs, several objects in a row, and the time that it takes.
+    // Most JSON is YAML too, but not tabs and several objects in a row; and the JSON reader is faster.
     if text.trim_start().starts_with('{')
         && let Ok(documents) = json(text)
     {
@@ -61,14 +61,15 @@ fn json(text: &str) -> Result<Vec<Document>, serde_json::Error> {
     let mut documents = Vec::new();
     while reader.end().is_err() {
         let mut content = Content::default();
-        content.value = Strict { path: Path::Root, duplicates: &mut content.duplicates }.deserialize(&mut reader)?;
+        content.value =
+            Strict { path: FieldPath::Root, duplicates: &mut content.duplicates }.deserialize(&mut reader)?;
         documents.push(Document { number: documents.len() + 1, line: None, content: Ok(content) });
     }
     Ok(documents)
 }
 
-/// The parts of a YAML text between the `---` lines, each with the line that it starts on. A marker begins the part,
-/// so that what stands beside it counts; a part of directives belongs to the next one.
+/// The parts of a YAML text between the `---` lines, each with the line on which it starts. A part includes the marker
+/// that begins it, because content may follow on the same line. Directives belong to the next part.
 fn parts(text: &str) -> Vec<(usize, &str)> {
     let mut parts = Vec::new();
     let (mut start, mut start_line, mut at, mut blank) = (0, 1, 0, true);
@@ -80,31 +81,31 @@ fn parts(text: &str) -> Vec<(usize, &str)> {
         if marker {
             (start, start_line, blank) = (at, number + 1, false);
         }
-        blank &= says_nothing(line);
+        blank &= has_no_content(line);
         at += line.len();
     }
     parts.push((start_line, &text[start..]));
     parts
 }
 
-/// Whether a line begins or ends a document.
+/// Whether a line is this marker (`---` or `...`).
 fn is_marker(line: &str, marker: &str) -> bool {
     line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
 /// Whether a line is empty, a comment or a directive.
-fn says_nothing(line: &str) -> bool {
+fn has_no_content(line: &str) -> bool {
     line.trim().is_empty() || line.starts_with(['#', '%'])
 }
 
-/// A document up to the line of three dots that ends it, if there is one; or how many lines below its first something
-/// stands after its end.
+/// The document up to the line `...` that ends it, if there is one. The error is the offset of the first line with content
+/// after that end.
 fn before_dots(text: &str) -> Result<&str, usize> {
     let (mut at, mut end) = (0, None);
     for (number, line) in text.split_inclusive('\n').enumerate() {
         if is_marker(line, "...") {
             end.get_or_insert(at);
-        } else if end.is_some() && !says_nothing(line) {
+        } else if end.is_some() && !has_no_content(line) {
             return Err(number);
         }
         at += line.len();
@@ -112,9 +113,9 @@ fn before_dots(text: &str) -> Result<&str, usize> {
     Ok(&text[..end.unwrap_or(text.len())])
 }
 
-/// Reads one document that starts on a line.
+/// Reads one document that starts on this line.
 fn yaml(text: &str, line: usize) -> Result<Content, String> {
-    // Keys given twice are found by the visitor, all of them; the limits admit a large cluster's `kubectl get`.
+    // The visitor finds all keys that are given twice. The limits admit the `kubectl get` of a large cluster.
     let options = serde_saphyr::options! {
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         legacy_octal_numbers: true,
@@ -128,16 +129,16 @@ fn yaml(text: &str, line: usize) -> Result<Content, String> {
     };
     let text = before_dots(text).map_err(|after| {
         let line = line + after;
-        format!("line {line}: it follows the end of a document (`...`), where only `---` begins another: kubectl would leave it out; put `---` before it")
+        format!("line {line}: text after the end of a document (`...`), which kubectl ignores; put `---` before it")
     })?;
     let mut content = Content::default();
-    let seed = Strict { path: Path::Root, duplicates: &mut content.duplicates };
+    let seed = Strict { path: FieldPath::Root, duplicates: &mut content.duplicates };
     let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| seed.deserialize(reader));
     content.value = read.map_err(|error| explain(&error, line))?;
     Ok(content)
 }
 
-/// The message of a YAML error with the line in the file rather than in the document.
+/// The message of a YAML error, with the line of the file instead of that of the document.
 fn explain(error: &serde_saphyr::Error, line: usize) -> String {
     let message = match error.without_snippet() {
         serde_saphyr::Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {
@@ -152,9 +153,9 @@ fn explain(error: &serde_saphyr::Error, line: usize) -> String {
     format!("line {line}, column {}: {message}", location.column())
 }
 
-/// Reads a value as JSON, and notes the keys that are given twice.
+/// Reads a value as JSON, and collects the keys that are given twice.
 struct Strict<'a> {
-    path: Path<'a>,
+    path: FieldPath<'a>,
     duplicates: &'a mut Vec<String>,
 }
 
@@ -232,7 +233,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key_seed(Strict { path: self.path, duplicates: self.duplicates })? {
-            // JSON knows texts only: `1: a` and `on: b` become "1" and "true".
+            // Keys in JSON are texts: `1: a` and `on: b` become "1" and "true".
             let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
             let path = self.path.field(&key);
             if map.contains_key(&key) {
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_numbered_without_the_empty_ones_and_know_their_line() {
+    fn documents_have_a_line_and_a_number_that_skips_empty_ones() {
         let text = "# head\n---\n---\na: 1\n--- # second\n\nb: 2\n---\n# nothing\n---\nc: |\n  ---\n  text\n...\n";
         let places: Vec<_> = read(text).into_iter().map(|document| (document.number, document.line)).collect();
         assert_eq!(places, [(1, Some(3)), (2, Some(5)), (3, Some(10))]);
@@ -277,12 +278,12 @@ mod tests {
     }
 
     #[test]
-    fn a_document_beside_its_marker_and_a_directive_before_it_count() {
+    fn content_beside_a_marker_and_directives_before_it_are_read() {
         assert_eq!(values("%YAML 1.2\n--- {a: 1}\n---\tb\n"), [json!({"a": 1}), json!("b")]);
     }
 
     #[test]
-    fn byte_order_mark_and_windows_line_ends_do_no_harm() {
+    fn a_byte_order_mark_and_windows_line_ends_are_accepted() {
         assert_eq!(values("\u{feff}a: b\r\n---\r\nc: |\r\n  d\r\n"), [json!({"a": "b"}), json!({"c": "d\n"})]);
     }
 
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_end_of_a_document_must_begin_with_a_marker() {
+    fn text_after_the_end_of_a_document_is_an_error() {
         assert_eq!(values("a: 1\n...\n# nothing\n...\n%YAML 1.2\n---\nb: 2\n"), [json!({"a": 1}), json!({"b": 2})]);
         let documents = read("a: 1\n---\nb: 2\n...\n\nc: 3\n---\nd: 4\n");
         assert_eq!(documents.len(), 3);
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_given_twice_is_named_and_the_last_value_wins() {
+    fn every_key_given_twice_is_found_and_the_last_value_wins() {
         for text in ["{a: 1, b: [{c: 1, c: 2}], a: 2}", r#"{"a": 1, "b": [{"c": 1, "c": 2}], "a": 2}"#] {
             let Content { value, duplicates } = read(text).remove(0).content.unwrap();
             assert_eq!(duplicates, ["b[0].c", "a"], "{text}");
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_syntax_error_names_the_line_of_the_file_and_spares_the_other_documents() {
+    fn a_syntax_error_names_the_line_and_leaves_the_other_documents() {
         let documents = read("a: 1\n---\nb:\n  c: [\n---\nd: 4\n");
         assert_eq!(documents.len(), 3);
         let error = documents[1].content.as_ref().unwrap_err();

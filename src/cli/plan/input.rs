@@ -1,11 +1,11 @@
-//! `-f`: which files to read, and their text.
+//! The argument `-f`: which files to read, and their text.
 
 use std::fmt;
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-/// Where a text comes from.
+/// A source of manifests.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// A file.
@@ -15,7 +15,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Whether this is the file that tells kustomize what to do, which need not be an object.
+    /// Whether this is the file that configures kustomize, which need not be an object.
     pub fn is_kustomization(&self) -> bool {
         matches!(self, Source::File(path) if path.file_stem().is_some_and(|stem| stem.eq_ignore_ascii_case("kustomization")))
     }
@@ -30,28 +30,28 @@ impl fmt::Display for Source {
     }
 }
 
-/// Why something cannot be read.
+/// Why a source cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreadable {
-    /// The operating system says no.
-    #[error("{source_name}: {error}")]
+    /// An error of the operating system.
+    #[error("{name}: {source}")]
     Io {
-        /// What was to be read.
-        source_name: String,
-        /// What the operating system says.
-        error: io::Error,
+        /// The file, directory or stream.
+        name: String,
+        /// The error.
+        source: io::Error,
     },
-    /// Bytes that are no text.
+    /// The bytes are not text.
     #[error("{0}: not UTF-8: a manifest is a text file")]
     NotText(Source),
-    /// A directory without manifests.
+    /// A directory without manifests; the second field is a hint.
     #[error("{0}: no file ends in .yaml, .yml or .json{1}")]
     NothingIn(PathBuf, &'static str),
 }
 
 impl Unreadable {
-    fn io(what: impl fmt::Display, error: io::Error) -> Self {
-        Unreadable::Io { source_name: what.to_string(), error }
+    fn io(name: impl fmt::Display, source: io::Error) -> Self {
+        Unreadable::Io { name: name.to_string(), source }
     }
 }
 
@@ -79,7 +79,7 @@ fn collect(directory: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> Resul
     for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let path = entry.path();
-        // Links to files are followed (a mounted ConfigMap consists of them), links to directories could be circles.
+        // Links to files are followed: a mounted ConfigMap consists of them. Links to directories could be circular.
         if entry.file_type().map_err(failed)?.is_dir() {
             if recursive {
                 collect(&path, recursive, files)?;
@@ -93,7 +93,8 @@ fn collect(directory: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> Resul
     Ok(())
 }
 
-/// A pipe in a directory would be waited on for ever. What cannot be looked at is read, so that the error is told.
+/// Whether a path in a directory is read: not a pipe, which could block for ever. A path without readable metadata is
+/// read, so that its error is reported.
 fn is_readable(path: &Path) -> bool {
     fs::metadata(path).map_or(true, |found| found.is_file())
 }

@@ -1,16 +1,16 @@
-//! `metadata`, as the API server checks it for every kind.
+//! Validates `metadata` as the API server does for every kind.
 //!
-//! Not refused, though a create would be: what the API server itself writes into metadata (`resourceVersion`, `uid`,
-//! `managedFields`), because `kubectl get -o yaml` is input too.
+//! Fields that the API server itself writes (`resourceVersion`, `uid`, `managedFields`) are accepted, though a create
+//! would refuse them: the output of `kubectl get -o yaml` is input too.
 
 use std::sync::LazyLock;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
 use serde_json::{Value, json};
 
-use super::schema::{Finding, Rule, show};
+use super::schema::{Rule, Violation, show};
 
-/// The schema of `metadata`: its fields and types; what they may say is checked by [`check`].
+/// The schema of `metadata`: its fields and types. [`check`] validates the values.
 pub static SCHEMA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
     let text = json!({"type": "string"});
     let integer = json!({"type": "integer"});
@@ -42,22 +42,22 @@ pub static SCHEMA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
     serde_json::from_value(schema).unwrap_or_default()
 });
 
-/// All annotations of an object together.
+/// The limit of all annotations of an object together, in bytes.
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
-/// What [`is_subdomain`] asks for, in words.
+/// What [`is_subdomain`] requires, in words.
 pub const SUBDOMAIN: &str =
     "at most 253 lower-case letters, digits, '-' and '.', each part starting and ending with a letter or digit";
-/// What [`is_label`] asks for, in words.
+/// What [`is_label`] requires, in words.
 pub const LABEL: &str = "at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit";
 const QUALIFIED: &str = "at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit; before it, if wanted, a DNS name and '/', such as example.com/team";
 const LABEL_VALUE: &str =
     "empty, or at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit";
 
-/// What metadata of the right types says wrongly. `namespace` is the one that the object gets when it names none.
-pub fn check(metadata: &Value) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut say = |field: String, message: String, rule| findings.push(Finding { field, message, rule });
+/// Validates the values of metadata whose types are right.
+pub fn check(metadata: &Value) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut say = |field: String, message: String, rule| violations.push(Violation { field, message, rule });
     let text = |name: &str| metadata[name].as_str().filter(|text| !text.is_empty());
     let entries = |name: &str| metadata[name].as_object().into_iter().flatten();
 
@@ -115,7 +115,7 @@ pub fn check(metadata: &Value) -> Vec<Finding> {
     for (index, _) in owners.enumerate().filter(|(_, owner)| owner["apiVersion"] == "v1" && owner["kind"] == "Event") {
         say(format!("metadata.ownerReferences[{index}]"), "an Event cannot own anything".to_owned(), Rule::Value);
     }
-    findings
+    violations
 }
 
 /// A DNS label (RFC 1123), the form of a namespace's name.
@@ -126,7 +126,7 @@ pub fn is_label(text: &str) -> bool {
 
 /// A DNS subdomain (RFC 1123), the form of most names.
 pub fn is_subdomain(text: &str) -> bool {
-    // The parts have no limit of their own here.
+    // The parts have no length limit of their own here.
     let part = |part: &str| {
         bounded(part, |byte| byte != b'-')
             && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
@@ -150,12 +150,12 @@ fn is_label_value(text: &str) -> bool {
     text.is_empty() || is_word(text)
 }
 
-/// Whether a text has a first and a last byte, both of which may stand there.
+/// Whether a text is not empty, and its first and last byte are allowed there.
 fn bounded(text: &str, allowed: impl Fn(u8) -> bool) -> bool {
     text.bytes().next().is_some_and(&allowed) && text.bytes().next_back().is_some_and(&allowed)
 }
 
-/// As the API server judges the beginning of a name: it may end in '-', because letters follow.
+/// As the API server validates a name prefix: it may end in '-', because characters follow.
 fn without_trailing_dash(prefix: &str) -> String {
     let mut rest: Vec<char> = prefix.chars().collect();
     if rest.len() > 1 && rest.ends_with(&['-']) {

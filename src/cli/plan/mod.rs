@@ -1,10 +1,10 @@
-//! `multibond plan`: what the controller would plan for these manifests, without a cluster.
+//! `multibond plan`: the plans that the controller would make for these manifests, without a cluster.
 
 mod document;
+mod field_path;
 pub(super) mod input;
 pub mod metadata;
 mod objects;
-mod path;
 mod render;
 mod schema;
 
@@ -13,12 +13,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use self::objects::Reader;
+use self::objects::ManifestReader;
 use super::output::{self, Format};
 use crate::ops;
 use crate::planner::plan_all;
 
-/// Prints which paths each host would get from these manifests, and every problem with them, without a cluster
+/// Prints the paths that each host would get from these manifests, and all problems, without a cluster
 ///
 /// Manifests are checked as the API server checks them with strict field validation. Exit code 0: a plan without
 /// problems; 2: a plan, and problems; 1: input that cannot be read or is invalid.
@@ -32,13 +32,13 @@ pub struct Arguments {
     /// A manifest, a directory of manifests (*.yaml, *.yml, *.json), or - for standard input; may be repeated
     #[arg(short, long = "filename", env = "MULTIBOND_FILENAME", value_name = "FILE|DIR|-", required = true)]
     filename: Vec<PathBuf>,
-    /// Read the directories in directories too
+    /// Read directories recursively
     #[arg(short = 'R', long, env = "MULTIBOND_RECURSIVE")]
     recursive: bool,
-    /// The namespace of objects that name none
+    /// The namespace of objects that do not name one
     #[arg(short, long, env = "MULTIBOND_NAMESPACE", default_value = "default", value_parser = namespace)]
     namespace: String,
-    /// The form of the output
+    /// The output format
     #[arg(short, long, env = "MULTIBOND_OUTPUT", value_enum, default_value = "table")]
     output: Format,
 }
@@ -48,19 +48,19 @@ fn namespace(text: &str) -> Result<String, String> {
     valid.ok_or_else(|| metadata::LABEL.to_owned())
 }
 
-/// The plan that was asked for, and whether there are problems.
+/// Plans, and prints the plans and problems, or the findings in the manifests.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { filename, recursive, namespace, output: format } = arguments;
     let stdins = filename.iter().filter(|argument| *argument == Path::new("-")).count();
-    anyhow::ensure!(stdins < 2, "standard input (-f -) is given {stdins} times, and can be read once only");
-    let mut reader = Reader::new(namespace);
+    anyhow::ensure!(stdins < 2, "standard input (-f -) is given {stdins} times, but can be read only once");
+    let mut reader = ManifestReader::new(namespace);
     for argument in filename {
         match input::sources(&argument, recursive) {
             Ok(sources) => sources.iter().for_each(|source| match input::text(source) {
                 Ok(text) => reader.read(source, &text),
-                Err(error) => reader.complain(error),
+                Err(error) => reader.report(error),
             }),
-            Err(error) => reader.complain(error),
+            Err(error) => reader.report(error),
         }
     }
     let found = reader.found;

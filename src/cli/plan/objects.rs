@@ -1,4 +1,4 @@
-//! Documents to objects: which are ours, whether the API server would take them, and what it would store.
+//! Turns documents into objects: picks those of our kinds, validates them as the API server does, and applies defaults.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,26 +9,26 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::document::{self, Content};
+use super::field_path::FieldPath;
 use super::input::Source;
 use super::metadata;
-use super::path::Path;
-use super::schema::{self, Finding, Patterns, Rule, show};
+use super::schema::{self, Patterns, Rule, Violation, show};
 use crate::api::{self, GROUP, VERSION};
 use crate::planner::Objects;
 
-/// What the planner reads of a Host's status; the rest of it, and every other status, says nothing to a plan.
+/// The fields of a Host's status that the planner reads. Plans depend on no other status.
 const STATUS_READ: [&str; 3] = ["dataCenter", "interfaces", "networks"];
 
-/// Where an object stands.
+/// The location of an object in the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct SourceLocation {
     source: String,
     document: usize,
     line: Option<usize>,
     item: Option<usize>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourceLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, document {}", self.source, self.document)?;
         if let Some(line) = self.line {
@@ -38,47 +38,47 @@ impl fmt::Display for Place {
     }
 }
 
-/// Reads documents, and collects the objects and everything that is wrong with them.
-pub struct Reader {
+/// Reads documents, and collects their objects and all findings.
+pub struct ManifestReader {
     namespace: String,
-    kinds: Vec<Kind>,
+    kinds: Vec<KindSchema>,
     rules: Validator,
     patterns: Patterns,
-    seen: BTreeMap<(String, String, String), Place>,
+    seen: BTreeMap<(String, String, String), SourceLocation>,
     objects: Objects,
     findings: Vec<String>,
-    /// Objects of whatever kind.
+    /// The number of objects of any kind.
     pub found: usize,
 }
 
-/// One of our kinds.
-struct Kind {
+/// The schema and rules of one of our kinds.
+struct KindSchema {
     name: String,
-    /// The schema without the status, which is checked by rules of its own.
+    /// The schema without the status.
     schema: JSONSchemaProps,
     status: JSONSchemaProps,
-    /// The rules in CEL, once there is an object to evaluate them on.
+    /// The CEL rules, compiled for the first object.
     rules: Option<CompiledSchema>,
 }
 
-impl Kind {
-    fn new(crd: CustomResourceDefinition) -> Option<Kind> {
+impl KindSchema {
+    fn new(crd: CustomResourceDefinition) -> Option<KindSchema> {
         let version = crd.spec.versions.into_iter().find(|version| version.name == VERSION)?;
         let mut schema = version.schema?.open_api_v3_schema?;
         let fields = schema.properties.as_mut()?;
-        // Every object has these; what they say is checked apart.
+        // Every object has these; they are validated separately.
         fields.extend(["apiVersion", "kind", "metadata"].map(|name| (name.to_owned(), JSONSchemaProps::default())));
         let status = fields.insert("status".to_owned(), JSONSchemaProps::default())?;
-        Some(Kind { name: crd.spec.names.kind, schema, status, rules: None })
+        Some(KindSchema { name: crd.spec.names.kind, schema, status, rules: None })
     }
 }
 
-impl Reader {
+impl ManifestReader {
     /// A reader that puts objects without a namespace into this one.
     pub fn new(namespace: String) -> Self {
-        Reader {
+        ManifestReader {
             namespace,
-            kinds: api::crds().into_iter().filter_map(Kind::new).collect(),
+            kinds: api::crds().into_iter().filter_map(KindSchema::new).collect(),
             rules: Validator::new(),
             patterns: Patterns::default(),
             seen: BTreeMap::new(),
@@ -88,34 +88,39 @@ impl Reader {
         }
     }
 
-    /// The objects, or the findings: where, which object, which field, what was found and what is allowed.
+    /// The objects, or the findings. A finding names the location, the object, the field, what was found and what is
+    /// allowed.
     pub fn finish(self) -> Result<Objects, Vec<String>> {
         if self.findings.is_empty() { Ok(self.objects) } else { Err(self.findings) }
     }
 
-    /// Notes something that is wrong with the input.
-    pub fn complain(&mut self, finding: impl fmt::Display) {
+    /// Adds a finding.
+    pub fn report(&mut self, finding: impl fmt::Display) {
         self.findings.push(finding.to_string());
     }
 
     /// Reads all documents of a source.
     pub fn read(&mut self, source: &Source, text: &str) {
         for document in document::read(text) {
-            let place =
-                Place { source: source.to_string(), document: document.number, line: document.line, item: None };
+            let location = SourceLocation {
+                source: source.to_string(),
+                document: document.number,
+                line: document.line,
+                item: None,
+            };
             match document.content {
-                Err(error) => self.complain(format_args!("{place}: {error}")),
-                // It need not say what it is, and says nothing to us.
+                Err(error) => self.report(format_args!("{location}: {error}")),
+                // A kustomization needs no kind, and does not concern us.
                 Ok(content) if source.is_kustomization() && content.value.get("kind").is_none() => self.found += 1,
-                Ok(content) => self.object(&place, content),
+                Ok(content) => self.object(&location, content),
             }
         }
     }
 
-    fn object(&mut self, place: &Place, Content { mut value, duplicates }: Content) {
+    fn object(&mut self, location: &SourceLocation, Content { mut value, duplicates }: Content) {
         let Value::Object(object) = &mut value else {
             let found = show(&value);
-            return self.complain(format_args!("{place}: expected an object with apiVersion and kind, found {found}"));
+            return self.report(format_args!("{location}: expected an object with apiVersion and kind, found {found}"));
         };
         let mut findings = Vec::new();
         let word = |name: &str| object.get(name).and_then(Value::as_str).filter(|word| !word.is_empty());
@@ -123,7 +128,7 @@ impl Reader {
             for (name, example) in [("apiVersion", "multibond.dev/v1alpha1"), ("kind", "DataCenter")] {
                 if word(name).is_none() {
                     let found = object.get(name).map_or("missing".to_owned(), |found| format!("found {}", show(found)));
-                    findings.push(format!("{place}: {name}: {found}; every object needs one, such as {example}"));
+                    findings.push(format!("{location}: {name}: {found}; every object needs one, such as {example}"));
                 }
             }
             self.findings.extend(findings);
@@ -133,18 +138,18 @@ impl Reader {
         if let Some(item_kind) = kind.strip_suffix("List") {
             match object.get_mut("items") {
                 Some(Value::Array(items)) => {
-                    return self.list(place, &version, item_kind, std::mem::take(items), &duplicates);
+                    return self.list(location, &version, item_kind, std::mem::take(items), &duplicates);
                 }
-                // For kubectl null is no item, too: such a list says nothing, and nothing is found in it.
+                // As for kubectl, null means no items.
                 Some(Value::Null) => return,
                 Some(found) => {
                     let found = show(found);
-                    return self.complain(format_args!("{place}: items: expected a list, found {found}"));
+                    return self.report(format_args!("{location}: items: expected a list, found {found}"));
                 }
                 None if version == "v1" && item_kind.is_empty() => {
-                    return self.complain(format_args!("{place}: items: missing; a List has them, [] if it is empty"));
+                    return self.report(format_args!("{location}: items: missing; a List has them, [] if it is empty"));
                 }
-                // A kind that is only called so, such as an AllowList.
+                // A kind whose name only ends so, such as an AllowList.
                 None => {}
             }
         }
@@ -154,21 +159,30 @@ impl Reader {
             self.namespace(&value);
         } else if group == GROUP {
             match self.kinds.iter().position(|known| known.name == kind) {
-                Some(known) if version == format!("{GROUP}/{VERSION}") => self.ours(place, known, value, &duplicates),
-                Some(_) => self.complain(format_args!(
-                    "{place}: {kind}: apiVersion: found {version:?}; allowed: {GROUP}/{VERSION}"
+                Some(known) if version == format!("{GROUP}/{VERSION}") => {
+                    self.ours(location, known, value, &duplicates)
+                }
+                Some(_) => self.report(format_args!(
+                    "{location}: {kind}: apiVersion: found {version:?}; allowed: {GROUP}/{VERSION}"
                 )),
                 None => {
                     let names = self.kinds.iter().map(|kind| kind.name.as_str()).collect::<Vec<_>>().join(", ");
-                    self.complain(format_args!("{place}: kind: found {kind:?}; allowed in {GROUP}: {names}"));
+                    self.report(format_args!("{location}: kind: found {kind:?}; allowed in {GROUP}: {names}"));
                 }
             }
         }
     }
 
-    fn list(&mut self, place: &Place, version: &str, item_kind: &str, items: Vec<Value>, duplicates: &[String]) {
+    fn list(
+        &mut self,
+        location: &SourceLocation,
+        version: &str,
+        item_kind: &str,
+        items: Vec<Value>,
+        duplicates: &[String],
+    ) {
         for (index, mut value) in items.into_iter().enumerate() {
-            // Items of a typed list, such as a HostList, need not say what they are.
+            // Items of a typed list, such as a HostList, need no apiVersion and kind.
             if let (Value::Object(item), false) = (&mut value, item_kind.is_empty()) {
                 item.entry("apiVersion").or_insert_with(|| version.into());
                 item.entry("kind").or_insert_with(|| item_kind.into());
@@ -176,11 +190,11 @@ impl Reader {
             let prefix = format!("items[{index}].");
             let duplicates = duplicates.iter().filter_map(|path| path.strip_prefix(&prefix)).map(str::to_owned);
             let content = Content { value, duplicates: duplicates.collect() };
-            self.object(&Place { item: Some(index), ..place.clone() }, content);
+            self.object(&SourceLocation { item: Some(index), ..location.clone() }, content);
         }
     }
 
-    /// A namespace that is being deleted takes its data centers with it.
+    /// Notes a namespace in deletion: its data centers are deleted with it.
     fn namespace(&mut self, value: &Value) {
         let metadata = &value["metadata"];
         if let (Some(name), false) = (metadata["name"].as_str(), metadata["deletionTimestamp"].is_null()) {
@@ -188,48 +202,49 @@ impl Reader {
         }
     }
 
-    fn ours(&mut self, place: &Place, kind: usize, mut value: Value, duplicates: &[String]) {
-        let mut findings: Vec<Finding> = duplicates.iter().map(|path| twice(path)).collect();
-        findings.extend(self.check(kind, &mut value));
+    fn ours(&mut self, location: &SourceLocation, kind: usize, mut value: Value, duplicates: &[String]) {
+        let mut violations: Vec<Violation> = duplicates.iter().map(|path| twice(path)).collect();
+        violations.extend(self.check(kind, &mut value));
         let name = value["metadata"]["name"].as_str().unwrap_or("without a name").to_owned();
         let namespace = value["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
         let object = format!("{} {namespace}/{name}", self.kinds[kind].name);
-        if findings.is_empty() {
+        if violations.is_empty() {
             if let Err(error) = self.keep(kind, value) {
-                findings.push(Finding { field: String::new(), message: error.to_string(), rule: Rule::Type });
+                violations.push(Violation { field: String::new(), message: error.to_string(), rule: Rule::Type });
             }
             let key = (self.kinds[kind].name.clone(), namespace, name);
             if let Some(first) = self.seen.get(&key) {
-                let message = format!("{place}: {object}: given already in {first}; give each object once");
-                self.complain(message);
+                let message = format!("{location}: {object}: given already in {first}; give each object once");
+                self.report(message);
             } else {
-                self.seen.insert(key, place.clone());
+                self.seen.insert(key, location.clone());
             }
         }
-        for Finding { field, message, .. } in findings {
+        for Violation { field, message, .. } in violations {
             let colon = if field.is_empty() { "" } else { ": " };
-            self.complain(format_args!("{place}: {object}: {field}{colon}{message}"));
+            self.report(format_args!("{location}: {object}: {field}{colon}{message}"));
         }
     }
 
-    /// What the API server would refuse; the value becomes what it would store.
-    fn check(&mut self, kind: usize, value: &mut Value) -> Vec<Finding> {
-        let Kind { name, schema, status: status_schema, rules: _ } = &self.kinds[kind];
-        let mut findings = Vec::new();
-        let Value::Object(object) = value else { return findings };
+    /// Validates an object as the API server does; the value becomes what the API server would store.
+    fn check(&mut self, kind: usize, value: &mut Value) -> Vec<Violation> {
+        let KindSchema { name, schema, status: status_schema, rules: _ } = &self.kinds[kind];
+        let mut violations = Vec::new();
+        let Value::Object(object) = value else { return violations };
 
         let mut metadata = object.remove("metadata").filter(|metadata| !metadata.is_null()).unwrap_or(json!({}));
-        let shape = schema::check(&metadata::SCHEMA, &mut metadata, Path::Root.field("metadata"), &mut self.patterns);
+        let shape =
+            schema::check(&metadata::SCHEMA, &mut metadata, FieldPath::Root.field("metadata"), &mut self.patterns);
         if shape.is_empty() {
-            findings.extend(metadata::check(&metadata));
+            violations.extend(metadata::check(&metadata));
         }
-        findings.extend(shape);
+        violations.extend(shape);
 
         let status = object.remove("status").filter(|status| !status.is_null());
         let about = [("apiVersion", object.remove("apiVersion")), ("kind", object.remove("kind"))];
-        findings.extend(schema::check(schema, value, Path::Root, &mut self.patterns));
+        violations.extend(schema::check(schema, value, FieldPath::Root, &mut self.patterns));
 
-        let Value::Object(object) = value else { return findings };
+        let Value::Object(object) = value else { return violations };
         object.extend(about.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         if let Value::Object(metadata) = &mut metadata {
             let named = metadata.get("namespace").is_some_and(|namespace| namespace != "");
@@ -240,26 +255,26 @@ impl Reader {
         object.insert("metadata".to_owned(), metadata);
         if let Some(mut status) = status {
             let is_host = name == "Host";
-            let found = schema::check(status_schema, &mut status, Path::Root.field("status"), &mut self.patterns);
-            findings.extend(found.into_iter().filter(|finding| matters(finding, is_host)));
+            let found = schema::check(status_schema, &mut status, FieldPath::Root.field("status"), &mut self.patterns);
+            violations.extend(found.into_iter().filter(|violation| matters(violation, is_host)));
             if let (Value::Object(fields), true) = (status, is_host) {
                 let read: Map<_, _> =
                     fields.into_iter().filter(|(name, _)| STATUS_READ.contains(&name.as_str())).collect();
                 object.insert("status".to_owned(), Value::Object(read));
             }
         }
-        if !findings.iter().any(|finding| finding.rule == Rule::Type) {
-            findings.extend(self.evaluate(kind, value));
+        if !violations.iter().any(|violation| violation.rule == Rule::Type) {
+            violations.extend(self.evaluate(kind, value));
         }
-        findings
+        violations
     }
 
-    /// The rules in CEL. Those that compare with an earlier object do not apply: there is none.
-    fn evaluate(&mut self, kind: usize, value: &Value) -> Vec<Finding> {
-        let Kind { schema, rules, .. } = &mut self.kinds[kind];
+    /// Evaluates the CEL rules. Transition rules do not apply: there is no earlier object.
+    fn evaluate(&mut self, kind: usize, value: &Value) -> Vec<Violation> {
+        let KindSchema { schema, rules, .. } = &mut self.kinds[kind];
         let rules = rules.get_or_insert_with(|| compile_schema(&serde_json::to_value(schema).unwrap_or_default()));
         let Err(errors) = self.rules.validate_compiled(rules, value, None) else { return Vec::new() };
-        let finding = |error: kube::core::cel::ValidationError| Finding {
+        let violation = |error: kube::core::cel::ValidationError| Violation {
             field: error.field_path,
             message: match error.kind {
                 ErrorKind::ValidationFailure => error.message,
@@ -267,7 +282,7 @@ impl Reader {
             },
             rule: Rule::Value,
         };
-        errors.into_iter().map(finding).collect()
+        errors.into_iter().map(violation).collect()
     }
 
     fn keep(&mut self, kind: usize, value: Value) -> Result<(), serde_json::Error> {
@@ -285,17 +300,17 @@ impl Reader {
     }
 }
 
-fn twice(path: &str) -> Finding {
+fn twice(path: &str) -> Violation {
     let message = "given twice; give it once".to_owned();
-    Finding { field: path.to_owned(), message, rule: Rule::Field }
+    Violation { field: path.to_owned(), message, rule: Rule::Field }
 }
 
-/// Whether a finding in a status matters: the API server takes every status on apply, because it drops it, but no
-/// fields that it does not know; and what the planner reads must be readable.
-fn matters(finding: &Finding, is_host: bool) -> bool {
+/// Whether a violation in a status matters. On apply the API server drops the status but still refuses unknown fields;
+/// and the fields that the planner reads must be valid.
+fn matters(violation: &Violation, is_host: bool) -> bool {
     let read = |name: &&'static str| {
-        let rest = finding.field.strip_prefix("status.").and_then(|field| field.strip_prefix(*name));
+        let rest = violation.field.strip_prefix("status.").and_then(|field| field.strip_prefix(*name));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
-    finding.rule == Rule::Field || (is_host && (finding.field == "status" || STATUS_READ.iter().any(read)))
+    violation.rule == Rule::Field || (is_host && (violation.field == "status" || STATUS_READ.iter().any(read)))
 }

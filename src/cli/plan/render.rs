@@ -1,4 +1,4 @@
-//! A report as text: for people, and for programs.
+//! Plans and problems as text: for people, and for programs.
 
 use serde::Serialize;
 

@@ -1,8 +1,8 @@
-//! One object against its structural schema, with the API server's verdict and with messages for people.
+//! Validates one object against its structural schema as the API server does, with messages for people.
 //!
-//! A walker of our own and no JSON Schema library: the API server drops nulls, fills in defaults, and knows list maps
-//! and sets, so a library would need most of these passes around it; and what it then says ("does not match ^(iqn…")
-//! is not what a person needs. Only what our schemas use is here; a test holds them to it.
+//! This is a walker of our own instead of a JSON Schema library: the API server drops nulls, fills in defaults, and knows
+//! list maps and sets, so a library would need most of these passes around it; and its messages ("does not match
+//! ^(iqn…") do not help a person. It supports the keywords that our schemas use; a test holds them to it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,31 +12,31 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::path::Path;
+use super::field_path::FieldPath;
 
-/// What kind of rule a finding is about.
+/// The kind of rule that is violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// The schema does not know the field, or it is given twice: strict field validation.
+    /// Strict field validation: an unknown field, or a field that is given twice.
     Field,
-    /// The value has another type than its field, or is missing; rules in CEL cannot be evaluated on it.
+    /// A wrong type, or a missing value. CEL rules cannot be evaluated on such an object.
     Type,
-    /// The value has the right type, and is not allowed.
+    /// A value of the right type that is not allowed.
     Value,
 }
 
-/// Something that the API server refuses.
+/// A reason for which the API server refuses an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct Violation {
     /// The field, such as `spec.storage[0].name`; empty for the whole object.
     pub field: String,
-    /// What was found, and what is allowed.
+    /// The value that was found, and the allowed ones.
     pub message: String,
-    /// What kind of rule.
+    /// The kind of rule.
     pub rule: Rule,
 }
 
-/// Compiled patterns, by their text; none for one that does not compile, which no schema of ours has.
+/// Compiled patterns, by their text. `None` is a pattern that does not compile; our schemas have none.
 #[derive(Default)]
 pub struct Patterns(HashMap<String, Option<Regex>>);
 
@@ -49,24 +49,29 @@ impl Patterns {
     }
 }
 
-/// Checks a value against its schema, and makes it what the API server would store: without nulls and with defaults.
-pub fn check(schema: &JSONSchemaProps, value: &mut Value, path: Path<'_>, patterns: &mut Patterns) -> Vec<Finding> {
-    let mut walk = Walk { patterns, findings: Vec::new() };
+/// Validates a value, and changes it to what the API server would store: without nulls, with defaults.
+pub fn check(
+    schema: &JSONSchemaProps,
+    value: &mut Value,
+    path: FieldPath<'_>,
+    patterns: &mut Patterns,
+) -> Vec<Violation> {
+    let mut walk = Walk { patterns, violations: Vec::new() };
     walk.value(schema, value, path);
-    walk.findings
+    walk.violations
 }
 
 struct Walk<'a> {
     patterns: &'a mut Patterns,
-    findings: Vec<Finding>,
+    violations: Vec<Violation>,
 }
 
 impl Walk<'_> {
-    fn say(&mut self, rule: Rule, path: Path<'_>, message: String) {
-        self.findings.push(Finding { field: path.to_string(), message, rule });
+    fn violation(&mut self, rule: Rule, path: FieldPath<'_>, message: String) {
+        self.violations.push(Violation { field: path.to_string(), message, rule });
     }
 
-    fn value(&mut self, schema: &JSONSchemaProps, value: &mut Value, path: Path<'_>) {
+    fn value(&mut self, schema: &JSONSchemaProps, value: &mut Value, path: FieldPath<'_>) {
         if let (Some("integer"), Some(number)) = (schema.type_.as_deref(), whole(value)) {
             *value = number.into();
             return self.integer(schema, number, path);
@@ -78,12 +83,12 @@ impl Walk<'_> {
             (Some("boolean"), Value::Bool(_)) | (None, _) => {}
             (Some(expected), found) => {
                 let message = format!("expected {}, found {}{}", article(expected), show(found), allowed(schema));
-                self.say(Rule::Type, path, message);
+                self.violation(Rule::Type, path, message);
             }
         }
     }
 
-    fn object(&mut self, schema: &JSONSchemaProps, fields: &mut Map<String, Value>, path: Path<'_>) {
+    fn object(&mut self, schema: &JSONSchemaProps, fields: &mut Map<String, Value>, path: FieldPath<'_>) {
         static NONE: std::collections::BTreeMap<String, JSONSchemaProps> = std::collections::BTreeMap::new();
         let known = schema.properties.as_ref().unwrap_or(&NONE);
         let others = match &schema.additional_properties {
@@ -91,7 +96,7 @@ impl Walk<'_> {
             Some(JSONSchemaPropsOrBool::Bool(_)) | None => None,
         };
         let anything = schema.x_kubernetes_preserve_unknown_fields == Some(true);
-        // No field of ours is nullable: null is the same as not given.
+        // None of our fields is nullable: null means absent.
         fields.retain(|name, value| !value.is_null() || !(known.contains_key(name) || others.is_some()));
         for (name, property) in known {
             if let (Some(default), false) = (&property.default, fields.contains_key(name)) {
@@ -100,11 +105,15 @@ impl Walk<'_> {
         }
         for name in schema.required.iter().flatten().filter(|name| !fields.contains_key(*name)) {
             let form = known.get(name).map(allowed).unwrap_or_default();
-            self.say(Rule::Type, path.field(name), format!("missing, but required{form}"));
+            self.violation(Rule::Type, path.field(name), format!("missing, but required{form}"));
         }
         let limit = schema.max_properties.map(|most| (fields.len(), most));
         if let Some((found, most)) = limit.filter(|(found, most)| exceeds(*found, *most)) {
-            self.say(Rule::Value, path, format!("{found} entries, but at most {most} are allowed{}", allowed(schema)));
+            self.violation(
+                Rule::Value,
+                path,
+                format!("{found} entries, but at most {most} are allowed{}", allowed(schema)),
+            );
         }
         for (name, value) in fields.iter_mut() {
             match known.get(name).or(others) {
@@ -112,20 +121,20 @@ impl Walk<'_> {
                 None if anything => {}
                 None => {
                     let names = known.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                    self.say(Rule::Field, path.field(name), format!("unknown field; allowed here: {names}"));
+                    self.violation(Rule::Field, path.field(name), format!("unknown field; allowed here: {names}"));
                 }
             }
         }
     }
 
-    fn array(&mut self, schema: &JSONSchemaProps, items: &mut [Value], path: Path<'_>) {
+    fn array(&mut self, schema: &JSONSchemaProps, items: &mut [Value], path: FieldPath<'_>) {
         if let Some(most) = schema.max_items.filter(|most| exceeds(items.len(), *most)) {
             let message = format!("{} entries, but at most {most} are allowed{}", items.len(), allowed(schema));
-            self.say(Rule::Type, path, message);
+            self.violation(Rule::Type, path, message);
         }
         if let Some(least) = schema.min_items.filter(|least| exceeds_least(items.len(), *least)) {
             let message = format!("{} entries, but at least {least} needed{}", items.len(), allowed(schema));
-            self.say(Rule::Value, path, message);
+            self.violation(Rule::Value, path, message);
         }
         if let Some(JSONSchemaPropsOrArray::Schema(item)) = &schema.items {
             for (index, value) in items.iter_mut().enumerate() {
@@ -145,11 +154,11 @@ impl Walk<'_> {
         }
     }
 
-    /// Items that equal an earlier one, by key.
+    /// Reports items whose key equals that of an earlier item.
     fn unique(
         &mut self,
         items: &[Value],
-        path: Path<'_>,
+        path: FieldPath<'_>,
         key: impl Fn(&Value) -> String,
         shown: impl Fn(&Value) -> String,
     ) {
@@ -160,7 +169,7 @@ impl Walk<'_> {
             if let Some(first) = seen.get(&key) {
                 if said.insert(key) {
                     let message = format!("{} is listed already, at [{first}]; list it once", shown(item));
-                    self.say(Rule::Value, path.index(index), message);
+                    self.violation(Rule::Value, path.index(index), message);
                 }
             } else {
                 seen.insert(key, index);
@@ -168,43 +177,43 @@ impl Walk<'_> {
         }
     }
 
-    fn string(&mut self, schema: &JSONSchemaProps, text: &str, path: Path<'_>) {
+    fn string(&mut self, schema: &JSONSchemaProps, text: &str, path: FieldPath<'_>) {
         let length = text.chars().count();
         let form = allowed(schema);
         if let Some(most) = schema.max_length.filter(|most| exceeds(length, *most)) {
             let message = format!("found a text of {length} characters, but at most {most} are allowed{form}");
-            return self.say(Rule::Type, path, message);
+            return self.violation(Rule::Type, path, message);
         }
         let found = show_text(text);
         let allowed_words = schema.enum_.iter().flatten().filter_map(|word| word.0.as_str()).collect::<Vec<_>>();
         if !allowed_words.is_empty() && !allowed_words.contains(&text) {
             let words = allowed_words.join(", ");
-            return self.say(Rule::Value, path, format!("found {found}; allowed: one of {words}"));
+            return self.violation(Rule::Value, path, format!("found {found}; allowed: one of {words}"));
         }
         let too_short = schema.min_length.is_some_and(|least| exceeds_least(length, least));
         let no_match = schema.pattern.as_ref().is_some_and(|pattern| !self.patterns.matches(pattern, text));
         let no_time = schema.format.as_deref() == Some("date-time") && text.parse::<jiff::Timestamp>().is_err();
         if no_time {
-            self.say(Rule::Value, path, format!("found {found}; allowed: a time such as 2026-01-31T12:00:00Z"));
+            self.violation(Rule::Value, path, format!("found {found}; allowed: a time such as 2026-01-31T12:00:00Z"));
         } else if too_short || no_match {
-            self.say(Rule::Value, path, format!("found {found}{form}"));
+            self.violation(Rule::Value, path, format!("found {found}{form}"));
         }
     }
 
-    fn integer(&mut self, schema: &JSONSchemaProps, number: i64, path: Path<'_>) {
+    fn integer(&mut self, schema: &JSONSchemaProps, number: i64, path: FieldPath<'_>) {
         #[expect(clippy::cast_precision_loss, reason = "the bounds of our schemas are far below 2^53")]
         let float = number as f64;
         let form = allowed(schema);
         if let Some(most) = schema.maximum.filter(|most| float > *most) {
-            self.say(Rule::Value, path, format!("found {number}, which is more than {most}{form}"));
+            self.violation(Rule::Value, path, format!("found {number}, which is more than {most}{form}"));
         }
         if let Some(least) = schema.minimum.filter(|least| float < *least) {
-            self.say(Rule::Value, path, format!("found {number}, which is less than {least}{form}"));
+            self.violation(Rule::Value, path, format!("found {number}, which is less than {least}{form}"));
         }
     }
 }
 
-/// The number as an integer, also when it is written as `3260.0` or `1e3`: JSON knows no difference.
+/// The number as an integer, also if it is written as `3260.0` or `1e3`: JSON does not distinguish them.
 fn whole(value: &Value) -> Option<i64> {
     let exact = |float: &f64| float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0;
     #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small")]
@@ -219,7 +228,7 @@ fn exceeds_least(found: usize, least: i64) -> bool {
     i64::try_from(found).is_ok_and(|found| found < least)
 }
 
-/// The allowed form, in the words of `kubectl explain`.
+/// The allowed form, as `kubectl explain` shows it.
 fn allowed(schema: &JSONSchemaProps) -> String {
     schema.description.as_ref().map(|text| format!("; allowed: {text}")).unwrap_or_default()
 }
@@ -235,7 +244,7 @@ fn article(kind: &str) -> &'static str {
     }
 }
 
-/// A value as a person would name it.
+/// A value in a message.
 pub fn show(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
@@ -246,7 +255,7 @@ pub fn show(value: &Value) -> String {
     }
 }
 
-/// A text in quotes; of a long one its beginning.
+/// A text in quotes, shortened if it is long.
 fn show_text(text: &str) -> String {
     const MOST: usize = 80;
     match text.char_indices().nth(MOST) {
@@ -260,7 +269,7 @@ mod tests {
     use super::*;
     use crate::api;
 
-    /// What the walker checks, or need not check.
+    /// Keywords that the walker validates, or that need no validation.
     const KNOWN: [&str; 23] = [
         "additionalProperties",
         "default",
@@ -283,7 +292,7 @@ mod tests {
         "x-kubernetes-list-map-keys",
         "x-kubernetes-list-type",
         "x-kubernetes-validations",
-        // Says how changes are merged; nothing about what is valid.
+        // About merging of changes, not about validity.
         "x-kubernetes-map-type",
         // Only in the schema of metadata.
         "x-kubernetes-preserve-unknown-fields",

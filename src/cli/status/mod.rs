@@ -1,4 +1,4 @@
-//! `multibond status`: data centers, bonds, hosts, and each path with its state and reason.
+//! `multibond status`: data centers, networks, bonds and hosts, and each path with its state and reason.
 
 mod render;
 
@@ -20,39 +20,39 @@ use crate::status_view::{Snapshot, StatusView};
 
 /// Shows data centers, bonds and hosts, and each path with its state and reason
 ///
-/// Installed as `kubectl-multibond` on the PATH, it is `kubectl multibond status` too.
+/// With a link `kubectl-multibond` to this program on the PATH, `kubectl multibond status` does the same.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   multibond status -n frankfurt
   multibond status -A -o json")]
 pub struct Arguments {
-    /// The namespace to show; without it, that of the kubeconfig's context
+    /// The namespace to show; default: that of the kubeconfig's context
     #[arg(short, long, env = "MULTIBOND_NAMESPACE")]
     namespace: Option<String>,
-    /// Show all namespaces, whatever else is given
+    /// Show all namespaces; overrides --namespace
     #[arg(short = 'A', long, env = "MULTIBOND_ALL_NAMESPACES")]
     all_namespaces: bool,
-    /// The form of the output
+    /// The output format
     #[arg(short, long, env = "MULTIBOND_OUTPUT", value_enum, default_value = "table")]
     output: Format,
 }
 
-/// Why there is nothing to show.
+/// Why nothing can be shown.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// No answer.
-    #[error("the cluster {url} cannot be reached: {reason}; is it the right one (--kubeconfig, --context)?")]
+    /// The API server does not answer.
+    #[error("the cluster {url} cannot be reached: {reason}; check that it is the right one (--kubeconfig, --context)")]
     Unreachable { url: String, reason: String },
-    /// The API server does not know our kinds.
+    /// The CRDs are missing.
     #[error(
-        "Multibond is not installed on the cluster {url}: it has no {kind} of multibond.dev; `multibond crds | kubectl apply --server-side -f -` installs the kinds, the chart everything"
+        "Multibond is not installed on the cluster {url}: it has no {kind} of multibond.dev. Install the chart, or only the CRDs: `multibond crds | kubectl apply --server-side -f -`"
     )]
     NotInstalled { url: String, kind: String },
-    /// The API server says who may not read.
-    #[error("nothing may be read: {0}")]
+    /// The caller lacks the permission to list any of the kinds.
+    #[error("no permission to read anything: {0}")]
     Forbidden(String),
-    /// Anything else.
+    /// Any other error.
     #[error("listing {kind}: {reason}")]
     Other { kind: String, reason: String },
 }
@@ -88,7 +88,8 @@ fn nothing_in(namespace: Option<&str>) -> String {
 /// Reads everything once.
 ///
 /// # Errors
-/// When nothing can be shown: no answer, Multibond is not installed, or nothing may be read.
+/// When nothing can be shown: the API server does not answer, Multibond is not installed, or the caller lacks all
+/// permissions.
 pub(super) async fn read(client: &Client, url: &str, namespace: Option<&str>) -> Result<Snapshot, Error> {
     let mut snapshot = Snapshot::default();
     let (data_centers, networks, bonds, hosts) = tokio::join!(
@@ -112,16 +113,16 @@ pub(super) async fn read(client: &Client, url: &str, namespace: Option<&str>) ->
     }
 }
 
-/// The objects of a kind, and what could not be read of it.
-type Listed<T> = (Vec<Arc<T>>, Vec<String>);
+/// The objects of a kind, and a line for each thing that could not be read.
+type Objects<T> = (Vec<Arc<T>>, Vec<String>);
 
-fn keep<T>((objects, problems): Listed<T>, unreadable: &mut Vec<String>) -> Vec<Arc<T>> {
+fn keep<T>((objects, problems): Objects<T>, unreadable: &mut Vec<String>) -> Vec<Arc<T>> {
     unreadable.extend(problems);
     objects
 }
 
-/// Lists a kind. What may not be read, or cannot be decoded, is said beside what can.
-async fn list<K>(client: &Client, url: &str, namespace: Option<&str>) -> Result<Listed<K>, Error>
+/// Lists a kind. A missing permission or an object that cannot be decoded is no error: it is reported beside the others.
+async fn list<K>(client: &Client, url: &str, namespace: Option<&str>) -> Result<Objects<K>, Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {

@@ -8,7 +8,7 @@ use crate::api::{ConnectionState, PathCounts, Phase, reason::Reason};
 use crate::ops::age;
 use crate::status_view::{self, BondView, ConditionView, DataCenterView, HostView, NetworkView, PathView, StatusView};
 
-/// The whole tree, and a summary at its end.
+/// The tree, and a summary at its end.
 pub fn tree(status: &StatusView, now: Timestamp) -> String {
     let mut text: String = status.data_centers.iter().map(|view| data_center(view, now) + "\n").collect();
     for what in &status.unreadable {
@@ -20,13 +20,14 @@ pub fn tree(status: &StatusView, now: Timestamp) -> String {
 fn data_center(view: &DataCenterView, now: Timestamp) -> String {
     let DataCenterView { namespace, name, exists, storage, conditions, networks, bonds, hosts } = view;
     let title = paint(BOLD, &format!("DataCenter {namespace}/{name}"));
-    let state = if *exists { ready(conditions) } else { paint(RED, "does not exist, or may not be read") };
+    let state =
+        if *exists { ready(conditions) } else { paint(RED, "does not exist, or you have no permission to read it") };
     let storage = if storage.is_empty() { String::new() } else { format!("  storage: {}\n", storage.join(", ")) };
     let rows: Vec<Vec<String>> = networks.iter().map(network).chain(bonds.iter().map(bond)).collect();
-    let mut text = format!("{title}  {state}\n{}{storage}{}", complaints(conditions, "  "), columns(&rows, "  "));
+    let mut text = format!("{title}  {state}\n{}{storage}{}", unmet(conditions, "  "), columns(&rows, "  "));
     let of_networks = networks.iter().map(|view| (&view.name, &view.conditions));
     for (name, conditions) in of_networks.chain(bonds.iter().map(|view| (&view.name, &view.conditions))) {
-        text += &complaints(conditions, &format!("  {name}: "));
+        text += &unmet(conditions, &format!("  {name}: "));
     }
     text + &hosts.iter().map(|view| host(view, now)).collect::<String>()
 }
@@ -55,10 +56,11 @@ fn host(view: &HostView, now: Timestamp) -> String {
     let title = paint(BOLD, &format!("Host {name}"));
     let rows: Vec<Vec<String>> = paths.iter().map(|view| path(view, now)).collect();
     let conditions: Vec<ConditionView> = conditions.iter().map(|condition| beside_paths(condition, paths)).collect();
-    format!("  {title}{node}  {phase}{counts}\n{}{}", complaints(&conditions, "    "), columns(&rows, "    "))
+    format!("  {title}{node}  {phase}{counts}\n{}{}", unmet(&conditions, "    "), columns(&rows, "    "))
 }
 
-/// A condition as it is shown above a host's paths: which have failed, and why, stands with them.
+/// A condition as it is shown above a host's paths. The message of `PathsFailed` is shortened to a count, because the
+/// paths below show the reasons.
 fn beside_paths(condition: &ConditionView, paths: &[PathView]) -> ConditionView {
     let failed = paths.iter().filter(|path| path.planned && path.state == Some(ConnectionState::Failed)).count();
     let message = match (condition.reason == Reason::PathsFailed.as_str(), failed) {
@@ -112,8 +114,8 @@ fn path(view: &PathView, now: Timestamp) -> Vec<String> {
     vec![state_text, target.clone(), portal, through, bonds, notes.join(", ")]
 }
 
-/// Everything that is not as it should be.
-fn complaints(conditions: &[ConditionView], indent: &str) -> String {
+/// The conditions that are not met, one line each.
+fn unmet(conditions: &[ConditionView], indent: &str) -> String {
     let mut lines = String::new();
     for ConditionView { r#type, status, reason, message } in status_view::unmet_conditions(conditions) {
         let style = if status == "False" { RED } else { YELLOW };

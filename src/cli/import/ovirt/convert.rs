@@ -1,4 +1,4 @@
-//! From what the engine tells to manifests, one data center after the other.
+//! Converts the objects of the engine to manifests, one data center after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,8 @@ use anyhow::{bail, ensure};
 use serde_json::{Value, json};
 
 use super::{
-    engine::{Engine, Host, IscsiBond, Named},
-    names::{Names, subdomain},
+    engine::{OvirtBond, OvirtDataCenter, OvirtEngine, OvirtHost},
+    names::{UniqueNames, subdomain},
     networks::{self, ImportedNetwork},
     storage,
 };
@@ -16,35 +16,35 @@ use crate::{
     ops,
 };
 
-/// The manifests, and what has no counterpart in them.
+/// The manifests, and remarks on what has no counterpart in them.
 #[derive(Debug)]
 pub struct Manifests {
-    /// By the name of the namespace: the documents as YAML.
+    /// Pairs of the name of a namespace and its documents as YAML.
     pub data_centers: Vec<(String, String)>,
-    /// For people, each naming its object.
+    /// One line each, which names the object.
     pub remarks: Vec<String>,
 }
 
-/// Writes the manifests of all data centers, or of the one that is asked for.
+/// The manifests of all data centers, or of the one with the name `only`.
 ///
 /// # Errors
-/// When there is no data center, or none of that name.
-pub fn convert(engine: &Engine, only: Option<&str>) -> anyhow::Result<Manifests> {
+/// When there is no data center, or none with that name.
+pub fn convert(engine: &OvirtEngine, only: Option<&str>) -> anyhow::Result<Manifests> {
     ensure!(!engine.data_centers.is_empty(), "the input has no data center: add the answer of /api/datacenters");
-    let mut centers: Vec<&Named> =
+    let mut centers: Vec<&OvirtDataCenter> =
         engine.data_centers.iter().filter(|center| only.is_none_or(|name| center.name == name)).collect();
     if let (Some(name), true) = (only, centers.is_empty()) {
         let known: Vec<&str> = engine.data_centers.iter().map(|center| center.name.as_str()).collect();
-        bail!("no data center is named {name:?}; there are {}", known.join(", "));
+        bail!("there is no data center {name:?}; the input has {}", known.join(", "));
     }
     centers.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut namespaces = Names::default();
+    let mut namespaces = UniqueNames::default();
     let mut remarks = Vec::new();
     let data_centers = centers
         .into_iter()
         .map(|center| {
             let name = namespaces.give(&center.id, &center.name);
-            let documents = DataCenter { engine, center, name: name.clone(), remarks: &mut remarks }.documents();
+            let documents = Conversion { engine, center, name: name.clone(), remarks: &mut remarks }.documents();
             let yaml: Vec<String> = documents.iter().map(ops::yaml).collect::<Result<_, _>>()?;
             Ok((name, yaml.join("---\n")))
         })
@@ -53,17 +53,17 @@ pub fn convert(engine: &Engine, only: Option<&str>) -> anyhow::Result<Manifests>
 }
 
 /// A data center that is being converted.
-struct DataCenter<'a> {
-    engine: &'a Engine,
-    center: &'a Named,
-    /// Of the namespace and of the data center in it.
+struct Conversion<'a> {
+    engine: &'a OvirtEngine,
+    center: &'a OvirtDataCenter,
+    /// The name of the namespace, and of the DataCenter in it.
     name: String,
     remarks: &'a mut Vec<String>,
 }
 
-impl DataCenter<'_> {
+impl Conversion<'_> {
     fn documents(mut self) -> Vec<Value> {
-        let mut bonds: Vec<&IscsiBond> =
+        let mut bonds: Vec<&OvirtBond> =
             self.engine.bonds.iter().filter(|bond| bond.data_center.is(&self.center.id)).collect();
         bonds.sort_by(|a, b| a.name.cmp(&b.name));
         if bonds.is_empty() {
@@ -89,7 +89,7 @@ impl DataCenter<'_> {
         for host in hosts {
             documents.push(self.host(host, &networks));
         }
-        let mut names = Names::default();
+        let mut names = UniqueNames::default();
         for bond in bonds {
             let name = names.give(&bond.id, &bond.name);
             documents.extend(self.bond(&name, bond, &networks, &storage.targets));
@@ -109,7 +109,7 @@ impl DataCenter<'_> {
         self.object("Network", &network.name, &network.original, &spec)
     }
 
-    fn host(&mut self, host: &Host, networks: &[ImportedNetwork]) -> Value {
+    fn host(&mut self, host: &OvirtHost, networks: &[ImportedNetwork]) -> Value {
         let name = subdomain(&host.name);
         let mut spec = json!({"dataCenter": self.name, "nodeName": name});
         if host.status.as_deref() == Some("maintenance") {
@@ -131,7 +131,7 @@ impl DataCenter<'_> {
     fn bond(
         &mut self,
         name: &str,
-        bond: &IscsiBond,
+        bond: &OvirtBond,
         networks: &[ImportedNetwork],
         targets: &BTreeMap<String, BTreeSet<String>>,
     ) -> Option<Value> {
@@ -154,9 +154,9 @@ impl DataCenter<'_> {
             .filter(|(_, count)| *count > 0)
             .collect();
         if covered.is_empty() {
-            // Here a bond without targets covers all of them: the opposite.
+            // An IscsiBond without targets covers all targets, which is the opposite.
             self.remark(&format!(
-                "iSCSI bond {}: left out: it has no storage connection of a known target, so it does nothing",
+                "iSCSI bond {}: skipped: it has no storage connection to a known target, so it has no effect",
                 bond.name
             ));
             return None;
@@ -165,7 +165,7 @@ impl DataCenter<'_> {
             let all = targets[*iqn].len();
             if *count < all {
                 self.remark(&format!(
-                    "iSCSI bond {}: it has {count} of the {all} portals of {iqn}; here a bond covers whole targets",
+                    "iSCSI bond {}: it has {count} of the {all} portals of {iqn}; in Multibond a bond covers whole targets",
                     bond.name
                 ));
             }

@@ -1,4 +1,4 @@
-//! What the engine's REST API tells, as far as it matters here.
+//! The objects of the engine's REST API, with the fields that the import needs.
 //!
 //! The types and fields are those of oVirt's public API model (`ovirt-engine-api-model`, `src/main/java/types`). In its
 //! JSON numbers and booleans are often strings, links are objects with an `id`, and a list is an object whose one field
@@ -10,22 +10,22 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// The lists that are understood.
+/// The lists that are read.
 const LISTS: [&str; 8] =
     ["data_center", "cluster", "network", "host", "host_nic", "storage_connection", "storage_domain", "iscsi_bond"];
 
-/// Everything that was read.
+/// All objects that were read.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Engine {
+pub struct OvirtEngine {
     #[serde(rename = "data_center")]
-    pub data_centers: Vec<Named>,
+    pub data_centers: Vec<OvirtDataCenter>,
     #[serde(rename = "cluster")]
-    pub clusters: Vec<Cluster>,
+    pub clusters: Vec<OvirtCluster>,
     #[serde(rename = "network")]
-    pub networks: Vec<Network>,
+    pub networks: Vec<OvirtNetwork>,
     #[serde(rename = "host")]
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<OvirtHost>,
     #[serde(rename = "host_nic")]
     pub nics: Vec<HostNic>,
     #[serde(rename = "storage_connection")]
@@ -33,12 +33,12 @@ pub struct Engine {
     #[serde(rename = "storage_domain")]
     pub domains: Vec<StorageDomain>,
     #[serde(rename = "iscsi_bond")]
-    pub bonds: Vec<IscsiBond>,
+    pub bonds: Vec<OvirtBond>,
 }
 
 /// A data center.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Named {
+pub struct OvirtDataCenter {
     pub id: String,
     pub name: String,
     #[serde(default)]
@@ -54,15 +54,15 @@ pub struct Link {
 }
 
 impl Link {
-    /// Whether it refers to the object of this id.
+    /// Whether it refers to the object with this id.
     pub fn is(&self, id: &str) -> bool {
         self.id.as_deref() == Some(id)
     }
 }
 
-/// A cluster: what a host belongs to, and what belongs to a data center.
+/// A cluster: it belongs to a data center, and has hosts.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Cluster {
+pub struct OvirtCluster {
     pub id: String,
     #[serde(default)]
     pub data_center: Link,
@@ -70,24 +70,24 @@ pub struct Cluster {
 
 /// A logical network.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Network {
+pub struct OvirtNetwork {
     pub id: String,
     pub name: String,
     #[serde(default)]
     pub description: Option<String>,
     #[serde(default)]
     pub data_center: Link,
-    /// Bytes; 0 is the default of the engine.
-    #[serde(default, deserialize_with = "spelled_out")]
+    /// In bytes; 0 means the engine's default.
+    #[serde(default, deserialize_with = "possibly_quoted")]
     pub mtu: Option<u32>,
-    /// The name of the bridge on the hosts, where the network's own name does not suit.
+    /// The name of the bridge on the hosts, if the network's own name is not valid there.
     #[serde(default)]
     pub vdsm_name: Option<String>,
 }
 
 /// A host.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Host {
+pub struct OvirtHost {
     pub id: String,
     pub name: String,
     #[serde(default)]
@@ -98,7 +98,7 @@ pub struct Host {
     pub nics: Nics,
 }
 
-/// The NICs of a host, where they were followed.
+/// The NICs of a host, if the request followed them.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Nics {
@@ -118,12 +118,12 @@ pub struct HostNic {
     pub ip: Option<Ip>,
     #[serde(default)]
     pub ipv6: Option<Ip>,
-    /// Whether the network is on a bridge over the device, which then has the address.
-    #[serde(default, deserialize_with = "spelled_out")]
+    /// Whether the network is on a bridge over the device; the bridge then has the address.
+    #[serde(default, deserialize_with = "possibly_quoted")]
     pub bridged: Option<bool>,
 }
 
-/// An address with its mask: dotted for IPv4, a length for IPv6.
+/// An address with its mask: dotted for IPv4, a prefix length for IPv6.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Ip {
@@ -140,7 +140,7 @@ pub struct StorageConnection {
     pub kind: Option<String>,
     #[serde(default)]
     pub address: Option<String>,
-    #[serde(default, deserialize_with = "spelled_out")]
+    #[serde(default, deserialize_with = "possibly_quoted")]
     pub port: Option<u16>,
     #[serde(default)]
     pub target: Option<String>,
@@ -177,7 +177,7 @@ pub struct DataCenters {
 
 /// An iSCSI bond.
 #[derive(Clone, Debug, Deserialize)]
-pub struct IscsiBond {
+pub struct OvirtBond {
     pub id: String,
     pub name: String,
     #[serde(default)]
@@ -197,11 +197,11 @@ pub struct Networks {
     pub network: Vec<Link>,
 }
 
-impl Engine {
-    /// Takes answers of the API in; one text may have several.
+impl OvirtEngine {
+    /// Reads answers of the API; one text may have several.
     ///
     /// # Errors
-    /// When it is no JSON, no list that is understood, or a list of something else than its name says.
+    /// When the text is not JSON, not a known list, or a list whose items do not have the fields of the API.
     pub fn read(&mut self, text: &str) -> anyhow::Result<()> {
         for answer in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
             let answer = answer.context("expected an answer of the engine's API in JSON (Accept: application/json)")?;
@@ -210,14 +210,14 @@ impl Engine {
                 list.is_empty() || LISTS.iter().any(|name| list.get(*name).is_some_and(Value::is_array))
             });
             ensure!(understood, "expected a list, which is an object with one of the fields {}", LISTS.join(", "));
-            self.add(serde_json::from_value(answer).context("a field is not as in the engine's API")?);
+            self.add(serde_json::from_value(answer).context("an object differs from the engine's API")?);
         }
         Ok(())
     }
 
-    /// An object that several answers have, counts once; the first that was read stays.
-    fn add(&mut self, other: Engine) {
-        let Engine { data_centers, clusters, networks, hosts, nics, connections, domains, bonds } = other;
+    /// Adds objects. An object that several answers contain counts once; the first one stays.
+    fn add(&mut self, other: OvirtEngine) {
+        let OvirtEngine { data_centers, clusters, networks, hosts, nics, connections, domains, bonds } = other;
         add_new(&mut self.data_centers, data_centers, |center| center.id.clone());
         add_new(&mut self.clusters, clusters, |cluster| cluster.id.clone());
         add_new(&mut self.networks, networks, |network| network.id.clone());
@@ -229,17 +229,17 @@ impl Engine {
     }
 
     /// The hosts of a data center, sorted by name.
-    pub fn hosts_of(&self, data_center: &str) -> Vec<&Host> {
-        let in_center = |cluster: &&Cluster| cluster.data_center.is(data_center);
-        let clusters: Vec<&Cluster> = self.clusters.iter().filter(in_center).collect();
-        let mut hosts: Vec<&Host> =
+    pub fn hosts_of(&self, data_center: &str) -> Vec<&OvirtHost> {
+        let in_center = |cluster: &&OvirtCluster| cluster.data_center.is(data_center);
+        let clusters: Vec<&OvirtCluster> = self.clusters.iter().filter(in_center).collect();
+        let mut hosts: Vec<&OvirtHost> =
             self.hosts.iter().filter(|host| clusters.iter().any(|cluster| host.cluster.is(&cluster.id))).collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
         hosts
     }
 
-    /// The devices of a host, followed or listed for themselves.
-    pub fn nics_of<'a>(&'a self, host: &'a Host) -> impl Iterator<Item = &'a HostNic> {
+    /// The devices of a host, whether they were followed or listed separately.
+    pub fn nics_of<'a>(&'a self, host: &'a OvirtHost) -> impl Iterator<Item = &'a HostNic> {
         let listed = self
             .nics
             .iter()
@@ -256,8 +256,8 @@ fn add_new<T, K: PartialEq>(all: &mut Vec<T>, new: Vec<T>, id: impl Fn(&T) -> K)
     }
 }
 
-/// A number or a boolean, which may stand in a string.
-fn spelled_out<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+/// Reads a number or a boolean that may be written as a string.
+fn possibly_quoted<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: FromStr,

@@ -1,19 +1,20 @@
-//! Names of oVirt as names of Kubernetes: those may have capitals, spaces and more.
+//! Converts names of oVirt, which may have capitals, spaces and more, to names of Kubernetes.
 
 use std::collections::BTreeMap;
 
-/// The longest DNS label.
-const LABEL: usize = 63;
+/// The length of the longest DNS label.
+const LABEL_LENGTH: usize = 63;
 
-/// Names of one kind in one place: each is given once.
+/// The names of one kind in one namespace; each is unique.
 #[derive(Debug, Default)]
-pub struct Names {
-    /// By key, which is an id of oVirt.
+pub struct UniqueNames {
+    /// By the id of the object in oVirt.
     given: BTreeMap<String, String>,
 }
 
-impl Names {
-    /// The name of an object, of which `name` is what it has in oVirt; the same for the same key.
+impl UniqueNames {
+    /// The Kubernetes name of the object that oVirt knows by the id `key` and the name `name`. The same key gets the same
+    /// name again.
     pub fn give(&mut self, key: &str, name: &str) -> String {
         if let Some(given) = self.given.get(key) {
             return given.clone();
@@ -22,7 +23,7 @@ impl Names {
         let free = |name: &String| !self.given.values().any(|given| given == name);
         let numbered = (2_usize..).map(|number| {
             let end = format!("-{number}");
-            let kept: String = wanted.chars().take(LABEL - end.len()).collect();
+            let kept: String = wanted.chars().take(LABEL_LENGTH - end.len()).collect();
             format!("{}{end}", kept.trim_end_matches('-'))
         });
         let given = std::iter::once(wanted.clone()).chain(numbered).find(free).unwrap_or(wanted);
@@ -31,7 +32,7 @@ impl Names {
     }
 }
 
-/// The nearest DNS label: lower case, everything else than letters and digits is `-`.
+/// The nearest DNS label: lower case, with `-` for everything that is not a letter or digit.
 fn label(name: &str) -> String {
     let lower = name.to_lowercase();
     let mut label = String::new();
@@ -42,12 +43,12 @@ fn label(name: &str) -> String {
             _ => label.push('-'),
         }
     }
-    label.truncate(LABEL);
+    label.truncate(LABEL_LENGTH);
     let label = label.trim_matches('-');
     if label.is_empty() { "unnamed".to_owned() } else { label.to_owned() }
 }
 
-/// The nearest DNS subdomain, which the name of a Node is.
+/// The nearest DNS subdomain, the form of the name of a Node.
 pub fn subdomain(name: &str) -> String {
     name.split('.').map(label).collect::<Vec<_>>().join(".")
 }
@@ -57,12 +58,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_suits_stays() {
-        assert_eq!(Names::default().give("1", "san-a"), "san-a");
+    fn a_valid_name_stays() {
+        assert_eq!(UniqueNames::default().give("1", "san-a"), "san-a");
     }
 
     #[test]
-    fn a_name_that_does_not_suit_becomes_the_nearest_that_does() {
+    fn an_invalid_name_becomes_the_nearest_valid_one() {
         for (name, expected) in [
             ("SAN A", "san-a"),
             ("__San__B__", "san-b"),
@@ -70,14 +71,14 @@ mod tests {
             ("...", "unnamed"),
             (&"x".repeat(80), &"x".repeat(63)),
         ] {
-            assert_eq!(Names::default().give("1", name), expected, "{name}");
+            assert_eq!(UniqueNames::default().give("1", name), expected, "{name}");
         }
         assert_eq!(subdomain("Node_1.Example.COM"), "node-1.example.com");
     }
 
     #[test]
-    fn two_names_that_become_the_same_are_told_apart() {
-        let mut names = Names::default();
+    fn two_names_that_become_equal_get_numbers() {
+        let mut names = UniqueNames::default();
         let long = "y".repeat(70);
         assert_eq!(names.give("1", "San A"), "san-a");
         assert_eq!(names.give("2", "san_a"), "san-a-2");

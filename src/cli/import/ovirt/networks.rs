@@ -1,4 +1,4 @@
-//! Networks: their subnets come from the addresses that the hosts have on them.
+//! Imports networks. Their subnets come from the addresses that the hosts have on them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,39 +8,39 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
-    engine::{Engine, Host, HostNic, Ip, Network},
-    names::Names,
+    engine::{HostNic, Ip, OvirtEngine, OvirtHost, OvirtNetwork},
+    names::UniqueNames,
 };
 
-/// A network as it will be.
+/// A network as it is written into the manifests.
 #[derive(Debug)]
 pub struct ImportedNetwork {
-    /// In the engine.
+    /// The id in the engine.
     pub id: String,
     pub name: String,
-    /// The engine's name.
+    /// The name in the engine.
     pub original: String,
     pub description: Option<String>,
     pub mtu: Option<u32>,
-    /// In which hosts have their addresses on it.
+    /// The subnets of the addresses that hosts have on it; empty if another network has one of them too.
     pub subnets: BTreeSet<IpNet>,
-    /// Devices that must be named because no subnet tells them, by the id of the host.
+    /// The devices that Hosts must name, because no subnet identifies them; by the id of the host.
     pub devices: BTreeMap<String, Vec<String>>,
 }
 
-/// The networks of a data center that its iSCSI bonds use, and what cannot be imported of them.
+/// The networks of a data center that its iSCSI bonds use, and remarks on what cannot be imported.
 pub fn import(
-    engine: &Engine,
+    engine: &OvirtEngine,
     data_center: &str,
     used: &BTreeSet<&str>,
-    hosts: &[&Host],
+    hosts: &[&OvirtHost],
 ) -> (Vec<ImportedNetwork>, Vec<String>) {
-    let of_center: Vec<&Network> =
+    let of_center: Vec<&OvirtNetwork> =
         engine.networks.iter().filter(|network| network.data_center.is(data_center)).collect();
-    let mut wanted: Vec<&Network> =
+    let mut wanted: Vec<&OvirtNetwork> =
         of_center.iter().copied().filter(|network| used.contains(network.id.as_str())).collect();
     wanted.sort_by(|a, b| a.name.cmp(&b.name));
-    let (mut names, mut remarks) = (Names::default(), Vec::new());
+    let (mut names, mut remarks) = (UniqueNames::default(), Vec::new());
     if wanted.len() < of_center.len() {
         remarks.push(format!("{} networks that no iSCSI bond uses are left out", of_center.len() - wanted.len()));
     }
@@ -52,7 +52,7 @@ pub fn import(
         let shared = addresses[at].iter().find(|subnet| others().any(|other| overlap(subnet, other)));
         if let Some(subnet) = shared {
             remarks.push(format!(
-                "network {}: its subnet {subnet} is another network's too, so its devices are named on each host",
+                "network {}: its subnet {subnet} belongs to another network too, so each Host names its devices",
                 network.name
             ));
         }
@@ -63,7 +63,7 @@ pub fn import(
                 if subnets.is_empty() || addresses_of(nic).next().is_none() {
                     let device = device(nic, network);
                     remarks.push(format!(
-                        "host {}: network {} is on {device} by name: see that the node's device is named so",
+                        "host {}: network {} is assigned to {device} by name: check that the node's device has this name",
                         host.name, network.name
                     ));
                     devices.entry(host.id.clone()).or_default().push(device);
@@ -78,7 +78,7 @@ pub fn import(
             name: names.give(&network.id, &network.name),
             original: network.name.clone(),
             description: network.description.clone(),
-            // 0 stands for the engine's default; what IPv4 or Ethernet cannot do was never in use.
+            // 0 means the engine's default; values that IPv4 or Ethernet do not allow were never in use.
             mtu: network.mtu.filter(|mtu| (68..=65536).contains(mtu)),
             subnets,
             devices,
@@ -88,21 +88,25 @@ pub fn import(
 }
 
 /// The subnets in which the hosts have their addresses on a network.
-fn subnets(engine: &Engine, network: &Network, hosts: &[&Host]) -> BTreeSet<IpNet> {
+fn subnets(engine: &OvirtEngine, network: &OvirtNetwork, hosts: &[&OvirtHost]) -> BTreeSet<IpNet> {
     let nics = hosts.iter().flat_map(|host| on_network(engine, host, network));
     nics.flat_map(addresses_of).map(|address| address.trunc()).collect()
 }
 
-fn on_network<'a>(engine: &'a Engine, host: &'a Host, network: &'a Network) -> impl Iterator<Item = &'a HostNic> {
+fn on_network<'a>(
+    engine: &'a OvirtEngine,
+    host: &'a OvirtHost,
+    network: &'a OvirtNetwork,
+) -> impl Iterator<Item = &'a HostNic> {
     engine.nics_of(host).filter(|nic| {
-        // Some answers name the network and do not link it.
+        // Some answers have the name of the network and no link to it.
         let link = nic.network.as_ref();
         link.is_some_and(|link| link.is(&network.id) || link.id.is_none() && link.name.as_ref() == Some(&network.name))
     })
 }
 
-/// The device that has the address: the bridge, where the network is on one (vdsm names it after the network).
-fn device(nic: &HostNic, network: &Network) -> String {
+/// The device that has the address: the bridge if there is one (vdsm names it after the network), else the NIC.
+fn device(nic: &HostNic, network: &OvirtNetwork) -> String {
     if nic.bridged == Some(true) {
         network.vdsm_name.clone().unwrap_or_else(|| network.name.clone())
     } else {
@@ -110,7 +114,7 @@ fn device(nic: &HostNic, network: &Network) -> String {
     }
 }
 
-/// The addresses of a device that hosts can be reached by from elsewhere.
+/// The addresses of a device that other machines can reach: not link-local, not unspecified.
 fn addresses_of(nic: &HostNic) -> impl Iterator<Item = IpNet> {
     [&nic.ip, &nic.ipv6].into_iter().flatten().filter_map(address).filter(|net| match net.addr() {
         IpAddr::V4(address) => !address.is_link_local() && !address.is_unspecified(),

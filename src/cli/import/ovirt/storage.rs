@@ -1,10 +1,10 @@
-//! Storage: the engine knows connections, one for each portal; here they are targets with their portals.
+//! Imports storage. The engine has connections, one for each portal; Multibond has targets with their portals.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    engine::{Engine, IscsiBond, StorageConnection},
-    names::Names,
+    engine::{OvirtBond, OvirtEngine, StorageConnection},
+    names::UniqueNames,
 };
 use crate::api::{Chap, Portal, SecretReference, Storage, Target};
 
@@ -16,19 +16,19 @@ pub struct ImportedStorage {
     pub targets: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Where connections come from: a storage domain has a name, others are named after their targets.
+/// Connections by the name of their storage domain; without one, a storage is named after its target.
 type ByStorage<'a> = BTreeMap<Option<&'a str>, Vec<&'a StorageConnection>>;
 
-/// The storage of a data center, and what cannot be imported of it.
+/// The storage of a data center, and remarks on what cannot be imported.
 pub fn import(
-    engine: &Engine,
+    engine: &OvirtEngine,
     data_center: &str,
-    bonds: &[&IscsiBond],
+    bonds: &[&OvirtBond],
     namespace: &str,
 ) -> (ImportedStorage, Vec<String>) {
     let mut remarks = Vec::new();
     let (mut list, mut targets) = (Vec::new(), BTreeMap::<String, BTreeSet<String>>::new());
-    let (mut names, mut seen) = (Names::default(), BTreeSet::new());
+    let (mut names, mut seen) = (UniqueNames::default(), BTreeSet::new());
     for (domain, connections) in connections_of(engine, data_center, bonds, &mut remarks) {
         let mut by_target: BTreeMap<&str, Vec<&StorageConnection>> = BTreeMap::new();
         for connection in connections {
@@ -56,15 +56,15 @@ pub fn import(
     (ImportedStorage { list, targets }, remarks)
 }
 
-/// The iSCSI connections of a data center: those of its storage domains, those of its bonds, and, where there is no
-/// other data center, all.
+/// The iSCSI connections of a data center: those of its storage domains and of its bonds; all of them, if it is the only
+/// data center.
 fn connections_of<'a>(
-    engine: &'a Engine,
+    engine: &'a OvirtEngine,
     data_center: &str,
-    bonds: &[&'a IscsiBond],
+    bonds: &[&'a OvirtBond],
     remarks: &mut Vec<String>,
 ) -> ByStorage<'a> {
-    // A reference has only the id; the list of connections has the rest.
+    // A reference may have only the id; the list of connections has the other fields.
     let whole = |reference: &'a StorageConnection| {
         let of_id = |known: &&StorageConnection| known.id.is_some() && known.id == reference.id;
         if reference.target.is_some() { Some(reference) } else { engine.connections.iter().find(of_id) }
@@ -125,16 +125,17 @@ fn target(iqn: &str, connections: &[&StorageConnection], namespace: &str, remark
     portals.sort_by(|a, b| (&a.address, a.port).cmp(&(&b.address, b.port)));
     let users: BTreeSet<&str> = connections.iter().filter_map(|connection| connection.username.as_deref()).collect();
     let chap = users.first().map(|user| {
-        let secret = format!("{}-chap", Names::default().give(iqn, unqualified(iqn)));
+        let secret = format!("{}-chap", UniqueNames::default().give(iqn, unqualified(iqn)));
         remarks.push(format!(
-            "target {iqn}: the engine does not tell its CHAP password; make the Secret: kubectl create secret generic \
+            "target {iqn}: the engine does not return its CHAP password; create the Secret: kubectl create secret generic \
              {secret} -n {namespace} --type=kubernetes.io/iscsi-chap \
              --from-literal=node.session.auth.username={user} --from-literal=node.session.auth.password=..."
         ));
         Chap { secret_ref: SecretReference { name: secret } }
     });
     if users.len() > 1 {
-        remarks.push(format!("target {iqn}: its portals have {} CHAP users; here a target has one", users.len()));
+        remarks
+            .push(format!("target {iqn}: its portals have {} CHAP users; in Multibond a target has one", users.len()));
     }
     Target { iqn: iqn.to_owned(), portals, chap }
 }
@@ -144,7 +145,7 @@ fn group_tag(portal: &str) -> Option<u16> {
     portal.rsplit(',').next()?.trim().parse().ok()
 }
 
-/// What is special about an iSCSI name: the text behind the naming authority's, or all of it.
+/// The part of an iSCSI name after that of the naming authority, or all of it if there is no such part.
 fn unqualified(iqn: &str) -> &str {
     iqn.split_once(':').map_or(iqn, |(_, own)| own)
 }

@@ -1,21 +1,21 @@
-//! What whoever installs the chart must be allowed to do.
+//! The permissions that installing the chart needs.
 
 use super::Check;
 
-/// Permission to do something with all objects of a kind.
+/// A permission on all objects of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Right {
-    /// The line that asks for it.
+pub(crate) struct Permission {
+    /// The check that needs it.
     pub check: Check,
     pub verb: &'static str,
     pub group: &'static str,
     pub plural: &'static str,
-    /// Whether it is asked for in the release's namespace only.
+    /// Whether it is needed in the release's namespace only.
     pub namespaced: bool,
 }
 
-/// A kind of the chart.
-struct Kind {
+/// A kind of object in the chart.
+struct ChartKind {
     check: Check,
     group: &'static str,
     plural: &'static str,
@@ -24,22 +24,22 @@ struct Kind {
     namespaced: bool,
 }
 
-macro_rules! kinds {
+macro_rules! chart_kinds {
     ($($check:ident: $scope:ident $name:ident = $group:literal / $plural:literal;)+) => {
-        const KINDS: &[Kind] = &[$(Kind {
+        const CHART_KINDS: &[ChartKind] = &[$(ChartKind {
             check: Check::$check,
             group: $group,
             plural: $plural,
             #[cfg(test)]
             name: stringify!($name),
-            namespaced: kinds!(@ $scope),
+            namespaced: chart_kinds!(@ $scope),
         }),+];
     };
     (@ clustered) => { false };
     (@ namespaced) => { true };
 }
 
-kinds! {
+chart_kinds! {
     MayDefineKinds: clustered CustomResourceDefinition = "apiextensions.k8s.io" / "customresourcedefinitions";
     MayMakeRoles: clustered ClusterRole = "rbac.authorization.k8s.io" / "clusterroles";
     MayMakeRoles: clustered ClusterRoleBinding = "rbac.authorization.k8s.io" / "clusterrolebindings";
@@ -59,31 +59,31 @@ kinds! {
     MayMakeObjects: namespaced Secret = "" / "secrets";
 }
 
-/// What Helm does with each kind at installation, upgrade and uninstallation.
+/// What Helm does with each kind during installation, upgrade and uninstallation.
 const VERBS: [&str; 3] = ["create", "patch", "delete"];
 
-/// Without these the API server lets nobody grant what he has not himself.
+/// Without these verbs the API server lets nobody grant a permission that they do not have.
 const GRANTING: [(&str, &str); 4] =
     [("escalate", "clusterroles"), ("bind", "clusterroles"), ("escalate", "roles"), ("bind", "roles")];
 
-/// Needed only where the namespace is not there yet.
-pub(crate) const NAMESPACE: Right =
-    Right { check: Check::MayMakeObjects, verb: "create", group: "", plural: "namespaces", namespaced: false };
+/// Needed only where the namespace does not exist yet.
+pub(crate) const NAMESPACE: Permission =
+    Permission { check: Check::MayMakeObjects, verb: "create", group: "", plural: "namespaces", namespaced: false };
 
-/// Everything that is asked for.
-pub(crate) fn rights() -> Vec<Right> {
-    let of_kind = |kind: &Kind| {
-        let Kind { check, group, plural, namespaced, .. } = *kind;
-        VERBS.map(|verb| Right { check, verb, group, plural, namespaced })
-    };
-    let granting = GRANTING.map(|(verb, plural)| Right {
+/// All permissions that are checked.
+pub(crate) fn required() -> Vec<Permission> {
+    let of_kinds = CHART_KINDS.iter().flat_map(|kind| {
+        let ChartKind { check, group, plural, namespaced, .. } = *kind;
+        VERBS.map(|verb| Permission { check, verb, group, plural, namespaced })
+    });
+    let granting = GRANTING.map(|(verb, plural)| Permission {
         check: Check::MayGrant,
         verb,
         group: "rbac.authorization.k8s.io",
         plural,
         namespaced: plural == "roles",
     });
-    KINDS.iter().flat_map(of_kind).chain(granting).chain([NAMESPACE]).collect()
+    of_kinds.chain(granting).chain([NAMESPACE]).collect()
 }
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_that_the_chart_makes_is_asked_for() {
+    fn permissions_cover_every_kind_of_the_chart() {
         let templates = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/multibond/templates");
         let files = fs::read_dir(templates).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
         let texts: Vec<String> = files.collect();
@@ -105,6 +105,6 @@ mod tests {
             assert!(made.remove(optional), "{optional}");
         }
         made.insert("Secret");
-        assert_eq!(KINDS.iter().map(|kind| kind.name).collect::<BTreeSet<_>>(), made);
+        assert_eq!(CHART_KINDS.iter().map(|kind| kind.name).collect::<BTreeSet<_>>(), made);
     }
 }
