@@ -1,4 +1,4 @@
-//! A real API server accepts what the chart renders to.
+//! A real API server accepts the chart's manifests.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{SYSTEM, all_options, chart, hooks, of_kind, rendered, root};
 
-/// An API server with the kinds of the Prometheus operator, which the chart's options make objects of.
+/// An API server with the CRDs of the Prometheus operator, of which the chart can create objects.
 async fn cluster() -> &'static ControlPlane {
     let options = async || {
         let mut manifests = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})];
@@ -20,7 +20,7 @@ async fn cluster() -> &'static ControlPlane {
     ControlPlane::shared(options).await.unwrap()
 }
 
-/// What `kubectl apply` would say, without anything being kept.
+/// The output of `kubectl apply`, as a dry run on the server.
 async fn try_to_apply(objects: &[Value]) -> anyhow::Result<String> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
     let args = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
@@ -28,7 +28,7 @@ async fn try_to_apply(objects: &[Value]) -> anyhow::Result<String> {
 }
 
 #[tokio::test]
-async fn everything_that_it_renders_is_accepted_by_default_and_with_all_options() {
+async fn api_server_accepts_the_manifests_with_defaults_and_with_all_options() {
     for values in [json!({}), all_options()] {
         let objects = [rendered(values.clone()).await, hooks(values).await].concat();
         let accepted = try_to_apply(&objects).await.unwrap();
@@ -37,7 +37,7 @@ async fn everything_that_it_renders_is_accepted_by_default_and_with_all_options(
 }
 
 #[tokio::test]
-async fn all_pods_meet_the_strictest_standard_but_the_agents_which_needs_the_loosest() {
+async fn only_the_agents_need_more_than_the_restricted_pod_security_standard() {
     let cluster = cluster().await;
     let admin = cluster.client().await.unwrap();
     let pods = |objects: &[Value], namespace: &str| {
@@ -61,7 +61,7 @@ async fn all_pods_meet_the_strictest_standard_but_the_agents_which_needs_the_loo
             .unwrap();
         for (pod, admitted) in pods(&objects, &namespace).into_iter().zip([others, others, agent]) {
             match try_to_apply(&[pod]).await {
-                Ok(_) => assert!(admitted, "{standard} admits what needs more"),
+                Ok(_) => assert!(admitted, "{standard} admits a pod that needs more"),
                 Err(error) => assert!(!admitted && error.to_string().contains("violates PodSecurity"), "{error}"),
             }
         }
@@ -69,7 +69,7 @@ async fn all_pods_meet_the_strictest_standard_but_the_agents_which_needs_the_loo
 }
 
 #[tokio::test]
-async fn helm_lint_finds_nothing() {
+async fn helm_lint_reports_no_problem() {
     let chart = chart().display().to_string();
     let values = tempfile::NamedTempFile::new().unwrap();
     fs::write(values.path(), all_options().to_string()).unwrap();

@@ -1,7 +1,7 @@
-//! A31: the chart comes and goes. No session is lost by it, and no object is left that cannot be deleted.
+//! A31: the life of a release. No session is lost, and no object is left that cannot be deleted.
 //!
-//! The control plane of the tests runs no pods, so the test is the kubelet: it starts the binary as the pods' accounts
-//! have it, ends it when its pods are deleted, and runs the pod of the job that Helm makes at uninstall.
+//! The control plane of the tests runs no pods, so the test does the kubelet's work: it starts the program with the
+//! service accounts of the pods, stops it when the pods are deleted, and runs the pod of the job at uninstall.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::site::{self, PATIENCE, Site, multibond, our_taint, storage_operational, taints};
 use crate::{SYSTEM, chart};
 
-/// Two hosts: one on both portals, one that reaches none and is tainted for it.
+/// Two hosts: one is connected to both portals, one reaches none and is tainted.
 const DATA_CENTER: &str = "
 apiVersion: multibond.dev/v1alpha1
 kind: DataCenter
@@ -65,8 +65,8 @@ async fn kubectl(cluster: &ControlPlane, args: &[&str]) -> String {
     cluster.kubectl(args, "").await.unwrap().success().unwrap()
 }
 
-/// `helm uninstall`, and what happens to the pods meanwhile: the running ones end, and the job's runs. Returns what the
-/// job has said.
+/// Runs `helm uninstall`. Meanwhile the processes that run are stopped, and the pod of the job runs. Returns the job's
+/// log.
 async fn uninstall(cluster: &ControlPlane, running: Vec<Process>) -> String {
     let kubelet = async {
         let pod = eventually("the job at uninstall has a pod", PATIENCE, async || {
@@ -100,7 +100,7 @@ async fn as_account(cluster: &ControlPlane, account: &str) -> std::path::PathBuf
     cluster.kubeconfig_for_token(&token).unwrap()
 }
 
-/// The subcommand by hand, as the administrator: how it ended, and what it said.
+/// Runs `multibond release` as the administrator. Returns exit status and log.
 async fn release(cluster: &ControlPlane, more: &[&str]) -> (ExitStatus, String) {
     release_as(&cluster.kubeconfig(), more).await
 }
@@ -111,7 +111,7 @@ async fn release_as(kubeconfig: &Path, more: &[&str]) -> (ExitStatus, String) {
     (process.exited(PATIENCE).await.unwrap(), process.log())
 }
 
-/// Which of our objects hold on to anything, and which Nodes have a mark of ours.
+/// Objects with our finalizer, and Nodes with our taint or condition.
 async fn held(site: &Site) -> Vec<String> {
     let mut held = Vec::new();
     for (kind, name) in [("DataCenter", "dc"), ("Network", "san-a"), ("Host", "w1"), ("Host", "w2")] {
@@ -127,13 +127,13 @@ async fn held(site: &Site) -> Vec<String> {
     held
 }
 
-/// Waits until controller and agents have done all there is to do.
+/// Waits until controller and agents have nothing left to do.
 async fn until_settled(site: &Site) {
     site.until_phase("w1", "Up").await;
     site.until_phase("w2", "NonOperational").await;
     site.until_node("with the verdict", "w1", |node| storage_operational(node).is_some()).await;
     site.until_node("tainted", "w2", |node| our_taint(node).is_some()).await;
-    eventually("all is held", PATIENCE, async || {
+    eventually("every object has its finalizer, and every Node its condition", PATIENCE, async || {
         let held = held(site).await;
         if held.len() == 6 { Ok(()) } else { Err(format!("{held:?}")) }
     })
@@ -141,14 +141,14 @@ async fn until_settled(site: &Site) {
 }
 
 #[tokio::test]
-async fn a31_helm_installs_upgrades_rolls_back_uninstalls_and_installs_again_and_no_session_is_lost() {
+async fn a31_no_helm_command_loses_a_session() {
     let cluster = empty_cluster().await;
     let current = chart().display().to_string();
     let (_directory, older) = older_chart();
     helm(cluster, &["install", "multibond", &older, "--create-namespace"]).await;
     assert_eq!(short_names(cluster, "networks").await, "[\"older\"]");
 
-    // Use.
+    // Declare a data center.
     let site = Site::on(cluster, "site").await;
     site.faults("faults: [{host: '{ns}-w2', fault: Unreachable}]");
     let mut controller = site::controller(cluster, &[]).await;
@@ -159,7 +159,7 @@ async fn a31_helm_installs_upgrades_rolls_back_uninstalls_and_installs_again_and
     let (before, sessions) = (uids(cluster).await, site.held("w1"));
     assert_eq!(sessions.as_array().unwrap().len(), 2, "{sessions}");
 
-    // Upgrade, another one that changes a value, and back; each with new pods, and the CRDs too.
+    // Upgrade, upgrade with another value, roll back, upgrade: each restarts the pods, and changes the CRDs too.
     for (change, short_name) in [
         (&["upgrade", "multibond", &current][..], "mbnet"),
         (&["upgrade", "multibond", &current, "--set", "rbac.aggregate=true"], "mbnet"),
@@ -175,7 +175,7 @@ async fn a31_helm_installs_upgrades_rolls_back_uninstalls_and_installs_again_and
     }
     assert_eq!((uids(cluster).await, site.held("w1")), (before.clone(), sessions.clone()));
 
-    // By hand it says what it would do, and does nothing while a controller leads.
+    // `multibond release` lists what it would remove, and refuses while a controller leads.
     let (would, said) = release(cluster, &["--dry-run"]).await;
     assert_eq!((would.code(), said.lines().count()), (Some(2), 7), "{said}");
     let (refused, said) = release(cluster, &["--wait", "0s"]).await;
@@ -192,7 +192,7 @@ async fn a31_helm_installs_upgrades_rolls_back_uninstalls_and_installs_again_and
     assert!(said.contains("7 released, 0 still held"), "{said}");
     assert_eq!(held(&site).await, Vec::<String>::new());
     let tainted = site.until_node("there", "w2", |_| true).await;
-    assert!(taints(&tainted).any(|taint| taint.key == "example.com/other"), "others' taints are not ours");
+    assert!(taints(&tainted).any(|taint| taint.key == "example.com/other"), "a taint of others was removed");
     assert_eq!((uids(cluster).await, site.held("w1")), (before.clone(), sessions.clone()));
     let left = "serviceaccounts,deployments,daemonsets,jobs,roles,rolebindings,clusterroles,clusterrolebindings,\
         validatingadmissionpolicies,validatingadmissionpolicybindings";
@@ -201,20 +201,20 @@ async fn a31_helm_installs_upgrades_rolls_back_uninstalls_and_installs_again_and
     let (again, said) = release(cluster, &[]).await;
     assert!(again.success() && said.contains("0 released, 0 still held"), "{said}");
 
-    // Once more, over what is there; the new accounts have new tokens.
+    // Install again over the objects that are left; the new service accounts have new tokens.
     helm(cluster, &["install", "multibond", &current]).await;
     let (controller, agents) = (site::controller(cluster, &[]).await, site.agents(&["w1", "w2"]).await);
     until_settled(&site).await;
     assert_eq!((uids(cluster).await, site.held("w1")), (before, sessions.clone()));
 
-    // For good.
+    // Remove everything.
     uninstall(cluster, vec![controller, agents]).await;
     assert_eq!(site.held("w1"), sessions);
     kubectl(cluster, &["delete", "crd", "--wait", "--timeout=60s", "-l", "app.kubernetes.io/name=multibond"]).await;
     kubectl(cluster, &["delete", "namespace", "--wait", "--timeout=60s", SYSTEM, &site.namespace]).await;
 }
 
-/// What an administrator deletes to be rid of Multibond.
+/// What an administrator deletes to remove Multibond.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Chart,
@@ -224,7 +224,7 @@ enum Step {
 }
 
 #[tokio::test]
-async fn a31_whatever_is_deleted_first_nothing_is_stuck() {
+async fn a31_nothing_hangs_whatever_is_deleted_first() {
     use Step::{Chart, Crds, DataCenters, System};
     let cluster = empty_cluster().await;
     cluster.apply_all(&may_look()).await.unwrap();
@@ -234,7 +234,7 @@ async fn a31_whatever_is_deleted_first_nothing_is_stuck() {
         &[Chart, DataCenters, System, Crds],
         &[Crds, Chart, DataCenters, System],
         &[DataCenters, Chart, Crds, System],
-        // Without Helm: what it would run at uninstall is run by hand.
+        // Without Helm: the test runs `multibond release` in place of the job.
         &[System, Crds, DataCenters],
         &[System, DataCenters, Crds],
     ] {
@@ -245,7 +245,7 @@ async fn a31_whatever_is_deleted_first_nothing_is_stuck() {
         site.apply(DATA_CENTER).await;
         until_settled(&site).await;
         for step in order {
-            // Nobody waits for one before the next.
+            // Do not wait for one deletion before the next.
             let delete = async |what: &[&str]| kubectl(cluster, &[&["delete", "--wait=false"], what].concat()).await;
             match step {
                 Chart => drop(uninstall(cluster, std::mem::take(&mut running)).await),
@@ -277,14 +277,14 @@ async fn a31_whatever_is_deleted_first_nothing_is_stuck() {
             assert!(our_taint(&node).is_none() && storage_operational(&node).is_none(), "{order:?}: {node:?}");
         }
         if by_hand {
-            // What has no namespace, Helm would have taken along.
+            // Cluster-wide objects, which Helm would have deleted.
             let rest = "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings";
             kubectl(cluster, &["delete", rest, "-l", "app.kubernetes.io/name=multibond"]).await;
         }
     }
 }
 
-/// The user `onlooker` sees all that is held, and changes nothing.
+/// The user `onlooker` may read everything that `multibond release` looks at, and change nothing.
 fn may_look() -> [Value; 2] {
     let rbac = "rbac.authorization.k8s.io";
     let metadata = json!({"name": "onlooker"});
@@ -300,7 +300,7 @@ fn may_look() -> [Value; 2] {
     ]
 }
 
-/// The chart with a CRD as an earlier version might have had it.
+/// The chart with another short name in a CRD, as an earlier version might have had.
 fn older_chart() -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
     copy(&chart(), directory.path());
@@ -329,7 +329,7 @@ async fn short_names(cluster: &ControlPlane, plural: &str) -> String {
     kubectl(cluster, &["get", &crd, "-o", "jsonpath={.spec.names.shortNames}"]).await
 }
 
-/// Every object of the four kinds, one a line.
+/// Kind, name and uid of every object of the four kinds, one per line.
 async fn uids(cluster: &ControlPlane) -> String {
     let template = "jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.uid}{\"\\n\"}{end}";
     kubectl(cluster, &["get", "multibond", "--all-namespaces", "-o", template]).await

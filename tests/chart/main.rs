@@ -1,5 +1,5 @@
-//! The chart: what it renders to, that an API server accepts it, and A31: it is installed, upgraded, rolled back,
-//! uninstalled and installed again, and nothing is lost or stuck.
+//! The chart: its manifests, whether an API server accepts them, and A31: install, upgrade, rollback, uninstall and
+//! reinstall lose nothing and leave nothing that hangs.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod acceptance;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use multibond_testbed::{render_chart, render_hooks, site};
 use serde_json::{Value, json};
 
-/// Where the chart is installed.
+/// The namespace of the release.
 const SYSTEM: &str = "multibond-system";
 
 fn root() -> PathBuf {
@@ -30,12 +30,12 @@ async fn rendered(values: Value) -> Vec<Value> {
     render_chart(&chart(), SYSTEM, &values).await.unwrap()
 }
 
-/// What Helm makes at uninstall.
+/// The objects that Helm creates at uninstall.
 async fn hooks(values: Value) -> Vec<Value> {
     render_hooks(&chart(), SYSTEM, &values).await.unwrap()
 }
 
-/// Every option that adds something.
+/// Values with every option that adds an object or a field.
 fn all_options() -> Value {
     json!({
         "commonLabels": {"team": "storage"},

@@ -1,4 +1,4 @@
-//! Alerts and dashboard: they ask for metrics that there are.
+//! Alerts and dashboard use only metrics that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{all_options, of_kind, rendered, root};
 
-/// The names of all metrics: the page on operations has them all.
+/// The names of all metrics, from docs/operations.md, which lists all of them.
 fn metrics() -> BTreeSet<String> {
     let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `multibond_")?.split('`').next());
@@ -27,7 +27,7 @@ fn strings<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a str>) {
 }
 
 #[tokio::test]
-async fn every_alert_and_every_panel_asks_for_a_metric_that_there_is() {
+async fn alerts_and_panels_use_only_metrics_that_exist() {
     let objects = rendered(all_options()).await;
     let [rules] = &of_kind(&objects, "PrometheusRule")[..] else { panic!("one PrometheusRule") };
     let dashboards = of_kind(&objects, "ConfigMap");
@@ -50,7 +50,7 @@ async fn every_alert_and_every_panel_asks_for_a_metric_that_there_is() {
 }
 
 #[tokio::test]
-async fn nothing_is_asked_of_a_cluster_without_the_prometheus_operator() {
+async fn defaults_need_no_prometheus_operator() {
     let objects = rendered(json!({})).await;
     let kinds: BTreeSet<_> = objects.iter().map(|object| object["kind"].as_str().unwrap()).collect();
     for kind in ["ServiceMonitor", "PrometheusRule", "ConfigMap"] {

@@ -1,4 +1,4 @@
-//! What the chart renders to: CRDs, labels, names.
+//! The chart's manifests: CRDs, labels, names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,7 @@ fn files_in(directory: &Path) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_charts_copy_of_the_crds_is_the_one_in_crds() {
+fn the_charts_copy_of_the_crds_equals_crds() {
     assert!(
         files_in(&chart().join("files/crds")) == files_in(&root().join("crds")),
         "Helm cannot read outside of the chart, so that it has a copy of crds/, and this one is not it: run \
@@ -27,7 +27,7 @@ fn the_charts_copy_of_the_crds_is_the_one_in_crds() {
 }
 
 #[tokio::test]
-async fn the_crds_pass_through_helm_unchanged_and_are_kept_when_it_uninstalls() {
+async fn helm_renders_the_crds_unchanged_and_keeps_them_at_uninstall() {
     let crds = of_kind(&rendered(json!({})).await, "CustomResourceDefinition");
     let specs: BTreeMap<_, _> =
         crds.iter().map(|crd| (crd["metadata"]["name"].as_str().unwrap().to_owned(), crd["spec"].clone())).collect();
@@ -44,7 +44,7 @@ async fn the_crds_pass_through_helm_unchanged_and_are_kept_when_it_uninstalls() 
     assert_eq!(of_kind(&without, "CustomResourceDefinition"), Vec::<Value>::new());
 }
 
-/// 1 and 1.0 are one bound in two spellings.
+/// 1 and 1.0 are the same bound.
 fn without_float_bounds(value: &Value) -> Value {
     match value {
         Value::Number(number) => json!(number.as_f64()),
@@ -57,11 +57,11 @@ fn without_float_bounds(value: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn it_renders_the_same_each_time_each_object_once_and_labelled() {
+async fn rendering_is_deterministic_and_each_object_appears_once_with_labels() {
     let objects = rendered(all_options()).await;
     assert_eq!(objects, rendered(all_options()).await);
 
-    // The namespace is the testbed's.
+    // The testbed adds the namespace.
     let ours: Vec<_> = objects.iter().filter(|object| object["kind"] != "Namespace").collect();
     let names: BTreeSet<_> =
         ours.iter().map(|object| format!("{} {}", object["kind"], object["metadata"]["name"])).collect();
@@ -73,13 +73,13 @@ async fn it_renders_the_same_each_time_each_object_once_and_labelled() {
 }
 
 #[tokio::test]
-async fn the_names_of_accounts_and_namespace_reach_bindings_and_policies() {
+async fn bindings_and_policies_use_the_configured_names() {
     let values =
         json!({"controller": {"serviceAccount": {"name": "brain"}}, "agent": {"serviceAccount": {"name": "hand"}}});
     let objects = render_chart(&chart(), "storage", &values).await.unwrap();
     let text = serde_json::to_string(&objects).unwrap();
     for default in ["multibond-system", "serviceaccount:storage:multibond-"] {
-        assert!(!text.contains(default), "{default} is written down somewhere");
+        assert!(!text.contains(default), "{default} is hard-coded somewhere");
     }
     let subjects: BTreeSet<_> = objects
         .iter()

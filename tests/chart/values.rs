@@ -1,4 +1,4 @@
-//! The values: each explained, each in the schema, and wrong ones refused in words.
+//! The values: each has an explanation and a place in the schema, and wrong ones are refused with a clear message.
 
 use std::env;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ struct Entry {
     explanation: String,
 }
 
-/// What stands in `values.yaml`: a key with a comment above it is a value, and one without is a group of them.
+/// The values in `values.yaml`: a key with a comment above it is a value; a key without one is a group.
 fn entries() -> Vec<Entry> {
     let text = fs::read_to_string(chart().join("values.yaml")).unwrap();
     let (mut entries, mut path, mut comment) = (Vec::<Entry>::new(), Vec::<String>::new(), Vec::new());
@@ -27,7 +27,7 @@ fn entries() -> Vec<Entry> {
         if let Some(words) = content.strip_prefix('#') {
             comment.push(words.trim().to_owned());
         } else if content.is_empty() {
-            // What a blank line ends is about the whole file.
+            // A comment before a blank line is about the whole file.
             comment.clear();
         } else if let Some((key, _)) = content.split_once(':').filter(|_| !content.starts_with("- ")) {
             path.truncate(indent / 2);
@@ -77,8 +77,8 @@ fn the_readme_explains_every_value_as_values_yaml_does() {
 }
 
 #[test]
-fn the_schema_knows_the_values_that_there_are_and_no_other() {
-    /// Compares the keys of values with those that a schema has, and descends.
+fn the_schema_has_exactly_the_values_of_values_yaml() {
+    /// Compares the keys of values with those of the schema, recursively.
     fn compare(path: &str, values: &Value, schema: &Value, root: &Value) {
         let schema = match schema["$ref"].as_str() {
             Some(reference) => root.pointer(reference.trim_start_matches('#')).unwrap(),
@@ -86,7 +86,7 @@ fn the_schema_knows_the_values_that_there_are_and_no_other() {
         };
         let (Some(values), Some(known)) = (values.as_object(), schema["properties"].as_object()) else { return };
         assert_eq!(schema["additionalProperties"], false, "{path}: a typo would pass");
-        // What is Kubernetes' own, such as resources, need not be there.
+        // Fields of Kubernetes' own types, such as resources, need no default.
         let expected = known.keys().filter(|key| *key != "global" && !path.ends_with(".resources"));
         let missing: Vec<_> = expected.filter(|key| !values.contains_key(*key)).collect();
         assert!(missing.is_empty(), "{path}: in the schema only: {missing:?}");
@@ -101,18 +101,18 @@ fn the_schema_knows_the_values_that_there_are_and_no_other() {
 
 #[rstest]
 #[case::a_typo(json!({"crds": {"instal": false}}), "additional properties 'instal' not allowed")]
-#[case::a_group_that_is_none(json!({"controler": {}}), "additional properties 'controler' not allowed")]
+#[case::an_unknown_group(json!({"controler": {}}), "additional properties 'controler' not allowed")]
 #[case::a_text_for_a_number(json!({"controller": {"replicas": "two"}}), "at '/controller/replicas': got string, want integer")]
-#[case::no_controller(json!({"controller": {"replicas": 0}}), "at '/controller/replicas': minimum: got 0, want 1")]
+#[case::zero_replicas(json!({"controller": {"replicas": 0}}), "at '/controller/replicas': minimum: got 0, want 1")]
 #[case::a_text_for_a_switch(json!({"rbac": {"aggregate": "yes"}}), "at '/rbac/aggregate': got string, want boolean")]
-#[case::another_word(json!({"log": {"format": "xml"}}), "at '/log/format': value must be one of 'text', 'json'")]
-#[case::no_duration(json!({"controller": {"deletionTimeout": "120"}}), "at '/controller/deletionTimeout': '120' does not match pattern")]
-#[case::no_port(json!({"agent": {"port": 70000}}), "at '/agent/port': maximum")]
-#[case::a_tag_in_the_name(json!({"image": {"digest": "latest"}}), "at '/image/digest': 'latest' does not match pattern")]
-#[case::no_address(json!({"listenAddress": "::"}), "at '/listenAddress': '::' does not match pattern")]
-#[case::not_an_account(json!({"agent": {"serviceAccount": {"name": "A B"}}}), "at '/agent/serviceAccount/name'")]
+#[case::an_unknown_format(json!({"log": {"format": "xml"}}), "at '/log/format': value must be one of 'text', 'json'")]
+#[case::a_number_without_unit(json!({"controller": {"deletionTimeout": "120"}}), "at '/controller/deletionTimeout': '120' does not match pattern")]
+#[case::a_port_out_of_range(json!({"agent": {"port": 70000}}), "at '/agent/port': maximum")]
+#[case::a_tag_as_digest(json!({"image": {"digest": "latest"}}), "at '/image/digest': 'latest' does not match pattern")]
+#[case::a_bare_ipv6_address(json!({"listenAddress": "::"}), "at '/listenAddress': '::' does not match pattern")]
+#[case::an_invalid_account_name(json!({"agent": {"serviceAccount": {"name": "A B"}}}), "at '/agent/serviceAccount/name'")]
 #[tokio::test]
-async fn a_wrong_value_is_refused_with_its_place_and_what_is_expected(#[case] values: Value, #[case] words: &str) {
+async fn a_wrong_value_is_refused_with_its_path_and_the_expected_form(#[case] values: Value, #[case] words: &str) {
     let refused = render_chart(&chart(), SYSTEM, &values).await.unwrap_err().to_string();
     assert!(refused.contains(words), "{refused}");
 }

@@ -1,4 +1,4 @@
-//! The pods: arguments that the binary understands, and what each may do to its node.
+//! The pods: their arguments are valid, and each has only the access to its node that it needs.
 
 use assert_cmd::Command;
 use serde_json::{Value, json};
@@ -10,20 +10,20 @@ fn container(workload: &Value) -> &Value {
 }
 
 #[tokio::test]
-async fn the_programs_of_the_image_understand_the_arguments_of_every_container() {
+async fn the_programs_accept_the_arguments_of_every_container() {
     for values in [json!({}), all_options()] {
         let objects = [rendered(values.clone()).await, hooks(values).await].concat();
         let workloads = ["Deployment", "DaemonSet", "Job"].map(|kind| of_kind(&objects, kind)).concat();
         assert_eq!(workloads.len(), 3);
         for workload in &workloads {
-            // What the image runs by itself, and what it has beside that (Containerfile).
+            // The image's entry point, and its other program (Containerfile).
             let program = match &container(workload)["command"] {
                 Value::Null => env!("CARGO_BIN_EXE_multibond"),
                 command if *command == json!(["/multibond-node"]) => env!("CARGO_BIN_EXE_multibond-node"),
                 other => panic!("the image has no {other}"),
             };
             let args = container(workload)["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap());
-            // It reads them all before it finds that this is no pod.
+            // It parses all arguments before it notices that it is not in a pod.
             let refused =
                 Command::new(program).args(args).env_clear().env("MULTIBOND_NODE_NAME", "worker-1").assert().code(1);
             let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
@@ -33,7 +33,7 @@ async fn the_programs_of_the_image_understand_the_arguments_of_every_container()
 }
 
 #[tokio::test]
-async fn the_agent_is_given_the_node_and_nothing_of_its_files() {
+async fn the_agent_mounts_nothing_of_the_node_but_dev_mapper() {
     let objects = rendered(json!({})).await;
     let [agent] = &of_kind(&objects, "DaemonSet")[..] else { panic!("one DaemonSet") };
     let pod = &agent["spec"]["template"]["spec"];
@@ -41,21 +41,21 @@ async fn the_agent_is_given_the_node_and_nothing_of_its_files() {
     assert_eq!(pod["volumes"].as_array().unwrap().len(), 1, "{}", pod["volumes"]);
     assert_eq!(pod["volumes"][0]["hostPath"]["path"], "/dev/mapper");
     assert_eq!(container(agent)["volumeMounts"][0]["readOnly"], true);
-    assert_eq!(pod["tolerations"], json!([{"operator": "Exists"}]), "every taint, Multibond's own included");
+    assert_eq!(pod["tolerations"], json!([{"operator": "Exists"}]), "it tolerates every taint, also Multibond's own");
     assert_eq!(agent["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"], 1);
     let node = json!([{"name": "MULTIBOND_NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]);
     assert_eq!(container(agent)["env"], node);
 }
 
 #[tokio::test]
-async fn the_controller_outlives_a_node_and_tolerates_the_taint_that_it_puts() {
+async fn the_controller_survives_a_node_and_tolerates_multibonds_taint() {
     let objects = rendered(json!({})).await;
     let [controller] = &of_kind(&objects, "Deployment")[..] else { panic!("one Deployment") };
     assert_eq!(controller["spec"]["replicas"], 2);
     let pod = &controller["spec"]["template"]["spec"];
     let ours = json!({"key": "multibond.dev/non-operational", "operator": "Exists"});
     assert_eq!(pod["tolerations"], json!([ours]));
-    // Whatever selects its pods selects them all, and no others.
+    // Every selector selects all controller pods and no others.
     let labels = &controller["spec"]["template"]["metadata"]["labels"];
     let [budget] = &of_kind(&objects, "PodDisruptionBudget")[..] else { panic!("one budget") };
     let spread = &pod["topologySpreadConstraints"][0];
@@ -71,7 +71,7 @@ async fn the_controller_outlives_a_node_and_tolerates_the_taint_that_it_puts() {
 }
 
 #[tokio::test]
-async fn the_image_is_named_by_the_version_by_a_tag_or_by_a_digest() {
+async fn the_image_has_the_chart_version_or_a_tag_or_a_digest() {
     let digest = format!("sha256:{}", "0".repeat(64));
     let version = env!("CARGO_PKG_VERSION");
     for (image, expected) in [
