@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    initiator::{DeviceUser, Disk, Facts, Inventory, Map, MapPath, Session, SessionState},
+    initiator::{DeviceUser, Disk, Facts, Inventory, Map, MapPath, Session, SessionOwner, SessionState},
     path::{IscsiPath, Now},
     reconcile::plan::{Order, Plan, Written},
 };
@@ -42,14 +42,13 @@ pub fn holding(mut plan: Plan, target: &str) -> Plan {
 
 /// A session of ours that works, with one disk `sd<id>`.
 pub fn session(id: u32, path: IscsiPath) -> Session {
-    let record = format!("mb.{}", path.interface.as_deref().unwrap_or("default"));
     Session {
         id,
         path,
-        record: record.into(),
+        owner: SessionOwner::Agent,
         state: SessionState::LoggedIn,
         credentials: None,
-        replacement_timeout: None,
+        live_settings: None,
         disks: vec![disk(id, &[])],
     }
 }
@@ -59,7 +58,7 @@ pub fn disk(id: u32, users: &[DeviceUser]) -> Disk {
 }
 
 pub fn foreign(session: Session) -> Session {
-    Session { record: "default".into(), ..session }
+    Session { owner: SessionOwner::Other("default".into()), ..session }
 }
 
 pub fn lost(session: Session) -> Session {

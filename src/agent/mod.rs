@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod credentials;
+pub mod fleet;
 pub mod host;
 pub mod initiator;
 pub mod metrics;

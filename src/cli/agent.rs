@@ -17,11 +17,11 @@ use crate::{
             KubeCluster, hosts,
             lease::{Keeper, Timing},
         },
-        host::{mount_points::Roots, tools::HostTools},
+        host::{access::AccessMode, mount_points::MountPoints},
         initiator::{
             Initiator,
             open_iscsi::OpenIscsi,
-            simulated::{self, FactsBook, Faults, Simulation},
+            simulated::{self, Faults, NodeFacts, Simulation},
         },
         metrics::AgentMetrics,
     },
@@ -45,7 +45,7 @@ pub struct Arguments {
     /// Open-iscsi only: how the host's tools are reached: auto, direct, nsenter, chroot, or chroot=DIR where DIR is the
     /// host's root directory; auto enters the namespaces of iscsid where these are not the agent's own
     #[arg(long, env = "MULTIBOND_HOST_TOOLS", value_name = "WAY", default_value = "auto")]
-    host_tools: HostTools,
+    host_tools: AccessMode,
     #[command(flatten)]
     simulation: SimulationArguments,
     #[command(flatten)]
@@ -96,7 +96,7 @@ impl SimulationArguments {
             simulation.set_faults(simulated::read::<Faults>(file)?);
         }
         if let Some(file) = &self.facts {
-            simulation.set_facts(simulated::read::<FactsBook>(file)?);
+            simulation.set_facts(simulated::read::<NodeFacts>(file)?);
         }
         if self.faults.is_some() || self.facts.is_some() {
             tokio::spawn(simulated::follow(simulation.clone(), self.faults.clone(), self.facts.clone()));
@@ -172,7 +172,7 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
             bail!("--faults, --facts and --state-dir are for --initiator simulated")
         }
         InitiatorKind::OpenIscsi => in_runtime(open_iscsi(arguments, global)),
-        InitiatorKind::Simulated if arguments.host_tools != HostTools::Auto => {
+        InitiatorKind::Simulated if arguments.host_tools != AccessMode::Auto => {
             bail!("--host-tools is for --initiator open-iscsi")
         }
         InitiatorKind::Simulated => in_runtime(simulated(arguments, global)),
@@ -181,7 +181,7 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
 
 async fn open_iscsi(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     let stop = process::shutdown()?;
-    let initiator = OpenIscsi::new(arguments.host_tools.clone(), Roots::default());
+    let initiator = OpenIscsi::new(arguments.host_tools.clone(), MountPoints::default());
     let initiator = Arc::new(initiator.context("listening for changes of the host's devices")?);
     serve(initiator, arguments, global, stop).await
 }

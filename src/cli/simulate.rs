@@ -11,7 +11,7 @@ use super::{
     agent::{HealthArguments, LeaseArguments, SimulationArguments},
     in_runtime, process,
 };
-use crate::agent::initiator::simulated::Fleet;
+use crate::agent::fleet::Fleet;
 
 /// Runs an agent for every Host in the cluster, with simulated iSCSI sessions
 ///

@@ -1,48 +1,114 @@
-//! Where the host's tools are reached.
+//! How the agent reaches the host: directly, through the namespaces of a process, or through a mounted root directory.
 
-use std::{ffi::OsString, fmt, path::PathBuf};
+use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr};
 
-/// One way to the host's tools.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// As the agent's own.
+use thiserror::Error;
+
+/// Where a pod has the host's root directory mounted by default.
+const HOST_ROOT: &str = "/host";
+
+/// How the agent is configured to reach the host's tools (`--host-tools`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AccessMode {
+    /// Enters the namespaces of the tool's daemon if the agent runs in other ones.
+    #[default]
+    Auto,
+    /// The agent runs on the host.
     Direct,
-    /// Inside the mount and network namespaces of this process.
-    Nsenter(u32),
-    /// With this directory as the root.
+    /// Always enters the namespaces of the tool's daemon.
+    Nsenter,
+    /// Changes the root to this directory.
     Chroot(PathBuf),
 }
 
-impl fmt::Display for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Way::Direct => f.write_str("direct"),
-            Way::Nsenter(_) => f.write_str("nsenter"),
-            Way::Chroot(directory) => write!(f, "chroot {}", directory.display()),
+/// The text of an [`AccessMode`] is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "{text:?} is none of auto, direct, nsenter, chroot (the host's root is {HOST_ROOT}) and chroot=DIR with an absolute \
+     DIR"
+)]
+pub struct InvalidAccessMode {
+    text: String,
+}
+
+impl FromStr for AccessMode {
+    type Err = InvalidAccessMode;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAccessMode> {
+        match text.split_once('=') {
+            None if text == "auto" => Ok(AccessMode::Auto),
+            None if text == "direct" => Ok(AccessMode::Direct),
+            None if text == "nsenter" => Ok(AccessMode::Nsenter),
+            None if text == "chroot" => Ok(AccessMode::Chroot(HOST_ROOT.into())),
+            Some(("chroot", directory)) if directory.starts_with('/') => Ok(AccessMode::Chroot(directory.into())),
+            _ => Err(InvalidAccessMode { text: text.to_owned() }),
         }
     }
 }
 
-/// The arguments that make the agent's program go a way, to be followed by the tool's name and arguments; none where
-/// there is nothing to enter.
-#[must_use]
-pub fn arguments(way: &Way) -> Option<[OsString; 3]> {
-    let place = match way {
-        Way::Direct => return None,
-        Way::Nsenter(pid) => pid.to_string().into(),
-        Way::Chroot(directory) => directory.into(),
-    };
-    Some(["enter".into(), place, "--".into()])
+/// How one tool of the host is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostAccess {
+    /// The agent starts it like any program.
+    Direct,
+    /// In the mount and network namespaces of this process.
+    Namespaces(u32),
+    /// With this directory as the root.
+    Chroot(PathBuf),
 }
 
-/// The way of which [`arguments`] were made.
-///
-/// # Errors
-/// When it is another text.
-pub fn way_to(place: &str) -> Result<Way, String> {
-    match place.parse() {
-        Ok(pid) => Ok(Way::Nsenter(pid)),
-        Err(_) if place.starts_with('/') => Ok(Way::Chroot(place.into())),
-        Err(_) => Err("this is neither the ID of a process nor an absolute directory".to_owned()),
+/// The argument of `enter` is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("this is neither the ID of a process nor an absolute directory")]
+pub struct InvalidHostAccess;
+
+impl HostAccess {
+    /// The arguments of the agent's own program that make it enter the host; the tool and its arguments follow them.
+    /// None for direct access.
+    #[must_use]
+    pub fn enter_arguments(&self) -> Option<[OsString; 3]> {
+        let place = match self {
+            HostAccess::Direct => return None,
+            HostAccess::Namespaces(pid) => pid.to_string().into(),
+            HostAccess::Chroot(directory) => directory.into(),
+        };
+        Some(["enter".into(), place, "--".into()])
+    }
+
+    /// Parses the second of the [`enter_arguments`](Self::enter_arguments): a process ID or an absolute directory.
+    ///
+    /// # Errors
+    /// If the text is neither of them.
+    pub fn from_enter_argument(text: &str) -> Result<Self, InvalidHostAccess> {
+        match text.parse() {
+            Ok(pid) => Ok(HostAccess::Namespaces(pid)),
+            Err(_) if text.starts_with('/') => Ok(HostAccess::Chroot(text.into())),
+            Err(_) => Err(InvalidHostAccess),
+        }
+    }
+}
+
+impl fmt::Display for HostAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostAccess::Direct => f.write_str("direct"),
+            HostAccess::Namespaces(_) => f.write_str("nsenter"),
+            HostAccess::Chroot(directory) => write!(f, "chroot {}", directory.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_host_tools_is_parsed_and_others_are_refused() {
+        assert_eq!("chroot".parse(), Ok(AccessMode::Chroot("/host".into())));
+        assert_eq!("chroot=/mnt/root".parse(), Ok(AccessMode::Chroot("/mnt/root".into())));
+        assert_eq!("auto".parse(), Ok(AccessMode::Auto));
+        for bad in ["", "chroot=host", "docker", "nsenter=1"] {
+            assert!(bad.parse::<AccessMode>().unwrap_err().to_string().contains("chroot=DIR"), "{bad}");
+        }
     }
 }

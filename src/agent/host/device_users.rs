@@ -1,8 +1,8 @@
-//! What uses a block device, named for people.
+//! Finds what uses a block device.
 //!
-//! Part of it stands in sysfs: what is stacked on the device. The rest is in `/proc`, and to find it every process of
-//! the host is looked at. That takes two tenths of a second for 600 processes with 40,000 open files, so it is done for
-//! all devices in one pass, and only for those that decide whether a session may go.
+//! sysfs shows what is stacked on the device. The other users are found in `/proc`, by reading every process of the
+//! host. That takes 0.2 s for 600 processes with 40,000 open files. So it is done for all devices in one pass, and only
+//! for the disks of sessions that may be logged out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,30 +14,30 @@ use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 
 use super::{
     device_mapper::{MapEntry, is_multipath},
-    mount_points::Roots,
-    sysfs::{Block, Number, at, attribute, is_gone, names},
+    mount_points::MountPoints,
+    sysfs::{BlockDevice, DeviceNumber, attribute, has_vanished, names, read_error},
 };
 
-/// It keeps every path open to check it.
+/// The daemon that keeps every path open to check it; it is not a user.
 const MULTIPATHD: &str = "multipathd";
 
-/// The process namespace of the host itself: its number is the same in every kernel (`PROC_PID_INIT_INO`).
-const HOST_PROCESSES: &str = "pid:[4026531836]";
+/// The PID namespace of the host. Its number is the same in every kernel (`PROC_PID_INIT_INO`).
+const HOST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Something that uses a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceUser {
-    /// Another block device on top: LVM, md, dm-crypt.
+    /// Another block device that is stacked on it (LVM, md, dm-crypt), by name.
     Holder(String),
-    /// A file system, mounted there, in whatever mount namespace.
+    /// A file system that is mounted at this path, in any mount namespace.
     Mount(String),
-    /// A process, such as a virtual machine.
+    /// A process that has it open, such as a virtual machine; by name and PID.
     Open(String),
-    /// Swap.
+    /// Swap space.
     Swap,
-    /// A loop device.
+    /// A loop device, by name.
     Loop(String),
-    /// Perhaps something: it could not be looked for, and that is why.
+    /// It is not known whether something uses it, for this reason. It must be treated as in use.
     Unknown(String),
 }
 
@@ -54,53 +54,51 @@ impl std::fmt::Display for DeviceUser {
     }
 }
 
-/// What uses each of some devices, as far as the whole host knows.
+/// What uses some devices directly, without another device in between: mounts, swap, loop devices and open files.
 #[derive(Debug, Default)]
-pub struct Uses(BTreeMap<Number, Vec<DeviceUser>>);
+struct DirectUsers(BTreeMap<DeviceNumber, Vec<DeviceUser>>);
 
-impl Uses {
-    /// Looks at swap, loop devices, and the mounts and open files of every process.
-    ///
-    /// # Errors
-    /// When something cannot be looked at: nobody may take silence for an unused device.
-    pub fn read(sys: &Path, proc: &Path, devices: &[Block]) -> io::Result<Self> {
-        let mut uses = Uses(devices.iter().map(|device| (device.number, Vec::new())).collect());
+impl DirectUsers {
+    /// Reads swap, loop devices, and the mounts and open files of every process. It is an error if any of them cannot be
+    /// read: the device would look unused.
+    fn read(sys: &Path, proc: &Path, devices: &[BlockDevice]) -> io::Result<Self> {
+        let mut users = DirectUsers(devices.iter().map(|device| (device.number, Vec::new())).collect());
         if devices.is_empty() {
-            return Ok(uses);
+            return Ok(users);
         }
-        see_every_process(proc)?;
-        uses.add_mounts(proc, devices)?;
-        uses.add_swap(proc, devices)?;
-        uses.add_loops(sys, devices)?;
-        uses.add_open_files(proc)?;
-        Ok(uses)
+        require_host_pid_namespace(proc)?;
+        users.add_mounts(proc, devices)?;
+        users.add_swap(proc, devices)?;
+        users.add_loops(sys, devices)?;
+        users.add_open_files(proc)?;
+        Ok(users)
     }
 
-    /// What was found to use one of the devices.
-    #[must_use]
-    pub fn of(&self, device: &Block) -> &[DeviceUser] {
+    fn of(&self, device: &BlockDevice) -> &[DeviceUser] {
         self.0.get(&device.number).map(Vec::as_slice).unwrap_or_default()
     }
 
-    fn add(&mut self, device: Number, by: DeviceUser) {
-        if let Some(uses) = self.0.get_mut(&device)
-            && !uses.contains(&by)
+    fn add(&mut self, device: DeviceNumber, user: DeviceUser) {
+        if let Some(users) = self.0.get_mut(&device)
+            && !users.contains(&user)
         {
-            uses.push(by);
+            users.push(user);
         }
     }
 
-    /// Every mount namespace is read once, by the first process that is found in it.
-    fn add_mounts(&mut self, proc: &Path, devices: &[Block]) -> io::Result<()> {
+    /// Reads each mount namespace once, through the first process that is found in it.
+    fn add_mounts(&mut self, proc: &Path, devices: &[BlockDevice]) -> io::Result<()> {
         let mut namespaces = BTreeSet::new();
         for process in processes(proc)? {
             let directory = proc.join(&process);
-            let Some(namespace) = unless_gone(&directory.join("ns/mnt"), |file| fs::read_link(file))? else { continue };
+            let Some(namespace) = unless_vanished(&directory.join("ns/mnt"), |file| fs::read_link(file))? else {
+                continue;
+            };
             if namespaces.contains(&namespace) {
                 continue;
             }
-            // A process that is about to end has left its namespace already, and shows no mounts.
-            let table = unless_gone(&directory.join("mountinfo"), |file| fs::read(file))?.unwrap_or_default();
+            // A process that is ending has already left its namespace and shows no mounts: read another one.
+            let table = unless_vanished(&directory.join("mountinfo"), |file| fs::read(file))?.unwrap_or_default();
             if !table.is_empty() {
                 namespaces.insert(namespace);
             }
@@ -113,22 +111,22 @@ impl Uses {
         Ok(())
     }
 
-    fn add_swap(&mut self, proc: &Path, devices: &[Block]) -> io::Result<()> {
+    fn add_swap(&mut self, proc: &Path, devices: &[BlockDevice]) -> io::Result<()> {
         let table = attribute(&proc.join("swaps"))?.unwrap_or_default();
         for name in table.lines().skip(1).filter_map(|line| line.split_ascii_whitespace().next()) {
-            if let Some(device) = at_node(devices, &unescaped(name)) {
+            if let Some(device) = device_at(devices, &unescaped(name)) {
                 self.add(device, DeviceUser::Swap);
             }
         }
         Ok(())
     }
 
-    /// A loop device over a file of a mounted file system shows in the mount; one over the device itself does not.
-    fn add_loops(&mut self, sys: &Path, devices: &[Block]) -> io::Result<()> {
+    /// Only loop devices over a device itself. One over a file of a mounted file system shows as a mount.
+    fn add_loops(&mut self, sys: &Path, devices: &[BlockDevice]) -> io::Result<()> {
         let blocks = sys.join("block");
         for name in names(&blocks)?.into_iter().filter(|name| name.starts_with("loop")) {
             let file = attribute(&blocks.join(&name).join("loop/backing_file"))?;
-            if let Some(device) = file.and_then(|file| at_node(devices, &file)) {
+            if let Some(device) = file.and_then(|file| device_at(devices, &file)) {
                 self.add(device, DeviceUser::Loop(name));
             }
         }
@@ -138,7 +136,7 @@ impl Uses {
     fn add_open_files(&mut self, proc: &Path) -> io::Result<()> {
         for process in processes(proc)? {
             let directory = proc.join(&process);
-            let open: Vec<Number> =
+            let open: Vec<DeviceNumber> =
                 open_devices(&directory.join("fd"))?.into_iter().filter(|device| self.0.contains_key(device)).collect();
             if open.is_empty() {
                 continue;
@@ -155,52 +153,49 @@ impl Uses {
     }
 }
 
-/// Devices of which is asked what uses them, each with the partitions that go with it.
-pub struct InQuestion(Vec<(Block, Vec<Block>)>);
-
-impl InQuestion {
-    /// These disks, and the maps over them.
-    ///
-    /// # Errors
-    /// When sysfs cannot be read.
-    pub fn of<'a>(disks: impl Iterator<Item = &'a Block>, maps: &[MapEntry]) -> io::Result<Self> {
-        let mut devices = Vec::new();
-        for disk in disks {
-            devices.push((disk.clone(), disk.partitions()?));
-        }
-        for map in maps {
-            if map.paths.iter().any(|path| devices.iter().any(|(disk, _)| disk.name == path.disk)) {
-                devices.push((map.block.clone(), map.partitions.clone()));
-            }
-        }
-        Ok(InQuestion(devices))
-    }
-
-    /// What cannot be looked at may be in use.
-    #[must_use]
-    pub fn look(self, roots: &Roots) -> BTreeMap<Number, Vec<DeviceUser>> {
-        let all: Vec<Block> =
-            self.0.iter().flat_map(|(device, parts)| iter::once(device).chain(parts)).cloned().collect();
-        let found = Uses::read(&roots.sys, &roots.proc, &all);
-        let look = |(device, parts): (Block, Vec<Block>)| {
-            let stacked = holders(&roots.sys, &device, &parts);
-            let mut uses = stacked.unwrap_or_else(|error| vec![DeviceUser::Unknown(error.to_string())]);
-            match &found {
-                Ok(found) => uses.extend(iter::once(&device).chain(&parts).flat_map(|part| found.of(part)).cloned()),
-                Err(error) => uses.push(DeviceUser::Unknown(error.to_string())),
-            }
-            (device.number, uses)
-        };
-        self.0.into_iter().map(look).collect()
-    }
-}
-
-/// What is stacked on a device and its partitions, by the name of what is on top; its partitions and multipath maps
-/// aside, which are judged by themselves.
+/// What uses each of these disks, and each map over one of them, by device. The users of a device include those of its
+/// partitions. If something cannot be read, the device counts as perhaps in use.
 ///
 /// # Errors
-/// When sysfs cannot be read.
-pub fn holders(sys: &Path, device: &Block, partitions: &[Block]) -> io::Result<Vec<DeviceUser>> {
+/// If the partitions of a disk cannot be read.
+pub fn device_users<'a>(
+    mount_points: &MountPoints,
+    disks: impl Iterator<Item = &'a BlockDevice>,
+    maps: &[MapEntry],
+) -> io::Result<BTreeMap<DeviceNumber, Vec<DeviceUser>>> {
+    let mut devices = Vec::new();
+    for disk in disks {
+        devices.push((disk.clone(), disk.partitions()?));
+    }
+    for map in maps {
+        if map.paths.iter().any(|path| devices.iter().any(|(disk, _)| disk.name == path.disk)) {
+            devices.push((map.block.clone(), map.partitions.clone()));
+        }
+    }
+    let all: Vec<BlockDevice> =
+        devices.iter().flat_map(|(device, partitions)| iter::once(device).chain(partitions)).cloned().collect();
+    let direct = DirectUsers::read(&mount_points.sys, &mount_points.proc, &all);
+    let mut users = BTreeMap::new();
+    for (device, partitions) in devices {
+        let mut found = holders(&mount_points.sys, &device, &partitions).unwrap_or_else(|error| vec![unknown(&error)]);
+        match &direct {
+            Ok(direct) => {
+                found.extend(iter::once(&device).chain(&partitions).flat_map(|part| direct.of(part)).cloned())
+            }
+            Err(error) => found.push(unknown(error)),
+        }
+        users.insert(device.number, found);
+    }
+    Ok(users)
+}
+
+fn unknown(error: &io::Error) -> DeviceUser {
+    DeviceUser::Unknown(error.to_string())
+}
+
+/// The topmost devices that are stacked on a device and its partitions. Its own partitions and multipath maps do not
+/// count: their users are found separately.
+fn holders(sys: &Path, device: &BlockDevice, partitions: &[BlockDevice]) -> io::Result<Vec<DeviceUser>> {
     let mut tops = BTreeSet::new();
     for below in iter::once(device).chain(partitions) {
         for holder in below.holders(sys)? {
@@ -219,8 +214,8 @@ pub fn holders(sys: &Path, device: &Block, partitions: &[Block]) -> io::Result<V
     Ok(uses)
 }
 
-/// Devices are stacked on older ones only, so this ends.
-fn add_tops(sys: &Path, device: Block, tops: &mut BTreeSet<Block>) -> io::Result<()> {
+/// Adds the topmost devices of a stack. The recursion ends, because a device can be stacked on older ones only.
+fn add_tops(sys: &Path, device: BlockDevice, tops: &mut BTreeSet<BlockDevice>) -> io::Result<()> {
     let mut holders = device.holders(sys)?;
     for partition in device.partitions()? {
         holders.extend(partition.holders(sys)?);
@@ -233,7 +228,7 @@ fn add_tops(sys: &Path, device: Block, tops: &mut BTreeSet<Block>) -> io::Result
 
 /// A line of `mountinfo` (`proc_pid_mountinfo(5)`).
 struct Mount {
-    device: Option<Number>,
+    device: Option<DeviceNumber>,
     point: String,
     source: String,
 }
@@ -248,25 +243,25 @@ impl Mount {
         Some(Mount { device, point, source })
     }
 
-    /// By number, or by source: btrfs has a number of its own.
-    fn device(&self, devices: &[Block]) -> Option<Number> {
+    /// The mounted device, by number or by source: btrfs shows a number of its own.
+    fn device(&self, devices: &[BlockDevice]) -> Option<DeviceNumber> {
         let by_number = devices.iter().map(|device| device.number).find(|number| Some(*number) == self.device);
-        by_number.or_else(|| at_node(devices, &self.source))
+        by_number.or_else(|| device_at(devices, &self.source))
     }
 }
 
-/// The device with this node in a `/dev`. The kernel resolves links when it opens a file, so that `/dev/mapper/data` is
-/// shown as `/dev/dm-3`; mount(8) leaves the name as it was given, so that a map is also known by its own.
-fn at_node(devices: &[Block], node: &str) -> Option<Number> {
+/// The device with this path below `/dev`. For open files the kernel shows the resolved link (`/dev/dm-3`); for mounts
+/// it shows the name as it was given to mount(8) (`/dev/mapper/data`). So a map is found by both names.
+fn device_at(devices: &[BlockDevice], node: &str) -> Option<DeviceNumber> {
     let name = node.strip_prefix("/dev/")?;
-    let is_at = |device: &&Block| {
-        let map = || device.map_name().ok().flatten();
-        *device.name == *name || name.strip_prefix("mapper/").is_some_and(|name| map().as_deref() == Some(name))
-    };
-    devices.iter().find(is_at).map(|device| device.number)
+    let device = devices.iter().find(|device| match name.strip_prefix("mapper/") {
+        Some(map) => device.map_name().ok().flatten().as_deref() == Some(map),
+        None => *device.name == *name,
+    });
+    device.map(|device| device.number)
 }
 
-/// White space and backslashes are written as `\ooo`.
+/// Decodes white space and backslashes, which procfs writes as `\ooo`.
 fn unescaped(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -283,13 +278,13 @@ fn unescaped(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// In a pod without the host's processes every device would look unused.
+/// Checks that procfs shows all processes of the host. In a pod without `hostPID` every device would look unused.
 ///
 /// # Errors
-/// When processes of the host cannot be seen.
-pub fn see_every_process(proc: &Path) -> io::Result<()> {
-    let found = unless_gone(&proc.join("1/ns/pid"), |file| fs::read_link(file))?;
-    if found.as_deref() == Some(Path::new(HOST_PROCESSES)) {
+/// If procfs shows the processes of a container.
+pub fn require_host_pid_namespace(proc: &Path) -> io::Result<()> {
+    let found = unless_vanished(&proc.join("1/ns/pid"), |file| fs::read_link(file))?;
+    if found.as_deref() == Some(Path::new(HOST_PID_NAMESPACE)) {
         return Ok(());
     }
     let expected = "expected every process of the host, and found those of a container; run the agent with hostPID";
@@ -300,28 +295,28 @@ fn processes(proc: &Path) -> io::Result<Vec<String>> {
     Ok(names(proc)?.into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect())
 }
 
-/// The block devices that a process has open. Nothing is asked of the file systems of its other files: one of them may
-/// be on a server that does not answer.
-fn open_devices(directory: &Path) -> io::Result<BTreeSet<Number>> {
+/// The block devices that a process has open. `STATX_DONT_SYNC` avoids requests to a file server for the other files of
+/// the process: the server may not answer.
+fn open_devices(directory: &Path) -> io::Result<BTreeSet<DeviceNumber>> {
     let mut devices = BTreeSet::new();
-    let Some(opened) = unless_gone(directory, |directory| fs::File::open(directory))? else { return Ok(devices) };
+    let Some(opened) = unless_vanished(directory, |directory| fs::File::open(directory))? else { return Ok(devices) };
     for descriptor in names(directory)? {
-        let found = unless_gone(&directory.join(&descriptor), |_| {
+        let found = unless_vanished(&directory.join(&descriptor), |_| {
             Ok(statx(&opened, &descriptor, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)?)
         })?;
         if let Some(found) = found
             && FileType::from_raw_mode(found.stx_mode.into()) == FileType::BlockDevice
         {
-            devices.insert(Number { major: found.stx_rdev_major, minor: found.stx_rdev_minor });
+            devices.insert(DeviceNumber { major: found.stx_rdev_major, minor: found.stx_rdev_minor });
         }
     }
     Ok(devices)
 }
 
-fn unless_gone<T>(file: &Path, read: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<Option<T>> {
+fn unless_vanished<T>(file: &Path, read: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<Option<T>> {
     match read(file) {
         Ok(value) => Ok(Some(value)),
-        Err(error) if is_gone(&error) => Ok(None),
-        Err(error) => Err(at(file, &error)),
+        Err(error) if has_vanished(&error) => Ok(None),
+        Err(error) => Err(read_error(file, &error)),
     }
 }

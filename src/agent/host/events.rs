@@ -1,11 +1,11 @@
-//! Tells that something of the host may have changed.
+//! Notices changes of the host.
 //!
-//! The kernel announces links and addresses (`rtnetlink(7)`), and sessions, connections, disks and maps as they come
-//! and go (uevents). What it does not announce is that a session was lost: `scsi_transport_iscsi` tells iscsid of a
-//! connection's error (`NETLINK_ISCSI`, `ISCSI_KEVENT_CONN_ERROR`) *before* iscsid lets it mark the session, sends no
-//! uevent for the mark, and nothing at all when the session is back. Listening there would tell too early, receive
-//! login exchanges that are nobody else's business, and keep the kernel from seeing that iscsid is not there. So the
-//! `state` of each session is read once a second: a few microseconds each.
+//! The kernel announces changes of links and addresses (`rtnetlink(7)`), and sessions, connections, disks and maps that
+//! appear or vanish (uevents). It does not announce that a session failed or recovered. `scsi_transport_iscsi` only tells
+//! iscsid about a connection error (`NETLINK_ISCSI`, `ISCSI_KEVENT_CONN_ERROR`). Listening to that socket is not an
+//! option: the message comes before the state of the session changes, nothing comes when the session recovers, the
+//! socket carries the credentials of logins, and the kernel would no longer notice that iscsid does not run. So the
+//! `state` of each session is read once per second; that takes a few microseconds.
 
 use std::{future::pending, io, path::Path, time::Duration};
 
@@ -23,21 +23,22 @@ use tracing::warn;
 use super::sysfs::{attribute, names};
 
 /// How often the states of the sessions are read.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Longer than any uevent; of a longer message the end is of no interest.
-const MESSAGE: usize = 8 * 1024;
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Longer than any uevent. The end of a longer message is not needed.
+const MESSAGE_SIZE: usize = 8 * 1024;
 
 /// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR`.
 const LINKS_AND_ADDRESSES: u32 = 0x1 | 0x10 | 0x100;
-/// The kernel's own uevents, not those that udev passes on.
+/// The uevents of the kernel, not those that udev sends.
 const KERNEL_UEVENTS: u32 = 0x1;
-/// Subsystems of which the inventory is made.
+/// The subsystems that an inventory is read from.
 const SUBSYSTEMS: [&[u8]; 3] = [b"iscsi_session", b"iscsi_connection", b"block"];
 
-/// Changes whenever the host may have. It ends with the runtime that it was called in, or with its last receiver.
+/// Returns a channel that changes whenever the host may have changed. The task behind it ends when the last receiver is
+/// dropped.
 ///
 /// # Errors
-/// When the kernel gives no socket to listen on.
+/// If the kernel refuses a netlink socket.
 pub fn watch(sys: &Path) -> io::Result<watch::Receiver<()>> {
     let network = listen(NETLINK_ROUTE, LINKS_AND_ADDRESSES)?;
     let devices = listen(NETLINK_KOBJECT_UEVENT, KERNEL_UEVENTS)?;
@@ -47,9 +48,9 @@ pub fn watch(sys: &Path) -> io::Result<watch::Receiver<()>> {
     tokio::spawn(async move {
         tokio::select! {
             () = changes.closed() => {}
-            () = announce(&network, "links and addresses", |_| true, &changes) => {}
-            () = announce(&devices, "sessions, disks and maps", concerns, &changes) => {}
-            () = look(&sys, &changes) => {}
+            () = forward(&network, "links and addresses", |_| true, &changes) => {}
+            () = forward(&devices, "sessions, disks and maps", is_relevant, &changes) => {}
+            () = poll_session_states(&sys, &changes) => {}
         }
     });
     Ok(receiver)
@@ -61,18 +62,18 @@ fn listen(protocol: isize, groups: u32) -> io::Result<TokioSocket> {
     Ok(socket)
 }
 
-/// Passes on what is heard, for ever.
-async fn announce(socket: &TokioSocket, of: &str, concerns: impl Fn(&[u8]) -> bool, changes: &watch::Sender<()>) {
-    let mut message = Vec::with_capacity(MESSAGE);
+/// Forwards events for ever.
+async fn forward(socket: &TokioSocket, what: &str, is_relevant: impl Fn(&[u8]) -> bool, changes: &watch::Sender<()>) {
+    let mut message = Vec::with_capacity(MESSAGE_SIZE);
     loop {
         message.clear();
         match socket.recv(&mut message).await {
-            Ok(()) if !concerns(&message) => continue,
+            Ok(()) if !is_relevant(&message) => continue,
             Ok(()) => {}
-            // More has happened than the socket could keep.
+            // The socket's buffer was full and events were lost: report a change.
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NOBUFS) => {}
             Err(error) => {
-                warn!(%error, "the kernel tells no more of {of}; changes are found within a minute");
+                warn!(%error, "cannot receive events about {what} any more; changes are found within a minute");
                 return pending().await;
             }
         }
@@ -80,21 +81,21 @@ async fn announce(socket: &TokioSocket, of: &str, concerns: impl Fn(&[u8]) -> bo
     }
 }
 
-/// A uevent: `ACTION@DEVPATH` and variables, each ended by a zero.
-fn concerns(message: &[u8]) -> bool {
+/// Whether a uevent concerns the inventory. Its format: `ACTION@DEVPATH` and variables, each with a final zero.
+fn is_relevant(message: &[u8]) -> bool {
     let subsystem = message.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"SUBSYSTEM="));
     subsystem.is_some_and(|subsystem| SUBSYSTEMS.contains(&subsystem))
 }
 
-async fn look(sys: &Path, changes: &watch::Sender<()>) {
-    let mut tick = interval(LOOK_EVERY);
+async fn poll_session_states(sys: &Path, changes: &watch::Sender<()>) {
+    let mut tick = interval(POLL_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut known = session_states(sys);
+    let mut last = session_states(sys);
     loop {
         tick.tick().await;
         let found = session_states(sys);
-        if found != known {
-            known = found;
+        if found != last {
+            last = found;
             changes.send_replace(());
         }
     }
@@ -103,11 +104,13 @@ async fn look(sys: &Path, changes: &watch::Sender<()>) {
 /// The `state` of every session.
 fn session_states(sys: &Path) -> Vec<(String, Option<String>)> {
     let class = sys.join("class/iscsi_session");
-    let state = |name: String| {
-        let state = attribute(&class.join(&name).join("state")).unwrap_or_default();
-        (name, state)
-    };
-    names(&class).unwrap_or_default().into_iter().map(state).collect()
+    let sessions = names(&class).unwrap_or_default().into_iter();
+    sessions
+        .map(|name| {
+            let state = attribute(&class.join(&name).join("state")).unwrap_or_default();
+            (name, state)
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_connections_disks_and_maps_concern_the_inventory_and_nothing_else_does() {
+    fn only_events_of_sessions_connections_disks_and_maps_are_relevant() {
         let session = "add@/devices/platform/host2/session1/iscsi_session/session1";
         let map = "change@/devices/virtual/block/dm-0";
         let cases = [
@@ -133,12 +136,12 @@ mod tests {
             (vec![], false),
         ];
         for (variables, expected) in cases {
-            assert_eq!(concerns(&uevent(&variables)), expected, "{variables:?}");
+            assert_eq!(is_relevant(&uevent(&variables)), expected, "{variables:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_session_that_is_lost_is_announced_within_two_seconds_of_the_kernels_mark() {
+    async fn a_change_of_a_sessions_state_is_noticed_within_two_seconds() {
         let sys = tempfile::tempdir().unwrap();
         let session = sys.path().join("class/iscsi_session/session1");
         fs::create_dir_all(&session).unwrap();
@@ -146,7 +149,7 @@ mod tests {
         let changes = watch::Sender::new(());
         let mut receiver = changes.subscribe();
         let root = sys.path().to_owned();
-        tokio::spawn(async move { look(&root, &changes).await });
+        tokio::spawn(async move { poll_session_states(&root, &changes).await });
         let quiet = tokio::time::timeout(Duration::from_mins(1), receiver.changed()).await;
         assert!(quiet.is_err(), "nothing has changed");
 

@@ -1,8 +1,8 @@
-//! Entering the host: what happens, in a process of its own, before a tool of the host runs in it.
+//! Runs a tool in the host's namespaces: the `enter` subcommand, in a process of its own.
 //!
-//! Only a process with a single thread can enter a mount namespace. So the agent, which has many, starts its own program
-//! anew (`enter`), and that becomes the tool. Nothing else has to be in the agent's image for it, and nothing
-//! but the tool on the host.
+//! Only a process with a single thread can enter a mount namespace, and the agent has many threads. So the agent starts
+//! its own program again, with the arguments `enter PLACE -- TOOL`; that process enters the host and replaces itself
+//! with the tool. Neither the agent's image nor the host needs another program for this.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -19,28 +19,28 @@ use rustix::{
 };
 use thiserror::Error;
 
-use super::access::Way;
+use super::access::HostAccess;
 
-/// The program of this process, also after an upgrade has replaced its file.
+/// The program of this process. The link works even after an upgrade has replaced the file.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
-// By these exit codes env(1) and chroot(1) tell as well that no tool has run. No tool of open-iscsi has them.
+// env(1) and chroot(1) use the same exit codes for the same errors. No tool of open-iscsi uses them.
 /// The host could not be entered.
-pub const NOT_ENTERED: u8 = 125;
+pub const EXIT_NOT_ENTERED: u8 = 125;
 /// The tool could not be started.
-pub const NOT_STARTED: u8 = 126;
-/// There is no such tool.
-pub const NOT_THERE: u8 = 127;
+pub const EXIT_NOT_STARTED: u8 = 126;
+/// The tool does not exist.
+pub const EXIT_NOT_FOUND: u8 = 127;
 
-/// Why no tool runs.
+/// Why the tool does not run.
 #[derive(Debug, Error)]
-pub enum EnterError {
-    /// The process has ended, or this one may not see its namespaces.
+pub enum ExecError {
+    /// The process has ended, or this one may not read its namespaces.
     #[error("cannot open {}: {error}", namespace.display())]
     NotOpened {
         /// The link to the namespace.
         namespace: PathBuf,
-        /// What the kernel says.
+        /// What the kernel said.
         error: io::Error,
     },
     /// The kernel does not let this process in.
@@ -48,80 +48,83 @@ pub enum EnterError {
     NotEntered {
         /// The link to the namespace, or the directory.
         place: PathBuf,
-        /// What the kernel says.
+        /// What the kernel said.
         error: io::Error,
     },
-    /// The tool is there and cannot be started.
+    /// The tool exists and cannot be started.
     #[error("cannot start {}: {error}", tool.display())]
     NotStarted {
         /// The tool.
         tool: OsString,
-        /// What the kernel says.
+        /// What the kernel said.
         error: io::Error,
     },
     /// The tool is in no directory of `PATH`.
     #[error("there is no {}", tool.display())]
-    NotThere {
+    NotFound {
         /// The tool.
         tool: OsString,
     },
 }
 
-impl EnterError {
-    /// The exit code that tells it.
+impl ExecError {
+    /// The exit code for this error.
     #[must_use]
-    pub fn code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
-            EnterError::NotOpened { .. } | EnterError::NotEntered { .. } => NOT_ENTERED,
-            EnterError::NotStarted { .. } => NOT_STARTED,
-            EnterError::NotThere { .. } => NOT_THERE,
+            ExecError::NotOpened { .. } | ExecError::NotEntered { .. } => EXIT_NOT_ENTERED,
+            ExecError::NotStarted { .. } => EXIT_NOT_STARTED,
+            ExecError::NotFound { .. } => EXIT_NOT_FOUND,
         }
     }
 }
 
-/// Goes a way and becomes a tool, which is looked for where the way ends. Returns only when that has failed.
+/// Enters the host and replaces this process with the tool, which is searched for in the `PATH` there. Returns only on
+/// an error.
 ///
-/// The process may have no other thread.
+/// The process must have no other thread.
 #[must_use]
-pub fn become_tool(way: &Way, tool: &OsStr, arguments: &[OsString]) -> EnterError {
-    if let Err(error) = go(way) {
+pub fn exec_on_host(access: &HostAccess, tool: &OsStr, arguments: &[OsString]) -> ExecError {
+    if let Err(error) = enter(access) {
         return error;
     }
-    let (error, tool) = (Command::new(tool).args(arguments).exec(), tool.to_owned());
+    let error = Command::new(tool).args(arguments).exec();
+    let tool = tool.to_owned();
     if error.kind() == io::ErrorKind::NotFound {
-        EnterError::NotThere { tool }
+        ExecError::NotFound { tool }
     } else {
-        EnterError::NotStarted { tool, error }
+        ExecError::NotStarted { tool, error }
     }
 }
 
-fn go(way: &Way) -> Result<(), EnterError> {
-    match way {
-        Way::Direct => Ok(()),
-        Way::Nsenter(pid) => enter_namespaces(&Path::new("/proc").join(pid.to_string()).join("ns")),
-        Way::Chroot(directory) => change_root(directory),
+fn enter(access: &HostAccess) -> Result<(), ExecError> {
+    match access {
+        HostAccess::Direct => Ok(()),
+        HostAccess::Namespaces(pid) => enter_namespaces(&Path::new("/proc").join(pid.to_string()).join("ns")),
+        HostAccess::Chroot(directory) => change_root(directory),
     }
 }
 
-fn enter_namespaces(directory: &Path) -> Result<(), EnterError> {
-    let open = |name| {
-        let namespace = directory.join(name);
-        match File::open(&namespace) {
-            Ok(file) => Ok((namespace, file)),
-            Err(error) => Err(EnterError::NotOpened { namespace, error }),
-        }
-    };
-    // Both before the first is entered: another mount namespace has another `/proc`.
-    let (network, mount) = (open("net")?, open("mnt")?);
+fn enter_namespaces(directory: &Path) -> Result<(), ExecError> {
+    // Open both before entering the first: another mount namespace has another `/proc`.
+    let network = open_namespace(directory.join("net"))?;
+    let mount = open_namespace(directory.join("mnt"))?;
     for ((place, namespace), kind) in [(network, LinkNameSpaceType::Network), (mount, LinkNameSpaceType::Mount)] {
         move_into_link_name_space(namespace.as_fd(), Some(kind))
-            .map_err(|error| EnterError::NotEntered { place, error: error.into() })?;
+            .map_err(|error| ExecError::NotEntered { place, error: error.into() })?;
     }
     Ok(())
 }
 
-fn change_root(directory: &Path) -> Result<(), EnterError> {
+fn open_namespace(namespace: PathBuf) -> Result<(PathBuf, File), ExecError> {
+    match File::open(&namespace) {
+        Ok(file) => Ok((namespace, file)),
+        Err(error) => Err(ExecError::NotOpened { namespace, error }),
+    }
+}
+
+fn change_root(directory: &Path) -> Result<(), ExecError> {
     chroot(directory)
         .and_then(|()| chdir("/"))
-        .map_err(|error| EnterError::NotEntered { place: directory.into(), error: error.into() })
+        .map_err(|error| ExecError::NotEntered { place: directory.into(), error: error.into() })
 }

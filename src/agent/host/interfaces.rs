@@ -1,5 +1,5 @@
-//! The host's network devices, asked of the kernel by netlink (`rtnetlink(7)`), in the network namespace of the agent,
-//! which is the host's.
+//! Reads the host's network interfaces from the kernel by netlink (`rtnetlink(7)`). The agent must run in the host's
+//! network namespace.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,69 +21,81 @@ use rtnetlink::packet_route::{
 use tokio::time::timeout;
 
 use super::sysfs::attribute;
-use crate::{
-    agent::initiator::PathError,
-    api::{
-        HostInterface, HostWarning,
-        reason::{PathReason, PreparedReason},
-    },
-};
+use crate::api::{HostInterface, HostWarning, reason::PreparedReason};
 
-/// Devices that matter by name, and the Host that says so.
+/// Interfaces that are reported because they are named, and the Host that names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceFilter {
-    /// The name of the Host that is served.
+    /// The name of the Host that the agent serves.
     pub host: Option<Arc<str>>,
-    /// Devices that `Host.spec.interfaces` names: reported whatever they are.
+    /// The interfaces in `Host.spec.interfaces`: reported whatever their kind is.
     pub in_spec: BTreeSet<Arc<str>>,
-    /// Devices that the plan's paths go through: reported also without an address, so that the lack of the address
-    /// can be told from the lack of the device.
+    /// The interfaces of the planned paths: reported even without an address, so that a missing address can be told
+    /// from a missing interface.
     pub in_plan: BTreeSet<Arc<str>>,
 }
 
-/// How many interfaces a Host can have in its status.
-const MOST: usize = 64;
-/// The kernel answers at once, or not at all.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What several devices in one subnet need: the setting, what is wanted of it, and whether a value is good.
-type Setting = (&'static str, &'static str, fn(u8) -> bool);
-const SETTINGS: [Setting; 3] = [
-    ("rp_filter", "0 or 2", |value| value != 1),
-    ("arp_ignore", "1", |value| value != 0),
-    ("arp_announce", "2", |value| value == 2),
-];
-
-/// Devices that can carry storage by their kind and have an address, and named ones whatever they are; sorted by name.
-///
-/// # Errors
-/// When the kernel does not answer.
-pub async fn read(sys: &Path, named: &InterfaceFilter) -> Result<Vec<HostInterface>, PathError> {
-    let failed = |error: String| {
-        PathError::new(PathReason::Internal, format!("cannot ask the kernel for the network devices: {error}"))
-    };
-    let dump = async {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| failed(error.to_string()))?;
-        let connection = tokio::spawn(connection);
-        // Counters are most of an answer's bytes, and nobody looks at them.
-        let links = handle.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
-        let links: Result<Vec<LinkMessage>, _> = links.execute().try_collect().await;
-        let addresses: Result<Vec<AddressMessage>, _> = handle.address().get().execute().try_collect().await;
-        connection.abort();
-        let error = |error: rtnetlink::Error| failed(error.to_string());
-        Ok((links.map_err(error)?, addresses.map_err(error)?))
-    };
-    let (links, addresses) = timeout(PATIENCE, dump).await.map_err(|_| failed("it does not answer".into()))??;
-    let has_device = |name: &str| sys.join("class/net").join(name).join("device").exists();
-    Ok(select(&links, &addresses, has_device, named))
+impl InterfaceFilter {
+    fn names(&self, interface: &str) -> bool {
+        self.in_spec.contains(interface) || self.in_plan.contains(interface)
+    }
 }
 
-/// Pure; `has_device` tells whether there is hardware behind a network device.
+/// How many interfaces the status of a Host can contain.
+const MAX_INTERFACES: usize = 64;
+/// The kernel answers at once, or not at all.
+const NETLINK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A sysctl of an interface, as several interfaces in one subnet need it.
+struct Sysctl {
+    name: &'static str,
+    /// The values that work, for messages.
+    expected: &'static str,
+    is_suitable: fn(u8) -> bool,
+}
+
+const SYSCTLS: [Sysctl; 3] = [
+    Sysctl { name: "rp_filter", expected: "0 or 2", is_suitable: |value| value != 1 },
+    Sysctl { name: "arp_ignore", expected: "1", is_suitable: |value| value != 0 },
+    Sysctl { name: "arp_announce", expected: "2", is_suitable: |value| value == 2 },
+];
+
+/// The interfaces to report, sorted by name: those that can carry storage traffic by their kind and have an address, and
+/// those that the filter names.
+///
+/// # Errors
+/// If the kernel does not answer.
+pub async fn read(sys: &Path, filter: &InterfaceFilter) -> io::Result<Vec<HostInterface>> {
+    let (links, addresses) = match timeout(NETLINK_TIMEOUT, links_and_addresses()).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(read_error(&error)),
+        Err(_) => return Err(read_error("it does not answer")),
+    };
+    let is_hardware = |name: &str| sys.join("class/net").join(name).join("device").exists();
+    Ok(select(&links, &addresses, is_hardware, filter))
+}
+
+async fn links_and_addresses() -> Result<(Vec<LinkMessage>, Vec<AddressMessage>), String> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(|error| error.to_string())?;
+    let connection = tokio::spawn(connection);
+    // Without the counters, which are most of an answer's bytes.
+    let links = handle.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
+    let links: Result<Vec<LinkMessage>, _> = links.execute().try_collect().await;
+    let addresses: Result<Vec<AddressMessage>, _> = handle.address().get().execute().try_collect().await;
+    connection.abort();
+    Ok((links.map_err(|error| error.to_string())?, addresses.map_err(|error| error.to_string())?))
+}
+
+fn read_error(error: &str) -> io::Error {
+    io::Error::other(format!("cannot ask the kernel for the network devices: {error}"))
+}
+
+/// Pure; `is_hardware` tells whether an interface is a physical device.
 fn select(
     links: &[LinkMessage],
     addresses: &[AddressMessage],
-    has_device: impl Fn(&str) -> bool,
-    named: &InterfaceFilter,
+    is_hardware: impl Fn(&str) -> bool,
+    filter: &InterfaceFilter,
 ) -> Vec<HostInterface> {
     let mut usable: BTreeMap<u32, BTreeSet<(IpAddr, u8)>> = BTreeMap::new();
     for message in addresses {
@@ -95,20 +107,17 @@ fn select(
         .iter()
         .filter_map(|link| {
             let interface = interface(link, usable.get(&link.header.index))?;
-            let is_named = is_named(named, &interface.name);
-            let can_carry = || !interface.addresses.is_empty() && (is_stackable(link) || has_device(&interface.name));
-            (is_named || can_carry()).then_some((!is_named, interface))
+            let is_named = filter.names(&interface.name);
+            let can_carry_storage =
+                !interface.addresses.is_empty() && (is_stackable(link) || is_hardware(&interface.name));
+            (is_named || can_carry_storage).then_some((!is_named, interface))
         })
         .collect();
     found.sort_by(|(a_other, a), (b_other, b)| (a_other, &a.name).cmp(&(b_other, &b.name)));
-    found.truncate(MOST);
+    found.truncate(MAX_INTERFACES);
     let mut interfaces: Vec<HostInterface> = found.into_iter().map(|(_, interface)| interface).collect();
     interfaces.sort_by(|a, b| a.name.cmp(&b.name));
     interfaces
-}
-
-fn is_named(named: &InterfaceFilter, device: &str) -> bool {
-    named.in_spec.contains(device) || named.in_plan.contains(device)
 }
 
 fn interface(link: &LinkMessage, addresses: Option<&BTreeSet<(IpAddr, u8)>>) -> Option<HostInterface> {
@@ -136,7 +145,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-/// Devices without hardware of their own that storage traffic commonly goes through.
+/// Whether this is a virtual interface of a kind that often carries storage traffic.
 fn is_stackable(link: &LinkMessage) -> bool {
     link.attributes.iter().any(|attribute| match attribute {
         LinkAttribute::LinkInfo(infos) => infos.iter().any(|info| {
@@ -146,7 +155,7 @@ fn is_stackable(link: &LinkMessage) -> bool {
     })
 }
 
-/// A global address that stays and can be used. In IPv6 the flag of a secondary address means a temporary one.
+/// The address, if it is global, permanent and usable. For IPv6 the flag `secondary` means a temporary address.
 fn usable_address(message: &AddressMessage) -> Option<IpAddr> {
     let flags = message.header.flags;
     let mut local = None;
@@ -167,12 +176,12 @@ fn usable_address(message: &AddressMessage) -> Option<IpAddr> {
     is_usable.then_some(ip)
 }
 
-/// What the kernel's settings make of devices that share an IPv4 subnet with another: only for devices that a Host or a
-/// plan names, since others carry no storage.
+/// Warnings about sysctls that break interfaces in a common IPv4 subnet. Only for interfaces that the filter names: the
+/// others carry no storage traffic.
 ///
 /// # Errors
-/// When the settings are there and cannot be read.
-pub fn warnings(proc: &Path, named: &InterfaceFilter, interfaces: &[HostInterface]) -> io::Result<Vec<HostWarning>> {
+/// If a sysctl exists and cannot be read.
+pub fn warnings(proc: &Path, filter: &InterfaceFilter, interfaces: &[HostInterface]) -> io::Result<Vec<HostWarning>> {
     let mut subnets: BTreeMap<Ipv4Net, BTreeSet<&str>> = BTreeMap::new();
     for interface in interfaces {
         for address in &interface.addresses {
@@ -184,7 +193,7 @@ pub fn warnings(proc: &Path, named: &InterfaceFilter, interfaces: &[HostInterfac
     let mut warnings = Vec::new();
     for (subnet, devices) in subnets.iter().filter(|(_, devices)| devices.len() > 1) {
         let mut unsuitable = Vec::new();
-        for device in devices.iter().filter(|device| is_named(named, device)) {
+        for device in devices.iter().filter(|device| filter.names(device)) {
             unsuitable.extend(unsuitable_settings(proc, device)?);
         }
         if !unsuitable.is_empty() {
@@ -201,22 +210,23 @@ pub fn warnings(proc: &Path, named: &InterfaceFilter, interfaces: &[HostInterfac
     Ok(warnings)
 }
 
-/// Of each setting the kernel uses the greater of the device's and that of `all` (`ip-sysctl.rst`).
+/// What to change on an interface. The kernel uses the greater of its own value and that of `all` (`ip-sysctl.rst`).
 fn unsuitable_settings(proc: &Path, device: &str) -> io::Result<Vec<String>> {
     let mut unsuitable = Vec::new();
-    for (setting, wanted, is_good) in SETTINGS {
-        let read = |device: &str| {
-            let file = proc.join("sys/net/ipv4/conf").join(device).join(setting);
-            Ok::<_, io::Error>(attribute(&file)?.and_then(|text| text.parse::<u8>().ok()))
-        };
-        let Some(value) = read("all")?.max(read(device)?) else { continue };
-        if !is_good(value) {
+    for Sysctl { name, expected, is_suitable } in SYSCTLS {
+        let Some(value) = sysctl(proc, "all", name)?.max(sysctl(proc, device, name)?) else { continue };
+        if !is_suitable(value) {
             // sysctl(8) takes a slash for the dot in a name such as `eth0.100`.
             let device = device.replace('.', "/");
-            unsuitable.push(format!("set net.ipv4.conf.{device}.{setting} to {wanted} (it is {value})"));
+            unsuitable.push(format!("set net.ipv4.conf.{device}.{name} to {expected} (it is {value})"));
         }
     }
     Ok(unsuitable)
+}
+
+fn sysctl(proc: &Path, device: &str, name: &str) -> io::Result<Option<u8>> {
+    let file = proc.join("sys/net/ipv4/conf").join(device).join(name);
+    Ok(attribute(&file)?.and_then(|text| text.parse().ok()))
 }
 
 #[cfg(test)]
@@ -267,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_is_told_with_its_mac_mtu_state_and_addresses() {
+    fn an_interface_has_its_mac_mtu_state_and_addresses() {
         let addresses = [address(2, "fd00:1::21/64"), address(2, "10.0.1.21/24"), address(3, "10.0.9.9/24")];
         let found = select(&[link(2, "ens1", None)], &addresses, |_| true, &InterfaceFilter::default());
         let expected = HostInterface {
@@ -289,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_that_can_carry_storage_are_physical_vlan_bond_team_and_bridge_devices_with_an_address() {
+    fn only_physical_vlan_bond_team_and_bridge_interfaces_carry_storage() {
         let kinds = [
             ("ens1", None),
             ("ens1.100", Some(InfoKind::Vlan)),
@@ -314,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn only_global_addresses_that_stay_and_work_count() {
+    fn only_global_permanent_usable_addresses_count() {
         let usable = [
             address(1, "10.0.1.21/24"),
             flagged(address(1, "10.0.1.22/24"), AddressHeaderFlags::Secondary | AddressHeaderFlags::Permanent),
@@ -334,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_of_a_point_to_point_device_is_its_own_and_not_the_peers() {
+    fn a_point_to_point_interface_has_its_own_address_not_the_peers() {
         let mut message = address(1, "10.9.9.9/32");
         message.attributes.push(AddressAttribute::Local(IpAddr::from([10, 0, 1, 21])));
         let found = select(&[link(1, "ens1", None)], &[message], |_| true, &InterfaceFilter::default());
@@ -342,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn at_most_64_interfaces_are_told_named_ones_first() {
+    fn at_most_64_interfaces_are_reported_named_ones_first() {
         let links: Vec<_> = (1..=70).map(|index| link(index, &format!("ens{index:02}"), None)).collect();
         let addresses: Vec<_> = (1..=70).map(|index| address(index, "10.0.1.21/24")).collect();
         let found = select(&links, &addresses, |_| true, &named(&["ens70"], &["ens69"]));
@@ -353,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_kernel_is_asked_for_real() {
+    async fn the_real_kernel_answers() {
         let named = named(&["lo"], &[]);
         let found = read(Path::new("/sys"), &named).await.unwrap();
         let loopback = found.iter().find(|interface| &*interface.name == "lo").unwrap();
@@ -386,7 +396,7 @@ mod tests {
     const GOOD_ARP: [&str; 2] = ["all/arp_ignore=1", "all/arp_announce=2"];
 
     #[test]
-    fn a35_interfaces_in_one_subnet_need_settings_that_take_answers_on_either() {
+    fn a35_a_strict_rp_filter_in_a_common_subnet_is_warned_about() {
         let with = |settings: &[&str]| warned(&[&GOOD_ARP, settings].concat(), ONE_SUBNET);
         assert_eq!(with(&["all/rp_filter=0", "ens1/rp_filter=0", "ens2.7/rp_filter=2"]), [""; 0]);
         assert_eq!(with(&["all/rp_filter=2", "ens1/rp_filter=1", "ens2.7/rp_filter=1"]), [""; 0], "the greater counts");
@@ -399,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a35_arp_settings_count_too() {
+    fn a35_unsuitable_arp_sysctls_are_warned_about() {
         let loose =
             ["all/rp_filter=2", "all/arp_ignore=0", "ens1/arp_ignore=1", "ens2.7/arp_ignore=0", "all/arp_announce=1"];
         let found = warned(&loose, ONE_SUBNET).remove(0);
@@ -409,13 +419,13 @@ mod tests {
     }
 
     #[test]
-    fn a35_interfaces_in_different_subnets_need_nothing() {
+    fn a35_interfaces_in_different_subnets_need_no_sysctls() {
         let strict = ["all/rp_filter=1", "all/arp_ignore=0", "all/arp_announce=0"];
         assert_eq!(warned(&strict, ["10.0.1.21/24", "10.0.2.22/24"]), [""; 0]);
     }
 
     #[test]
-    fn interfaces_that_nobody_names_carry_no_storage_and_are_not_warned_about() {
+    fn interfaces_that_are_not_named_are_not_warned_about() {
         let proc = tempfile::tempdir().unwrap();
         let conf = proc.path().join("sys/net/ipv4/conf/all");
         fs::create_dir_all(&conf).unwrap();

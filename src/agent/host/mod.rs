@@ -1,12 +1,13 @@
-//! The Linux host of the node, whichever iSCSI initiator it has.
+//! The Linux host of the node, independent of its iSCSI initiator.
 //!
-//! What is read needs no tool and no fork: block devices are in [`sysfs`], multipath maps are asked of the
-//! [`device_mapper`], what uses a device is in `/proc` ([`device_users`]), [`interfaces`] and [`events`] come by netlink.
-//! What is done is done by the host's own [`tools`].
+//! Reading needs no tool and no fork: block devices come from [`sysfs`], multipath maps from the kernel's
+//! [`device_mapper`], the users of a device from `/proc` ([`device_users`]), network [`interfaces`] and [`events`] from
+//! netlink. Changes are made with the host's own [`tools`].
 
 pub mod access;
 pub mod device_mapper;
 pub mod device_users;
+pub mod error;
 pub mod events;
 pub mod exec;
 pub mod interfaces;

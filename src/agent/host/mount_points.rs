@@ -1,20 +1,20 @@
-//! Where the kernel shows the host.
+//! Where the kernel's file systems of the host are mounted.
 
 use std::path::PathBuf;
 
-/// Where the host's own file systems are: in a test, or in a pod that has them mounted, somewhere else.
+/// Where sysfs, procfs and `/dev` of the host are mounted. Tests use directories of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roots {
+pub struct MountPoints {
     /// sysfs.
     pub sys: PathBuf,
-    /// procfs, of the host's process namespace: what uses a disk is looked for in every process.
+    /// procfs of the host's PID namespace: users of a disk are looked for in every process.
     pub proc: PathBuf,
     /// Device nodes.
     pub dev: PathBuf,
 }
 
-impl Default for Roots {
+impl Default for MountPoints {
     fn default() -> Self {
-        Roots { sys: "/sys".into(), proc: "/proc".into(), dev: "/dev".into() }
+        MountPoints { sys: "/sys".into(), proc: "/proc".into(), dev: "/dev".into() }
     }
 }

@@ -1,102 +1,94 @@
-//! dm-multipath, as far as the agent acts on it or warns of it: `multipath.conf` stays the administrator's.
+//! dm-multipath: flushes maps, and warns about multipathd. The agent never changes `multipath.conf`.
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::Mutex;
 
-use super::tools::Host;
-use crate::{
-    agent::initiator::PathError,
-    api::{
-        HostWarning,
-        reason::{PathReason, PreparedReason},
-    },
-};
+use super::{error::HostError, tools::HostTools};
+use crate::api::{HostWarning, reason::PreparedReason};
 
-/// The daemon.
 const DAEMON: &str = "multipathd";
 /// How long multipath and multipathd may take to answer.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
-/// The `find_multipaths` with which it ignores what it has not seen before.
-const IGNORES: &str = "strict";
-/// Where its settings are, below the root.
-const SETTINGS: [&str; 2] = ["etc/multipath.conf", "etc/multipath/conf.d"];
+const TOOL_TIMEOUT: Duration = Duration::from_secs(15);
+/// The value of `find_multipaths` that makes multipathd ignore unknown LUNs.
+const STRICT: &str = "strict";
+/// The configuration of multipathd, relative to the root directory.
+const CONFIG_FILES: [&str; 2] = ["etc/multipath.conf", "etc/multipath/conf.d"];
 
-/// How soon multipathd is asked again for what may not last; doubled each time...
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// ...up to this.
-const LAST_PAUSE: Duration = Duration::from_secs(600);
+/// When to ask multipathd again if its answer may change soon. Doubles each time up to the maximum.
+const FIRST_RECHECK: Duration = Duration::from_secs(5);
+const MAX_RECHECK: Duration = Duration::from_secs(600);
 
 /// The host's dm-multipath.
 #[derive(Debug)]
 pub struct Multipath {
-    host: Host,
-    known: Mutex<Option<Known>>,
-    first_pause: Duration,
+    tools: HostTools,
+    setting: Mutex<Option<CachedSetting>>,
+    first_recheck: Duration,
 }
 
-/// What multipathd has said of its settings.
+/// The value of `find_multipaths` that multipathd reported.
 #[derive(Debug)]
-struct Known {
-    /// Of which daemon and files that is known.
-    of: Seen,
+struct CachedSetting {
+    source: ConfigSource,
     value: Option<String>,
-    asked: Instant,
-    /// When it has to be asked again though nothing has changed; none: that is how it is.
-    again: Option<Duration>,
+    read_at: Instant,
+    /// When to ask again although the source is the same; none if the value will not change.
+    recheck_after: Option<Duration>,
 }
 
-impl Known {
-    fn holds_for(&self, seen: &Seen) -> bool {
-        self.of == *seen && self.again.is_none_or(|pause| self.asked.elapsed() < pause)
+impl CachedSetting {
+    fn is_valid_for(&self, source: &ConfigSource) -> bool {
+        self.source == *source && self.recheck_after.is_none_or(|pause| self.read_at.elapsed() < pause)
     }
 }
 
-/// What makes multipathd's settings others when it changes.
+/// The process and the files that multipathd's configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
+struct ConfigSource {
     pid: u32,
-    changed: Vec<Option<SystemTime>>,
+    /// When each file was changed.
+    modified: Vec<Option<SystemTime>>,
 }
 
 impl Multipath {
-    /// That of a host.
+    /// The dm-multipath of the host with these tools.
     #[must_use]
-    pub fn new(host: Host) -> Self {
-        Multipath { host, known: Mutex::default(), first_pause: FIRST_PAUSE }
+    pub fn new(tools: HostTools) -> Self {
+        Multipath { tools, setting: Mutex::default(), first_recheck: FIRST_RECHECK }
     }
 
-    /// Removes a map; `is_there` tells whether it exists.
+    /// Removes a map; `exists` tells whether it exists.
     ///
     /// # Errors
-    /// `InUse` when it is still there afterwards, whatever the tool says.
-    pub async fn flush(&self, map: &str, is_there: impl Fn() -> bool) -> Result<(), PathError> {
-        if !is_there() {
+    /// If the map still exists afterwards, whatever the tool returned.
+    pub async fn flush(&self, map: &str, exists: impl Fn() -> bool) -> Result<(), HostError> {
+        if !exists() {
             return Ok(());
         }
-        let way = self.host.way(DAEMON)?;
-        let ended = self.host.run(&way, "multipath", &["-f", map], ANSWERS_WITHIN).await?;
-        if !is_there() {
+        let access = self.tools.access(DAEMON)?;
+        let output = self.tools.run(&access, "multipath", &["-f", map], TOOL_TIMEOUT).await?;
+        if !exists() {
             return Ok(());
         }
-        let said = format!("{}{}", ended.stderr, ended.stdout);
-        let said = said.lines().next().unwrap_or("multipath does not say why").trim();
-        Err(PathError::new(PathReason::InUse, format!("the multipath map {map} cannot be removed: {said}")))
+        let printed = format!("{}{}", output.stderr, output.stdout);
+        let message = printed.lines().next().unwrap_or("multipath does not say why").trim().to_owned();
+        Err(HostError::MapNotFlushed { map: map.to_owned(), message })
     }
 
-    /// What wants attention.
+    /// Warnings about multipathd: it does not run, or ignores new LUNs.
     pub async fn warnings(&self) -> Vec<HostWarning> {
-        let Some(pid) = self.host.daemon(DAEMON) else {
+        let Some(pid) = self.tools.daemon(DAEMON) else {
             let message = "multipathd does not run: every path is a disk of its own, and none takes over for another; \
                            install and start multipath-tools (device-mapper-multipath)";
             return vec![HostWarning { reason: PreparedReason::MultipathdMissing, message: message.into() }];
         };
         match self.find_multipaths(pid).await.as_deref() {
-            Some(IGNORES) => {
+            Some(STRICT) => {
                 let message = "multipathd has find_multipaths \"strict\" and ignores LUNs that are not listed in \
                                /etc/multipath/wwids; set find_multipaths to no or greedy in the defaults of \
                                /etc/multipath.conf, and run multipathd reconfigure";
@@ -106,48 +98,52 @@ impl Multipath {
         }
     }
 
-    /// The setting of the daemon, which is asked once for each of its lives. Files that change in that time count when an
-    /// administrator has it read them, which nothing announces: from then on it is asked now and then, as it is while it
-    /// does not answer, or while what it says is warned of.
+    /// The value of `find_multipaths` that multipathd uses. It is cached, to start no tool on an idle host.
+    ///
+    /// multipathd reads a changed file only when an administrator tells it to, and nothing announces that. So after a
+    /// change of a file it is asked again from time to time; also while it does not answer, and while its value causes a
+    /// warning.
     async fn find_multipaths(&self, pid: u32) -> Option<String> {
-        let way = self.host.way(DAEMON).ok()?;
-        let root = self.host.root(&way);
-        let seen = Seen { pid, changed: SETTINGS.iter().map(|file| changed(&root.join(file))).collect() };
-        let mut known = self.known.lock().await;
-        if let Some(known) = known.as_ref().filter(|known| known.holds_for(&seen)) {
-            return known.value.clone();
+        let access = self.tools.access(DAEMON).ok()?;
+        let root = self.tools.root(&access);
+        let modified = CONFIG_FILES.iter().map(|file| modified(&root.join(file))).collect();
+        let source = ConfigSource { pid, modified };
+        let mut cached = self.setting.lock().await;
+        if let Some(setting) = cached.as_ref().filter(|setting| setting.is_valid_for(&source)) {
+            return setting.value.clone();
         }
-        let answer = self.host.run(&way, DAEMON, &["show", "config", "local"], ANSWERS_WITHIN).await;
-        let value = answer.as_ref().ok().and_then(|ended| find_multipaths(&ended.stdout));
-        let again = match &*known {
-            Some(before) if before.of == seen => before.again.map(longer),
-            Some(before) if before.of.pid == seen.pid => Some(self.first_pause),
+        let answer = self.tools.run(&access, DAEMON, &["show", "config", "local"], TOOL_TIMEOUT).await;
+        let value = answer.as_ref().ok().and_then(|output| find_multipaths(&output.stdout));
+        let recheck_after = match &*cached {
+            Some(last) if last.source == source => last.recheck_after.map(next_recheck),
+            Some(last) if last.source.pid == source.pid => Some(self.first_recheck),
             _ => None,
         };
-        let may_not_last = answer.is_err() || value.as_deref() == Some(IGNORES);
-        let again = again.or_else(|| may_not_last.then_some(self.first_pause));
-        *known = Some(Known { of: seen, value: value.clone(), asked: Instant::now(), again });
+        let may_change = answer.is_err() || value.as_deref() == Some(STRICT);
+        let recheck_after = recheck_after.or_else(|| may_change.then_some(self.first_recheck));
+        *cached = Some(CachedSetting { source, value: value.clone(), read_at: Instant::now(), recheck_after });
         value
     }
 }
 
-fn longer(pause: Duration) -> Duration {
-    (pause * 2).min(LAST_PAUSE)
+fn next_recheck(pause: Duration) -> Duration {
+    (pause * 2).min(MAX_RECHECK)
 }
 
-/// Whether a device-mapper device of that name exists.
+/// Whether a device-mapper map with this name exists.
 #[must_use]
 pub fn map_exists(sys: &Path, name: &str) -> bool {
     let devices = fs::read_dir(sys.join("class/block")).into_iter().flatten().flatten();
-    let name_of = |device: PathBuf| fs::read_to_string(device.join("dm/name")).unwrap_or_default();
-    devices.map(|device| device.path()).any(|device| name_of(device).trim_end() == name)
+    devices
+        .filter_map(|device| fs::read_to_string(device.path().join("dm/name")).ok())
+        .any(|found| found.trim_end() == name)
 }
 
-fn changed(file: &Path) -> Option<SystemTime> {
+fn modified(file: &Path) -> Option<SystemTime> {
     fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// `find_multipaths` in the section `defaults` of a configuration as multipathd prints it.
+/// The value of `find_multipaths` in the section `defaults` of a printed configuration.
 fn find_multipaths(config: &str) -> Option<String> {
     let defaults = config.lines().map(str::trim).skip_while(|line| !line.starts_with("defaults")).skip(1);
     let mut settings = defaults.take_while(|line| !line.starts_with('}'));
@@ -160,11 +156,12 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::api::reason::PathReason;
 
-    const STRICT: &str = "defaults {\n\tverbosity 2\n\tfind_multipaths \"strict\"\n}\nblacklist {\n}\n";
+    const STRICT_CONFIG: &str = "defaults {\n\tverbosity 2\n\tfind_multipaths \"strict\"\n}\nblacklist {\n}\n";
 
-    /// A host whose multipathd answers with a configuration, and counts how often it was asked.
-    fn host(root: &Path, config: &str) -> Host {
+    /// A host whose multipathd answers with this configuration, and logs each call.
+    fn host(root: &Path, config: &str) -> HostTools {
         fs::create_dir_all(root.join("bin")).unwrap();
         fs::create_dir_all(root.join("etc")).unwrap();
         fs::create_dir_all(root.join("proc/50")).unwrap();
@@ -173,7 +170,7 @@ mod tests {
         let script = format!("#!/bin/sh\necho asked >> {0}/asked\ncat {0}/config\n", root.display());
         fs::write(root.join("bin/multipathd"), script).unwrap();
         fs::set_permissions(root.join("bin/multipathd"), fs::Permissions::from_mode(0o755)).unwrap();
-        Host::in_directory(root)
+        HostTools::in_directory(root)
     }
 
     fn reasons(warnings: &[HostWarning]) -> Vec<PreparedReason> {
@@ -181,64 +178,64 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn find_multipaths_that_ignores_luns_is_warned_of_and_asked_for_once() {
+    async fn strict_find_multipaths_is_warned_about_and_read_once() {
         let root = tempfile::tempdir().unwrap();
-        let multipath = Multipath::new(host(root.path(), STRICT));
+        let multipath = Multipath::new(host(root.path(), STRICT_CONFIG));
         for _ in 0..3 {
             assert_eq!(reasons(&multipath.warnings().await), [PreparedReason::FindMultipaths]);
         }
         let asked = || fs::read_to_string(root.path().join("asked")).unwrap().lines().count();
         assert_eq!(asked(), 1);
-        fs::write(root.path().join("config"), STRICT.replace("strict", "yes")).unwrap();
+        fs::write(root.path().join("config"), STRICT_CONFIG.replace("strict", "yes")).unwrap();
         fs::write(root.path().join("etc/multipath.conf"), "defaults {}").unwrap();
         assert_eq!(reasons(&multipath.warnings().await), [], "the file has changed");
         assert_eq!(asked(), 2);
     }
 
     #[tokio::test]
-    async fn what_multipathd_reads_later_than_it_was_written_is_seen_all_the_same() {
+    async fn a_setting_that_multipathd_reads_later_is_still_noticed() {
         let root = tempfile::tempdir().unwrap();
-        let mut multipath = Multipath::new(host(root.path(), &STRICT.replace("strict", "no")));
-        multipath.first_pause = Duration::ZERO;
+        let mut multipath = Multipath::new(host(root.path(), &STRICT_CONFIG.replace("strict", "no")));
+        multipath.first_recheck = Duration::ZERO;
         assert_eq!(reasons(&multipath.warnings().await), []);
         fs::write(root.path().join("etc/multipath.conf"), "defaults {}").unwrap();
         assert_eq!(reasons(&multipath.warnings().await), [], "it has not been told to read it");
-        fs::write(root.path().join("config"), STRICT).unwrap();
+        fs::write(root.path().join("config"), STRICT_CONFIG).unwrap();
         assert_eq!(reasons(&multipath.warnings().await), [PreparedReason::FindMultipaths]);
-        fs::write(root.path().join("config"), STRICT.replace("strict", "greedy")).unwrap();
+        fs::write(root.path().join("config"), STRICT_CONFIG.replace("strict", "greedy")).unwrap();
         assert_eq!(reasons(&multipath.warnings().await), []);
     }
 
     #[tokio::test]
-    async fn a_multipathd_that_is_warned_of_is_asked_less_and_less_often() {
+    async fn multipathd_is_asked_less_often_while_a_warning_lasts() {
         let root = tempfile::tempdir().unwrap();
-        let again = async |multipath: Multipath| {
+        let recheck_after = async |multipath: Multipath| {
             multipath.warnings().await;
-            multipath.known.lock().await.as_ref().and_then(|known| known.again)
+            multipath.setting.lock().await.as_ref().and_then(|setting| setting.recheck_after)
         };
-        assert_eq!(again(Multipath::new(host(root.path(), STRICT))).await, Some(FIRST_PAUSE));
-        let settled = Multipath::new(host(root.path(), &STRICT.replace("strict", "no")));
-        assert_eq!(again(settled).await, None, "an idle agent starts no tool");
-        assert_eq!([longer(FIRST_PAUSE), longer(LAST_PAUSE)], [FIRST_PAUSE * 2, LAST_PAUSE]);
+        assert_eq!(recheck_after(Multipath::new(host(root.path(), STRICT_CONFIG))).await, Some(FIRST_RECHECK));
+        let settled = Multipath::new(host(root.path(), &STRICT_CONFIG.replace("strict", "no")));
+        assert_eq!(recheck_after(settled).await, None, "an idle agent starts no tool");
+        assert_eq!([next_recheck(FIRST_RECHECK), next_recheck(MAX_RECHECK)], [FIRST_RECHECK * 2, MAX_RECHECK]);
     }
 
     #[tokio::test]
-    async fn a_multipathd_that_does_not_run_is_warned_of() {
+    async fn a_multipathd_that_does_not_run_is_warned_about() {
         let root = tempfile::tempdir().unwrap();
-        let multipath = Multipath::new(Host::in_directory(root.path()));
+        let multipath = Multipath::new(HostTools::in_directory(root.path()));
         assert_eq!(reasons(&multipath.warnings().await), [PreparedReason::MultipathdMissing]);
     }
 
     #[test]
-    fn only_the_defaults_count() {
-        assert_eq!(find_multipaths(STRICT).as_deref(), Some("strict"));
+    fn only_the_defaults_section_counts() {
+        assert_eq!(find_multipaths(STRICT_CONFIG).as_deref(), Some("strict"));
         assert_eq!(find_multipaths("blacklist {\n}\ndefaults {\n\tfind_multipaths yes\n}\n").as_deref(), Some("yes"));
         assert_eq!(find_multipaths("defaults {\n}\noverrides {\n\tfind_multipaths yes\n}\n"), None);
         assert_eq!(find_multipaths(""), None);
     }
 
     #[tokio::test]
-    async fn a_map_is_gone_only_when_the_kernel_says_so() {
+    async fn a_map_is_flushed_only_when_the_kernel_says_so() {
         let root = tempfile::tempdir().unwrap();
         let dm = root.path().join("sys/class/block/dm-3/dm");
         fs::create_dir_all(&dm).unwrap();
@@ -248,7 +245,7 @@ mod tests {
         let multipath = Multipath::new(host);
         let sys = root.path().join("sys");
         let error = multipath.flush("mpatha", || map_exists(&sys, "mpatha")).await.unwrap_err();
-        assert_eq!(error.reason, PathReason::InUse);
+        assert_eq!(error.reason(), PathReason::InUse);
         assert_eq!(multipath.flush("mpathb", || map_exists(&sys, "mpathb")).await, Ok(()));
     }
 }

@@ -1,8 +1,8 @@
-//! Running a tool of the host: bounded in time, its output captured, and never killed.
+//! Runs a tool with a time limit and captures its output. It never kills the tool.
 //!
-//! A tool that is killed while it changes open-iscsi's database leaves the lock behind for ever. So one that takes too
-//! long is asked to end (SIGTERM), and one that does not even then is left to itself; and it has a process group of its
-//! own, because a Ctrl-C at a terminal goes to the whole group of the agent.
+//! A tool that is killed while it changes open-iscsi's database leaves the database locked. So a tool that takes too
+//! long gets SIGTERM, and if it still does not end, the agent stops waiting for it. It runs in its own process group,
+//! because a Ctrl-C in a terminal goes to the whole process group of the agent.
 
 use std::{io, process::Stdio, time::Duration};
 
@@ -13,47 +13,47 @@ use tokio::{
     time::timeout,
 };
 
-/// How long a tool may take to end after it was asked to.
-const ENDS_WITHIN: Duration = Duration::from_secs(5);
-/// How long output is waited for after the end of the tool: a daemon that it has started may hold the pipes open.
-const LAST_OUTPUT: Duration = Duration::from_millis(200);
+/// How long to wait for a tool to end after SIGTERM.
+const TERMINATION_GRACE: Duration = Duration::from_secs(5);
+/// How long to wait for more output after the tool has ended: a daemon that it started may keep the pipes open.
+const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 
-/// How a tool has ended.
+/// What a tool returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Its exit code; none when a signal has ended it.
+pub struct ToolOutput {
+    /// The exit code; none if a signal ended it.
     pub code: Option<i32>,
-    /// What it wrote to standard output.
+    /// The standard output.
     pub stdout: String,
-    /// What it wrote to standard error.
+    /// The standard error.
     pub stderr: String,
 }
 
-/// Why a tool has not ended by itself.
+/// Why there is no output of a tool.
 #[derive(Debug)]
 pub enum RunError {
-    /// It could not be started.
+    /// The tool could not be started.
     NotStarted(io::Error),
-    /// It took longer than it may, and was told to end.
-    Overdue,
+    /// The tool took longer than its limit and got SIGTERM.
+    TimedOut,
 }
 
-/// Runs a tool to its end.
+/// Runs a tool until it ends. The exit code is for the caller to judge.
 ///
 /// # Errors
-/// When it cannot be started, or takes longer than `limit`. Its exit code is the caller's to judge.
-pub async fn run(mut command: Command, limit: Duration) -> Result<Ended, RunError> {
+/// If the tool cannot be started, or takes longer than `limit`.
+pub async fn run(mut command: Command, limit: Duration) -> Result<ToolOutput, RunError> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(false);
     let mut child = command.spawn().map_err(RunError::NotStarted)?;
-    if let Ok(ended) = timeout(limit, end(&mut child)).await {
-        return ended.map_err(RunError::NotStarted);
+    if let Ok(output) = timeout(limit, wait_for_output(&mut child)).await {
+        return output.map_err(RunError::NotStarted);
     }
     terminate(&child);
-    let _ = timeout(ENDS_WITHIN, child.wait()).await;
-    Err(RunError::Overdue)
+    let _ = timeout(TERMINATION_GRACE, child.wait()).await;
+    Err(RunError::TimedOut)
 }
 
-async fn end(child: &mut Child) -> io::Result<Ended> {
+async fn wait_for_output(child: &mut Child) -> io::Result<ToolOutput> {
     let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let code = {
@@ -74,21 +74,24 @@ async fn end(child: &mut Child) -> io::Result<Ended> {
         tokio::pin!(reading);
         let status = tokio::select! {
             status = child.wait() => {
-                let _ = timeout(LAST_OUTPUT, &mut reading).await;
+                let _ = timeout(OUTPUT_GRACE, &mut reading).await;
                 status?
             }
             _ = &mut reading => child.wait().await?,
         };
         status.code()
     };
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(Ended { code, stdout: text(out), stderr: text(err) })
+    Ok(ToolOutput { code, stdout: lossy(&out), stderr: lossy(&err) })
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn terminate(child: &Child) {
     let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(Err(error)) = id.map(|id| kill_process(id, Signal::TERM)) {
-        tracing::debug!(%error, "a tool that takes too long cannot be told to end");
+        tracing::debug!(%error, "cannot send SIGTERM to a tool that takes too long");
     }
 }
 
@@ -103,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tool_that_takes_too_long_is_told_to_end_and_may_still_tidy_up() {
+    async fn a_tool_that_takes_too_long_gets_sigterm_and_may_clean_up() {
         let directory = tempfile::tempdir().unwrap();
         let tidied = directory.path().join("tidied");
         let began = directory.path().join("began");
@@ -112,25 +115,25 @@ mod tests {
             tidied.display(),
             began.display()
         );
-        assert!(matches!(run(shell(&script), Duration::from_secs(2)).await, Err(RunError::Overdue)));
+        assert!(matches!(run(shell(&script), Duration::from_secs(2)).await, Err(RunError::TimedOut)));
         assert!(began.exists() && tidied.exists());
     }
 
     #[tokio::test]
-    async fn the_end_of_a_tool_is_not_the_end_of_a_daemon_that_it_has_started() {
+    async fn a_daemon_that_the_tool_started_goes_on_and_does_not_delay_the_result() {
         let directory = tempfile::tempdir().unwrap();
         let pid = directory.path().join("pid");
         let script = format!("sleep 600 & echo $! > {}; echo started; echo late >&2; exit 7", pid.display());
         let ended = run(shell(&script), Duration::from_secs(60)).await.unwrap();
-        assert_eq!(ended, Ended { code: Some(7), stdout: "started\n".into(), stderr: "late\n".into() });
+        assert_eq!(ended, ToolOutput { code: Some(7), stdout: "started\n".into(), stderr: "late\n".into() });
         let pid = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
     }
 
     #[tokio::test]
-    async fn a_tool_is_out_of_reach_of_a_ctrl_c_at_the_agents_terminal() {
+    async fn a_ctrl_c_at_the_agents_terminal_does_not_reach_a_tool() {
         let ended = run(shell("ps -o pgid= -p $$ | tr -d ' '; echo $$"), Duration::from_secs(60)).await.unwrap();
         let (group, own) = ended.stdout.trim().split_once('\n').unwrap();
-        assert_eq!(group, own, "a group of its own");
+        assert_eq!(group, own, "its own process group");
     }
 }

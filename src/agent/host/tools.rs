@@ -1,15 +1,14 @@
-//! How the tools of the host are reached.
+//! Runs the host's own tools.
 //!
-//! `iscsiadm` and `iscsid` must be of one version, and talk over a socket that belongs to a network namespace. So the
-//! agent uses the host's own tools: directly when it runs on the host, else inside the mount and network namespaces of
-//! the daemon that they talk to ([`exec`]).
+//! `iscsiadm` and `iscsid` must have the same version, and they talk over a socket that belongs to a network namespace.
+//! So the agent uses the host's tools: directly if it runs on the host, otherwise in the mount and network namespaces of
+//! the daemon that the tool talks to ([`exec`]).
 
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs, io,
-    path::{Path, PathBuf},
-    str::FromStr,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,249 +16,196 @@ use std::{
 use tokio::process::Command;
 
 use super::{
-    access::{self, Way},
-    device_users::see_every_process,
+    access::{AccessMode, HostAccess},
+    device_users::require_host_pid_namespace,
+    error::HostError,
     exec,
-    run_tool::{self, Ended, RunError},
+    run_tool::{self, RunError, ToolOutput},
 };
-use crate::{agent::initiator::PathError, api::reason::PathReason};
 
-/// Where tools are looked for, on whatever distribution.
-const SEARCH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
-/// Where a pod has the host's root when nothing else is said.
-const HOST_ROOT: &str = "/host";
+/// Where tools are searched for, on all distributions.
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 
-/// How the host's tools are to be reached.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum HostTools {
-    /// Found out: inside the daemon's namespaces where these are not the agent's own.
-    #[default]
-    Auto,
-    /// The agent runs on the host.
-    Direct,
-    /// Always inside the daemon's namespaces.
-    Nsenter,
-    /// The host's root is mounted there.
-    Chroot(PathBuf),
-}
-
-impl FromStr for HostTools {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            None if text == "auto" => Ok(HostTools::Auto),
-            None if text == "direct" => Ok(HostTools::Direct),
-            None if text == "nsenter" => Ok(HostTools::Nsenter),
-            None if text == "chroot" => Ok(HostTools::Chroot(HOST_ROOT.into())),
-            Some(("chroot", directory)) if directory.starts_with('/') => Ok(HostTools::Chroot(directory.into())),
-            _ => Err(format!(
-                "{text:?} is none of auto, direct, nsenter, chroot (the host's root is {HOST_ROOT}) and chroot=DIR with \
-                 an absolute DIR"
-            )),
-        }
-    }
-}
-
-/// A host, as its tools and files are reached.
+/// Finds the daemons of the host, and runs the tools that belong to them.
 #[derive(Clone, Debug)]
-pub struct Host {
-    tools: HostTools,
+pub struct HostTools {
+    mode: AccessMode,
     proc: PathBuf,
-    search: String,
-    /// The root directory where no other is entered.
+    search_path: String,
+    /// The host's root directory for direct access.
     root: PathBuf,
-    /// The processes of daemons where they were last found: hosts have thousands of processes.
-    found: Arc<Mutex<BTreeMap<String, u32>>>,
+    /// PIDs of the daemons that were found, by name. A search reads `/proc` for thousands of processes.
+    daemons: Arc<Mutex<BTreeMap<String, u32>>>,
 }
 
-impl Host {
-    /// The host whose processes are in `proc`.
+impl HostTools {
+    /// The tools of the host whose procfs is mounted at `proc`.
     #[must_use]
-    pub fn new(tools: HostTools, proc: PathBuf) -> Self {
-        Host { tools, proc, search: SEARCH.into(), root: "/".into(), found: Arc::default() }
+    pub fn new(mode: AccessMode, proc: PathBuf) -> Self {
+        HostTools { mode, proc, search_path: SEARCH_PATH.into(), root: "/".into(), daemons: Arc::default() }
     }
 
-    /// A host that is a directory: files are below it, tools in its `bin`, and processes in its `proc`.
+    /// A fake host in a directory: its files are below it, its tools in `bin`, its processes in `proc`.
     #[cfg(test)]
-    pub(in crate::agent) fn in_directory(root: &Path) -> Self {
-        let search = format!("{}:/usr/bin:/bin", root.join("bin").display());
-        Host { tools: HostTools::Direct, proc: root.join("proc"), search, root: root.into(), found: Arc::default() }
+    pub(in crate::agent) fn in_directory(root: &std::path::Path) -> Self {
+        let search_path = format!("{}:/usr/bin:/bin", root.join("bin").display());
+        let (proc, root) = (root.join("proc"), root.into());
+        HostTools { mode: AccessMode::Direct, proc, search_path, root, daemons: Arc::default() }
     }
 
-    /// The process of a daemon, if it runs. Of several the one in the host's own network namespace: the others belong
-    /// to somebody's container.
+    /// The PID of a daemon, if it runs. If several processes have its name, the one in the host's own network namespace:
+    /// the others are in containers.
     #[must_use]
     pub fn daemon(&self, name: &str) -> Option<u32> {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pid) = found.get(name).filter(|pid| self.is_named(**pid, name)) {
+        let mut daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pid) = daemons.get(name).filter(|pid| self.has_name(**pid, name)) {
             return Some(*pid);
         }
-        found.remove(name);
-        let of_host = self.network("1");
-        let is_elsewhere = |pid: &u32| self.network(&pid.to_string()) != of_host;
-        let processes =
-            fs::read_dir(&self.proc).ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let named = processes.filter(|pid| self.is_named(*pid, name));
-        let (is_elsewhere, pid) = named.map(|pid| (is_elsewhere(&pid), pid)).min()?;
-        // The host's own may be started yet.
-        if !is_elsewhere {
-            found.insert(name.to_owned(), pid);
+        daemons.remove(name);
+        let host_network = self.network_namespace("1");
+        let (in_container, pid) = fs::read_dir(&self.proc)
+            .ok()?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|pid| self.has_name(*pid, name))
+            .map(|pid: u32| (self.network_namespace(&pid.to_string()) != host_network, pid))
+            .min()?;
+        // Do not cache the daemon of a container: the host's own may start later.
+        if !in_container {
+            daemons.insert(name.to_owned(), pid);
         }
         Some(pid)
     }
 
-    fn is_named(&self, pid: u32, name: &str) -> bool {
+    fn has_name(&self, pid: u32, name: &str) -> bool {
         fs::read_to_string(self.proc.join(format!("{pid}/comm"))).is_ok_and(|comm| comm.trim_end() == name)
     }
 
-    /// The network namespace of a process.
-    fn network(&self, process: &str) -> Option<PathBuf> {
+    fn network_namespace(&self, process: &str) -> Option<PathBuf> {
         self.namespaces(process).ok().map(|(_, network)| network)
     }
 
-    /// Whether it is certain that no process of this name runs.
+    /// Whether it is certain that no process with this name runs. It is not certain if the agent does not see the
+    /// processes of the host.
     #[must_use]
-    pub fn runs_no(&self, name: &str) -> bool {
-        see_every_process(&self.proc).is_ok() && self.daemon(name).is_none()
+    pub fn is_certainly_not_running(&self, name: &str) -> bool {
+        require_host_pid_namespace(&self.proc).is_ok() && self.daemon(name).is_none()
     }
 
-    /// Whether the program of a process was replaced since it was started: an upgrade without a restart.
+    /// Whether the program file of a process was replaced after its start: an upgrade without a restart.
     #[must_use]
     pub fn is_outdated(&self, pid: u32) -> bool {
         let program = fs::read_link(self.proc.join(format!("{pid}/exe")));
         program.is_ok_and(|program| program.to_string_lossy().ends_with(" (deleted)"))
     }
 
-    /// The way to the tools that talk to a daemon. Without that daemon, which some hosts start when it is needed, the
-    /// way to those of the host's first process.
+    /// How to reach the tools that talk to a daemon. If the daemon does not run (some hosts start it on demand), how to
+    /// reach those of the host's first process.
     ///
     /// # Errors
-    /// When the namespaces of the host's processes cannot be seen.
-    pub fn way(&self, daemon: &str) -> Result<Way, PathError> {
-        let elsewhere = || self.daemon(daemon).unwrap_or(1);
-        match &self.tools {
-            HostTools::Direct => Ok(Way::Direct),
-            HostTools::Chroot(directory) => Ok(Way::Chroot(directory.clone())),
-            HostTools::Nsenter => Ok(Way::Nsenter(elsewhere())),
-            HostTools::Auto => {
-                let pid = elsewhere();
-                let is_here = self
-                    .namespaces(&pid.to_string())
-                    .and_then(|theirs| Ok(theirs == self.namespaces("self")?))
-                    .map_err(|error| cannot_see(&self.proc, pid, daemon, &error))?;
-                Ok(if is_here { Way::Direct } else { Way::Nsenter(pid) })
+    /// If the namespaces of the host's processes cannot be read.
+    pub fn access(&self, daemon: &str) -> Result<HostAccess, HostError> {
+        match &self.mode {
+            AccessMode::Direct => Ok(HostAccess::Direct),
+            AccessMode::Chroot(directory) => Ok(HostAccess::Chroot(directory.clone())),
+            AccessMode::Nsenter => Ok(HostAccess::Namespaces(self.daemon(daemon).unwrap_or(1))),
+            AccessMode::Auto => {
+                let pid = self.daemon(daemon).unwrap_or(1);
+                let is_same = self.has_own_namespaces(pid).map_err(|error| HostError::NamespacesUnreadable {
+                    daemon: daemon.to_owned(),
+                    namespaces: self.proc.join(pid.to_string()).join("ns"),
+                    message: error.to_string(),
+                })?;
+                Ok(if is_same { HostAccess::Direct } else { HostAccess::Namespaces(pid) })
             }
         }
     }
 
-    /// The host's root directory, as the agent sees it.
-    #[must_use]
-    pub fn root(&self, way: &Way) -> PathBuf {
-        match way {
-            Way::Direct => self.root.clone(),
-            Way::Nsenter(pid) => self.proc.join(format!("{pid}/root")),
-            Way::Chroot(directory) => directory.clone(),
-        }
-    }
-
-    /// Runs a tool of the host to its end.
-    ///
-    /// # Errors
-    /// `InitiatorMissing` when there is no such tool, `Timeout` when it takes longer than `limit`, `Internal` when the
-    /// host cannot be entered. Nothing of `arguments` is in the message.
-    pub async fn run<A: AsRef<OsStr>>(
-        &self,
-        way: &Way,
-        tool: &str,
-        arguments: &[A],
-        limit: Duration,
-    ) -> Result<Ended, PathError> {
-        let result = run_tool::run(self.command(way, tool, arguments), limit).await;
-        result.map_err(|error| not_run(way, tool, limit, error)).and_then(|ended| match way {
-            Way::Direct => Ok(ended),
-            Way::Nsenter(_) | Way::Chroot(_) => of_the_tool(way, tool, ended),
-        })
-    }
-
-    fn command<A: AsRef<OsStr>>(&self, way: &Way, tool: &str, arguments: &[A]) -> Command {
-        let mut command = match access::arguments(way) {
-            None => Command::new(tool),
-            Some(entering) => {
-                let mut command = Command::new(exec::OWN_PROGRAM);
-                command.args(entering).arg(tool);
-                command
-            }
-        };
-        // The messages of tools are read: they must not be translated.
-        command.args(arguments).env_clear().env("PATH", &self.search).env("LC_ALL", "C");
-        command
+    /// Whether a process has the agent's own namespaces.
+    fn has_own_namespaces(&self, pid: u32) -> io::Result<bool> {
+        Ok(self.namespaces(&pid.to_string())? == self.namespaces("self")?)
     }
 
     /// The mount and network namespaces of a process.
     fn namespaces(&self, process: &str) -> io::Result<(PathBuf, PathBuf)> {
-        let namespace = |kind: &str| fs::read_link(self.proc.join(process).join("ns").join(kind));
-        Ok((namespace("mnt")?, namespace("net")?))
+        let directory = self.proc.join(process).join("ns");
+        Ok((fs::read_link(directory.join("mnt"))?, fs::read_link(directory.join("net"))?))
+    }
+
+    /// The host's root directory, as the agent sees it.
+    #[must_use]
+    pub fn root(&self, access: &HostAccess) -> PathBuf {
+        match access {
+            HostAccess::Direct => self.root.clone(),
+            HostAccess::Namespaces(pid) => self.proc.join(format!("{pid}/root")),
+            HostAccess::Chroot(directory) => directory.clone(),
+        }
+    }
+
+    /// Runs a tool until it ends. Its exit code is for the caller to judge.
+    ///
+    /// # Errors
+    /// If the host does not have the tool, if the host cannot be entered, or if the tool takes longer than `limit`.
+    pub async fn run<A: AsRef<OsStr>>(
+        &self,
+        access: &HostAccess,
+        tool: &str,
+        arguments: &[A],
+        limit: Duration,
+    ) -> Result<ToolOutput, HostError> {
+        match run_tool::run(self.command(access, tool, arguments), limit).await {
+            Ok(output) if *access == HostAccess::Direct => Ok(output),
+            Ok(output) => tool_output(access, tool, output),
+            Err(error) => Err(run_error(access, tool, limit, error)),
+        }
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, access: &HostAccess, tool: &str, arguments: &[A]) -> Command {
+        let mut command = match access.enter_arguments() {
+            None => Command::new(tool),
+            Some(enter) => {
+                let mut command = Command::new(exec::OWN_PROGRAM);
+                command.args(enter).arg(tool);
+                command
+            }
+        };
+        // The agent parses the tools' messages, so they must not be translated.
+        command.args(arguments).env_clear().env("PATH", &self.search_path).env("LC_ALL", "C");
+        command
     }
 }
 
-/// Why nothing has ended by itself: the tool, or what was to enter the host and become the tool.
-fn not_run(way: &Way, tool: &str, limit: Duration, error: RunError) -> PathError {
+fn run_error(access: &HostAccess, tool: &str, limit: Duration, error: RunError) -> HostError {
+    let (tool, access) = (tool.to_owned(), access.clone());
     match error {
-        RunError::NotStarted(error) if *way == Way::Direct && error.kind() == io::ErrorKind::NotFound => {
-            missing(way, tool)
+        RunError::NotStarted(error) if access == HostAccess::Direct && error.kind() == io::ErrorKind::NotFound => {
+            HostError::ToolMissing { tool, access }
         }
         RunError::NotStarted(error) => {
-            PathError::new(PathReason::Internal, format!("cannot start {tool} ({way}): {error}"))
+            HostError::ToolNotStarted { message: format!("cannot start {tool}: {error}"), access }
         }
-        RunError::Overdue => PathError::new(
-            PathReason::Timeout,
-            format!("{tool} has not ended within {} s and was told to end", limit.as_secs()),
-        ),
+        RunError::TimedOut => HostError::ToolTimedOut { tool, limit },
     }
 }
 
-/// What the tool has said, unless it was not the tool that has ended but what was to become it.
-fn of_the_tool(way: &Way, tool: &str, ended: Ended) -> Result<Ended, PathError> {
-    let said = ended.stderr.trim();
-    match ended.code.map(u8::try_from) {
-        Some(Ok(exec::NOT_ENTERED)) => Err(PathError::new(
-            PathReason::Internal,
-            format!(
-                "the host cannot be entered ({way}) to run {tool}: {said}; in a pod the agent needs hostPID and a \
-                 privileged security context"
-            ),
-        )),
-        Some(Ok(exec::NOT_STARTED)) => Err(PathError::new(PathReason::Internal, format!("{said} ({way})"))),
-        Some(Ok(exec::NOT_THERE)) => Err(missing(way, tool)),
-        Some(_) | None => Ok(ended),
+/// The output of the tool, unless the exit code says that the process ended before it became the tool ([`exec`]).
+fn tool_output(access: &HostAccess, tool: &str, output: ToolOutput) -> Result<ToolOutput, HostError> {
+    let (tool, access, message) = (tool.to_owned(), access.clone(), output.stderr.trim().to_owned());
+    match output.code.map(u8::try_from) {
+        Some(Ok(exec::EXIT_NOT_ENTERED)) => Err(HostError::NotEntered { tool, access, message }),
+        Some(Ok(exec::EXIT_NOT_STARTED)) => Err(HostError::ToolNotStarted { message, access }),
+        Some(Ok(exec::EXIT_NOT_FOUND)) => Err(HostError::ToolMissing { tool, access }),
+        Some(_) | None => Ok(output),
     }
-}
-
-fn missing(way: &Way, tool: &str) -> PathError {
-    let advice = "install it on the host, or say with --host-tools where the host's tools are";
-    PathError::new(PathReason::InitiatorMissing, format!("the host has no {tool} (looked for: {way}); {advice}"))
-}
-
-fn cannot_see(proc: &Path, pid: u32, daemon: &str, error: &io::Error) -> PathError {
-    let where_ = proc.join(pid.to_string()).join("ns");
-    PathError::new(
-        PathReason::Internal,
-        format!(
-            "cannot find out how {daemon}'s tools are reached: {}: {error}; the agent must run as root, in a pod with \
-             hostPID and a privileged security context, or be told by --host-tools",
-            where_.display()
-        ),
-    )
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{os::unix::fs::symlink, path::Path};
 
     use super::*;
+    use crate::api::reason::PathReason;
 
-    /// A process with its name and its namespaces.
+    /// Makes a process with this name, in these namespaces.
     fn process(proc: &Path, pid: &str, comm: &str, namespaces: &str) {
         let ns = proc.join(pid).join("ns");
         fs::create_dir_all(&ns).unwrap();
@@ -269,24 +215,24 @@ mod tests {
     }
 
     #[test]
-    fn the_way_leads_into_the_namespaces_of_the_daemon_when_they_are_not_the_agents() {
+    fn tools_run_in_the_namespaces_of_their_daemon_if_the_agent_has_others() {
         let proc = tempfile::tempdir().unwrap();
         process(proc.path(), "1", "systemd", "host");
         process(proc.path(), "self", "multibond", "pod");
-        let host = Host::new(HostTools::Auto, proc.path().into());
-        assert_eq!(host.way("iscsid").unwrap(), Way::Nsenter(1), "a daemon that is started when it is needed");
+        let host = HostTools::new(AccessMode::Auto, proc.path().into());
+        assert_eq!(host.access("iscsid").unwrap(), HostAccess::Namespaces(1), "the daemon is started on demand");
         process(proc.path(), "300", "iscsid", "somebody's container");
         process(proc.path(), "700", "iscsid", "host");
-        assert_eq!(host.way("iscsid").unwrap(), Way::Nsenter(700));
-        assert_eq!(host.root(&Way::Nsenter(700)), proc.path().join("700/root"));
+        assert_eq!(host.access("iscsid").unwrap(), HostAccess::Namespaces(700));
+        assert_eq!(host.root(&HostAccess::Namespaces(700)), proc.path().join("700/root"));
     }
 
     #[test]
-    fn a_daemon_is_found_again_after_its_restart_and_gone_when_it_is_gone() {
+    fn a_daemon_is_found_again_after_its_restart() {
         let proc = tempfile::tempdir().unwrap();
         process(proc.path(), "1", "systemd", "host");
         process(proc.path(), "700", "iscsid", "host");
-        let host = Host::new(HostTools::Auto, proc.path().into());
+        let host = HostTools::new(AccessMode::Auto, proc.path().into());
         assert_eq!((host.daemon("iscsid"), host.daemon("multipathd")), (Some(700), None));
         fs::remove_dir_all(proc.path().join("700")).unwrap();
         assert_eq!(host.daemon("iscsid"), None);
@@ -296,26 +242,30 @@ mod tests {
     }
 
     #[test]
-    fn on_the_host_itself_tools_are_run_directly() {
+    fn on_the_host_itself_tools_run_directly() {
         let proc = tempfile::tempdir().unwrap();
         process(proc.path(), "1", "systemd", "host");
         process(proc.path(), "self", "multibond", "host");
         process(proc.path(), "700", "iscsid", "host");
-        assert_eq!(Host::new(HostTools::Auto, proc.path().into()).way("iscsid").unwrap(), Way::Direct);
-        assert_eq!(Host::new(HostTools::Nsenter, proc.path().into()).way("iscsid").unwrap(), Way::Nsenter(700));
+        assert_eq!(HostTools::new(AccessMode::Auto, proc.path().into()).access("iscsid").unwrap(), HostAccess::Direct);
+        assert_eq!(
+            HostTools::new(AccessMode::Nsenter, proc.path().into()).access("iscsid").unwrap(),
+            HostAccess::Namespaces(700)
+        );
     }
 
     #[test]
-    fn a_host_that_cannot_be_seen_is_told_with_what_to_do() {
+    fn unreadable_namespaces_are_an_error_that_says_what_to_do() {
         let proc = tempfile::tempdir().unwrap();
-        let error = Host::new(HostTools::Auto, proc.path().into()).way("iscsid").unwrap_err();
-        assert!(error.message.contains("hostPID") && error.message.contains("--host-tools"), "{error}");
+        let error = HostTools::new(AccessMode::Auto, proc.path().into()).access("iscsid").unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("hostPID") && message.contains("--host-tools"), "{message}");
     }
 
     #[test]
-    fn an_upgrade_without_a_restart_is_seen() {
+    fn an_upgrade_without_a_restart_is_detected() {
         let proc = tempfile::tempdir().unwrap();
-        let host = Host::new(HostTools::Auto, proc.path().into());
+        let host = HostTools::new(AccessMode::Auto, proc.path().into());
         for (pid, program, outdated) in [(7, "/usr/sbin/iscsid", false), (8, "/usr/sbin/iscsid (deleted)", true)] {
             fs::create_dir_all(proc.path().join(pid.to_string())).unwrap();
             symlink(program, proc.path().join(format!("{pid}/exe"))).unwrap();
@@ -323,30 +273,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_said_of_the_tools_is_understood() {
-        assert_eq!("chroot".parse(), Ok(HostTools::Chroot("/host".into())));
-        assert_eq!("chroot=/mnt/root".parse(), Ok(HostTools::Chroot("/mnt/root".into())));
-        assert_eq!("auto".parse(), Ok(HostTools::Auto));
-        for bad in ["", "chroot=host", "docker", "nsenter=1"] {
-            assert!(bad.parse::<HostTools>().unwrap_err().contains("chroot=DIR"), "{bad}");
-        }
-    }
-
     #[tokio::test]
-    async fn a_tool_that_is_not_there_is_missing() {
+    async fn a_tool_that_the_host_does_not_have_is_reported_as_missing() {
         let none: &[&str] = &[];
-        let host = Host::new(HostTools::Direct, "/proc".into());
-        let error = host.run(&Way::Direct, "no-such-tool", none, Duration::from_secs(9)).await.unwrap_err();
-        assert_eq!(error.reason, PathReason::InitiatorMissing);
+        let host = HostTools::new(AccessMode::Direct, "/proc".into());
+        let error = host.run(&HostAccess::Direct, "no-such-tool", none, Duration::from_secs(9)).await.unwrap_err();
+        assert_eq!(error.reason(), PathReason::InitiatorMissing);
     }
 
     #[test]
-    fn what_has_become_of_a_tool_of_the_host_is_told_by_the_exit_code() {
-        let way = Way::Nsenter(700);
-        let ended = |code| Ended { code, stdout: "out".into(), stderr: "what was said\n".into() };
+    fn the_exit_code_tells_whether_the_tool_was_started() {
+        let access = HostAccess::Namespaces(700);
+        let ended = |code| ToolOutput { code, stdout: "out".into(), stderr: "what was said\n".into() };
         for code in [Some(0), Some(21), Some(124), Some(128), None] {
-            assert_eq!(of_the_tool(&way, "iscsiadm", ended(code)), Ok(ended(code)));
+            assert_eq!(tool_output(&access, "iscsiadm", ended(code)), Ok(ended(code)));
         }
         for (code, reason, message) in [
             (
@@ -357,9 +297,9 @@ mod tests {
             (126, PathReason::Internal, "what was said (nsenter)"),
             (127, PathReason::InitiatorMissing, "the host has no iscsiadm (looked for: nsenter); install it"),
         ] {
-            let error = of_the_tool(&way, "iscsiadm", ended(Some(code))).unwrap_err();
-            assert_eq!(error.reason, reason, "{code}");
-            assert!(error.message.starts_with(message), "{code}: {error}");
+            let error = tool_output(&access, "iscsiadm", ended(Some(code))).unwrap_err();
+            assert_eq!(error.reason(), reason, "{code}");
+            assert!(error.to_string().starts_with(message), "{code}: {error}");
         }
     }
 }

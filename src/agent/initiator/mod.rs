@@ -1,13 +1,12 @@
-//! What the agent needs of an iSCSI initiator, and what an initiator tells of its host.
+//! What the agent needs from an iSCSI initiator: the trait [`Initiator`] and its types.
 //!
-//! The trait is as narrow as the decisions allow: it reads and it acts, and it decides nothing. Which session may go is
-//! decided in [`logout`](super::reconcile::logout), what is connected when in [`reconcile`](super::reconcile); both see
-//! nothing but the values here.
+//! An initiator reads and acts; it decides nothing. [`reconcile`](super::reconcile) decides what is connected, and which
+//! session may be logged out. It sees only the types of this module, so it works the same with each initiator.
 
 pub mod open_iscsi;
 pub mod simulated;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, io, sync::Arc};
 
 use thiserror::Error;
 use tokio::sync::watch;
@@ -15,20 +14,18 @@ use tokio::sync::watch;
 pub use super::host::{device_mapper::MapPath, device_users::DeviceUser, interfaces::InterfaceFilter};
 use super::{
     credentials::{Credentials, Fingerprint},
+    host::error::HostError,
     path::IscsiPath,
 };
 use crate::api::{HostInterface, HostWarning, SessionSettings, reason::PathReason};
 
-/// Prefix of the interface records that are ours; sessions through any other record are foreign.
-pub const OWN_RECORD_PREFIX: &str = "mb.";
-
-/// Why something with a path did not work.
+/// Why an action on a path failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{message}")]
 pub struct PathError {
-    /// As one word.
+    /// The reason that is reported in the status.
     pub reason: PathReason,
-    /// For people: what was expected, and what was found.
+    /// The message for users: what was expected, and what was found.
     pub message: String,
 }
 
@@ -37,94 +34,111 @@ impl PathError {
     pub fn new(reason: PathReason, message: impl Into<String>) -> Self {
         PathError { reason, message: message.into() }
     }
+
+    /// An error with the reason `Internal`.
+    pub fn internal(message: impl Into<String>) -> Self {
+        PathError::new(PathReason::Internal, message)
+    }
 }
 
-/// An iSCSI initiator of one host.
+impl From<HostError> for PathError {
+    fn from(error: HostError) -> Self {
+        PathError::new(error.reason(), error.to_string())
+    }
+}
+
+/// An error while the host is read.
+impl From<io::Error> for PathError {
+    fn from(error: io::Error) -> Self {
+        PathError::internal(error.to_string())
+    }
+}
+
+/// The iSCSI initiator of one host.
 ///
-/// Every call ends by itself, a login in little more than the login timeout of its settings: the agent waits for what
-/// it has begun, because stopping a tool half way may leave its lock behind (open-iscsi does).
+/// Each call ends by itself; a login takes little longer than its login timeout. The agent never cancels a call, because
+/// a tool that is stopped half way may leave its lock behind (open-iscsi does).
 pub trait Initiator: Send + Sync + 'static {
-    /// What the host has. `named` tells which devices to report beside those that can carry storage by their kind.
-    fn facts(&self, named: &InterfaceFilter) -> impl Future<Output = Result<Facts, PathError>> + Send;
+    /// Reads what the host has. The filter names interfaces to report in addition to those that can carry storage traffic
+    /// by their kind.
+    fn facts(&self, filter: &InterfaceFilter) -> impl Future<Output = Result<Facts, PathError>> + Send;
 
-    /// Sessions, their disks, and the multipath maps over them. One reading, consistent in itself: an entry that
-    /// vanishes while it is read is left out.
+    /// Reads the sessions, their disks, and the multipath maps over the disks. Entries that vanish during the reading are
+    /// left out, so the result is consistent.
     ///
-    /// What uses devices is looked for only where the sessions in `in_question`, by number, have them: every process of
-    /// the host has to be asked.
-    fn inventory(&self, in_question: &BTreeSet<u32>) -> impl Future<Output = Result<Inventory, PathError>> + Send;
+    /// Users of devices are looked for only for the disks of the sessions in `with_users_of`, by session ID, and the maps
+    /// over these disks: the search reads every process of the host.
+    fn inventory(&self, with_users_of: &BTreeSet<u32>) -> impl Future<Output = Result<Inventory, PathError>> + Send;
 
-    /// Changes whenever facts or inventory may have changed (a link, an address, a session, a disk, a map). Use of
-    /// devices (mounts, open counts) need not be announced.
+    /// A channel that changes whenever facts or inventory may have changed (a link, an address, a session, a disk, a map).
+    /// Users of devices (mounts, open counts) may change without it.
     fn changes(&self) -> watch::Receiver<()>;
 
-    /// Connects a path: its records, then the session. When it returns Ok the session exists, on the interface that was
-    /// asked for; a session that came up elsewhere has been logged out again (`WrongInterface`).
+    /// Logs in to the target on a path. If it returns Ok, the session exists on the requested interface. A session that
+    /// came up on another interface has been logged out again (`WrongInterface`).
     fn login(&self, login: &Login) -> impl Future<Output = Result<(), PathError>> + Send;
 
-    /// Logs one of our sessions out, and forgets its record. When it returns Ok the session is gone.
+    /// Logs out a session of the agent, and deletes what the initiator stored for it. If it returns Ok, the session does
+    /// not exist any more.
     fn logout(&self, session: &Session) -> impl Future<Output = Result<(), PathError>> + Send;
 
-    /// Removes a multipath map that nothing uses, before its last path goes. Fails when something has begun to use it.
+    /// Removes a multipath map that nothing uses, before its last path is logged out. Fails if something uses the map.
     fn flush(&self, map: &Map) -> impl Future<Output = Result<(), PathError>> + Send;
 
-    /// Brings what can be changed on a live session in line: how long a lost one holds I/O back.
-    fn adjust(
-        &self,
-        session: &Session,
-        settings: SessionSettings,
-    ) -> impl Future<Output = Result<(), PathError>> + Send;
+    /// Changes the settings of a session of the agent while it is logged in.
+    fn adjust(&self, session: &Session, settings: LiveSettings) -> impl Future<Output = Result<(), PathError>> + Send;
 
-    /// Forgets our records without a session whose paths are not in `keep`: a path that never connected leaves one.
+    /// Deletes what the initiator stored for paths without a session of the agent that are not in `keep`. A path that
+    /// never connected leaves such data behind.
     fn tidy(&self, keep: &BTreeSet<IscsiPath>) -> impl Future<Output = Result<(), PathError>> + Send;
 }
 
 /// What a host has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Devices that can carry storage traffic, and named ones; sorted by name.
+    /// The interfaces that can carry storage traffic or are named by the filter; sorted by name.
     pub interfaces: Vec<HostInterface>,
     /// The host's iSCSI initiator name.
     pub initiator_name: Option<String>,
-    /// The initiator and its version, such as `open-iscsi 2.1.8`.
+    /// The name and version of the initiator, such as `open-iscsi 2.1.8`.
     pub initiator: Option<String>,
-    /// What wants attention on the host and stops nothing.
+    /// Problems of the host that stop nothing by themselves.
     pub warnings: Vec<HostWarning>,
 }
 
 /// Sessions and multipath maps of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// Every iSCSI session of the host, ours or not.
+    /// All iSCSI sessions of the host: those of the agent and others.
     pub sessions: Vec<Session>,
-    /// Every multipath map that has a disk of one of the sessions.
+    /// All multipath maps with a disk of one of the sessions.
     pub maps: Vec<Map>,
 }
 
-/// A session.
+/// An iSCSI session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// The kernel's session number.
     pub id: u32,
-    /// What it connects: by the portal that was asked for (persistent address), and by the device that it is bound to.
+    /// Its path: with the portal that was requested (the persistent address), and the interface that it is bound to.
     pub path: IscsiPath,
-    /// The name of its interface record.
-    pub record: Arc<str>,
+    /// Who made it. The agent changes only its own sessions.
+    pub owner: SessionOwner,
     /// Whether it works.
     pub state: SessionState,
-    /// What it was authenticated with, where that is known.
+    /// The credentials it was authenticated with, if they are known.
     pub credentials: Option<Fingerprint>,
-    /// How long it holds I/O back after it is lost, in seconds, where that is known.
-    pub replacement_timeout: Option<u16>,
+    /// Its settings that can be changed, if they are known.
+    pub live_settings: Option<LiveSettings>,
     /// Its disks.
     pub disks: Vec<Disk>,
 }
 
 impl Session {
-    /// Whether the agent has made it; it touches no other.
+    /// Whether the agent made it.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        self.record.starts_with(OWN_RECORD_PREFIX)
+        self.owner == SessionOwner::Agent
     }
 
     /// Whether it works.
@@ -134,14 +148,44 @@ impl Session {
     }
 }
 
-/// The kernel's view of a session (`/sys/class/iscsi_session/*/state`).
+/// Who made a session. The initiator has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionOwner {
+    /// The agent.
+    Agent,
+    /// Somebody else; the text describes how, for messages (for open-iscsi: the name of the interface record).
+    Other(Arc<str>),
+}
+
+/// The session settings that can be changed while a session is logged in. The other [`SessionSettings`] take effect at
+/// the next login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveSettings {
+    /// How long a failed session holds I/O back, in seconds.
+    pub replacement_timeout_seconds: u16,
+}
+
+impl From<SessionSettings> for LiveSettings {
+    /// Names every setting, so that each new one must be sorted here.
+    fn from(settings: SessionSettings) -> Self {
+        let SessionSettings {
+            replacement_timeout_seconds,
+            login_timeout_seconds: _,
+            noop_interval_seconds: _,
+            noop_timeout_seconds: _,
+        } = settings;
+        LiveSettings { replacement_timeout_seconds }
+    }
+}
+
+/// The kernel's state of a session (`/sys/class/iscsi_session/*/state`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionState {
     /// It works.
     LoggedIn,
-    /// Its connection is lost; the initiator tries to get it back.
+    /// It lost its connection, and the initiator tries to reconnect.
     Failed,
-    /// It is being made or taken down, or has been lost for longer than its replacement timeout.
+    /// It is being logged in or out, or its connection has been lost for longer than the replacement timeout.
     Free,
 }
 
@@ -150,12 +194,13 @@ pub enum SessionState {
 pub struct Disk {
     /// The kernel's name, such as `sda`.
     pub name: Arc<str>,
-    /// What uses the disk itself, its multipath map and multipathd's own checks aside; none where nobody has looked.
+    /// What uses the disk directly; its multipath map and the checks of multipathd do not count. None if nobody has
+    /// looked.
     pub users: Option<Vec<DeviceUser>>,
 }
 
 impl Disk {
-    /// What uses it first of all: where nobody has looked, that is taken for no proof that nothing does.
+    /// The first user of the disk. If nobody has looked, the disk counts as perhaps in use.
     #[must_use]
     pub fn first_user(&self) -> Option<DeviceUser> {
         match &self.users {
@@ -172,23 +217,23 @@ pub struct Map {
     pub name: Arc<str>,
     /// Its World Wide Identifier.
     pub wwid: String,
-    /// How often it is open (`dmsetup info`); what is stacked on it, such as LVM, counts.
+    /// How often it is open (`dmsetup info`); devices stacked on it, such as LVM, count.
     pub open_count: u32,
-    /// What uses it, as far as that can be named; nothing where nobody has looked.
+    /// What uses it, as far as that is known; empty if nobody has looked.
     pub users: Vec<DeviceUser>,
     /// Its paths.
     pub paths: Vec<MapPath>,
 }
 
-/// A login that is asked for.
+/// A login to perform.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// What to connect.
+    /// The path to connect.
     pub path: IscsiPath,
-    /// The network that the path goes through, for messages; none for the default network.
+    /// The name of the path's network; none for the default network. Faults of a simulation refer to it.
     pub network: Option<Arc<str>>,
     /// The session's settings.
     pub settings: SessionSettings,
-    /// CHAP credentials, where the target wants them.
+    /// The CHAP credentials, if the target requires them.
     pub credentials: Option<Credentials>,
 }

@@ -20,10 +20,10 @@ use self::{
 };
 use super::{
     credentials::{Credentials, SecretState},
-    initiator::{Inventory, Login, PathError, Session},
+    initiator::{Inventory, LiveSettings, Login, PathError, Session},
     path::{IscsiPath, Now},
 };
-use crate::api::{Connection, MultipathMap, SessionSettings, reason::PathReason};
+use crate::api::{Connection, MultipathMap, reason::PathReason};
 
 pub mod backoff;
 pub mod input;
@@ -66,7 +66,7 @@ pub enum Action {
         /// The session.
         session: Session,
         /// The settings.
-        settings: SessionSettings,
+        settings: LiveSettings,
     },
     /// Forget our records of paths that are not planned.
     Tidy {
@@ -110,7 +110,7 @@ pub struct Reconciler {
     /// Logins that have ended since the last step.
     ended: Vec<(IscsiPath, Result<(), PathError>)>,
     /// Which replacement timeout was last asked for, by session: a session that does not take it is not asked again.
-    adjusted: BTreeMap<u32, u16>,
+    adjusted: BTreeMap<u32, LiveSettings>,
     /// No session is made anew before, because the last could not be logged out.
     renew_after: Option<Instant>,
     /// From when on our records of paths that are not planned are to be forgotten: since the plan is followed, by this
@@ -419,15 +419,15 @@ impl Reconciler {
 
     fn adjustments(&mut self, situation: Situation<'_>) -> Vec<Action> {
         let Situation { plan, inventory, .. } = situation;
-        let wanted = plan.settings.replacement_timeout_seconds;
+        let wanted = LiveSettings::from(plan.settings);
         let ids: BTreeSet<u32> = inventory.sessions.iter().map(|session| session.id).collect();
         self.adjusted.retain(|id, _| ids.contains(id));
-        let differs = |session: &&Session| session.replacement_timeout.is_some_and(|timeout| timeout != wanted);
+        let differs = |session: &&Session| session.live_settings.is_some_and(|settings| settings != wanted);
         let ours = |session: &&Session| session.is_own() && plan.paths.contains_key(&session.path);
         let mut actions = Vec::new();
         for session in inventory.sessions.iter().filter(ours).filter(differs) {
             if self.adjusted.insert(session.id, wanted) != Some(wanted) {
-                actions.push(Action::Adjust { session: session.clone(), settings: plan.settings });
+                actions.push(Action::Adjust { session: session.clone(), settings: wanted });
             }
         }
         actions

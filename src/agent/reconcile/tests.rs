@@ -3,7 +3,7 @@ use crate::{
     agent::{
         credentials::{Account, Fingerprint, Password, SecretState},
         fixtures::{Clock, facts, foreign, holding, inventory, lost, map, path, plan, session, used, with_secret},
-        initiator::{DeviceUser, Facts, Map},
+        initiator::{DeviceUser, Facts, LiveSettings, Map},
     },
     api::ConnectionState::{self, Connected, Connecting, Disconnecting, Failed, Retained},
 };
@@ -596,7 +596,8 @@ fn a22_sixteen_logins_at_once_first_attempts_first_and_spread_over_portals() {
 fn a_live_session_is_brought_in_line_with_the_settings_once() {
     let one = path("a", "1", "ens1");
     let mut desk = Desk::new(plan("r", std::slice::from_ref(&one)));
-    desk.sessions = vec![Session { replacement_timeout: Some(120), ..session(1, one) }];
+    desk.sessions =
+        vec![Session { live_settings: Some(LiveSettings { replacement_timeout_seconds: 120 }), ..session(1, one) }];
     let adjusts = |step: &Step| step.actions.iter().filter(|action| matches!(action, Action::Adjust { .. })).count();
     assert_eq!((adjusts(&desk.step()), adjusts(&desk.step())), (1, 0));
     desk.plan.settings.replacement_timeout_seconds = 20;

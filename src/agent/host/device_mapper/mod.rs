@@ -1,5 +1,5 @@
-//! Multipath maps: which there are stands in sysfs, how often they are open and which of their paths work only the
-//! device mapper knows. It is asked by its ioctl, as `dmsetup status` does, without a process of its own.
+//! Reads multipath maps. sysfs lists the maps; how often a map is open and which of its paths work come from the device
+//! mapper's ioctl, as in `dmsetup status`. No tool is started.
 
 mod control;
 mod status;
@@ -9,47 +9,48 @@ use std::{collections::BTreeMap, fmt, io, path::Path, sync::Arc};
 pub use control::Control;
 pub use status::active_paths;
 
-use super::sysfs::{Block, Number};
+use super::sysfs::{BlockDevice, DeviceNumber};
 
-/// How a map of multipathd is told from others: its uuid is this and the WWID.
+/// The prefix of the UUID of a multipath map; the WWID follows.
 const MULTIPATH_UUID: &str = "mpath-";
-/// How a map of a partition is told: kpartx makes its uuid from the number and the map's uuid, as in `part1-mpath-3600a`.
+/// The prefix of the UUID of a partition of a map, which kpartx makes: the partition's number and the UUID of the map
+/// follow, as in `part1-mpath-3600a`.
 const PARTITION_UUID: &str = "part";
 
 /// What the device mapper knows of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapStatus {
-    /// How often it is open, what is stacked on it included.
+    /// How often it is open; devices that are stacked on it count.
     pub open_count: u32,
-    /// Type and status line of each target of its table.
+    /// The type and the status line of each target in its table.
     pub targets: Vec<(String, String)>,
 }
 
-/// Who is asked: the kernel, or in tests a record of what a kernel said.
+/// Returns the status of maps: the kernel, or in tests a recording.
 pub trait DeviceMapper: fmt::Debug + Send + Sync {
-    /// What is known of the map with this uuid; none when there is no such map.
+    /// The status of the map with this UUID; none if it does not exist.
     ///
     /// # Errors
-    /// When the device mapper cannot be asked.
+    /// If the device mapper does not answer.
     fn status(&self, uuid: &str) -> io::Result<Option<MapStatus>>;
 }
 
-/// A multipath map, before it is known by name what uses it.
+/// A multipath map, without its users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapEntry {
     /// The device.
-    pub block: Block,
+    pub block: BlockDevice,
     /// Its device-mapper name.
     pub name: Arc<str>,
     /// Its World Wide Identifier.
     pub wwid: String,
-    /// How often it is open, maps of partitions that nothing uses aside.
+    /// How often it is open; unused `partitions` do not count.
     pub open_count: u32,
     /// Its paths.
     pub paths: Vec<MapPath>,
-    /// Maps of its partitions that nothing uses: they go with it.
-    pub partitions: Vec<Block>,
-    /// Why it is not known whether anything uses it.
+    /// The maps of its partitions that nothing uses. Flushing the map removes them too.
+    pub partitions: Vec<BlockDevice>,
+    /// Why its status is not known, if it is not. The map must then be treated as in use.
     pub unknown: Option<String>,
 }
 
@@ -58,28 +59,28 @@ pub struct MapEntry {
 pub struct MapPath {
     /// The disk.
     pub disk: Arc<str>,
-    /// Whether dm-multipath would send I/O over it.
+    /// Whether dm-multipath sends I/O over it.
     pub active: bool,
 }
 
 /// Whether a device is a multipath map.
 ///
 /// # Errors
-/// When sysfs cannot be read.
-pub fn is_multipath(block: &Block) -> io::Result<bool> {
+/// If sysfs cannot be read.
+pub fn is_multipath(block: &BlockDevice) -> io::Result<bool> {
     Ok(block.map_uuid()?.is_some_and(|uuid| uuid.starts_with(MULTIPATH_UUID)))
 }
 
 /// The multipath maps over disks, sorted by device.
 ///
 /// # Errors
-/// When sysfs cannot be read. A map that the device mapper cannot be asked for is in use, as far as anybody knows.
+/// If sysfs cannot be read. If the device mapper does not answer, the map counts as in use.
 pub fn maps<'a>(
     sys: &Path,
     mapper: &dyn DeviceMapper,
-    disks: impl Iterator<Item = &'a Block>,
+    disks: impl Iterator<Item = &'a BlockDevice>,
 ) -> io::Result<Vec<MapEntry>> {
-    let mut found: BTreeMap<Number, Block> = BTreeMap::new();
+    let mut found: BTreeMap<DeviceNumber, BlockDevice> = BTreeMap::new();
     for disk in disks {
         found.extend(disk.holders(sys)?.into_iter().map(|holder| (holder.number, holder)));
     }
@@ -90,7 +91,7 @@ pub fn maps<'a>(
     Ok(maps)
 }
 
-fn read(sys: &Path, mapper: &dyn DeviceMapper, block: Block) -> io::Result<Option<MapEntry>> {
+fn read(sys: &Path, mapper: &dyn DeviceMapper, block: BlockDevice) -> io::Result<Option<MapEntry>> {
     let (Some(name), Some(uuid)) = (block.map_name()?, block.map_uuid()?) else { return Ok(None) };
     let Some(wwid) = uuid.strip_prefix(MULTIPATH_UUID) else { return Ok(None) };
     let slaves = block.slaves(sys)?;
@@ -119,7 +120,7 @@ fn read(sys: &Path, mapper: &dyn DeviceMapper, block: Block) -> io::Result<Optio
     }))
 }
 
-fn multipath(status: &MapStatus) -> io::Result<Vec<Number>> {
+fn multipath(status: &MapStatus) -> io::Result<Vec<DeviceNumber>> {
     let lines = status.targets.iter().filter(|(kind, _)| kind == "multipath");
     let paths = lines.map(|(_, line)| {
         active_paths(line).ok_or_else(|| {
@@ -130,9 +131,14 @@ fn multipath(status: &MapStatus) -> io::Result<Vec<Number>> {
     Ok(paths.collect::<io::Result<Vec<_>>>()?.concat())
 }
 
-/// kpartx makes a map for each partition of a LUN as soon as it sees it, and removes it with the map: as long as
-/// nothing uses such a map it is no use of the map below, though it keeps it open.
-fn idle_partitions(sys: &Path, mapper: &dyn DeviceMapper, map: &Block, uuid: &str) -> io::Result<Vec<Block>> {
+/// The maps of partitions that nothing uses. kpartx makes a map for each partition of a LUN when it finds the LUN, and
+/// removes it with the LUN's map. Such a map keeps the LUN's map open, but it is not a user of it.
+fn idle_partitions(
+    sys: &Path,
+    mapper: &dyn DeviceMapper,
+    map: &BlockDevice,
+    uuid: &str,
+) -> io::Result<Vec<BlockDevice>> {
     let mut idle = Vec::new();
     for holder in map.holders(sys)? {
         let holder_uuid = holder.map_uuid()?.unwrap_or_default();

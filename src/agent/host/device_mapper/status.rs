@@ -1,15 +1,15 @@
-//! The status line of a multipath target, as `multipath_status` in Linux's `drivers/md/dm-mpath.c` writes it. Pure.
+//! Parses the status line of a multipath target (`multipath_status` in Linux's `drivers/md/dm-mpath.c`). Pure.
 
-use crate::agent::host::sysfs::Number;
+use crate::agent::host::sysfs::DeviceNumber;
 
-/// The disks over which the map would send I/O; none when the line is not what the kernel writes.
+/// The disks over which the map sends I/O; none if the line has another format.
 ///
-/// The line has words: features, hardware handler (each a count and so many words), the number of path groups, the
-/// current group; then for each group its state, its selector's status (a count and so many words), the number of its
-/// paths and of words that the selector adds to each; then for each path its device, `A` or `F`, how often it failed,
-/// and those words.
+/// The line consists of words: features and hardware handler (each a count and that many words), the number of path
+/// groups, the current group. For each group: its state, the status of its path selector (a count and that many words),
+/// the number of its paths, the number of words that the selector adds to each path. For each path: its device number,
+/// `A` (active) or `F` (failed), how often it failed, and the selector's words.
 #[must_use]
-pub fn active_paths(line: &str) -> Option<Vec<Number>> {
+pub fn active_paths(line: &str) -> Option<Vec<DeviceNumber>> {
     let mut words = line.split_ascii_whitespace();
     skip_counted(&mut words)?;
     skip_counted(&mut words)?;
@@ -22,7 +22,7 @@ pub fn active_paths(line: &str) -> Option<Vec<Number>> {
         let paths = count(&mut words)?;
         let added = count(&mut words)?;
         for _ in 0..paths {
-            let disk: Number = words.next()?.parse().ok()?;
+            let disk: DeviceNumber = words.next()?.parse().ok()?;
             match words.next()? {
                 "A" => active.push(disk),
                 "F" => {}
@@ -53,12 +53,12 @@ mod tests {
     use super::*;
 
     fn active(line: &str) -> Option<Vec<String>> {
-        let text = |number: Number| format!("{}:{}", number.major, number.minor);
+        let text = |number: DeviceNumber| format!("{}:{}", number.major, number.minor);
         Some(active_paths(line)?.into_iter().map(text).collect())
     }
 
     #[test]
-    fn active_paths_are_found_whatever_the_selector_and_the_groups() {
+    fn active_paths_are_found_with_any_selector_and_any_groups() {
         let cases: [(&str, &str, &[&str]); 9] = [
             ("one group, service-time", "2 0 0 0 1 1 A 0 2 2 8:16 A 0 0 1 8:32 A 0 0 1 ", &["8:16", "8:32"]),
             ("one path has failed", "2 0 0 0 1 1 A 0 2 2 8:16 F 3 0 1 8:32 A 0 0 1 ", &["8:32"]),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_not_understood_is_not_taken_for_a_map_without_paths() {
+    fn a_line_in_an_unknown_format_is_not_a_map_without_paths() {
         let cut_short = "2 0 0 0 1 1 A 0 2 2 8:16 A 0 0 1 8:32";
         let cases = [
             "",

@@ -1,4 +1,4 @@
-//! A host's file systems in a directory, laid out as Linux lays them out.
+//! A fake host: sysfs and procfs in a directory, as Linux lays them out.
 
 use std::{
     collections::BTreeMap,
@@ -12,51 +12,51 @@ use tempfile::TempDir;
 use super::Reader;
 use crate::agent::host::{
     device_mapper::{DeviceMapper, MapStatus},
-    mount_points::Roots,
+    mount_points::MountPoints,
 };
 
-/// A host that is made up file by file.
-pub struct Host {
+/// A fake host.
+pub struct FakeHost {
     root: TempDir,
-    recorded: Recorded,
+    mapper: FakeMapper,
 }
 
-/// What a device mapper has said, by uuid.
+/// A device mapper that knows the status of some maps, by UUID.
 #[derive(Clone, Debug, Default)]
-pub struct Recorded(BTreeMap<String, MapStatus>);
+pub struct FakeMapper(BTreeMap<String, MapStatus>);
 
-impl DeviceMapper for Recorded {
+impl DeviceMapper for FakeMapper {
     fn status(&self, uuid: &str) -> io::Result<Option<MapStatus>> {
         Ok(self.0.get(uuid).cloned())
     }
 }
 
-/// A device mapper that cannot be asked.
+/// A device mapper that does not answer.
 #[derive(Debug)]
-pub struct Mute;
+pub struct MuteMapper;
 
-impl DeviceMapper for Mute {
+impl DeviceMapper for MuteMapper {
     fn status(&self, _: &str) -> io::Result<Option<MapStatus>> {
         Err(io::Error::new(io::ErrorKind::PermissionDenied, "cannot open /dev/mapper/control"))
     }
 }
 
-impl Host {
+impl FakeHost {
     pub fn new() -> Self {
-        let host = Host { root: tempfile::tempdir().unwrap(), recorded: Recorded::default() };
+        let host = FakeHost { root: tempfile::tempdir().unwrap(), mapper: FakeMapper::default() };
         host.sees_processes_of("pid:[4026531836]");
         host
     }
 
-    /// A host as it was recorded on a real kernel (`fixtures/`).
+    /// A host that was recorded on a real kernel (`fixtures/`).
     pub fn recorded(text: &str) -> Self {
-        let mut host = Host::new();
+        let mut host = FakeHost::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             if let Some(map) = line.strip_prefix("map ") {
                 let [uuid, _, open_count, kind, status] = map.splitn(5, ' ').collect::<Vec<_>>().try_into().unwrap();
                 let targets = vec![(kind.to_owned(), status.to_owned())];
                 let status = MapStatus { open_count: open_count.parse().unwrap(), targets };
-                host.recorded.0.insert(uuid.to_owned(), status);
+                host.mapper.0.insert(uuid.to_owned(), status);
             } else if let Some((file, target)) = line.split_once(" -> ") {
                 link(&host.sys(file), Path::new(target));
             } else {
@@ -67,20 +67,20 @@ impl Host {
         host
     }
 
-    pub fn roots(&self) -> Roots {
+    pub fn mount_points(&self) -> MountPoints {
         let root = self.root.path();
-        Roots { sys: root.join("sys"), proc: root.join("proc"), dev: root.join("dev") }
+        MountPoints { sys: root.join("sys"), proc: root.join("proc"), dev: root.join("dev") }
     }
 
     pub fn reader(&self) -> Reader {
-        Reader::with_mapper(self.roots(), self.mapper())
+        Reader::with_mapper(self.mount_points(), self.mapper())
     }
 
-    pub fn mapper(&self) -> Recorded {
-        self.recorded.clone()
+    pub fn mapper(&self) -> FakeMapper {
+        self.mapper.clone()
     }
 
-    /// Session `N` of SCSI host `N`, through the record, to portal 3260 of the address.
+    /// Adds session `N` of SCSI host `N`, with this interface record, to port 3260 of the address.
     pub fn session(&self, id: u32, record: &str, target: &str, address: &str) -> &Self {
         let device = self.session_device(id);
         let session = device.join(format!("iscsi_session/session{id}"));
@@ -113,25 +113,25 @@ impl Host {
         self
     }
 
-    /// What the kernel was told that the session is bound to.
+    /// Sets the interface that the session is bound to, as the kernel shows it.
     pub fn netdev(&self, id: u32, device: &str) -> &Self {
         write(&self.scsi_host(id).join(format!("iscsi_host/host{id}/netdev")), &format!("{device}\n"));
         self
     }
 
-    /// Where an attribute of a session is.
+    /// The file of an attribute of a session.
     pub fn session_attribute(&self, id: u32, attribute: &str) -> PathBuf {
         self.session_device(id).join(format!("iscsi_session/session{id}")).join(attribute)
     }
 
-    /// A LUN of a session, with its disk.
+    /// Adds a LUN with its disk to a session.
     pub fn disk(&self, session: u32, lun: u32, name: &str, number: &str) -> &Self {
         let lun = format!("target{session}:0:0/{session}:0:0:{lun}/block");
         self.block(&self.session_device(session).join(lun).join(name), number);
         self
     }
 
-    /// A device without hardware: a map, an array, a loop device.
+    /// Adds a virtual device: a map, an md array, a loop device.
     pub fn device(&self, name: &str, number: &str, attributes: &[(&str, &str)]) -> &Self {
         let directory = self.sys(&format!("devices/virtual/block/{name}"));
         self.block(&directory, number);
@@ -141,14 +141,14 @@ impl Host {
         self
     }
 
-    /// A device-mapper map, and what the device mapper says of it: how often it is open, and its target's status.
+    /// Adds a device-mapper map, with its open count and the type and status of its target.
     pub fn map(&mut self, device: (&str, &str), name: &str, uuid: &str, open_count: u32, status: (&str, &str)) {
         self.device(device.0, device.1, &[("dm/name", name), ("dm/uuid", uuid)]);
         let targets = vec![(status.0.to_owned(), status.1.to_owned())];
-        self.recorded.0.insert(uuid.to_owned(), MapStatus { open_count, targets });
+        self.mapper.0.insert(uuid.to_owned(), MapStatus { open_count, targets });
     }
 
-    /// A partition of a disk of a session.
+    /// Adds a partition to a disk.
     pub fn partition(&self, disk: &str, name: &str, number: &str) -> &Self {
         let directory = self.sys(&format!("block/{disk}/{name}"));
         write(&directory.join("partition"), "1\n");
@@ -156,7 +156,7 @@ impl Host {
         self
     }
 
-    /// One device is stacked on another.
+    /// Stacks one device on another.
     pub fn stack(&self, upper: &str, lower: &str) -> &Self {
         let directory = |name: &str| match name.split_once('/') {
             Some((disk, partition)) => self.sys(&format!("block/{disk}/{partition}")),
@@ -167,24 +167,24 @@ impl Host {
         self
     }
 
-    /// Which process namespace `/proc` shows.
+    /// Sets the PID namespace whose processes `/proc` shows.
     pub fn sees_processes_of(&self, namespace: &str) -> &Self {
-        let directory = self.roots().proc.join("1/ns");
+        let directory = self.mount_points().proc.join("1/ns");
         fs::create_dir_all(&directory).unwrap();
         let _ = fs::remove_file(directory.join("pid"));
         symlink(namespace, directory.join("pid")).unwrap();
         self
     }
 
-    /// A file below `/proc`.
+    /// Writes a file below `/proc`.
     pub fn proc(&self, name: &str, text: &str) -> &Self {
-        write(&self.roots().proc.join(name), text);
+        write(&self.mount_points().proc.join(name), text);
         self
     }
 
-    /// A process with its mount namespace, its mounts and its open files.
+    /// Adds a process with its mount namespace, its mounts and its open files.
     pub fn process(&self, id: u32, command: &str, namespace: &str, mounts: &str, open: &[&Path]) -> &Self {
-        let directory = self.roots().proc.join(id.to_string());
+        let directory = self.mount_points().proc.join(id.to_string());
         write(&directory.join("comm"), &format!("{command}\n"));
         write(&directory.join("mountinfo"), mounts);
         fs::create_dir_all(directory.join("ns")).unwrap();
@@ -197,7 +197,7 @@ impl Host {
     }
 
     fn sys(&self, name: &str) -> PathBuf {
-        self.roots().sys.join(name)
+        self.mount_points().sys.join(name)
     }
 
     fn scsi_host(&self, id: u32) -> PathBuf {

@@ -1,14 +1,13 @@
-//! The open-iscsi of a real host.
+//! The initiator open-iscsi on a real host.
 //!
-//! Reading ([`Reader`]) needs no tool and no fork: [`sessions`] and disks are in sysfs, and the rest is the
-//! [host](crate::agent::host)'s.
-//!
-//! What is done is done by the host's own tools: records ([`records`]) and sessions by [`iscsiadm`], maps by multipath.
-//! Exit codes are never believed: after a login the session must be there, after a logout it must be gone.
+//! [`Reader`] reads sessions, disks and maps from the kernel, without a tool. Changes go through the host's own tools:
+//! [`iscsiadm`] for [`records`] and sessions, multipath for maps. Their exit codes are not trusted: after a login the
+//! session must exist in the kernel, after a logout it must not.
 
 pub mod iscsiadm;
 mod path_locks;
 mod reader;
+pub mod record;
 pub mod records;
 pub mod sessions;
 
@@ -34,220 +33,223 @@ use tokio::{
 };
 
 use self::{
-    iscsiadm::{DAEMON, Iscsiadm, command::InterfaceRecord, command::Record, outcome::Outcome},
-    path_locks::Turns,
+    iscsiadm::{DAEMON, Iscsiadm, outcome::CommandOutcome},
+    path_locks::PathLocks,
+    record::{InterfaceRecord, NodeRecord},
     records::Records,
+    sessions::SessionEntry,
 };
-use super::{Facts, Initiator, InterfaceFilter, Inventory, Login, Map, PathError, Session};
+use super::{Facts, Initiator, InterfaceFilter, Inventory, LiveSettings, Login, Map, PathError, Session, SessionOwner};
 use crate::{
     agent::{
         credentials::Credentials,
         host::{
-            access::Way,
+            access::{AccessMode, HostAccess},
             events,
-            mount_points::Roots,
+            mount_points::MountPoints,
             multipath::{Multipath, map_exists},
             sysfs,
-            tools::{Host, HostTools},
+            tools::HostTools,
         },
         path::IscsiPath,
     },
     api::{
-        HostWarning, SessionSettings,
-        address::canonical_portal,
+        HostWarning,
         reason::{PathReason, PreparedReason},
     },
 };
 
-/// How long the kernel may take to take a session down after its logout.
-const GONE_WITHIN: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How soon a tool that was not there is looked for again.
-const LOOK_FOR_TOOL_EVERY: Duration = Duration::from_secs(60);
+/// How long the kernel may take to remove a session after its logout.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How often a missing tool is looked for again.
+const TOOL_RECHECK: Duration = Duration::from_secs(60);
 
 /// The open-iscsi of this host.
 #[derive(Debug)]
 pub struct OpenIscsi {
     reader: Reader,
-    /// Kept, because the watch ends with its last receiver.
+    /// Kept, because the watch of the host ends with its last receiver.
     changes: watch::Receiver<()>,
     sys: PathBuf,
-    host: Host,
+    tools: HostTools,
     iscsiadm: Arc<Iscsiadm>,
     records: Records,
     multipath: Multipath,
-    turns: Turns,
-    known: Mutex<Option<KnownTool>>,
+    path_locks: PathLocks,
+    tool_state: Mutex<Option<ToolState>>,
 }
 
-/// What is known of `iscsiadm`, and for which way and daemon that holds.
+/// The cached version of `iscsiadm`, and the circumstances it is valid for.
 #[derive(Clone, Debug)]
-struct KnownTool {
-    way: Way,
+struct ToolState {
+    access: HostAccess,
     daemon_is_outdated: bool,
     version: Result<String, PathError>,
-    at: Instant,
+    checked_at: Instant,
 }
 
 impl OpenIscsi {
-    /// That of the host whose file systems are there. It watches the host for as long as the runtime that this is called
-    /// in lasts.
+    /// The open-iscsi of the host with these mount points. Must be called in a runtime: it starts a task that watches the
+    /// host.
     ///
     /// # Errors
-    /// When the kernel gives no socket to listen on.
-    pub fn new(tools: HostTools, roots: Roots) -> io::Result<Self> {
-        let changes = events::watch(&roots.sys)?;
-        Ok(Self::on(Host::new(tools, roots.proc.clone()), roots, changes))
+    /// If the kernel refuses a netlink socket.
+    pub fn new(mode: AccessMode, mount_points: MountPoints) -> io::Result<Self> {
+        let changes = events::watch(&mount_points.sys)?;
+        let tools = HostTools::new(mode, mount_points.proc.clone());
+        Ok(Self::with_tools(tools, mount_points, changes))
     }
 
-    fn on(host: Host, roots: Roots, changes: watch::Receiver<()>) -> Self {
-        let iscsiadm = Arc::new(Iscsiadm::new(host.clone()));
+    fn with_tools(tools: HostTools, mount_points: MountPoints, changes: watch::Receiver<()>) -> Self {
+        let iscsiadm = Arc::new(Iscsiadm::new(tools.clone()));
         OpenIscsi {
-            sys: roots.sys.clone(),
-            reader: Reader::new(roots),
+            sys: mount_points.sys.clone(),
+            reader: Reader::new(mount_points),
             changes,
             records: Records::new(iscsiadm.clone()),
             iscsiadm,
-            multipath: Multipath::new(host.clone()),
-            host,
-            turns: Turns::default(),
-            known: Mutex::default(),
+            multipath: Multipath::new(tools.clone()),
+            tools,
+            path_locks: PathLocks::default(),
+            tool_state: Mutex::default(),
         }
     }
 
-    /// The sessions that there are: what every action is verified by.
-    async fn sessions(&self) -> Result<Vec<Session>, PathError> {
-        self.reader.sessions().await
-    }
-
-    /// Records, then the session; once more with new records when the tool cannot use those that it has.
-    async fn connect(&self, way: &Way, login: &Login, record: &Record) -> Result<(), PathError> {
-        match self.connect_once(way, login, record, false).await {
+    /// Prepares the records and logs in. If the tool cannot use the existing records, it tries once more with new ones.
+    async fn connect(&self, access: &HostAccess, login: &Login, record: &NodeRecord) -> Result<(), PathError> {
+        match self.connect_once(access, login, record, false).await {
             Err(error) if error.reason == PathReason::InvalidRecord => {
-                tracing::info!(%record, %error, "the record is made anew");
-                self.connect_once(way, login, record, true).await
+                tracing::info!(%record, %error, "recreating the record");
+                self.connect_once(access, login, record, true).await
             }
             result => result,
         }
     }
 
-    async fn connect_once(&self, way: &Way, login: &Login, record: &Record, afresh: bool) -> Result<(), PathError> {
-        self.records.prepare(way, login, record, afresh).await?;
-        match self.iscsiadm.login(way, record, login.settings, login.credentials.as_ref()).await? {
-            Outcome::Done => Ok(()),
-            Outcome::Failed(error) if error.reason == PathReason::PortalUnreachable => {
-                Err(self.unless_the_name_is_the_trouble(way, record, error).await)
-            }
-            Outcome::Failed(error) if error.reason == PathReason::TargetNotFound => {
-                Err(or_it_is_not_believed(login, error))
-            }
-            Outcome::Look(error) | Outcome::Again(error) | Outcome::Remake(error) | Outcome::Failed(error) => {
-                Err(error)
-            }
-        }
+    async fn connect_once(
+        &self,
+        access: &HostAccess,
+        login: &Login,
+        record: &NodeRecord,
+        recreate: bool,
+    ) -> Result<(), PathError> {
+        self.records.prepare(access, login, record, recreate).await?;
+        let outcome = self.iscsiadm.login(access, record, login.settings, login.credentials.as_ref()).await?;
+        let Err(error) = outcome.into_result() else { return Ok(()) };
+        Err(match error.reason {
+            PathReason::PortalUnreachable => self.classify_unresolvable_name(access, record, error).await,
+            PathReason::TargetNotFound => hint_mutual_chap(login, error),
+            _ => error,
+        })
     }
 
-    /// iscsid says the same of a name that it cannot resolve as of a portal that it cannot reach.
-    async fn unless_the_name_is_the_trouble(&self, way: &Way, record: &Record, error: PathError) -> PathError {
+    /// iscsid reports the same error for a name that it cannot resolve as for a portal that it cannot reach.
+    async fn classify_unresolvable_name(
+        &self,
+        access: &HostAccess,
+        record: &NodeRecord,
+        error: PathError,
+    ) -> PathError {
         let name = &record.address;
-        if name.parse::<IpAddr>().is_ok() || self.iscsiadm.resolves(way, name).await {
+        if name.parse::<IpAddr>().is_ok() || self.iscsiadm.resolves(access, name).await {
             return error;
         }
         PathError::new(PathReason::NameNotResolved, format!("the host cannot resolve the portal's name {name}"))
     }
 
-    /// What the kernel has counts, whatever the tool said.
+    /// Checks in the kernel whether the login succeeded, whatever the tool returned.
     async fn verify_login(
         &self,
-        way: &Way,
+        access: &HostAccess,
         login: &Login,
-        record: &Record,
+        record: &NodeRecord,
         before: &BTreeSet<u32>,
-        said: Result<(), PathError>,
+        result: Result<(), PathError>,
     ) -> Result<(), PathError> {
-        let sessions = self.sessions().await?;
-        if sessions.iter().any(|session| is_wanted(session, &login.path) && (session.is_live() || said.is_ok())) {
+        let sessions = self.reader.sessions().await?;
+        let mut wanted = sessions.iter().filter(|session| is_own_on(session, &login.path));
+        if wanted.any(|session| session.is_live() || result.is_ok()) {
             return Ok(());
         }
-        let is_astray = |session: &&Session| {
-            !before.contains(&session.id)
-                && *session.record == *record.interface.name()
-                && (&session.path.target, &session.path.portal) == (&login.path.target, &login.path.portal)
-                && session.path.interface != login.path.interface
-        };
-        if let Some(astray) = sessions.iter().find(is_astray) {
-            // The only session that is ever logged out without the rule being asked: this login has just made it.
-            let undone = match self.iscsiadm.logout(way, astray.id).await {
-                Ok(Outcome::Done) => "it was logged out again".to_owned(),
-                Ok(Outcome::Look(error) | Outcome::Again(error) | Outcome::Remake(error) | Outcome::Failed(error))
-                | Err(error) => format!("logging it out again has failed: {error}"),
-            };
-            let on = astray.path.interface.as_deref().unwrap_or("no device");
-            let wanted = login.path.interface.as_deref().unwrap_or("no device");
-            let message = format!("the session came up bound to {on} instead of {wanted}; {undone}");
-            return Err(PathError::new(PathReason::WrongInterface, message));
+        let mut new = sessions.iter().filter(|session| !before.contains(&session.id));
+        if let Some(session) = new.find(|session| is_on_wrong_interface(session, login, record)) {
+            return Err(self.undo_login(access, login, session).await);
         }
-        said?;
-        let message = "iscsiadm says that the login has succeeded, and the kernel has no such session";
-        Err(PathError::new(PathReason::Internal, message))
+        result?;
+        Err(PathError::internal("iscsiadm reported that the login succeeded, but the kernel has no such session"))
     }
 
-    async fn is_gone(&self, session: &Session, within: Duration) -> Result<bool, PathError> {
-        let until = Instant::now() + within;
+    /// Logs out a session that came up on another interface. This is the only logout that the logout rule does not decide:
+    /// the session is a moment old.
+    async fn undo_login(&self, access: &HostAccess, login: &Login, session: &SessionEntry) -> PathError {
+        let undone = match self.iscsiadm.logout(access, session.id).await.and_then(CommandOutcome::into_result) {
+            Ok(()) => "it was logged out again".to_owned(),
+            Err(error) => format!("logging it out again has failed: {error}"),
+        };
+        let found = session.path.interface.as_deref().unwrap_or("no device");
+        let wanted = login.path.interface.as_deref().unwrap_or("no device");
+        let message = format!("the session came up bound to {found} instead of {wanted}; {undone}");
+        PathError::new(PathReason::WrongInterface, message)
+    }
+
+    /// Waits until the session does not exist any more; returns whether that is so.
+    async fn wait_until_removed(&self, session: &Session, timeout: Duration) -> Result<bool, PathError> {
+        let until = Instant::now() + timeout;
         loop {
-            if !self.sessions().await?.iter().any(|found| is_same(found, session)) {
+            if !self.reader.sessions().await?.iter().any(|entry| is_same(entry, session)) {
                 return Ok(true);
             }
             if Instant::now() >= until {
                 return Ok(false);
             }
-            sleep(LOOK_EVERY).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// A record that is left behind does no harm: it is tidied up later.
-    async fn forget(&self, way: &Way, path: &IscsiPath) {
-        let Some(record) = Record::of(path) else { return };
-        if let Err(error) = self.records.forget(way, &record).await {
-            tracing::debug!(%record, %error, "the record is left behind");
+    /// Deletes the record of a path. A failure does no harm: `tidy` deletes the record later.
+    async fn delete_record(&self, access: &HostAccess, path: &IscsiPath) {
+        let Some(record) = NodeRecord::of(path) else { return };
+        if let Err(error) = self.records.delete(access, &record).await {
+            tracing::debug!(%record, %error, "cannot delete the record now");
         }
     }
 
-    /// The tool's version, which is asked once for each daemon.
-    async fn tool(&self) -> Result<KnownTool, PathError> {
-        let way = self.iscsiadm.way()?;
-        let daemon = self.host.daemon(DAEMON);
-        let daemon_is_outdated = daemon.is_some_and(|pid| self.host.is_outdated(pid));
-        let mut known = self.known.lock().await;
-        if let Some(known) = &*known
-            && (&known.way, known.daemon_is_outdated) == (&way, daemon_is_outdated)
-            && (known.version.is_ok() || known.at.elapsed() < LOOK_FOR_TOOL_EVERY)
+    /// The state of `iscsiadm`. Its version is read once for each way to reach it, and again after an upgrade.
+    async fn tool_state(&self) -> Result<ToolState, PathError> {
+        let access = self.iscsiadm.access()?;
+        let daemon = self.tools.daemon(DAEMON);
+        let daemon_is_outdated = daemon.is_some_and(|pid| self.tools.is_outdated(pid));
+        let mut cached = self.tool_state.lock().await;
+        if let Some(state) = &*cached
+            && (&state.access, state.daemon_is_outdated) == (&access, daemon_is_outdated)
+            && (state.version.is_ok() || state.checked_at.elapsed() < TOOL_RECHECK)
         {
-            return Ok(known.clone());
+            return Ok(state.clone());
         }
-        let version = self.iscsiadm.version(&way).await;
-        let found = KnownTool { way, daemon_is_outdated, version, at: Instant::now() };
-        *known = Some(found.clone());
-        Ok(found)
+        let version = self.iscsiadm.version(&access).await;
+        let state = ToolState { access, daemon_is_outdated, version, checked_at: Instant::now() };
+        *cached = Some(state.clone());
+        Ok(state)
     }
 
-    fn initiator_name(&self, way: &Way) -> Option<String> {
-        let file = self.host.root(way).join("etc/iscsi/initiatorname.iscsi");
-        initiator_name_in(&file).or_else(|| initiator_name_of_kernel(&self.sys))
+    fn initiator_name(&self, access: &HostAccess) -> Option<String> {
+        let file = self.tools.root(access).join("etc/iscsi/initiatorname.iscsi");
+        initiator_name_from_file(&file).or_else(|| initiator_name_from_kernel(&self.sys))
     }
 }
 
 impl Initiator for OpenIscsi {
-    async fn facts(&self, named: &InterfaceFilter) -> Result<Facts, PathError> {
-        let mut facts = self.reader.facts(named).await?;
-        match self.tool().await {
-            Ok(tool) => {
-                facts.initiator_name = self.initiator_name(&tool.way);
-                facts.initiator = tool.version.as_ref().ok().map(|version| title(version, &tool.way));
-                facts.warnings.extend(tool_warning(&tool, self.iscsiadm.is_misunderstood()));
+    async fn facts(&self, filter: &InterfaceFilter) -> Result<Facts, PathError> {
+        let mut facts = self.reader.facts(filter).await?;
+        match self.tool_state().await {
+            Ok(state) => {
+                facts.initiator_name = self.initiator_name(&state.access);
+                facts.initiator = state.version.as_ref().ok().map(|version| title(version, &state.access));
+                facts.warnings.extend(tool_warning(&state, self.iscsiadm.has_version_mismatch()));
             }
             Err(error) => {
-                facts.initiator_name = initiator_name_of_kernel(&self.sys);
+                facts.initiator_name = initiator_name_from_kernel(&self.sys);
                 let reason = PreparedReason::InitiatorMissing;
                 facts.warnings.push(HostWarning { reason, message: error.message });
             }
@@ -257,8 +259,8 @@ impl Initiator for OpenIscsi {
         Ok(facts)
     }
 
-    async fn inventory(&self, in_question: &BTreeSet<u32>) -> Result<Inventory, PathError> {
-        self.reader.inventory(in_question).await
+    async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
+        self.reader.inventory(with_users_of).await
     }
 
     fn changes(&self) -> watch::Receiver<()> {
@@ -266,144 +268,137 @@ impl Initiator for OpenIscsi {
     }
 
     async fn login(&self, login: &Login) -> Result<(), PathError> {
-        let _turn = self.turns.take(&login.path).await;
-        let sessions = self.sessions().await?;
-        if sessions.iter().any(|session| is_wanted(session, &login.path)) {
+        let _lock = self.path_locks.lock(&login.path).await;
+        let sessions = self.reader.sessions().await?;
+        if sessions.iter().any(|session| is_own_on(session, &login.path)) {
             return Ok(());
         }
         let before: BTreeSet<u32> = sessions.iter().map(|session| session.id).collect();
-        let record = Record::of(&login.path).ok_or_else(|| {
-            let message = format!("{:?} is not an address and a port", login.path.portal);
-            PathError::new(PathReason::Internal, message)
-        })?;
-        let way = self.iscsiadm.way()?;
-        let said = self.connect(&way, login, &record).await;
-        self.verify_login(&way, login, &record, &before, said).await
+        let record = NodeRecord::of(&login.path)
+            .ok_or_else(|| PathError::internal(format!("{:?} is not an address and a port", login.path.portal)))?;
+        let access = self.iscsiadm.access()?;
+        let result = self.connect(&access, login, &record).await;
+        self.verify_login(&access, login, &record, &before, result).await
     }
 
     async fn logout(&self, session: &Session) -> Result<(), PathError> {
-        if !session.is_own() {
-            let message = format!("session {} is not ours: it was made through {}", session.id, session.record);
-            return Err(PathError::new(PathReason::Internal, message));
+        if let SessionOwner::Other(record) = &session.owner {
+            let message = format!("session {} is not ours: it was made through {record}", session.id);
+            return Err(PathError::internal(message));
         }
-        let _turn = self.turns.take(&session.path).await;
-        let way = self.iscsiadm.way()?;
-        // Numbers are given again after the module was loaded anew.
-        if !self.is_gone(session, Duration::ZERO).await? {
-            let said = self.iscsiadm.logout(&way, session.id).await;
-            let patience = if matches!(said, Ok(Outcome::Done)) { GONE_WITHIN } else { Duration::ZERO };
-            if !self.is_gone(session, patience).await? {
-                return Err(match said {
-                    Ok(Outcome::Done) => {
-                        let message =
-                            "iscsiadm says that the logout has succeeded, and the kernel still has the session";
-                        PathError::new(PathReason::Internal, message)
-                    }
-                    Ok(
-                        Outcome::Look(error) | Outcome::Again(error) | Outcome::Remake(error) | Outcome::Failed(error),
-                    )
-                    | Err(error) => error,
-                });
+        let _lock = self.path_locks.lock(&session.path).await;
+        let access = self.iscsiadm.access()?;
+        // Compare more than the ID: after the kernel module was reloaded, IDs are used again.
+        if !self.wait_until_removed(session, Duration::ZERO).await? {
+            let result = self.iscsiadm.logout(&access, session.id).await.and_then(CommandOutcome::into_result);
+            let timeout = if result.is_ok() { REMOVAL_TIMEOUT } else { Duration::ZERO };
+            if !self.wait_until_removed(session, timeout).await? {
+                result?;
+                return Err(PathError::internal(
+                    "iscsiadm reported that the logout succeeded, but the kernel still has the session",
+                ));
             }
         }
-        self.forget(&way, &session.path).await;
+        self.delete_record(&access, &session.path).await;
         Ok(())
     }
 
     async fn flush(&self, map: &Map) -> Result<(), PathError> {
-        self.multipath.flush(&map.name, || map_exists(&self.sys, &map.name)).await
+        Ok(self.multipath.flush(&map.name, || map_exists(&self.sys, &map.name)).await?)
     }
 
-    /// The other settings act at the next login, whose record has them.
-    async fn adjust(&self, session: &Session, settings: SessionSettings) -> Result<(), PathError> {
+    async fn adjust(&self, session: &Session, settings: LiveSettings) -> Result<(), PathError> {
         if !session.is_own() {
             return Ok(());
         }
+        let LiveSettings { replacement_timeout_seconds } = settings;
         let file = self.sys.join(format!("class/iscsi_session/session{}/recovery_tmo", session.id));
-        fs::write(&file, settings.replacement_timeout_seconds.to_string())
-            .map_err(|error| PathError::new(PathReason::Internal, format!("cannot write {}: {error}", file.display())))
+        fs::write(&file, replacement_timeout_seconds.to_string())
+            .map_err(|error| PathError::internal(format!("cannot write {}: {error}", file.display())))
     }
 
     async fn tidy(&self, keep: &BTreeSet<IscsiPath>) -> Result<(), PathError> {
-        let sessions = self.sessions().await?;
+        let sessions = self.reader.sessions().await?;
         let mut keep = keep.clone();
-        keep.extend(sessions.into_iter().filter(Session::is_own).map(|session| session.path));
-        keep.extend(self.turns.taken());
-        let stays = |record: &Record| keep.contains(&path_of(record));
-        let interface_stays =
+        keep.extend(sessions.into_iter().filter(SessionEntry::is_own).map(|session| session.path));
+        keep.extend(self.path_locks.locked());
+        let keep_node = |record: &NodeRecord| keep.contains(&record.path());
+        let keep_interface =
             |record: &InterfaceRecord| keep.iter().any(|path| path.interface.as_deref() == record.device.as_deref());
-        self.records.tidy(&self.iscsiadm.way()?, stays, interface_stays).await
+        self.records.tidy(&self.iscsiadm.access()?, keep_node, keep_interface).await
     }
 }
 
-/// iscsiadm says the same when the target fails to prove who it is as when there is no such target; only the journal of
-/// iscsid tells them apart.
-fn or_it_is_not_believed(login: &Login, error: PathError) -> PathError {
+/// iscsiadm reports the same error if the target does not exist and if it fails mutual CHAP; only the journal of iscsid
+/// tells them apart.
+fn hint_mutual_chap(login: &Login, error: PathError) -> PathError {
     match &login.credentials {
-        Some(Credentials { incoming: Some(_), .. }) => {
-            let or =
-                "or the target's own name and password are not those of the Secret (node.session.auth.password_in)";
-            PathError::new(error.reason, format!("{error}; {or}"))
-        }
+        Some(Credentials { incoming: Some(_), .. }) => PathError::new(
+            error.reason,
+            format!(
+                "{error}; or the target's own name and password are not those of the Secret \
+                 (node.session.auth.password_in)"
+            ),
+        ),
         Some(Credentials { incoming: None, .. }) | None => error,
     }
 }
 
-/// Whether a session of ours is on the path.
-fn is_wanted(session: &Session, path: &IscsiPath) -> bool {
+/// Whether this is a session of the agent on the path.
+fn is_own_on(session: &SessionEntry, path: &IscsiPath) -> bool {
     session.is_own() && session.path == *path
 }
 
-fn is_same(found: &Session, session: &Session) -> bool {
-    found.id == session.id && found.path == session.path && found.record == session.record
+/// Whether the session has the record, target and portal of the login, but is bound to another interface.
+fn is_on_wrong_interface(session: &SessionEntry, login: &Login, record: &NodeRecord) -> bool {
+    *session.record == *record.interface.name()
+        && session.path.target == login.path.target
+        && session.path.portal == login.path.portal
+        && session.path.interface != login.path.interface
 }
 
-fn path_of(record: &Record) -> IscsiPath {
-    IscsiPath {
-        target: record.target.as_str().into(),
-        portal: canonical_portal(&record.address, record.port).into(),
-        tpgt: record.tpgt,
-        interface: record.interface.device.as_deref().map(Arc::from),
+fn is_same(entry: &SessionEntry, session: &Session) -> bool {
+    entry.id == session.id && entry.path == session.path && entry.owner() == session.owner
+}
+
+/// The name of the initiator in the status: `open-iscsi 2.1.8`, and how its tools are reached if that is not directly.
+fn title(version: &str, access: &HostAccess) -> String {
+    match access {
+        HostAccess::Direct => format!("open-iscsi {version}"),
+        HostAccess::Namespaces(_) | HostAccess::Chroot(_) => format!("open-iscsi {version} ({access})"),
     }
 }
 
-/// The initiator as it is reported: `open-iscsi 2.1.8`, and how it is reached where that is not directly.
-fn title(version: &str, way: &Way) -> String {
-    match way {
-        Way::Direct => format!("open-iscsi {version}"),
-        Way::Nsenter(_) | Way::Chroot(_) => format!("open-iscsi {version} ({way})"),
-    }
-}
-
-fn tool_warning(tool: &KnownTool, is_misunderstood: bool) -> Option<HostWarning> {
-    let warning = |reason, message: &str| Some(HostWarning { reason, message: message.to_owned() });
-    match &tool.version {
-        Err(error) => warning(PreparedReason::InitiatorMissing, &error.message),
-        Ok(_) if tool.daemon_is_outdated => warning(
+fn tool_warning(state: &ToolState, has_version_mismatch: bool) -> Option<HostWarning> {
+    let (reason, message) = match &state.version {
+        Err(error) => (PreparedReason::InitiatorMissing, error.message.clone()),
+        Ok(_) if state.daemon_is_outdated => (
             PreparedReason::VersionMismatch,
             "iscsid was upgraded and not restarted: the one that runs is of another version than iscsiadm; restart it \
-             (systemctl restart iscsid), which costs no session",
+             (systemctl restart iscsid), which costs no session"
+                .to_owned(),
         ),
-        Ok(version) if is_misunderstood => {
-            let message = format!(
+        Ok(version) if has_version_mismatch => (
+            PreparedReason::VersionMismatch,
+            format!(
                 "iscsid does not understand iscsiadm {version}: they are of different versions; restart iscsid, or say \
                  with --host-tools where the tools are that belong to it"
-            );
-            warning(PreparedReason::VersionMismatch, &message)
-        }
-        Ok(_) => None,
-    }
+            ),
+        ),
+        Ok(_) => return None,
+    };
+    Some(HostWarning { reason, message })
 }
 
-fn initiator_name_in(file: &Path) -> Option<String> {
+fn initiator_name_from_file(file: &Path) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;
     let name = text.lines().filter_map(|line| line.trim().strip_prefix("InitiatorName")).next_back()?;
     Some(name.trim_start().strip_prefix('=')?.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-/// Only hosts with a session tell it.
-fn initiator_name_of_kernel(sys: &Path) -> Option<String> {
+/// Returns a name only if the host has a session.
+fn initiator_name_from_kernel(sys: &Path) -> Option<String> {
     let hosts = sys.join("class/iscsi_host");
-    let name_of = |host: &String| sysfs::attribute(&hosts.join(host).join("initiatorname")).ok()?;
-    sysfs::names(&hosts).ok()?.iter().find_map(name_of)
+    let names = sysfs::names(&hosts).ok()?;
+    names.iter().find_map(|host| sysfs::attribute(&hosts.join(host).join("initiatorname")).ok()?)
 }

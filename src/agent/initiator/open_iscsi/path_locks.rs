@@ -1,4 +1,4 @@
-//! At most one login or logout of one path at a time: two logins of one record make two sessions.
+//! Locks for paths: two logins with one record at the same time would make two sessions.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,28 +9,28 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::agent::path::IscsiPath;
 
-/// Whose turn it is, by path.
+/// One lock for each path. A lock exists as long as somebody holds it or waits for it.
 #[derive(Debug, Default)]
-pub struct Turns(Mutex<BTreeMap<IscsiPath, Weak<tokio::sync::Mutex<()>>>>);
+pub struct PathLocks(Mutex<BTreeMap<IscsiPath, Weak<tokio::sync::Mutex<()>>>>);
 
-impl Turns {
-    /// Waits until nobody else has a turn on the path; it lasts as long as what is returned.
-    pub async fn take(&self, path: &IscsiPath) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.retain(|_, turn| turn.strong_count() > 0);
-            let turn = turns.get(path).and_then(Weak::upgrade).unwrap_or_default();
-            turns.insert(path.clone(), Arc::downgrade(&turn));
-            turn
+impl PathLocks {
+    /// Locks a path, until the returned guard is dropped.
+    pub async fn lock(&self, path: &IscsiPath) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.retain(|_, lock| lock.strong_count() > 0);
+            let lock = locks.get(path).and_then(Weak::upgrade).unwrap_or_default();
+            locks.insert(path.clone(), Arc::downgrade(&lock));
+            lock
         };
-        turn.lock_owned().await
+        lock.lock_owned().await
     }
 
-    /// The paths that somebody has, or waits for, a turn on.
+    /// The paths that are locked, or that somebody waits for.
     #[must_use]
-    pub fn taken(&self) -> BTreeSet<IscsiPath> {
-        let turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        turns.iter().filter(|(_, turn)| turn.strong_count() > 0).map(|(path, _)| path.clone()).collect()
+    pub fn locked(&self) -> BTreeSet<IscsiPath> {
+        let locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.iter().filter(|(_, lock)| lock.strong_count() > 0).map(|(path, _)| path.clone()).collect()
     }
 }
 
@@ -40,17 +40,17 @@ mod tests {
     use crate::agent::fixtures::path;
 
     #[tokio::test]
-    async fn a_path_has_one_turn_at_a_time_and_others_do_not_wait() {
-        let turns = Turns::default();
+    async fn a_path_is_locked_once_and_other_paths_are_free() {
+        let locks = PathLocks::default();
         let (one, other) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
-        let turn = turns.take(&one).await;
-        drop(turns.take(&other).await);
-        assert_eq!(turns.taken(), BTreeSet::from([one.clone()]));
-        let waiting = turns.take(&one);
+        let guard = locks.lock(&one).await;
+        drop(locks.lock(&other).await);
+        assert_eq!(locks.locked(), BTreeSet::from([one.clone()]));
+        let waiting = locks.lock(&one);
         tokio::pin!(waiting);
         assert!(futures::poll!(&mut waiting).is_pending());
-        drop(turn);
+        drop(guard);
         drop(waiting.await);
-        assert_eq!(turns.taken(), BTreeSet::new());
+        assert_eq!(locks.locked(), BTreeSet::new());
     }
 }

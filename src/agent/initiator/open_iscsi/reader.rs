@@ -1,4 +1,4 @@
-//! Everything that is read of a host, put together.
+//! Reads sessions, disks, maps and interfaces of the host.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,109 +7,103 @@ use std::{
 };
 
 use super::sessions::{SessionEntry, sessions};
-use crate::{
-    agent::{
-        host::{
-            device_mapper::{Control, DeviceMapper, MapEntry, maps},
-            device_users::InQuestion,
-            interfaces,
-            mount_points::Roots,
-            sysfs::{Block, Number},
-        },
-        initiator::{DeviceUser, Disk, Facts, InterfaceFilter, Inventory, Map, PathError, Session},
+use crate::agent::{
+    host::{
+        device_mapper::{Control, DeviceMapper, MapEntry, maps},
+        device_users::device_users,
+        interfaces,
+        mount_points::MountPoints,
+        sysfs::{BlockDevice, DeviceNumber},
     },
-    api::reason::PathReason,
+    initiator::{DeviceUser, Disk, Facts, InterfaceFilter, Inventory, LiveSettings, Map, PathError, Session},
 };
 
-/// Reads a host. It keeps nothing: every reading is new.
+/// Reads the host. It caches nothing.
 #[derive(Clone, Debug)]
 pub struct Reader {
-    roots: Roots,
+    mount_points: MountPoints,
     mapper: Arc<dyn DeviceMapper>,
 }
 
 impl Reader {
-    /// A reader of the host whose file systems are there.
+    /// A reader of the host with these mount points.
     #[must_use]
-    pub fn new(roots: Roots) -> Self {
-        let mapper = Arc::new(Control::new(&roots.dev));
-        Reader { roots, mapper }
+    pub fn new(mount_points: MountPoints) -> Self {
+        let mapper = Arc::new(Control::new(&mount_points.dev));
+        Reader { mount_points, mapper }
     }
 
-    /// The same with another device mapper.
+    /// A reader with a fake device mapper.
     #[cfg(test)]
-    pub(super) fn with_mapper(roots: Roots, mapper: impl DeviceMapper + 'static) -> Self {
-        Reader { roots, mapper: Arc::new(mapper) }
+    pub(super) fn with_mapper(mount_points: MountPoints, mapper: impl DeviceMapper + 'static) -> Self {
+        Reader { mount_points, mapper: Arc::new(mapper) }
     }
 
-    /// Sessions, disks and maps, and what uses the disks of some sessions, by number. See
-    /// [`Initiator::inventory`](crate::agent::initiator::Initiator::inventory).
+    /// Reads sessions, disks and maps; see [`Initiator::inventory`](crate::agent::initiator::Initiator::inventory).
     ///
     /// # Errors
-    /// When sysfs cannot be read.
-    pub async fn inventory(&self, in_question: &BTreeSet<u32>) -> Result<Inventory, PathError> {
+    /// If sysfs cannot be read.
+    pub async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
         let reader = self.clone();
-        let in_question = in_question.clone();
-        read(move || reader.read(&in_question)).await
+        let with_users_of = with_users_of.clone();
+        blocking(move || reader.read(&with_users_of)).await
     }
 
-    /// The sessions alone, without what uses their disks.
+    /// Reads only the sessions, which is fast.
     ///
     /// # Errors
-    /// When sysfs cannot be read.
-    pub async fn sessions(&self) -> Result<Vec<Session>, PathError> {
-        let sys = self.roots.sys.clone();
-        let sessions = read(move || sessions(&sys)).await?;
-        Ok(sessions.into_iter().map(|session| whole_session(session, &BTreeMap::new())).collect())
+    /// If sysfs cannot be read.
+    pub async fn sessions(&self) -> Result<Vec<SessionEntry>, PathError> {
+        let sys = self.mount_points.sys.clone();
+        blocking(move || sessions(&sys)).await
     }
 
-    /// The host's interfaces, and warnings about them; the initiator's part is left open.
+    /// Reads the host's interfaces, with warnings about them. The facts about the initiator are empty.
     ///
     /// # Errors
-    /// When the kernel does not answer, or its settings cannot be read.
-    pub async fn facts(&self, named: &InterfaceFilter) -> Result<Facts, PathError> {
-        let interfaces = interfaces::read(&self.roots.sys, named).await?;
-        let warnings = interfaces::warnings(&self.roots.proc, named, &interfaces)
-            .map_err(|error| PathError::new(PathReason::Internal, error.to_string()))?;
+    /// If the kernel does not answer, or a sysctl cannot be read.
+    pub async fn facts(&self, filter: &InterfaceFilter) -> Result<Facts, PathError> {
+        let interfaces = interfaces::read(&self.mount_points.sys, filter).await?;
+        let warnings = interfaces::warnings(&self.mount_points.proc, filter, &interfaces)?;
         Ok(Facts { interfaces, warnings, ..Facts::default() })
     }
 
-    fn read(&self, in_question: &BTreeSet<u32>) -> io::Result<Inventory> {
-        let sys = &self.roots.sys;
+    fn read(&self, with_users_of: &BTreeSet<u32>) -> io::Result<Inventory> {
+        let sys = &self.mount_points.sys;
         let sessions = sessions(sys)?;
         let maps = maps(sys, &*self.mapper, sessions.iter().flat_map(|session| &session.disks))?;
-        let users = {
-            let asked = sessions.iter().filter(|session| in_question.contains(&session.id));
-            InQuestion::of(asked.flat_map(|session| &session.disks), &maps)?.look(&self.roots)
-        };
+        let inspected = sessions.iter().filter(|session| with_users_of.contains(&session.id));
+        let users = device_users(&self.mount_points, inspected.flat_map(|session| &session.disks), &maps)?;
         Ok(Inventory {
-            sessions: sessions.into_iter().map(|session| whole_session(session, &users)).collect(),
-            maps: maps.into_iter().map(|map| whole_map(map, &users)).collect(),
+            sessions: sessions.into_iter().map(|session| session_with_users(session, &users)).collect(),
+            maps: maps.into_iter().map(|map| map_with_users(map, &users)).collect(),
         })
     }
 }
 
-/// Hundreds of files, each for microseconds; but processes may be many, and sysfs waits for who changes it.
-async fn read<T: Send + 'static>(reading: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, PathError> {
-    tokio::task::spawn_blocking(reading)
-        .await
-        .map_err(|error| PathError::new(PathReason::Internal, format!("reading the host was broken off: {error}")))?
-        .map_err(|error| PathError::new(PathReason::Internal, error.to_string()))
+/// Reads in a thread of its own: there may be many processes, and sysfs blocks while something else changes it.
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T, PathError> {
+    let result = tokio::task::spawn_blocking(read).await;
+    let result = result.map_err(|error| PathError::internal(format!("reading the host was broken off: {error}")))?;
+    Ok(result?)
 }
 
-fn whole_session(entry: SessionEntry, users: &BTreeMap<Number, Vec<DeviceUser>>) -> Session {
-    let SessionEntry { id, path, record, state, credentials, replacement_timeout, disks } = entry;
-    let disk = |disk: Block| Disk { users: users.get(&disk.number).cloned(), name: disk.name };
-    Session { id, path, record, state, credentials, replacement_timeout, disks: disks.into_iter().map(disk).collect() }
-}
-
-fn whole_map(entry: MapEntry, users: &BTreeMap<Number, Vec<DeviceUser>>) -> Map {
-    let MapEntry { block, name, wwid, open_count, paths, partitions: _, unknown } = entry;
-    let users = unknown
+fn session_with_users(entry: SessionEntry, users: &BTreeMap<DeviceNumber, Vec<DeviceUser>>) -> Session {
+    let owner = entry.owner();
+    let SessionEntry { id, path, record: _, state, credentials, replacement_timeout, disks } = entry;
+    let live_settings =
+        replacement_timeout.map(|replacement_timeout_seconds| LiveSettings { replacement_timeout_seconds });
+    let disks = disks
         .into_iter()
-        .map(DeviceUser::Unknown)
-        .chain(users.get(&block.number).into_iter().flatten().cloned())
+        .map(|BlockDevice { name, number, .. }| Disk { users: users.get(&number).cloned(), name })
         .collect();
+    Session { id, path, owner, state, credentials, live_settings, disks }
+}
+
+fn map_with_users(entry: MapEntry, users: &BTreeMap<DeviceNumber, Vec<DeviceUser>>) -> Map {
+    let MapEntry { block, name, wwid, open_count, paths, partitions: _, unknown } = entry;
+    let unknown = unknown.into_iter().map(DeviceUser::Unknown);
+    let users = unknown.chain(users.get(&block.number).into_iter().flatten().cloned()).collect();
     Map { name, wwid, open_count, users, paths }
 }
 
@@ -120,7 +114,7 @@ mod tests {
     use super::*;
     use crate::agent::initiator::{
         MapPath, SessionState,
-        open_iscsi::fixtures::{Host, Mute},
+        open_iscsi::fixtures::{FakeHost, MuteMapper},
     };
 
     const A: &str = "iqn.2003-01.org.example:a";
@@ -130,8 +124,8 @@ mod tests {
     const UUID: &str = "mpath-3600140512345678";
 
     /// Two sessions to one LUN, and a map over both disks.
-    fn two_paths(open_count: u32, status: (&str, &str)) -> Host {
-        let mut host = Host::new();
+    fn two_paths(open_count: u32, status: (&str, &str)) -> FakeHost {
+        let mut host = FakeHost::new();
         host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0");
         host.session(2, "mb.ens2", A, "10.0.2.10").disk(2, 0, "sdb", "8:16");
         host.map(MAP, "mpatha", UUID, open_count, status);
@@ -143,12 +137,12 @@ mod tests {
         BTreeSet::from([1, 2])
     }
 
-    fn read(host: &Host) -> Inventory {
+    fn read(host: &FakeHost) -> Inventory {
         host.reader().read(&all()).unwrap()
     }
 
     /// What uses the disks of session 1, and the first map.
-    fn users(host: &Host) -> (Vec<String>, Vec<String>) {
+    fn users(host: &FakeHost) -> (Vec<String>, Vec<String>) {
         let inventory = read(host);
         let words = |users: &[DeviceUser]| users.iter().map(ToString::to_string).collect();
         let disk = inventory.sessions[0].disks[0].users.as_deref().unwrap();
@@ -156,8 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn a_real_host_is_read_with_ipv6_several_luns_chap_and_lost_sessions() {
-        let inventory = read(&Host::recorded(include_str!("fixtures/two-lost.txt")));
+    fn a_recorded_host_is_read_with_ipv6_luns_chap_and_lost_sessions() {
+        let inventory = read(&FakeHost::recorded(include_str!("fixtures/two-lost.txt")));
         let sessions: Vec<String> = inventory
             .sessions
             .iter()
@@ -178,7 +172,8 @@ mod tests {
             "8 naa.52004567ba64678d at [fd00:102::4]:3260,1 through san2 LoggedIn sdj",
         ];
         assert_eq!(sessions, expected);
-        assert!(inventory.sessions.iter().all(|session| session.is_own() && session.replacement_timeout == Some(5)));
+        let five_seconds = Some(LiveSettings { replacement_timeout_seconds: 5 });
+        assert!(inventory.sessions.iter().all(|session| session.is_own() && session.live_settings == five_seconds));
 
         let path = |path: &MapPath| format!("{}{}", if path.active { "" } else { "!" }, path.disk);
         let maps: Vec<(String, Vec<String>)> =
@@ -212,12 +207,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unused_map_is_no_use_of_its_disks() {
+    fn an_unused_map_is_not_a_user_of_its_disks() {
         assert_eq!(users(&two_paths(0, BOTH_ACTIVE)), (vec![], vec![]));
     }
 
     #[test]
-    fn nobody_looks_at_the_use_of_devices_that_are_not_in_question() {
+    fn users_are_looked_for_only_where_that_is_asked() {
         let host = two_paths(1, BOTH_ACTIVE);
         host.process(7, "qemu", "1", "9 1 253:0 / /data rw - ext4 /dev/mapper/mpatha rw\n", &[]);
         let inventory = host.reader().read(&BTreeSet::new()).unwrap();
@@ -244,52 +239,52 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_goes_while_it_is_read_is_left_out() {
+    fn a_map_that_vanishes_while_it_is_read_is_left_out() {
         let host = two_paths(0, BOTH_ACTIVE);
-        // It is still in sysfs, and the device mapper does not know it any more.
-        let forgetful = Host::new();
-        let reader = Reader::with_mapper(host.roots(), forgetful.mapper());
+        // It is still in sysfs, but the device mapper does not know it any more.
+        let forgetful = FakeHost::new();
+        let reader = Reader::with_mapper(host.mount_points(), forgetful.mapper());
         assert_eq!(reader.read(&all()).unwrap().maps, []);
     }
 
     #[test]
-    fn a_map_of_which_nothing_can_be_learnt_is_taken_for_used_and_for_no_other_path() {
+    fn a_map_without_a_readable_status_counts_as_used_and_without_paths() {
         let check = |inventory: Inventory, words: &str| {
             let map = &inventory.maps[0];
             assert!(map.open_count > 0 && map.paths.iter().all(|path| !path.active), "{map:?}");
             assert!(map.users[0].to_string().contains(words), "{map:?}");
         };
         let host = two_paths(0, BOTH_ACTIVE);
-        let mute = Reader::with_mapper(host.roots(), Mute);
+        let mute = Reader::with_mapper(host.mount_points(), MuteMapper);
         check(mute.read(&BTreeSet::new()).unwrap(), "perhaps in use (cannot open /dev/mapper/control");
         check(read(&two_paths(0, ("multipath", "2 0 0 0 1 1"))), "found \"2 0 0 0 1 1\"");
     }
 
     #[test]
-    fn without_maps_the_device_mapper_is_not_asked() {
-        let host = Host::new();
+    fn the_device_mapper_is_not_asked_if_there_is_no_map() {
+        let host = FakeHost::new();
         host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0");
-        let inventory = Reader::with_mapper(host.roots(), Mute).read(&all()).unwrap();
+        let inventory = Reader::with_mapper(host.mount_points(), MuteMapper).read(&all()).unwrap();
         assert_eq!((inventory.sessions.len(), inventory.maps.len()), (1, 0));
         assert_eq!(inventory.sessions[0].state, SessionState::LoggedIn);
     }
 
     #[test]
-    fn a13b_what_is_stacked_is_named_by_what_is_on_top() {
+    fn a13b_of_a_stack_of_devices_the_topmost_is_the_user() {
         let mut host = two_paths(1, BOTH_ACTIVE);
         host.map(("dm-3", "253:3"), "luks", "CRYPT-LUKS2-1", 1, ("crypt", ""));
         host.map(("dm-4", "253:4"), "vg-data", "LVM-1", 0, ("linear", ""));
         host.stack("dm-3", "dm-0").stack("dm-4", "dm-3");
         assert_eq!(users(&host), (vec![], vec!["held by dm-4 (vg-data)".to_owned()]));
 
-        let host = Host::new();
+        let host = FakeHost::new();
         host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0").partition("sda", "sda1", "8:1");
         host.device("md127", "9:127", &[]).stack("md127", "sda/sda1");
         assert_eq!(users(&host).0, ["held by md127"], "also on a partition");
     }
 
     #[test]
-    fn maps_that_kpartx_made_of_partitions_keep_a_map_only_when_they_are_used() {
+    fn a_partition_map_of_kpartx_counts_only_if_it_is_used() {
         let partitioned = |open_count| {
             let mut host = two_paths(1, BOTH_ACTIVE);
             host.map(("dm-5", "253:5"), "mpatha-part1", &format!("part1-{UUID}"), open_count, ("linear", ""));
@@ -304,9 +299,9 @@ mod tests {
     }
 
     #[test]
-    fn a13b_mounts_count_in_every_mount_namespace_and_also_by_source() {
+    fn a13b_mounts_count_in_every_mount_namespace() {
         let disk = || {
-            let host = Host::new();
+            let host = FakeHost::new();
             host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0").partition("sda", "sda1", "8:1");
             host.process(1, "init", "10", "20 1 254:0 / / rw - ext4 /dev/vda rw\n", &[]);
             host
@@ -335,8 +330,8 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_ending_does_not_hide_the_mounts_of_its_namespace() {
-        let host = Host::new();
+    fn an_ending_process_does_not_hide_the_mounts_of_its_namespace() {
+        let host = FakeHost::new();
         host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0");
         host.process(70, "ending", "11", "", &[]);
         host.process(71, "pod", "11", "30 1 8:0 / /data rw - ext4 /dev/sda rw\n", &[]);
@@ -349,7 +344,7 @@ mod tests {
         host.proc("swaps", "Filename Type Size Used Priority\n/dev/dm-0 partition 1048572 0 -2\n");
         assert_eq!(users(&host), (vec![], vec!["used as swap".to_owned()]));
 
-        let host = Host::new();
+        let host = FakeHost::new();
         host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0");
         host.device("loop0", "7:0", &[("loop/backing_file", "/var/lib/images/other")]);
         host.device("loop1", "7:1", &[("loop/backing_file", "/dev/sda")]);
@@ -357,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn open_files_that_are_no_block_devices_are_no_use() {
+    fn open_files_that_are_not_block_devices_do_not_count() {
         let host = two_paths(0, BOTH_ACTIVE);
         let gone = Path::new("/nonexistent");
         host.process(70, "shell", "11", "", &[Path::new("/dev/null"), Path::new("/"), gone]);
@@ -365,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn in_a_pod_without_the_hosts_processes_every_disk_may_be_in_use() {
+    fn without_the_hosts_processes_every_disk_may_be_in_use() {
         let host = two_paths(0, BOTH_ACTIVE);
         host.sees_processes_of("pid:[4026532201]");
         let (disk, map) = users(&host);
@@ -374,10 +369,10 @@ mod tests {
     }
 
     #[test]
-    fn when_processes_cannot_be_looked_at_the_disk_may_be_in_use() {
+    fn if_a_process_cannot_be_read_every_disk_may_be_in_use() {
         let host = two_paths(0, BOTH_ACTIVE);
         host.process(70, "shell", "11", "", &[]);
-        let mounts = host.roots().proc.join("70/mountinfo");
+        let mounts = host.mount_points().proc.join("70/mountinfo");
         std::fs::remove_file(&mounts).unwrap();
         std::fs::create_dir(&mounts).unwrap();
         let (disk, map) = users(&host);

@@ -1,46 +1,66 @@
-//! Sessions and their disks, as the kernel shows them in sysfs.
+//! Reads sessions and their disks from sysfs.
 //!
-//! A session that is being made, or that vanishes while it is read, is left out.
+//! A session that is not complete yet, or that vanishes while it is read, is left out.
 
 use std::{io, path::Path, str::FromStr, sync::Arc};
 
+use super::record::{DEFAULT_RECORD, InterfaceRecord};
 use crate::{
     agent::{
         credentials::{Account, Credentials, Fingerprint, Password},
-        host::sysfs::{Block, attribute, names},
-        initiator::{OWN_RECORD_PREFIX, SessionState},
+        host::sysfs::{BlockDevice, attribute, names},
+        initiator::{SessionOwner, SessionState},
         path::IscsiPath,
     },
     api::address::canonical_portal,
 };
 
-/// The record of sessions that are bound to no device; also what follows our prefix in the record for the default
-/// network.
-const DEFAULT_RECORD: &str = "default";
-
-/// A session as sysfs shows it, before maps and uses are known.
+/// A session as sysfs shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionEntry {
     /// The kernel's session number.
     pub id: u32,
-    /// What it connects.
+    /// Its path: with the persistent address of the portal.
     pub path: IscsiPath,
-    /// The name of its interface record.
+    /// The name of its interface record (`ifacename`).
     pub record: Arc<str>,
     /// Whether it works.
     pub state: SessionState,
-    /// What it was authenticated with; none when it was not, or when the kernel does not say.
+    /// The credentials it was authenticated with; none without CHAP, or if they cannot be read.
     pub credentials: Option<Fingerprint>,
     /// `recovery_tmo`, in seconds.
     pub replacement_timeout: Option<u16>,
     /// Its disks, sorted by name.
-    pub disks: Vec<Block>,
+    pub disks: Vec<BlockDevice>,
 }
 
-/// Every session of the host, sorted by number; `sys` is where sysfs is mounted.
+impl SessionEntry {
+    /// Who made the session: the agent uses interface records of its own.
+    #[must_use]
+    pub fn owner(&self) -> SessionOwner {
+        match InterfaceRecord::from_name(&self.record) {
+            Some(_) => SessionOwner::Agent,
+            None => SessionOwner::Other(self.record.clone()),
+        }
+    }
+
+    /// Whether the agent made the session.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.owner() == SessionOwner::Agent
+    }
+
+    /// Whether the session works.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.state == SessionState::LoggedIn
+    }
+}
+
+/// All sessions of the host, sorted by ID; `sys` is the mount point of sysfs.
 ///
 /// # Errors
-/// When sysfs is there and cannot be read.
+/// If sysfs exists and cannot be read.
 pub fn sessions(sys: &Path) -> io::Result<Vec<SessionEntry>> {
     let class = sys.join("class/iscsi_session");
     let mut sessions = Vec::new();
@@ -74,7 +94,7 @@ fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEn
             target: target.into(),
             portal: canonical_portal(&address, port).into(),
             tpgt,
-            interface: device(directory, &record)?,
+            interface: interface(directory, &record)?,
         },
         record,
         state: match state.as_str() {
@@ -88,29 +108,34 @@ fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEn
     }))
 }
 
-/// The device that a session is bound to: our records name it, others' only may, and the kernel is told in any case.
-fn device(session: &Path, record: &str) -> io::Result<Option<Arc<str>>> {
-    let of_record = record.strip_prefix(OWN_RECORD_PREFIX).filter(|name| *name != DEFAULT_RECORD);
+/// The interface that a session is bound to. The kernel knows it for most sessions; otherwise it is the interface in the
+/// name of the agent's record.
+fn interface(session: &Path, record: &str) -> io::Result<Option<Arc<str>>> {
     let hosts = session.join("device/../iscsi_host");
-    let mut of_kernel = None;
+    let mut interface = None;
     for host in names(&hosts)? {
-        of_kernel = attribute(&hosts.join(host).join("netdev"))?.filter(|name| name != DEFAULT_RECORD);
+        interface = attribute(&hosts.join(host).join("netdev"))?.filter(|name| name != DEFAULT_RECORD);
     }
-    Ok(of_kernel.as_deref().or(of_record).map(Arc::from))
+    Ok(interface.or_else(|| InterfaceRecord::from_name(record)?.device).map(Arc::from))
 }
 
-/// None also when the kernel does not tell: only root may read passwords.
+/// None without CHAP, and also if the passwords cannot be read: only root may.
 fn credentials(session: &Path) -> Option<Fingerprint> {
-    let account = |name: &str, password: &str| {
-        let secret = |name: &str| attribute(&session.join(name)).ok().flatten().map(Password::from);
-        Some(Account { name: secret(name)?, password: secret(password)? })
-    };
-    let outgoing = account("username", "password")?;
-    Some(Credentials { outgoing, incoming: account("username_in", "password_in") }.fingerprint())
+    let outgoing = account(session, "username", "password")?;
+    let incoming = account(session, "username_in", "password_in");
+    Some(Credentials { outgoing, incoming }.fingerprint())
 }
 
-/// Below the session lies `targetH:B:I`, below that `H:B:I:L` for each LUN, and below that its disk.
-fn disks(session: &Path) -> io::Result<Vec<Block>> {
+fn account(session: &Path, name: &str, password: &str) -> Option<Account> {
+    Some(Account { name: secret(session, name)?, password: secret(session, password)? })
+}
+
+fn secret(session: &Path, name: &str) -> Option<Password> {
+    attribute(&session.join(name)).ok().flatten().map(Password::from)
+}
+
+/// The disks of a session. Its directory contains `targetH:B:I`, that one `H:B:I:L` for each LUN, and that one the disk.
+fn disks(session: &Path) -> io::Result<Vec<BlockDevice>> {
     let device = session.join("device");
     let mut disks = Vec::new();
     for target in names(&device)?.iter().filter(|name| name.starts_with("target")) {
@@ -118,7 +143,7 @@ fn disks(session: &Path) -> io::Result<Vec<Block>> {
         for lun in names(&target)?.iter().filter(|name| name.contains(':')) {
             let blocks = target.join(lun).join("block");
             for name in names(&blocks)? {
-                disks.extend(Block::read(&blocks.join(name))?);
+                disks.extend(BlockDevice::read(&blocks.join(name))?);
             }
         }
     }
@@ -139,33 +164,33 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::agent::{host::sysfs::Number, initiator::open_iscsi::fixtures::Host};
+    use crate::agent::{host::sysfs::DeviceNumber, initiator::open_iscsi::fixtures::FakeHost};
 
     const TARGET: &str = "iqn.2003-01.org.example:a";
 
-    fn read(host: &Host) -> Vec<SessionEntry> {
-        sessions(&host.roots().sys).unwrap()
+    fn read(host: &FakeHost) -> Vec<SessionEntry> {
+        sessions(&host.mount_points().sys).unwrap()
     }
 
-    fn interface(host: &Host) -> Option<String> {
+    fn interface_of(host: &FakeHost) -> Option<String> {
         read(host)[0].path.interface.as_deref().map(str::to_owned)
     }
 
     #[test]
     fn a_host_without_iscsi_has_no_sessions() {
-        assert_eq!(read(&Host::new()), []);
+        assert_eq!(read(&FakeHost::new()), []);
     }
 
     #[test]
-    fn a_session_is_known_by_target_portal_group_and_device() {
-        let host = Host::new();
+    fn a_session_has_target_portal_group_interface_and_disks() {
+        let host = FakeHost::new();
         host.session(7, "mb.ens1", TARGET, "10.0.1.10").disk(7, 0, "sda", "8:0").disk(7, 12, "sdb", "65:16");
         let found = read(&host).remove(0);
         assert_eq!(found.path.to_string(), format!("{TARGET} at 10.0.1.10:3260,1 through ens1"));
         assert_eq!((found.id, &*found.record, found.state), (7, "mb.ens1", SessionState::LoggedIn));
         assert_eq!((found.replacement_timeout, found.credentials), (Some(5), None));
         let disks: Vec<_> = found.disks.iter().map(|disk| (&*disk.name, disk.number)).collect();
-        let number = |major, minor| Number { major, minor };
+        let number = |major, minor| DeviceNumber { major, minor };
         assert_eq!(disks, [("sda", number(8, 0)), ("sdb", number(65, 16))]);
     }
 
@@ -177,14 +202,14 @@ mod tests {
             ("SAN.example.com", "san.example.com:3260"),
         ];
         for (address, portal) in cases {
-            let host = Host::new();
+            let host = FakeHost::new();
             host.session(1, "default", TARGET, address);
             assert_eq!(&*read(&host)[0].path.portal, portal);
         }
     }
 
     #[test]
-    fn a_session_is_bound_to_the_device_that_the_kernel_names_or_our_record() {
+    fn the_interface_comes_from_the_kernel_or_else_from_the_agents_record() {
         let cases = [
             ("mb.ens1", "<NULL>", Some("ens1")),
             ("mb.ens1", "(null)", Some("ens1")),
@@ -198,14 +223,14 @@ mod tests {
             ("by-hand", "<NULL>", None),
         ];
         for (record, netdev, expected) in cases {
-            let host = Host::new();
+            let host = FakeHost::new();
             host.session(1, record, TARGET, "10.0.1.10").netdev(1, netdev);
-            assert_eq!(interface(&host).as_deref(), expected, "record {record}, netdev {netdev}");
+            assert_eq!(interface_of(&host).as_deref(), expected, "record {record}, netdev {netdev}");
         }
     }
 
     #[test]
-    fn states_are_the_kernels_and_an_unknown_one_is_not_taken_for_working() {
+    fn a_session_in_an_unknown_state_does_not_count_as_working() {
         let cases = [
             ("LOGGED_IN", SessionState::LoggedIn),
             ("FAILED", SessionState::Failed),
@@ -213,43 +238,43 @@ mod tests {
             ("invalid", SessionState::Free),
         ];
         for (text, state) in cases {
-            let host = Host::new();
+            let host = FakeHost::new();
             host.session(1, "mb.ens1", TARGET, "10.0.1.10").set(1, "state", text);
             assert_eq!(read(&host)[0].state, state);
         }
     }
 
     #[test]
-    fn a_session_that_is_being_made_or_vanishes_is_left_out() {
+    fn a_session_that_is_incomplete_or_vanishes_is_left_out() {
         for attribute in ["targetname", "tpgt", "state"] {
-            let host = Host::new();
+            let host = FakeHost::new();
             host.session(1, "mb.ens1", TARGET, "10.0.1.10").session(2, "mb.ens2", TARGET, "10.0.2.10");
             host.set(1, attribute, "(null)");
             assert_eq!(read(&host).len(), 1, "{attribute} is not set yet");
             fs::remove_file(host.session_attribute(1, attribute)).unwrap();
             assert_eq!(read(&host)[0].id, 2, "{attribute} is gone");
         }
-        let host = Host::new();
+        let host = FakeHost::new();
         host.session(1, "mb.ens1", TARGET, "10.0.1.10");
-        fs::remove_dir_all(host.roots().sys.join("devices")).unwrap();
+        fs::remove_dir_all(host.mount_points().sys.join("devices")).unwrap();
         assert_eq!(read(&host), [], "only the link is left");
     }
 
     #[test]
-    fn what_cannot_be_read_though_it_is_there_is_an_error_that_names_it() {
-        let host = Host::new();
+    fn an_unreadable_attribute_is_an_error_that_names_it() {
+        let host = FakeHost::new();
         host.session(1, "mb.ens1", TARGET, "10.0.1.10");
         let file = host.session_attribute(1, "state");
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
-        let error = sessions(&host.roots().sys).unwrap_err().to_string();
+        let error = sessions(&host.mount_points().sys).unwrap_err().to_string();
         assert!(error.starts_with("cannot read ") && error.contains("session1/state"), "{error}");
     }
 
     #[test]
-    fn a23_credentials_are_told_apart_and_never_shown() {
+    fn a23_credentials_are_compared_by_fingerprint_and_never_shown() {
         let of = |values: [&str; 4]| {
-            let host = Host::new();
+            let host = FakeHost::new();
             host.session(1, "mb.ens1", TARGET, "10.0.1.10");
             for (name, text) in ["username", "password", "username_in", "password_in"].iter().zip(values) {
                 host.set(1, name, text);

@@ -1,5 +1,5 @@
-//! What the initiator makes of its tools. `iscsiadm` is a script here (`tests/iscsiadm.sh`), which writes down how it is
-//! called, keeps records and sessions as files, and fails where it is told to; the real one is met in virtual machines.
+//! Tests of the initiator with a fake `iscsiadm`: a script (`tests/iscsiadm.sh`) that logs its calls, keeps records and
+//! sessions as files, and fails on request. The real one is tested in virtual machines.
 
 use std::{
     fs::{self, Permissions},
@@ -10,45 +10,48 @@ use futures::future::join_all;
 use tempfile::TempDir;
 
 use super::*;
-use crate::agent::{
-    credentials::{Account, Credentials, Password},
-    fixtures::path,
+use crate::{
+    agent::{
+        credentials::{Account, Credentials, Password},
+        fixtures::path,
+    },
+    api::SessionSettings,
 };
 
-/// A host that is a directory.
-struct Site {
+/// A fake host in a directory.
+struct TestHost {
     root: TempDir,
     initiator: OpenIscsi,
 }
 
-impl Site {
+impl TestHost {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let place = |name: &str| root.path().join(name);
+        let path = |name: &str| root.path().join(name);
         for directory in ["bin", "proc", "etc/iscsi", "sys/class/iscsi_session", "sys/class/iscsi_connection"] {
-            fs::create_dir_all(place(directory)).unwrap();
+            fs::create_dir_all(path(directory)).unwrap();
         }
         let script = include_str!("tests/iscsiadm.sh").replace("@ROOT@", root.path().to_str().unwrap());
-        fs::write(place("bin/iscsiadm"), script).unwrap();
-        fs::set_permissions(place("bin/iscsiadm"), Permissions::from_mode(0o755)).unwrap();
-        let roots = Roots { sys: place("sys"), proc: place("proc"), dev: place("dev") };
+        fs::write(path("bin/iscsiadm"), script).unwrap();
+        fs::set_permissions(path("bin/iscsiadm"), Permissions::from_mode(0o755)).unwrap();
+        let mount_points = MountPoints { sys: path("sys"), proc: path("proc"), dev: path("dev") };
         let (_, changes) = watch::channel(());
-        let initiator = OpenIscsi::on(Host::in_directory(root.path()), roots, changes);
-        Site { root, initiator }
+        let initiator = OpenIscsi::with_tools(HostTools::in_directory(root.path()), mount_points, changes);
+        TestHost { root, initiator }
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    /// The next commands with this word in them end with these codes.
+    /// Makes the next commands that contain this word end with these exit codes.
     fn fail(&self, word: &str, codes: &[i32]) {
         let codes: Vec<_> = codes.iter().map(ToString::to_string).collect();
         fs::write(self.file(&format!("codes.{word}")), codes.join("\n") + "\n").unwrap();
     }
 
-    /// What the tool was asked since the last time, in short.
-    fn asked(&self) -> Vec<String> {
+    /// The calls of the tool since the last time, in short.
+    fn calls(&self) -> Vec<String> {
         let calls = fs::read_to_string(self.file("calls")).unwrap_or_default();
         let _ = fs::remove_file(self.file("calls"));
         let word = |call: &str| {
@@ -61,8 +64,8 @@ impl Site {
         calls.lines().map(word).collect()
     }
 
-    async fn session(&self) -> Session {
-        self.initiator.sessions().await.unwrap().remove(0)
+    async fn sessions(&self) -> Vec<Session> {
+        self.initiator.inventory(&BTreeSet::new()).await.unwrap().sessions
     }
 }
 
@@ -76,43 +79,43 @@ fn with_chap(login: Login, password: &str) -> Login {
 }
 
 #[tokio::test]
-async fn a_first_login_takes_four_calls_and_a_later_one_is_a_login_and_nothing_else() {
-    let site = Site::new();
+async fn a_first_login_takes_four_calls_and_a_later_one_takes_one() {
+    let host = TestHost::new();
     let login = login(path("a", "1", "ens1"));
-    site.initiator.login(&login).await.unwrap();
-    assert_eq!(site.asked(), ["iface new", "node new", "node update", "node login"]);
-    site.initiator.login(&login).await.unwrap();
-    assert_eq!(site.asked(), [""; 0], "there is a session");
-    fs::remove_dir_all(site.file("sys/class/iscsi_session/session1")).unwrap();
-    site.initiator.login(&login).await.unwrap();
-    assert_eq!(site.asked(), ["node login"]);
-    fs::remove_dir_all(site.file("sys/class/iscsi_session/session2")).unwrap();
-    site.initiator.login(&with_chap(login, "hunter2")).await.unwrap();
-    assert_eq!(site.asked(), ["node update", "node login"]);
+    host.initiator.login(&login).await.unwrap();
+    assert_eq!(host.calls(), ["iface new", "node new", "node update", "node login"]);
+    host.initiator.login(&login).await.unwrap();
+    assert_eq!(host.calls(), [""; 0], "there is a session");
+    fs::remove_dir_all(host.file("sys/class/iscsi_session/session1")).unwrap();
+    host.initiator.login(&login).await.unwrap();
+    assert_eq!(host.calls(), ["node login"]);
+    fs::remove_dir_all(host.file("sys/class/iscsi_session/session2")).unwrap();
+    host.initiator.login(&with_chap(login, "hunter2")).await.unwrap();
+    assert_eq!(host.calls(), ["node update", "node login"]);
 }
 
 #[tokio::test]
-async fn a23_a_refused_login_says_why_and_tells_no_secret_that_the_tool_prints() {
-    let site = Site::new();
-    site.fail("login", &[24]);
-    fs::write(site.file("complaint"), "iscsiadm: refused ann with hunter2").unwrap();
+async fn a23_a_refused_login_says_why_without_secrets() {
+    let host = TestHost::new();
+    host.fail("login", &[24]);
+    fs::write(host.file("complaint"), "iscsiadm: refused ann with hunter2").unwrap();
     let login = with_chap(login(path("a", "1", "ens1")), "hunter2");
-    let error = site.initiator.login(&login).await.unwrap_err();
+    let error = host.initiator.login(&login).await.unwrap_err();
     assert_eq!(error.reason, PathReason::AuthenticationFailed);
     assert!(error.message.contains("refused [redacted] with [redacted]"), "{error}");
 }
 
 #[tokio::test]
-async fn a23_a_target_that_is_not_found_may_be_one_that_does_not_prove_who_it_is() {
-    let site = Site::new();
+async fn a23_target_not_found_may_mean_that_mutual_chap_failed() {
+    let host = TestHost::new();
     let one_way = with_chap(login(path("a", "1", "ens1")), "hunter2");
     let mut mutual = one_way.clone();
     if let Some(credentials) = &mut mutual.credentials {
         credentials.incoming = Some(credentials.outgoing.clone());
     }
     for (login, doubts) in [(one_way, false), (mutual, true)] {
-        site.fail("login", &[19]);
-        let error = site.initiator.login(&login).await.unwrap_err();
+        host.fail("login", &[19]);
+        let error = host.initiator.login(&login).await.unwrap_err();
         assert_eq!(
             (error.reason, error.message.contains("password_in")),
             (PathReason::TargetNotFound, doubts),
@@ -122,177 +125,178 @@ async fn a23_a_target_that_is_not_found_may_be_one_that_does_not_prove_who_it_is
 }
 
 #[tokio::test]
-async fn a25_a_record_that_the_tool_cannot_use_is_made_anew_once() {
-    let site = Site::new();
+async fn a25_a_record_that_the_tool_cannot_use_is_recreated_once() {
+    let host = TestHost::new();
     let login = login(path("a", "1", "ens1"));
     for code in [21, 7, 6] {
-        site.fail("login", &[code]);
-        site.initiator.login(&login).await.unwrap();
-        assert!(site.asked().ends_with(&["node new".into(), "node update".into(), "node login".into()]), "{code}");
-        fs::remove_dir_all(site.file("sys/class/iscsi_session")).unwrap();
+        host.fail("login", &[code]);
+        host.initiator.login(&login).await.unwrap();
+        assert!(host.calls().ends_with(&["node new".into(), "node update".into(), "node login".into()]), "{code}");
+        fs::remove_dir_all(host.file("sys/class/iscsi_session")).unwrap();
     }
-    site.fail("login", &[7, 7, 7]);
-    assert_eq!(site.initiator.login(&login).await.unwrap_err().reason, PathReason::InvalidRecord);
-    assert_eq!(site.asked().iter().filter(|call| *call == "node login").count(), 2);
+    host.fail("login", &[7, 7, 7]);
+    assert_eq!(host.initiator.login(&login).await.unwrap_err().reason, PathReason::InvalidRecord);
+    assert_eq!(host.calls().iter().filter(|call| *call == "node login").count(), 2);
 }
 
 #[tokio::test]
-async fn a25_a_record_of_ours_that_is_rubbish_is_replaced() {
-    let site = Site::new();
+async fn a25_an_unreadable_record_of_the_agent_is_replaced() {
+    let host = TestHost::new();
     let login = login(path("a", "1", "ens1"));
-    let record = site.file("etc/iscsi/nodes/iqn.2003-01.org.example:a/10.0.1.10,3260,1/mb.ens1");
+    let record = host.file("etc/iscsi/nodes/iqn.2003-01.org.example:a/10.0.1.10,3260,1/mb.ens1");
     fs::create_dir_all(record.parent().unwrap()).unwrap();
     fs::write(&record, [0xff, 0x00, 0x3d]).unwrap();
     // As iscsiadm 2.1.8 does: it finds no record where it can read none.
-    site.fail("delete", &[21]);
-    site.initiator.login(&login).await.unwrap();
+    host.fail("delete", &[21]);
+    host.initiator.login(&login).await.unwrap();
     assert!(fs::read_to_string(record).unwrap().contains("node.startup = manual"));
 }
 
 #[tokio::test]
-async fn a25_a_lock_that_nobody_gives_back_fails_the_login_without_a_fork() {
-    let site = Site::new();
-    fs::create_dir_all(site.file("run/lock/iscsi")).unwrap();
-    fs::write(site.file("run/lock/iscsi/lock.write"), "").unwrap();
-    let error = site.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
-    assert_eq!((error.reason, site.asked()), (PathReason::DatabaseLocked, Vec::new()));
+async fn a25_a_stale_lock_fails_the_login_before_a_tool_is_started() {
+    let host = TestHost::new();
+    fs::create_dir_all(host.file("run/lock/iscsi")).unwrap();
+    fs::write(host.file("run/lock/iscsi/lock.write"), "").unwrap();
+    let error = host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
+    assert_eq!((error.reason, host.calls()), (PathReason::DatabaseLocked, Vec::new()));
     assert!(error.message.contains("/run/lock/iscsi/lock.write"), "{error}");
 }
 
 #[tokio::test]
-async fn what_the_tool_asks_to_try_again_is_tried_again() {
-    let site = Site::new();
-    site.fail("login", &[29, 31]);
-    site.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
-    assert_eq!(site.asked().iter().filter(|call| *call == "node login").count(), 3);
+async fn a_command_is_tried_again_if_the_tool_asks_for_that() {
+    let host = TestHost::new();
+    host.fail("login", &[29, 31]);
+    host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
+    assert_eq!(host.calls().iter().filter(|call| *call == "node login").count(), 3);
 }
 
 #[tokio::test]
-async fn a_login_is_believed_only_when_the_kernel_has_the_session() {
-    let site = Site::new();
-    fs::write(site.file("no-session"), "").unwrap();
-    let error = site.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
+async fn a_login_succeeds_only_if_the_kernel_has_the_session() {
+    let host = TestHost::new();
+    fs::write(host.file("no-session"), "").unwrap();
+    let error = host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
     assert_eq!(error.reason, PathReason::Internal, "{error}");
-    site.fail("login", &[15]);
-    let error = site.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
+    host.fail("login", &[15]);
+    let error = host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
     assert_eq!(error.reason, PathReason::Internal, "{error}");
 }
 
 #[tokio::test]
 async fn a_session_on_the_wrong_device_is_logged_out_again() {
-    let site = Site::new();
-    fs::write(site.file("astray"), "ens9").unwrap();
-    let error = site.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
+    let host = TestHost::new();
+    fs::write(host.file("astray"), "ens9").unwrap();
+    let error = host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
     assert_eq!(error.reason, PathReason::WrongInterface);
     assert_eq!(error.message, "the session came up bound to ens9 instead of ens1; it was logged out again");
-    assert_eq!(site.initiator.sessions().await.unwrap(), []);
+    assert_eq!(host.sessions().await, []);
 }
 
 #[tokio::test]
-async fn a_logout_is_believed_only_when_the_session_is_gone_and_then_its_record_is_forgotten() {
-    let site = Site::new();
-    site.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
-    let session = site.session().await;
-    site.fail("logout", &[21]);
-    fs::write(site.file("complaint"), "iscsiadm: initiator reported error (20 - could not connect to iscsid)").unwrap();
-    let error = site.initiator.logout(&session).await.unwrap_err();
+async fn a_logout_succeeds_only_if_the_session_is_gone() {
+    let host = TestHost::new();
+    host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
+    let session = host.sessions().await.remove(0);
+    host.fail("logout", &[21]);
+    fs::write(host.file("complaint"), "iscsiadm: initiator reported error (20 - could not connect to iscsid)").unwrap();
+    let error = host.initiator.logout(&session).await.unwrap_err();
     assert_eq!(error.reason, PathReason::InitiatorDown, "as iscsiadm 2.1.8 ends without its daemon");
-    fs::remove_file(site.file("complaint")).unwrap();
-    site.initiator.logout(&session).await.unwrap();
-    assert!(!site.file("etc/iscsi/nodes/iqn.2003-01.org.example:a/10.0.1.10,3260,1/mb.ens1").exists());
-    site.asked();
-    assert_eq!(site.initiator.logout(&session).await, Ok(()), "it is gone already");
-    assert_eq!(site.asked(), [""; 0]);
+    fs::remove_file(host.file("complaint")).unwrap();
+    host.initiator.logout(&session).await.unwrap();
+    assert!(!host.file("etc/iscsi/nodes/iqn.2003-01.org.example:a/10.0.1.10,3260,1/mb.ens1").exists());
+    host.calls();
+    assert_eq!(host.initiator.logout(&session).await, Ok(()), "it is gone already");
+    assert_eq!(host.calls(), [""; 0]);
 }
 
 #[tokio::test]
-async fn a20_a_session_of_somebody_else_is_not_logged_out() {
-    let site = Site::new();
+async fn a20_a_foreign_session_is_not_logged_out() {
+    let host = TestHost::new();
     let foreign = crate::agent::fixtures::foreign(crate::agent::fixtures::session(1, path("a", "1", "ens1")));
-    assert!(site.initiator.logout(&foreign).await.unwrap_err().message.contains("not ours"));
-    assert_eq!(site.asked(), [""; 0]);
+    assert!(host.initiator.logout(&foreign).await.unwrap_err().message.contains("not ours"));
+    assert_eq!(host.calls(), [""; 0]);
 }
 
 #[tokio::test]
-async fn records_are_changed_one_at_a_time_and_logins_are_made_at_once() {
-    let site = Site::new();
+async fn records_change_one_at_a_time_and_logins_run_in_parallel() {
+    let host = TestHost::new();
     // Logins wait for each other: none ends before all have begun.
-    fs::write(site.file("together"), "4").unwrap();
+    fs::write(host.file("together"), "4").unwrap();
     let logins: Vec<_> = ["1", "2", "3", "4"].map(|portal| login(path("a", portal, "ens1"))).into();
-    let results = join_all(logins.iter().map(|login| site.initiator.login(login))).await;
+    let results = join_all(logins.iter().map(|login| host.initiator.login(login))).await;
     assert_eq!(results, vec![Ok(()); 4]);
-    assert!(!site.file("overlap").exists(), "two changes at once");
+    assert!(!host.file("overlap").exists(), "two changes at once");
 }
 
 #[tokio::test]
-async fn one_path_is_logged_in_once_however_often_that_is_asked() {
-    let site = Site::new();
+async fn concurrent_logins_of_one_path_make_one_session() {
+    let host = TestHost::new();
     let login = login(path("a", "1", "ens1"));
-    let results = join_all((0..3).map(|_| site.initiator.login(&login))).await;
+    let results = join_all((0..3).map(|_| host.initiator.login(&login))).await;
     assert_eq!(results, vec![Ok(()); 3]);
-    assert_eq!(site.initiator.sessions().await.unwrap().len(), 1);
+    assert_eq!(host.sessions().await.len(), 1);
 }
 
 #[tokio::test]
-async fn records_of_paths_that_are_neither_planned_nor_connected_are_tidied_up() {
-    let site = Site::new();
+async fn records_of_paths_neither_planned_nor_connected_are_deleted() {
+    let host = TestHost::new();
     let paths = [path("a", "1", "ens1"), path("a", "2", "ens2"), path("b", "1", "ens1"), path("b", "3", "ens3")];
     for path in &paths {
-        site.initiator.login(&login(path.clone())).await.unwrap();
+        host.initiator.login(&login(path.clone())).await.unwrap();
     }
-    let foreign = site.file("etc/iscsi/nodes/iqn.2003-01.org.example:a/10.0.1.10,3260,1/default");
+    let foreign = host.file("etc/iscsi/nodes/iqn.2003-01.org.example:a/10.0.1.10,3260,1/default");
     fs::write(&foreign, "").unwrap();
     // Only the last is still connected, and only the first planned.
     for session in 1..=3 {
-        fs::remove_dir_all(site.file(&format!("sys/class/iscsi_session/session{session}"))).unwrap();
+        fs::remove_dir_all(host.file(&format!("sys/class/iscsi_session/session{session}"))).unwrap();
     }
-    site.asked();
-    site.initiator.tidy(&BTreeSet::from([paths[0].clone()])).await.unwrap();
-    assert_eq!(site.asked(), ["iface delete", "node delete"], "an interface takes its nodes along");
-    let left = records::database::Database::new(site.root.path());
-    let left: Vec<_> = left.nodes().iter().map(path_of).collect();
+    host.calls();
+    host.initiator.tidy(&BTreeSet::from([paths[0].clone()])).await.unwrap();
+    assert_eq!(host.calls(), ["iface delete", "node delete"], "an interface takes its nodes along");
+    let left = records::database::Database::new(host.root.path());
+    let left: Vec<_> = left.nodes().iter().map(NodeRecord::path).collect();
     assert_eq!(left, [paths[0].clone(), paths[3].clone()]);
     assert!(foreign.exists());
 }
 
 #[tokio::test]
 async fn a_live_session_gets_the_replacement_timeout() {
-    let site = Site::new();
-    site.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
+    let host = TestHost::new();
+    host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
     let settings = SessionSettings { replacement_timeout_seconds: 42, ..SessionSettings::default() };
-    site.initiator.adjust(&site.session().await, settings).await.unwrap();
-    assert_eq!(site.session().await.replacement_timeout, Some(42));
+    host.initiator.adjust(&host.sessions().await[0], settings.into()).await.unwrap();
+    let expected = LiveSettings { replacement_timeout_seconds: 42 };
+    assert_eq!(host.sessions().await[0].live_settings, Some(expected));
 }
 
 #[tokio::test]
-async fn the_initiator_is_reported_with_its_version_and_asked_for_it_once() {
-    let site = Site::new();
-    fs::write(site.file("etc/iscsi/initiatorname.iscsi"), "## a name\nInitiatorName=iqn.2003-01.org.example:me\n")
+async fn the_version_of_the_initiator_is_reported_and_read_once() {
+    let host = TestHost::new();
+    fs::write(host.file("etc/iscsi/initiatorname.iscsi"), "## a name\nInitiatorName=iqn.2003-01.org.example:me\n")
         .unwrap();
     for _ in 0..2 {
-        let facts = site.initiator.facts(&InterfaceFilter::default()).await.unwrap();
+        let facts = host.initiator.facts(&InterfaceFilter::default()).await.unwrap();
         assert_eq!(facts.initiator.as_deref(), Some("open-iscsi 2.1.8"));
         assert_eq!(facts.initiator_name.as_deref(), Some("iqn.2003-01.org.example:me"));
         let reasons: Vec<_> = facts.warnings.iter().map(|warning| warning.reason).collect();
         assert_eq!(reasons, [PreparedReason::MultipathdMissing]);
     }
-    assert_eq!(site.asked().len(), 1);
+    assert_eq!(host.calls().len(), 1);
 }
 
 #[tokio::test]
-async fn a_host_without_open_iscsi_is_warned_of_and_its_facts_are_still_told() {
-    let site = Site::new();
-    fs::remove_file(site.file("bin/iscsiadm")).unwrap();
-    let facts = site.initiator.facts(&InterfaceFilter::default()).await.unwrap();
+async fn a_host_without_open_iscsi_reports_a_warning_and_its_facts() {
+    let host = TestHost::new();
+    fs::remove_file(host.file("bin/iscsiadm")).unwrap();
+    let facts = host.initiator.facts(&InterfaceFilter::default()).await.unwrap();
     let reasons: Vec<_> = facts.warnings.iter().map(|warning| warning.reason).collect();
     assert_eq!(reasons, [PreparedReason::MultipathdMissing, PreparedReason::InitiatorMissing]);
-    let error = site.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
+    let error = host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
     assert_eq!(error.reason, PathReason::InitiatorMissing);
 }
 
 #[test]
-fn tools_that_are_reached_in_another_way_say_so() {
-    assert_eq!(title("2.1.8", &Way::Direct), "open-iscsi 2.1.8");
-    assert_eq!(title("2.1.8", &Way::Nsenter(7)), "open-iscsi 2.1.8 (nsenter)");
-    assert_eq!(title("2.1.8", &Way::Chroot("/host".into())), "open-iscsi 2.1.8 (chroot /host)");
+fn the_title_says_how_the_tools_are_reached() {
+    assert_eq!(title("2.1.8", &HostAccess::Direct), "open-iscsi 2.1.8");
+    assert_eq!(title("2.1.8", &HostAccess::Namespaces(7)), "open-iscsi 2.1.8 (nsenter)");
+    assert_eq!(title("2.1.8", &HostAccess::Chroot("/host".into())), "open-iscsi 2.1.8 (chroot /host)");
 }

@@ -1,4 +1,4 @@
-//! What goes wrong in a simulation, and what its hosts have: two files, read again when they change.
+//! The two files of a simulation: faults, and the interfaces of nodes.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::{agent::path::IscsiPath, api::HostInterface, ops};
 
-/// How long a login takes where nothing else is said.
-const LATENCY: Duration = Duration::from_millis(50);
+/// How long a login takes by default.
+const DEFAULT_LATENCY: Duration = Duration::from_millis(50);
 
 /// The faults file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -16,101 +16,99 @@ pub struct Faults {
     /// How long a login takes.
     #[serde(default = "latency", deserialize_with = "duration")]
     pub latency: Duration,
-    /// The faults; of those that concern a path the first counts.
+    /// The faults. The first one that matches a path applies.
     #[serde(default)]
     pub faults: Vec<Fault>,
 }
 
 fn latency() -> Duration {
-    LATENCY
+    DEFAULT_LATENCY
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Faults { latency: LATENCY, faults: Vec::new() }
+        Faults { latency: DEFAULT_LATENCY, faults: Vec::new() }
     }
 }
 
-/// A fault, and which paths it concerns: those that are like every field that is given.
+/// A fault, and the paths it applies to: those that match all given fields.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// The name of a Host, or of its node.
+    /// The name of the Host or of its node.
     #[serde(default)]
     pub host: Option<String>,
-    /// Address and port.
+    /// Address and port of the portal.
     #[serde(default)]
     pub portal: Option<String>,
     /// The target's iSCSI name.
     #[serde(default)]
     pub target: Option<String>,
-    /// The device.
+    /// The interface.
     #[serde(default)]
     pub interface: Option<String>,
-    /// The network, by the name in the plan.
+    /// The name of the network in the plan.
     #[serde(default)]
     pub network: Option<String>,
-    /// What goes wrong.
+    /// The kind of fault.
     #[serde(rename = "fault")]
     pub kind: FaultKind,
-    /// How long after the file was read.
+    /// When the fault starts, after the file was read.
     #[serde(default, deserialize_with = "duration")]
     pub after: Duration,
 }
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum FaultKind {
-    /// The portal is cut off: nothing connects, and existing sessions are lost until it is back.
+    /// The portal cannot be reached: logins fail, and existing sessions fail until the fault ends.
     Unreachable,
-    /// The initiator does not answer within the login timeout; existing sessions go on.
+    /// Logins time out. Existing sessions go on.
     Timeout,
-    /// The target refuses the credentials; existing sessions go on.
+    /// The target refuses the credentials. Existing sessions go on.
     AuthenticationFailed,
-    /// The portal does not know the target; existing sessions go on.
+    /// The portal does not know the target. Existing sessions go on.
     TargetNotFound,
-    /// Existing sessions are lost, and new ones break off, until the fault goes.
+    /// Connections break off: existing sessions and logins fail until the fault ends.
     Dropped,
-    /// The session's disk is in use: it cannot be logged out.
+    /// The disk of the session is in use, so the session must not be logged out.
     InUse,
-    /// The device is gone. Without portal, target and network it is not reported either.
+    /// The interface does not exist. If the fault names no portal, target and network, it is not reported either.
     InterfaceNotFound,
 }
 
-/// A path of a host, as faults match it.
+/// The path of a host that a fault may match.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
-    /// The Host's name, where it is known.
+pub struct FaultSubject<'a> {
+    /// The name of the Host, if it is known.
     pub host: Option<&'a str>,
     /// The node.
     pub node: &'a str,
     /// The path.
     pub path: &'a IscsiPath,
-    /// The network that the path goes through.
+    /// The network of the path; none for the default network.
     pub network: Option<&'a str>,
 }
 
 impl Faults {
-    /// The fault of a path, so long after the file was read.
+    /// The fault that applies to a path, this long after the file was read.
     #[must_use]
-    pub fn of(&self, subject: Subject<'_>, elapsed: Duration) -> Option<FaultKind> {
-        let Subject { host, node, path, network } = subject;
-        let like =
-            |wanted: &Option<String>, found: Option<&str>| wanted.as_deref().is_none_or(|wanted| Some(wanted) == found);
-        let concerns = |fault: &&Fault| {
+    pub fn of(&self, subject: FaultSubject<'_>, elapsed: Duration) -> Option<FaultKind> {
+        let FaultSubject { host, node, path, network } = subject;
+        let fault = self.faults.iter().find(|fault| {
             fault.after <= elapsed
-                && (like(&fault.host, host) || like(&fault.host, Some(node)))
-                && like(&fault.portal, Some(&path.portal))
-                && like(&fault.target, Some(&path.target))
-                && like(&fault.interface, path.interface.as_deref())
-                && like(&fault.network, network)
-        };
-        self.faults.iter().find(concerns).map(|fault| fault.kind)
+                && (matches(fault.host.as_deref(), host) || matches(fault.host.as_deref(), Some(node)))
+                && matches(fault.portal.as_deref(), Some(&path.portal))
+                && matches(fault.target.as_deref(), Some(&path.target))
+                && matches(fault.interface.as_deref(), path.interface.as_deref())
+                && matches(fault.network.as_deref(), network)
+        });
+        fault.map(|fault| fault.kind)
     }
 
-    /// Whether a device of a host is gone altogether.
+    /// Whether an interface of a host is not reported.
     #[must_use]
-    pub fn hide(&self, host: Option<&str>, node: &str, interface: &str, elapsed: Duration) -> bool {
+    pub fn hides(&self, host: Option<&str>, node: &str, interface: &str, elapsed: Duration) -> bool {
         self.faults.iter().any(|fault| {
             let Fault { host: of, portal: None, target: None, interface: device, network: None, kind, after } = fault
             else {
@@ -123,38 +121,42 @@ impl Faults {
         })
     }
 
-    /// When faults begin, after the file was read.
+    /// When faults start, after the file was read; sorted.
     #[must_use]
-    pub fn beginnings(&self) -> Vec<Duration> {
-        let mut beginnings: Vec<Duration> = self.faults.iter().map(|fault| fault.after).collect();
-        beginnings.sort();
-        beginnings.dedup();
-        beginnings.retain(|after| !after.is_zero());
-        beginnings
+    pub fn start_times(&self) -> Vec<Duration> {
+        let mut times: Vec<Duration> = self.faults.iter().map(|fault| fault.after).collect();
+        times.sort();
+        times.dedup();
+        times.retain(|after| !after.is_zero());
+        times
     }
 }
 
-/// The facts file: what nodes have, by node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FactsBook(pub BTreeMap<String, Vec<HostInterface>>);
+fn matches(wanted: Option<&str>, found: Option<&str>) -> bool {
+    wanted.is_none() || wanted == found
+}
 
-impl<'de> Deserialize<'de> for FactsBook {
+/// The facts file: the interfaces of nodes, by the name of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts(pub BTreeMap<String, Vec<HostInterface>>);
+
+impl<'de> Deserialize<'de> for NodeFacts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct Book {
+        struct FactsFile {
             #[serde(default)]
-            facts: Vec<NodeFacts>,
+            facts: Vec<Entry>,
         }
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
-        struct NodeFacts {
+        struct Entry {
             node: String,
             #[serde(default)]
             interfaces: Vec<HostInterface>,
         }
-        let mut book = BTreeMap::new();
-        for NodeFacts { node, mut interfaces } in Book::deserialize(deserializer)?.facts {
+        let mut nodes = BTreeMap::new();
+        for Entry { node, mut interfaces } in FactsFile::deserialize(deserializer)?.facts {
             for address in interfaces.iter().flat_map(|interface| &interface.addresses) {
                 if address.parse::<ipnet::IpNet>().is_err() {
                     let form = "an address with its prefix length, such as 10.0.1.21/24 or fd00:1::21/64";
@@ -162,11 +164,11 @@ impl<'de> Deserialize<'de> for FactsBook {
                 }
             }
             interfaces.sort_by(|a, b| a.name.cmp(&b.name));
-            if book.insert(node.clone(), interfaces).is_some() {
+            if nodes.insert(node.clone(), interfaces).is_some() {
                 return Err(de::Error::custom(format!("node {node} is listed twice")));
             }
         }
-        Ok(FactsBook(book))
+        Ok(NodeFacts(nodes))
     }
 }
 
@@ -197,12 +199,12 @@ mod tests {
 
     fn of(faults: &Faults, host: &str, path: &IscsiPath, seconds: u64) -> Option<FaultKind> {
         let node = format!("node-of-{host}");
-        let subject = Subject { host: Some(host), node: &node, path, network: Some("san-a") };
+        let subject = FaultSubject { host: Some(host), node: &node, path, network: Some("san-a") };
         faults.of(subject, Duration::from_secs(seconds))
     }
 
     #[test]
-    fn the_documented_file_is_understood() {
+    fn the_documented_file_is_parsed() {
         let faults = faults(
             "latency: 200ms
 faults:
@@ -211,18 +213,18 @@ faults:
 ",
         );
         assert_eq!(faults.latency, Duration::from_millis(200));
-        assert_eq!(faults.beginnings(), [Duration::from_secs(5)]);
+        assert_eq!(faults.start_times(), [Duration::from_secs(5)]);
         let (cut, fine) = (path("a", "2", "ens1"), path("a", "1", "ens2f0"));
         assert_eq!(of(&faults, "worker-1", &cut, 4), None);
         assert_eq!(of(&faults, "worker-1", &cut, 5), Some(FaultKind::Unreachable));
         assert_eq!(of(&faults, "worker-1", &fine, 5), None);
         assert_eq!(of(&faults, "worker-2", &fine, 5), Some(FaultKind::InterfaceNotFound));
-        assert!(faults.hide(Some("worker-2"), "x", "ens2f0", Duration::ZERO));
-        assert!(!faults.hide(Some("worker-1"), "x", "ens2f0", Duration::ZERO));
+        assert!(faults.hides(Some("worker-2"), "x", "ens2f0", Duration::ZERO));
+        assert!(!faults.hides(Some("worker-1"), "x", "ens2f0", Duration::ZERO));
     }
 
     #[test]
-    fn the_first_fault_that_matches_counts_and_a_host_is_meant_by_either_name() {
+    fn the_first_matching_fault_applies_by_host_or_node_name() {
         let faults = faults(
             "faults:
 - {host: node-of-a, network: san-a, fault: Timeout}
@@ -237,7 +239,7 @@ faults:
     }
 
     #[test]
-    fn a_bad_file_is_refused_with_the_place_and_what_is_allowed() {
+    fn a_bad_file_is_refused_with_the_line_and_the_expectation() {
         let cases = [
             ("latency: 5\n", "a duration with its unit"),
             ("latency: soon\n", "200ms, 5s or 1m30s"),
@@ -256,7 +258,7 @@ faults:
             ("facts:\n- {host: a}\n", "host"),
         ];
         for (yaml, words) in facts {
-            let error = serde_saphyr::from_str::<FactsBook>(yaml).unwrap_err().to_string();
+            let error = serde_saphyr::from_str::<NodeFacts>(yaml).unwrap_err().to_string();
             assert!(error.contains(words), "{yaml}: {error}");
         }
     }

@@ -1,4 +1,4 @@
-//! Following the two files of a simulation.
+//! Reads the two files of a simulation, and follows their changes.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,39 +11,40 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::info;
 
-use super::{FactsBook, Faults, Simulation};
+use super::{Faults, NodeFacts, Simulation};
 use crate::ops::log_once::LogOnce;
 
-/// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// A file that is younger may be changed again without a new time: file systems date by the tick of the kernel's clock.
-const MAY_STILL_CHANGE: Duration = Duration::from_secs(2);
+/// How often the files are checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// A younger file is read again even if its time did not change: file systems use the kernel's coarse clock, so a second
+/// change may get the same time.
+const TIMESTAMP_GRANULARITY: Duration = Duration::from_secs(2);
 
-/// Why a file is of no use.
+/// Why a file cannot be used.
 #[derive(Debug, Error)]
 pub enum FileError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{}: {error}", file.display())]
     Unreadable {
-        /// Which.
+        /// The file.
         file: PathBuf,
         /// Why.
         error: std::io::Error,
     },
-    /// It is not what it should be.
+    /// The file is not valid.
     #[error("{}: {error}", file.display())]
     Invalid {
-        /// Which.
+        /// The file.
         file: PathBuf,
         /// What is wrong, and where.
         error: String,
     },
 }
 
-/// Reads a file of YAML; an empty one has every default.
+/// Reads a YAML file. An empty file gives the defaults.
 ///
 /// # Errors
-/// When it cannot be read, or is not what it should be.
+/// If the file cannot be read, or is not valid.
 pub fn read<T: DeserializeOwned + Default>(file: &Path) -> Result<T, FileError> {
     let text = std::fs::read_to_string(file).map_err(|error| FileError::Unreadable { file: file.to_owned(), error })?;
     parse(&text).map_err(|error| FileError::Invalid { file: file.to_owned(), error })
@@ -54,66 +55,66 @@ fn parse<T: DeserializeOwned + Default>(text: &str) -> Result<T, String> {
     if is_empty { Ok(T::default()) } else { serde_saphyr::from_str(text).map_err(|error| error.to_string()) }
 }
 
-/// Follows the files for ever: a change acts within a fraction of a second, an unusable file is complained about and
-/// changes nothing, and a file that is gone says nothing any more. Faults that begin later are announced when they do.
+/// Follows the files for ever. A change takes effect within a second. An invalid file is logged and ignored, and a file that
+/// was removed gives the defaults. Faults with `after` are announced when they start.
 pub async fn follow(simulation: Arc<Simulation>, faults: Option<PathBuf>, facts: Option<PathBuf>) {
-    let mut faults = faults.map(Followed::<Faults>::new);
-    let mut facts = facts.map(Followed::<FactsBook>::new);
-    let mut beginnings: Vec<Instant> = Vec::new();
+    let mut faults = faults.map(FollowedFile::<Faults>::new);
+    let mut facts = facts.map(FollowedFile::<NodeFacts>::new);
+    let mut start_times: Vec<Instant> = Vec::new();
     loop {
-        if let Some(read) = faults.as_mut().and_then(Followed::changed) {
+        if let Some(read) = faults.as_mut().and_then(FollowedFile::changed) {
             let now = Instant::now();
-            beginnings = read.beginnings().into_iter().map(|after| now + after).collect();
+            start_times = read.start_times().into_iter().map(|after| now + after).collect();
             simulation.set_faults(read);
         }
-        if let Some(read) = facts.as_mut().and_then(Followed::changed) {
+        if let Some(read) = facts.as_mut().and_then(FollowedFile::changed) {
             simulation.set_facts(read);
         }
-        match beginnings.first().copied() {
-            Some(begins) if begins <= Instant::now() + LOOK_EVERY => {
-                sleep_until(begins).await;
-                beginnings.remove(0);
+        match start_times.first().copied() {
+            Some(start) if start <= Instant::now() + POLL_INTERVAL => {
+                sleep_until(start).await;
+                start_times.remove(0);
                 simulation.announce();
             }
-            _ => sleep(LOOK_EVERY).await,
+            _ => sleep(POLL_INTERVAL).await,
         }
     }
 }
 
-struct Followed<T> {
+struct FollowedFile<T> {
     file: PathBuf,
-    known: Option<T>,
-    dated: Option<SystemTime>,
-    /// How often in a row the file was not there: an editor that replaces it leaves a moment without.
+    content: Option<T>,
+    modified: Option<SystemTime>,
+    /// How many times in a row the file was missing. An editor that replaces a file removes it for a moment.
     missing: u32,
     log: LogOnce,
 }
 
-impl<T: DeserializeOwned + Default + Clone + PartialEq> Followed<T> {
+impl<T: DeserializeOwned + Default + Clone + PartialEq> FollowedFile<T> {
     fn new(file: PathBuf) -> Self {
         let log = LogOnce::new(format!("read {}", file.display()));
-        Followed { file, known: None, dated: None, missing: 0, log }
+        FollowedFile { file, content: None, modified: None, missing: 0, log }
     }
 
-    /// What the file says, if that is something new.
+    /// The content of the file, if it has changed.
     fn changed(&mut self) -> Option<T> {
-        let dated = std::fs::metadata(&self.file).and_then(|metadata| metadata.modified()).ok();
-        self.missing = if dated.is_some() { 0 } else { self.missing + 1 };
-        if self.missing == 1 || (dated.is_some() && dated == self.dated && !may_still_change(dated)) {
+        let modified = std::fs::metadata(&self.file).and_then(|metadata| metadata.modified()).ok();
+        self.missing = if modified.is_some() { 0 } else { self.missing + 1 };
+        if self.missing == 1 || (modified.is_some() && modified == self.modified && !may_still_change(modified)) {
             return None;
         }
-        self.dated = dated;
-        let read = if dated.is_some() { read(&self.file) } else { Ok(T::default()) };
+        self.modified = modified;
+        let read = if modified.is_some() { read(&self.file) } else { Ok(T::default()) };
         match read {
-            Ok(said) => {
+            Ok(content) => {
                 self.log.recovered();
-                if self.known.as_ref() == Some(&said) {
+                if self.content.as_ref() == Some(&content) {
                     return None;
                 }
-                if self.known.replace(said.clone()).is_some() {
+                if self.content.replace(content.clone()).is_some() {
                     info!(file = %self.file.display(), "the file has changed");
                 }
-                Some(said)
+                Some(content)
             }
             Err(error) => {
                 self.log.failed(error);
@@ -123,6 +124,6 @@ impl<T: DeserializeOwned + Default + Clone + PartialEq> Followed<T> {
     }
 }
 
-fn may_still_change(dated: Option<SystemTime>) -> bool {
-    dated.and_then(|dated| dated.elapsed().ok()).is_none_or(|age| age < MAY_STILL_CHANGE)
+fn may_still_change(modified: Option<SystemTime>) -> bool {
+    modified.and_then(|modified| modified.elapsed().ok()).is_none_or(|age| age < TIMESTAMP_GRANULARITY)
 }

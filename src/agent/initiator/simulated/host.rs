@@ -1,7 +1,7 @@
 //! The initiator of one simulated host.
 //!
-//! Whether a session works is not stored: it follows from the faults and the facts of the moment, as on a real host it
-//! follows from cables and portals.
+//! The state of a session is not stored. It is computed from the current faults and facts, as on a real host it depends on
+//! cables and portals.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,13 +13,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::sleep};
 
-use super::{FaultKind, Simulation, Subject};
+use super::{FaultKind, FaultSubject, Simulation};
 use crate::{
     agent::{
         credentials::{Credentials, Fingerprint},
         initiator::{
-            DeviceUser, Disk, Facts, Initiator, InterfaceFilter, Inventory, Login, Map, MapPath, OWN_RECORD_PREFIX,
-            PathError, Session, SessionState,
+            DeviceUser, Disk, Facts, Initiator, InterfaceFilter, Inventory, LiveSettings, Login, Map, MapPath,
+            PathError, Session, SessionOwner, SessionState,
         },
         path::IscsiPath,
     },
@@ -27,28 +27,31 @@ use crate::{
     ops::backoff,
 };
 
+/// The prefix of the interface records of the agent. The saved sessions name a record, as open-iscsi's do.
+const OWN_RECORD_PREFIX: &str = "mb.";
+
 /// A simulated host: an [`Initiator`] whose sessions are entries in a table.
 #[derive(Debug)]
 pub struct SimulatedHost {
     node: Arc<str>,
     simulation: Arc<Simulation>,
-    world: Mutex<World>,
+    state: Mutex<SimulatedState>,
     changes: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
-struct World {
+struct SimulatedState {
     next_id: u32,
     sessions: BTreeMap<u32, Entry>,
     /// The name of the Host, for faults.
     host: Option<Arc<str>>,
-    /// What the Host says that the node has, where the facts file says nothing.
+    /// The interfaces in the Host's spec. The node has them if the facts file does not list the node.
     named: BTreeSet<Arc<str>>,
-    /// Targets whose disk is open, and therefore its map.
+    /// Targets whose disk, and therefore its map, is open.
     open: BTreeSet<Arc<str>>,
-    /// Targets whose map was removed.
+    /// Targets whose map was flushed.
     flushed: BTreeSet<Arc<str>>,
-    /// Where the sessions survive the process.
+    /// The file with the saved sessions.
     file: Option<PathBuf>,
     harm: Vec<String>,
 }
@@ -59,10 +62,10 @@ struct Entry {
     record: Arc<str>,
     network: Option<Arc<str>>,
     credentials: Option<Fingerprint>,
-    replacement_timeout: u16,
+    live_settings: LiveSettings,
 }
 
-/// A session in the file that survives the process.
+/// A saved session.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Saved {
@@ -78,18 +81,18 @@ struct Saved {
 }
 
 impl SimulatedHost {
-    /// The host of a node, with the sessions that `file` remembers.
+    /// The host of a node, with the sessions that are saved in `file`.
     pub(super) fn new(node: Arc<str>, simulation: Arc<Simulation>, file: Option<PathBuf>) -> std::io::Result<Self> {
-        let mut world = World { next_id: 1, file, ..World::default() };
-        world.load()?;
-        Ok(SimulatedHost { node, simulation, world: Mutex::new(world), changes: watch::Sender::new(()) })
+        let mut state = SimulatedState { next_id: 1, file, ..SimulatedState::default() };
+        state.load()?;
+        Ok(SimulatedHost { node, simulation, state: Mutex::new(state), changes: watch::Sender::new(()) })
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, SimulatedState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something outside may have changed: faults, facts, a cable.
+    /// Announces that faults or facts may have changed.
     pub fn announce(&self) {
         self.changes.send_replace(());
     }
@@ -97,122 +100,121 @@ impl SimulatedHost {
     /// Whether the host holds a session.
     #[must_use]
     pub fn has_sessions(&self) -> bool {
-        !self.world().sessions.is_empty()
+        !self.state().sessions.is_empty()
     }
 
-    /// A session that somebody else has made, through a record of theirs.
+    /// Adds a session that somebody else made, with another interface record than the agent's.
     pub fn connect_foreign(&self, path: IscsiPath, record: &str) {
-        self.world().connect(path, record.into(), None, None, SessionSettings::default());
+        self.state().connect(path, record.into(), None, None, SessionSettings::default().into());
         self.announce();
     }
 
-    /// Our session on a path vanishes behind the agent's back.
+    /// Removes the agent's session on a path, without the agent.
     pub fn kill(&self, path: &IscsiPath) {
-        let mut world = self.world();
-        world.sessions.retain(|_, entry| entry.path != *path || !is_own(&entry.record));
-        world.save();
-        drop(world);
+        let mut state = self.state();
+        state.sessions.retain(|_, entry| entry.path != *path || !entry.is_own());
+        state.save();
+        drop(state);
         self.announce();
     }
 
-    /// The paths of our sessions, and those of foreign ones.
+    /// The paths of the agent's sessions, and those of foreign sessions.
     #[must_use]
     pub fn paths(&self) -> (BTreeSet<IscsiPath>, BTreeSet<IscsiPath>) {
-        let world = self.world();
-        let (own, foreign): (Vec<_>, Vec<_>) = world.sessions.values().partition(|entry| is_own(&entry.record));
+        let state = self.state();
+        let (own, foreign): (Vec<_>, Vec<_>) = state.sessions.values().partition(|entry| entry.is_own());
         let paths = |entries: Vec<&Entry>| entries.into_iter().map(|entry| entry.path.clone()).collect();
         (paths(own), paths(foreign))
     }
 
-    /// Something begins, or ceases, to use the disk of a target.
+    /// Starts or stops the use of a target's disk.
     pub fn use_disk(&self, target: &str, is_used: bool) {
-        let mut world = self.world();
+        let mut state = self.state();
         if is_used {
-            world.open.insert(target.into());
+            state.open.insert(target.into());
         } else {
-            world.open.remove(target);
+            state.open.remove(target);
         }
     }
 
-    /// What was done that must not be done: a device in use lost its last good path, a foreign session was touched, a
-    /// map lost its last path without being removed before.
+    /// Violations of the logout rule: a device in use lost its last working path, a foreign session was logged out, or a
+    /// map lost its last path before it was flushed.
     #[must_use]
     pub fn harm(&self) -> Vec<String> {
-        self.world().harm.clone()
+        self.state().harm.clone()
     }
 
-    fn interfaces(&self, world: &World) -> Vec<HostInterface> {
+    fn interfaces(&self, state: &SimulatedState) -> Vec<HostInterface> {
         let mut interfaces = match self.simulation.facts_of(&self.node) {
             Some(interfaces) => interfaces,
-            None => made_up(&self.node, &world.named),
+            None => default_interfaces(&self.node, &state.named),
         };
         let (faults, elapsed) = self.simulation.faults();
-        interfaces.retain(|interface| !faults.hide(world.host.as_deref(), &self.node, &interface.name, elapsed));
+        interfaces.retain(|interface| !faults.hides(state.host.as_deref(), &self.node, &interface.name, elapsed));
         interfaces
     }
 
-    fn fault(&self, world: &World, path: &IscsiPath, network: Option<&str>) -> Option<FaultKind> {
+    fn fault(&self, state: &SimulatedState, path: &IscsiPath, network: Option<&str>) -> Option<FaultKind> {
         let (faults, elapsed) = self.simulation.faults();
-        faults.of(Subject { host: world.host.as_deref(), node: &self.node, path, network }, elapsed)
+        faults.of(FaultSubject { host: state.host.as_deref(), node: &self.node, path, network }, elapsed)
     }
 
-    /// Why nothing can go over the path, whoever wants to.
+    /// Why no session can work on the path, if none can.
     fn cut_off(
         &self,
-        world: &World,
+        state: &SimulatedState,
         interfaces: &[HostInterface],
         path: &IscsiPath,
         network: Option<&str>,
     ) -> Option<PathError> {
         if let Some(name) = &path.interface {
-            let error = |reason, what: &str| Some(PathError::new(reason, format!("the network device {name} {what}")));
-            match interfaces.iter().find(|interface| interface.name == *name) {
-                None => return error(PathReason::InterfaceNotFound, "does not exist"),
-                Some(interface) if interface.addresses.is_empty() => {
-                    return error(PathReason::NoAddress, "has no address");
-                }
-                Some(interface) if !interface.up => return error(PathReason::PortalUnreachable, "has no link"),
-                Some(_) => {}
+            let problem = match interfaces.iter().find(|interface| interface.name == *name) {
+                None => Some((PathReason::InterfaceNotFound, "does not exist")),
+                Some(interface) if interface.addresses.is_empty() => Some((PathReason::NoAddress, "has no address")),
+                Some(interface) if !interface.up => Some((PathReason::PortalUnreachable, "has no link")),
+                Some(_) => None,
+            };
+            if let Some((reason, problem)) = problem {
+                return Some(PathError::new(reason, format!("the network device {name} {problem}")));
             }
         }
-        match self.fault(world, path, network)? {
-            FaultKind::Unreachable => {
-                Some(PathError::new(PathReason::PortalUnreachable, "no route to the portal (simulated)"))
-            }
-            FaultKind::Dropped => {
-                Some(PathError::new(PathReason::PortalUnreachable, "the connection breaks off (simulated)"))
-            }
+        let (reason, message) = match self.fault(state, path, network)? {
+            FaultKind::Unreachable => (PathReason::PortalUnreachable, "no route to the portal (simulated)"),
+            FaultKind::Dropped => (PathReason::PortalUnreachable, "the connection breaks off (simulated)"),
             FaultKind::InterfaceNotFound => {
-                Some(PathError::new(PathReason::InterfaceNotFound, "the network device does not exist (simulated)"))
+                (PathReason::InterfaceNotFound, "the network device does not exist (simulated)")
             }
-            FaultKind::Timeout | FaultKind::AuthenticationFailed | FaultKind::TargetNotFound | FaultKind::InUse => None,
-        }
+            FaultKind::Timeout | FaultKind::AuthenticationFailed | FaultKind::TargetNotFound | FaultKind::InUse => {
+                return None;
+            }
+        };
+        Some(PathError::new(reason, message))
     }
 
-    fn inventory_of(&self, world: &World, in_question: &BTreeSet<u32>) -> Inventory {
-        let interfaces = self.interfaces(world);
+    fn inventory_of(&self, state: &SimulatedState, with_users_of: &BTreeSet<u32>) -> Inventory {
+        let interfaces = self.interfaces(state);
         let mut maps: BTreeMap<Arc<str>, Map> = BTreeMap::new();
-        let mut sessions = Vec::with_capacity(world.sessions.len());
-        for (id, entry) in &world.sessions {
+        let mut sessions = Vec::with_capacity(state.sessions.len());
+        for (id, entry) in &state.sessions {
             let network = entry.network.as_deref();
-            let lost = self.cut_off(world, &interfaces, &entry.path, network).is_some();
-            let in_use = self.fault(world, &entry.path, network) == Some(FaultKind::InUse);
+            let lost = self.cut_off(state, &interfaces, &entry.path, network).is_some();
+            let in_use = self.fault(state, &entry.path, network) == Some(FaultKind::InUse);
             let disk: Arc<str> = format!("sd{id}").into();
             let target = &entry.path.target;
-            if !world.flushed.contains(target) {
-                let map = maps.entry(target.clone()).or_insert_with(|| new_map(&self.node, target, world));
+            if !state.flushed.contains(target) {
+                let map = maps.entry(target.clone()).or_insert_with(|| new_map(&self.node, target, state));
                 map.paths.push(MapPath { disk: disk.clone(), active: !lost });
             }
             sessions.push(Session {
                 id: *id,
                 path: entry.path.clone(),
-                record: entry.record.clone(),
+                owner: entry.owner(),
                 state: if lost { SessionState::Failed } else { SessionState::LoggedIn },
                 credentials: entry.credentials,
-                replacement_timeout: Some(entry.replacement_timeout),
+                live_settings: Some(entry.live_settings),
                 disks: vec![Disk {
                     name: disk,
-                    users: in_question
+                    users: with_users_of
                         .contains(id)
                         .then(|| in_use.then(|| DeviceUser::Open("a simulated process".into())).into_iter().collect()),
                 }],
@@ -221,41 +223,47 @@ impl SimulatedHost {
         Inventory { sessions, maps: maps.into_values().collect() }
     }
 
-    fn refusal(&self, login: &Login) -> Option<PathError> {
-        let world = self.world();
+    /// Why a login fails, if it does.
+    fn login_error(&self, login: &Login) -> Option<PathError> {
+        let state = self.state();
         let network = login.network.as_deref();
-        let cut_off = self.cut_off(&world, &self.interfaces(&world), &login.path, network);
-        cut_off.or_else(|| match self.fault(&world, &login.path, network)? {
+        if let Some(error) = self.cut_off(&state, &self.interfaces(&state), &login.path, network) {
+            return Some(error);
+        }
+        let (reason, message) = match self.fault(&state, &login.path, network)? {
             FaultKind::AuthenticationFailed => {
-                Some(PathError::new(PathReason::AuthenticationFailed, "the target refuses the credentials (simulated)"))
+                (PathReason::AuthenticationFailed, "the target refuses the credentials (simulated)")
             }
             FaultKind::TargetNotFound => {
-                Some(PathError::new(PathReason::TargetNotFound, "the portal does not know the target (simulated)"))
+                (PathReason::TargetNotFound, "the portal does not know the target (simulated)")
             }
-            FaultKind::Timeout => Some(PathError::new(PathReason::Timeout, "the login took too long (simulated)")),
-            FaultKind::Unreachable | FaultKind::Dropped | FaultKind::InUse | FaultKind::InterfaceNotFound => None,
-        })
+            FaultKind::Timeout => (PathReason::Timeout, "the login took too long (simulated)"),
+            FaultKind::Unreachable | FaultKind::Dropped | FaultKind::InUse | FaultKind::InterfaceNotFound => {
+                return None;
+            }
+        };
+        Some(PathError::new(reason, message))
     }
 }
 
 impl Initiator for SimulatedHost {
-    async fn facts(&self, named: &InterfaceFilter) -> Result<Facts, PathError> {
-        let mut world = self.world();
-        // A node's devices do not vanish with the object that names them.
-        if named.host.is_some() {
-            world.host.clone_from(&named.host);
-            world.named.clone_from(&named.in_spec);
+    async fn facts(&self, filter: &InterfaceFilter) -> Result<Facts, PathError> {
+        let mut state = self.state();
+        // The interfaces of a node do not vanish with its Host.
+        if filter.host.is_some() {
+            state.host.clone_from(&filter.host);
+            state.named.clone_from(&filter.in_spec);
         }
         Ok(Facts {
-            interfaces: self.interfaces(&world),
+            interfaces: self.interfaces(&state),
             initiator_name: Some(format!("iqn.2014-01.dev.multibond.simulated:{}", self.node)),
             initiator: Some("simulated".into()),
             warnings: Vec::new(),
         })
     }
 
-    async fn inventory(&self, in_question: &BTreeSet<u32>) -> Result<Inventory, PathError> {
-        Ok(self.inventory_of(&self.world(), in_question))
+    async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
+        Ok(self.inventory_of(&self.state(), with_users_of))
     }
 
     fn changes(&self) -> watch::Receiver<()> {
@@ -264,50 +272,55 @@ impl Initiator for SimulatedHost {
 
     async fn login(&self, login: &Login) -> Result<(), PathError> {
         sleep(self.simulation.faults().0.latency).await;
-        let refusal = self.refusal(login);
-        if refusal.as_ref().is_some_and(|refusal| refusal.reason == PathReason::Timeout) {
-            sleep(Duration::from_secs(login.settings.login_timeout_seconds.into())).await;
-        }
-        if let Some(refusal) = refusal {
-            return Err(refusal);
+        if let Some(error) = self.login_error(login) {
+            if error.reason == PathReason::Timeout {
+                sleep(Duration::from_secs(login.settings.login_timeout_seconds.into())).await;
+            }
+            return Err(error);
         }
         let record = format!("{OWN_RECORD_PREFIX}{}", login.path.interface.as_deref().unwrap_or("default"));
         let credentials = login.credentials.as_ref().map(Credentials::fingerprint);
-        self.world().connect(login.path.clone(), record.into(), login.network.clone(), credentials, login.settings);
+        self.state().connect(
+            login.path.clone(),
+            record.into(),
+            login.network.clone(),
+            credentials,
+            login.settings.into(),
+        );
         self.announce();
         Ok(())
     }
 
     async fn logout(&self, session: &Session) -> Result<(), PathError> {
-        let mut world = self.world();
-        let before = self.inventory_of(&world, &BTreeSet::new());
-        world.note_harm_of_logout(session, &before);
-        world.sessions.remove(&session.id);
-        world.save();
-        drop(world);
+        let mut state = self.state();
+        let before = self.inventory_of(&state, &BTreeSet::new());
+        state.record_harm_of_logout(session, &before);
+        state.sessions.remove(&session.id);
+        state.save();
+        drop(state);
         self.announce();
         Ok(())
     }
 
     async fn flush(&self, map: &Map) -> Result<(), PathError> {
-        let mut world = self.world();
-        let found = self.inventory_of(&world, &BTreeSet::new()).maps.into_iter().find(|found| found.name == map.name);
+        let mut state = self.state();
+        let found = self.inventory_of(&state, &BTreeSet::new()).maps.into_iter().find(|found| found.name == map.name);
         match found {
             Some(found) if found.open_count > 0 => {
                 Err(PathError::new(PathReason::InUse, "the map is in use (simulated)"))
             }
             Some(_) => {
-                let target = world.open_target_of(&map.name, &self.node);
-                world.flushed.extend(target);
+                let target = state.open_target_of(&map.name, &self.node);
+                state.flushed.extend(target);
                 Ok(())
             }
             None => Ok(()),
         }
     }
 
-    async fn adjust(&self, session: &Session, settings: SessionSettings) -> Result<(), PathError> {
-        if let Some(entry) = self.world().sessions.get_mut(&session.id) {
-            entry.replacement_timeout = settings.replacement_timeout_seconds;
+    async fn adjust(&self, session: &Session, settings: LiveSettings) -> Result<(), PathError> {
+        if let Some(entry) = self.state().sessions.get_mut(&session.id) {
+            entry.live_settings = settings;
         }
         Ok(())
     }
@@ -317,21 +330,20 @@ impl Initiator for SimulatedHost {
     }
 }
 
-impl World {
+impl SimulatedState {
     fn connect(
         &mut self,
         path: IscsiPath,
         record: Arc<str>,
         network: Option<Arc<str>>,
         credentials: Option<Fingerprint>,
-        settings: SessionSettings,
+        live_settings: LiveSettings,
     ) {
         if self.sessions.values().any(|entry| entry.path == path && entry.record == record) {
             return;
         }
         self.flushed.remove(&path.target);
-        let replacement_timeout = settings.replacement_timeout_seconds;
-        self.sessions.insert(self.next_id, Entry { path, record, network, credentials, replacement_timeout });
+        self.sessions.insert(self.next_id, Entry { path, record, network, credentials, live_settings });
         self.next_id += 1;
         self.save();
     }
@@ -340,7 +352,7 @@ impl World {
         self.sessions.values().map(|entry| &entry.path.target).find(|target| *map_name(node, target) == *map).cloned()
     }
 
-    fn note_harm_of_logout(&mut self, session: &Session, before: &Inventory) {
+    fn record_harm_of_logout(&mut self, session: &Session, before: &Inventory) {
         if !session.is_own() {
             self.harm.push(format!("foreign session {} at {} was logged out", session.id, session.path));
         }
@@ -356,7 +368,7 @@ impl World {
         }
     }
 
-    /// Written and renamed, so that a process that is killed leaves the old file or the new one.
+    /// Writes a new file and renames it, so a process that is killed leaves the old or the new one.
     fn save(&self) {
         let Some(file) = &self.file else { return };
         let saved: Vec<Saved> = self.sessions.iter().map(|(id, entry)| Saved::new(*id, entry)).collect();
@@ -379,8 +391,8 @@ impl World {
         };
         for Saved { id, target, portal, tpgt, interface, record, network } in saved {
             let path = IscsiPath { target, portal, tpgt, interface };
-            let replacement_timeout = SessionSettings::default().replacement_timeout_seconds;
-            self.sessions.insert(id, Entry { path, record, network, credentials: None, replacement_timeout });
+            let live_settings = SessionSettings::default().into();
+            self.sessions.insert(id, Entry { path, record, network, credentials: None, live_settings });
             self.next_id = self.next_id.max(id + 1);
         }
         Ok(())
@@ -389,14 +401,20 @@ impl World {
 
 impl Saved {
     fn new(id: u32, entry: &Entry) -> Self {
-        let Entry { path, record, network, credentials: _, replacement_timeout: _ } = entry;
+        let Entry { path, record, network, credentials: _, live_settings: _ } = entry;
         let IscsiPath { target, portal, tpgt, interface } = path.clone();
         Saved { id, target, portal, tpgt, interface, record: record.clone(), network: network.clone() }
     }
 }
 
-fn is_own(record: &str) -> bool {
-    record.starts_with(OWN_RECORD_PREFIX)
+impl Entry {
+    fn is_own(&self) -> bool {
+        self.record.starts_with(OWN_RECORD_PREFIX)
+    }
+
+    fn owner(&self) -> SessionOwner {
+        if self.is_own() { SessionOwner::Agent } else { SessionOwner::Other(self.record.clone()) }
+    }
 }
 
 fn map_name(node: &str, target: &str) -> String {
@@ -404,9 +422,9 @@ fn map_name(node: &str, target: &str) -> String {
     format!("3600{drawn:028x}")
 }
 
-fn new_map(node: &str, target: &Arc<str>, world: &World) -> Map {
+fn new_map(node: &str, target: &Arc<str>, state: &SimulatedState) -> Map {
     let name = map_name(node, target);
-    let is_open = world.open.contains(target);
+    let is_open = state.open.contains(target);
     Map {
         wwid: name.clone(),
         name: name.into(),
@@ -416,9 +434,9 @@ fn new_map(node: &str, target: &Arc<str>, world: &World) -> Map {
     }
 }
 
-/// What a host has of which nothing is known but the names of its devices: each up, with an address of its own that is
-/// in nobody's subnet (240.0.0.0/4 is reserved, RFC 1112 section 4).
-fn made_up(node: &str, names: &BTreeSet<Arc<str>>) -> Vec<HostInterface> {
+/// The interfaces of a node of which only their names are known: each is up, with an address that is in no real subnet
+/// (240.0.0.0/4 is reserved, RFC 1112 section 4).
+fn default_interfaces(node: &str, names: &BTreeSet<Arc<str>>) -> Vec<HostInterface> {
     let [.., a, b] = backoff::fraction(Duration::from_secs(65_535), node).as_secs().to_be_bytes();
     names
         .iter()

@@ -1,11 +1,10 @@
-//! Simulated hosts: for the demo, the tests, the scale benches, and for trying a change before it meets hardware.
+//! Simulated hosts: for the demo, tests and benches, and to try a change without hardware.
 //!
-//! Everything but the initiator is real. Faults and facts come from files ([`Faults`], [`FactsBook`]) that are read
-//! again when they change, by one task for all hosts.
+//! Only the initiator is simulated; the rest of the agent is real. Faults and facts come from files ([`Faults`],
+//! [`NodeFacts`]). One task reads them again when they change, for all hosts.
 
 mod faults;
 mod files;
-mod fleet;
 mod host;
 
 use std::{
@@ -20,23 +19,22 @@ use tokio::time::Instant;
 
 use crate::api::HostInterface;
 
-pub use faults::{FactsBook, Fault, FaultKind, Faults, Subject};
+pub use faults::{Fault, FaultKind, FaultSubject, Faults, NodeFacts};
 pub use files::{FileError, follow, read};
-pub use fleet::Fleet;
 pub use host::SimulatedHost;
 
-/// The hosts of a simulation, and what goes wrong on them.
+/// The hosts of a simulation, with their faults and facts.
 #[derive(Debug)]
 pub struct Simulation {
     faults: RwLock<(Arc<Faults>, Instant)>,
-    facts: RwLock<Arc<FactsBook>>,
+    facts: RwLock<Arc<NodeFacts>>,
     hosts: Mutex<HashMap<Arc<str>, Weak<SimulatedHost>>>,
     state_dir: Option<PathBuf>,
 }
 
 impl Simulation {
-    /// A simulation without faults. With `state_dir` the hosts' sessions survive the process, as those of real hosts do:
-    /// one file per node.
+    /// A simulation without faults. With `state_dir` the sessions survive the process, as on real hosts; each node has a
+    /// file there.
     #[must_use]
     pub fn new(state_dir: Option<PathBuf>) -> Arc<Self> {
         Arc::new(Simulation {
@@ -47,10 +45,10 @@ impl Simulation {
         })
     }
 
-    /// The host of a node: the same for as long as somebody has it.
+    /// The host of a node. Returns the same host as long as somebody keeps it.
     ///
     /// # Errors
-    /// When the file with its sessions cannot be read.
+    /// If the file with its saved sessions cannot be read.
     pub fn host(self: &Arc<Self>, node: &Arc<str>) -> io::Result<Arc<SimulatedHost>> {
         let mut hosts = self.hosts();
         if let Some(host) = hosts.get(node).and_then(Weak::upgrade) {
@@ -62,24 +60,24 @@ impl Simulation {
         Ok(host)
     }
 
-    /// From now on these faults.
+    /// Replaces the faults.
     pub fn set_faults(&self, faults: Faults) {
         *self.faults.write().unwrap_or_else(PoisonError::into_inner) = (Arc::new(faults), Instant::now());
         self.announce();
     }
 
-    /// From now on these facts.
-    pub fn set_facts(&self, facts: FactsBook) {
+    /// Replaces the facts.
+    pub fn set_facts(&self, facts: NodeFacts) {
         *self.facts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
         self.announce();
     }
 
-    /// Tells every host that something may have changed.
+    /// Announces to every host that faults or facts may have changed.
     pub fn announce(&self) {
         self.hosts().retain(|_, host| host.upgrade().inspect(|host| host.announce()).is_some());
     }
 
-    /// The faults, and how long ago they were read.
+    /// The faults, and the time since they were read.
     fn faults(&self) -> (Arc<Faults>, Duration) {
         let (faults, since) = &*self.faults.read().unwrap_or_else(PoisonError::into_inner);
         (faults.clone(), since.elapsed())

@@ -1,97 +1,32 @@
-//! What `iscsiadm` is asked, as values.
+//! The commands of `iscsiadm`.
 
 use std::fmt;
 
-use crate::agent::{credentials::Password, initiator::OWN_RECORD_PREFIX, path::IscsiPath};
-
-/// The name of the interface record for the default network, after our prefix.
-const DEFAULT: &str = "default";
-
-/// A record of ours: exactly one target, portal and interface.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Record {
-    /// The interface record.
-    pub interface: InterfaceRecord,
-    /// The target's iSCSI name.
-    pub target: String,
-    /// The portal's address, an IPv6 one without brackets.
-    pub address: String,
-    /// The portal's port.
-    pub port: u16,
-    /// The target portal group tag.
-    pub tpgt: u16,
-}
-
-/// An interface record of ours.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct InterfaceRecord {
-    /// The device that it binds to; none for the default network.
-    pub device: Option<String>,
-}
-
-impl InterfaceRecord {
-    /// The record's name. A device has at most 15 characters, a record 64.
-    #[must_use]
-    pub fn name(&self) -> String {
-        format!("{OWN_RECORD_PREFIX}{}", self.device.as_deref().unwrap_or(DEFAULT))
-    }
-
-    /// The record of that name, if it is ours.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        let device = name.strip_prefix(OWN_RECORD_PREFIX)?;
-        Some(InterfaceRecord { device: (device != DEFAULT).then(|| device.to_owned()) })
-    }
-}
-
-impl Record {
-    /// The record of a path; none when its portal is not an address and a port.
-    #[must_use]
-    pub fn of(path: &IscsiPath) -> Option<Self> {
-        let (address, port) = path.portal.rsplit_once(':')?;
-        let address = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
-        Some(Record {
-            interface: InterfaceRecord { device: path.interface.as_deref().map(str::to_owned) },
-            target: path.target.to_string(),
-            address: address.to_owned(),
-            port: port.parse().ok()?,
-            tpgt: path.tpgt,
-        })
-    }
-
-    /// The portal as `iscsiadm` wants it, with the tag: without it, records of one portal overwrite each other.
-    fn portal(&self) -> String {
-        let Record { address, port, tpgt, .. } = self;
-        if address.contains(':') { format!("[{address}]:{port},{tpgt}") } else { format!("{address}:{port},{tpgt}") }
-    }
-}
-
-impl fmt::Display for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {} through {}", self.target, self.portal(), self.interface.name())
-    }
-}
+use crate::agent::{
+    credentials::Password,
+    initiator::open_iscsi::record::{InterfaceRecord, NodeRecord},
+};
 
 /// One setting of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
     /// Its name.
     pub name: &'static str,
-    /// Its value; empty when it is to be unset.
+    /// Its value; empty to unset it.
     pub value: Value,
 }
 
 /// The value of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// For all to see.
+    /// A value that may be shown.
     Plain(String),
-    /// Shown to nobody.
+    /// A value that must not be shown or logged.
     Secret(Password),
 }
 
 impl Value {
-    /// The text, for the one who has to type it.
+    /// The text itself, for the command line.
     #[must_use]
     pub fn reveal(&self) -> &str {
         match self {
@@ -101,80 +36,66 @@ impl Value {
     }
 }
 
-/// What `iscsiadm` is asked to do. One record or session each: a command over several goes on after the first error.
+/// A command of `iscsiadm`, for a single record or session: with several, `iscsiadm` goes on after the first error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// To tell its version.
+    /// Prints its version.
     Version,
-    /// To make an interface record, which overwrites one of that name. Old versions make it and leave it unbound.
+    /// Creates or overwrites an interface record. Old versions create it, but do not bind it.
     NewInterface(&'a InterfaceRecord),
-    /// To bind an interface record.
+    /// Binds an interface record.
     UpdateInterface(&'a InterfaceRecord),
-    /// To delete an interface record, and every node record with it; refused while a session uses one.
+    /// Deletes an interface record and all its node records. Refused while a session uses one of them.
     DeleteInterface(&'a InterfaceRecord),
-    /// To make a node record with the defaults of the host, which overwrites one of that name.
-    NewNode(&'a Record),
-    /// To change settings of a node record.
-    UpdateNode(&'a Record, &'a [Setting]),
-    /// To delete a node record; refused while a session uses it.
-    DeleteNode(&'a Record),
-    /// To log in.
-    Login(&'a Record),
-    /// To log a session out, which needs no record.
+    /// Creates or overwrites a node record, with the defaults of the host.
+    NewNode(&'a NodeRecord),
+    /// Changes settings of a node record.
+    UpdateNode(&'a NodeRecord, &'a [Setting]),
+    /// Deletes a node record. Refused while a session uses it.
+    DeleteNode(&'a NodeRecord),
+    /// Logs in.
+    Login(&'a NodeRecord),
+    /// Logs out a session, by its ID. Needs no record.
     Logout(u32),
 }
 
-/// What kind of thing is asked: exit codes mean different things.
+/// The kind of a command. The meaning of an exit code depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// To tell something.
-    Tell,
-    /// To make or change a record.
+pub enum CommandKind {
+    /// Reads something.
+    Query,
+    /// Creates or changes a record.
     Change,
-    /// To delete a record.
+    /// Deletes a record.
     Delete,
-    /// To make a session.
+    /// Logs in.
     Login,
-    /// To end a session.
+    /// Logs out.
     Logout,
 }
 
 impl Command<'_> {
-    /// What kind of thing is asked.
+    /// The kind of the command.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> CommandKind {
         match self {
-            Command::Version => Kind::Tell,
+            Command::Version => CommandKind::Query,
             Command::NewInterface(_) | Command::UpdateInterface(_) | Command::NewNode(_) | Command::UpdateNode(..) => {
-                Kind::Change
+                CommandKind::Change
             }
-            Command::DeleteInterface(_) | Command::DeleteNode(_) => Kind::Delete,
-            Command::Login(_) => Kind::Login,
-            Command::Logout(_) => Kind::Logout,
+            Command::DeleteInterface(_) | Command::DeleteNode(_) => CommandKind::Delete,
+            Command::Login(_) => CommandKind::Login,
+            Command::Logout(_) => CommandKind::Logout,
         }
     }
 
-    /// The arguments.
+    /// The arguments of `iscsiadm`.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
-        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-        let interface = |record: &InterfaceRecord, rest: &[&str]| {
-            let name = record.name();
-            [words(&["-m", "iface", "-I", &name]), words(rest)].concat()
-        };
-        let node = |record: &Record, rest: &[&str]| {
-            let (name, portal) = (record.interface.name(), record.portal());
-            [words(&["-m", "node", "-T", &record.target, "-I", &name, "-p", &portal]), words(rest)].concat()
-        };
-        // An unbound record is made so by its name alone: an empty value would be refused.
-        let bound = |record: &InterfaceRecord, operation: &str| match &record.device {
-            Some(device) => interface(record, &[operation, "-n", "iface.net_ifacename", "-v", device]),
-            None => interface(record, &[operation]),
-        };
         match self {
-            Command::Version => words(&["--version"]),
-            Command::NewInterface(record) => bound(record, "--op=new"),
-            Command::UpdateInterface(record) => bound(record, "--op=update"),
+            Command::Version => owned(&["--version"]),
+            Command::NewInterface(record) => bind(record, "--op=new"),
+            Command::UpdateInterface(record) => bind(record, "--op=update"),
             Command::DeleteInterface(record) => interface(record, &["--op=delete"]),
             Command::NewNode(record) => node(record, &["--op=new"]),
             Command::UpdateNode(record, settings) => {
@@ -183,19 +104,40 @@ impl Command<'_> {
             }
             Command::DeleteNode(record) => node(record, &["--op=delete"]),
             Command::Login(record) => node(record, &["--login"]),
-            Command::Logout(id) => words(&["-m", "session", "-r", &id.to_string(), "--logout"]),
+            Command::Logout(id) => owned(&["-m", "session", "-r", &id.to_string(), "--logout"]),
         }
     }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn interface(record: &InterfaceRecord, rest: &[&str]) -> Vec<String> {
+    [owned(&["-m", "iface", "-I", &record.name()]), owned(rest)].concat()
+}
+
+/// A record is unbound if no interface is given; an empty name would be refused.
+fn bind(record: &InterfaceRecord, operation: &str) -> Vec<String> {
+    match &record.device {
+        Some(device) => interface(record, &[operation, "-n", "iface.net_ifacename", "-v", device]),
+        None => interface(record, &[operation]),
+    }
+}
+
+fn node(record: &NodeRecord, rest: &[&str]) -> Vec<String> {
+    let (name, portal) = (record.interface.name(), record.portal());
+    [owned(&["-m", "node", "-T", &record.target, "-I", &name, "-p", &portal]), owned(rest)].concat()
 }
 
 impl fmt::Display for Command<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Command::Version => write!(f, "the version of iscsiadm"),
-            Command::NewInterface(record) => write!(f, "making the interface record {}", record.name()),
+            Command::NewInterface(record) => write!(f, "creating the interface record {}", record.name()),
             Command::UpdateInterface(record) => write!(f, "changing the interface record {}", record.name()),
             Command::DeleteInterface(record) => write!(f, "deleting the interface record {}", record.name()),
-            Command::NewNode(record) => write!(f, "making the record {record}"),
+            Command::NewNode(record) => write!(f, "creating the record {record}"),
             Command::UpdateNode(record, _) => write!(f, "changing the record {record}"),
             Command::DeleteNode(record) => write!(f, "deleting the record {record}"),
             Command::Login(record) => write!(f, "the login to {record}"),
@@ -207,14 +149,15 @@ impl fmt::Display for Command<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::path::IscsiPath;
 
-    fn record(portal: &str, device: Option<&str>) -> Record {
+    fn record(portal: &str, device: Option<&str>) -> NodeRecord {
         let interface = device.map(Into::into);
-        Record::of(&IscsiPath { target: "iqn.a".into(), portal: portal.into(), tpgt: 3, interface }).unwrap()
+        NodeRecord::of(&IscsiPath { target: "iqn.a".into(), portal: portal.into(), tpgt: 3, interface }).unwrap()
     }
 
     #[test]
-    fn a24_every_form_of_portal_is_named_with_its_tag() {
+    fn a24_every_form_of_portal_is_passed_with_its_tag() {
         let cases = [
             ("10.0.1.10:3260", "10.0.1.10:3260,3"),
             ("[fd00::10]:3261", "[fd00::10]:3261,3"),
@@ -232,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_record_is_made_and_bound_in_one_call() {
+    fn an_interface_record_is_created_and_bound_in_one_call() {
         let bound = InterfaceRecord { device: Some("bond0.100".into()) };
         let arguments = Command::NewInterface(&bound).arguments();
         assert_eq!(
@@ -241,13 +184,10 @@ mod tests {
         );
         let unbound = InterfaceRecord { device: None };
         assert_eq!(Command::NewInterface(&unbound).arguments(), ["-m", "iface", "-I", "mb.default", "--op=new"]);
-        assert_eq!(InterfaceRecord::named("mb.bond0.100"), Some(bound));
-        assert_eq!(InterfaceRecord::named("mb.default"), Some(unbound));
-        assert_eq!(InterfaceRecord::named("default"), None, "a record of somebody else");
     }
 
     #[test]
-    fn settings_are_changed_in_one_call_and_secrets_are_in_no_text() {
+    fn settings_are_changed_in_one_call_and_secrets_are_not_shown() {
         let secret = Value::Secret(Password::from("hunter2".to_owned()));
         let settings = [
             Setting { name: "node.startup", value: Value::Plain("manual".into()) },

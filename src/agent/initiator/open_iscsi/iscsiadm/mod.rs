@@ -1,10 +1,10 @@
-//! `iscsiadm`: what it is asked ([`command`]), how it is run, and what its ending means ([`outcome`]).
+//! Runs `iscsiadm`: its commands ([`command`]), its lock, and its exit codes ([`outcome`]).
 
 pub mod command;
 pub mod outcome;
 
 use std::{
-    fs,
+    fs, iter,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -14,167 +14,170 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use self::{
-    command::{Command, Kind, Setting, Value},
-    outcome::{LOCK, Outcome, judge, locked, tells_of_another_version},
+    command::{Command, CommandKind, Setting, Value},
+    outcome::{CommandOutcome, LOCK, classify, is_version_mismatch, locked},
 };
+use super::record::NodeRecord;
 use crate::{
     agent::{
         credentials::{Account, Credentials, Password},
-        host::{access::Way, tools::Host},
+        host::{access::HostAccess, error::HostError, tools::HostTools},
         initiator::PathError,
     },
-    api::{SessionSettings, reason::PathReason},
+    api::SessionSettings,
 };
 
-/// The tool.
 const TOOL: &str = "iscsiadm";
-/// The daemon that it talks to.
+/// The daemon that iscsiadm talks to.
 pub const DAEMON: &str = "iscsid";
-/// How long telling the version may take.
-const TELLS_WITHIN: Duration = Duration::from_secs(10);
-/// How long a change of a record may take: iscsiadm itself waits 30 s for the lock, and takes longer under load.
-const CHANGES_WITHIN: Duration = Duration::from_secs(60);
-/// How much longer than its login timeout a login may take: iscsid looks at its clock, and iscsiadm may have to start it.
+/// How long a query may take.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a change of a record may take. iscsiadm itself waits 30 s for the lock, and longer under load.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How much longer than its login timeout a login may take: iscsid checks timeouts only now and then, and iscsiadm may
+/// have to start iscsid.
 const LOGIN_MARGIN: Duration = Duration::from_secs(15);
-/// How long a logout may take: iscsid waits 15 s for the target by itself.
-const LOGS_OUT_WITHIN: Duration = Duration::from_secs(40);
-/// How long the lock may be somebody else's. A change takes milliseconds.
-const LOCKED_AT_MOST: Duration = Duration::from_secs(3);
-const LOOK_AT_LOCK_EVERY: Duration = Duration::from_millis(20);
-/// How old a lock is that nobody can hold when no iscsiadm runs: so long iscsiadm itself waits for one.
-const ORPHANED_AFTER: Duration = Duration::from_secs(30);
-/// How often what may go well in a moment is tried.
-const ATTEMPTS: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(500);
+/// How long a logout may take. iscsid itself waits 15 s for the target.
+const LOGOUT_TIMEOUT: Duration = Duration::from_secs(40);
+/// How long to wait for another holder of the lock. A change takes milliseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The age from which a lock is stale if no iscsiadm runs. iscsiadm itself waits for the lock this long.
+const STALE_AFTER: Duration = Duration::from_secs(30);
+/// How often a command is tried that may succeed in a moment.
+const MAX_ATTEMPTS: u32 = 3;
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// The host's `iscsiadm`.
 #[derive(Debug)]
 pub struct Iscsiadm {
-    host: Host,
-    /// Whether iscsid did not understand it the last time.
-    is_misunderstood: AtomicBool,
+    tools: HostTools,
+    /// Whether the last login or logout showed that iscsid has another version.
+    version_mismatch: AtomicBool,
 }
 
 impl Iscsiadm {
-    /// That of a host.
+    /// The `iscsiadm` among these tools.
     #[must_use]
-    pub fn new(host: Host) -> Self {
-        Iscsiadm { host, is_misunderstood: AtomicBool::new(false) }
+    pub fn new(tools: HostTools) -> Self {
+        Iscsiadm { tools, version_mismatch: AtomicBool::new(false) }
     }
 
-    /// The way to it.
+    /// How to reach it.
     ///
     /// # Errors
-    /// As [`Host::way`].
-    pub fn way(&self) -> Result<Way, PathError> {
-        self.host.way(DAEMON)
+    /// If the namespaces of the host's processes cannot be read.
+    pub fn access(&self) -> Result<HostAccess, HostError> {
+        self.tools.access(DAEMON)
     }
 
-    /// Whether iscsid did not understand it the last time.
+    /// Whether the last login or logout showed that iscsid has another version.
     #[must_use]
-    pub fn is_misunderstood(&self) -> bool {
-        self.is_misunderstood.load(Ordering::Relaxed)
+    pub fn has_version_mismatch(&self) -> bool {
+        self.version_mismatch.load(Ordering::Relaxed)
     }
 
     /// Its version, such as `2.1.8`.
     ///
     /// # Errors
-    /// When there is none, or it cannot be run.
-    pub async fn version(&self, way: &Way) -> Result<String, PathError> {
-        let ended = self.host.run(way, TOOL, &Command::Version.arguments(), TELLS_WITHIN).await?;
-        let version = ended.stdout.split_whitespace().last().filter(|_| ended.code == Some(0));
-        version.map(str::to_owned).ok_or_else(|| {
-            PathError::new(PathReason::Internal, format!("iscsiadm does not tell its version: {}", ended.stderr.trim()))
-        })
+    /// If it does not exist or cannot be run.
+    pub async fn version(&self, access: &HostAccess) -> Result<String, PathError> {
+        let output = self.tools.run(access, TOOL, &Command::Version.arguments(), QUERY_TIMEOUT).await?;
+        match output.stdout.split_whitespace().last() {
+            Some(version) if output.code == Some(0) => Ok(version.to_owned()),
+            _ => Err(PathError::internal(format!("iscsiadm does not tell its version: {}", output.stderr.trim()))),
+        }
     }
 
-    /// Asks for a change of records.
+    /// Changes a record.
     ///
     /// # Errors
-    /// As [`Iscsiadm::ask`], and when the tool was not there or not in time.
-    pub async fn change(&self, way: &Way, command: &Command<'_>) -> Result<Outcome, PathError> {
+    /// If the tool could not be run, or took too long.
+    pub async fn change(&self, access: &HostAccess, command: &Command<'_>) -> Result<CommandOutcome, PathError> {
         let settings: &[Setting] = if let Command::UpdateNode(_, settings) = command { settings } else { &[] };
         let secrets: Vec<&str> = settings.iter().filter_map(secret).collect();
-        self.ask(way, command, &secrets, CHANGES_WITHIN).await
+        self.run(access, command, &secrets, CHANGE_TIMEOUT).await
     }
 
-    /// Asks for a login.
+    /// Logs in.
     ///
     /// # Errors
-    /// When the tool was not there or not in time.
+    /// If the tool could not be run, or took too long.
     pub async fn login(
         &self,
-        way: &Way,
-        record: &command::Record,
+        access: &HostAccess,
+        record: &NodeRecord,
         settings: SessionSettings,
         credentials: Option<&Credentials>,
-    ) -> Result<Outcome, PathError> {
+    ) -> Result<CommandOutcome, PathError> {
         let limit = Duration::from_secs(settings.login_timeout_seconds.into()) + LOGIN_MARGIN;
-        let accounts = credentials.into_iter().flat_map(|known| [Some(&known.outgoing), known.incoming.as_ref()]);
-        let reveal = |Account { name, password }: &Account| [name.clone(), password.clone()];
-        let known: Vec<_> = accounts.flatten().flat_map(reveal).collect();
-        let secrets: Vec<&str> = known.iter().map(Password::reveal).collect();
-        self.ask(way, &Command::Login(record), &secrets, limit).await
+        let accounts = credentials.into_iter().flat_map(|given| iter::once(&given.outgoing).chain(&given.incoming));
+        let secrets: Vec<&str> =
+            accounts.flat_map(|Account { name, password }| [name, password]).map(Password::reveal).collect();
+        self.run(access, &Command::Login(record), &secrets, limit).await
     }
 
-    /// Asks for a logout.
+    /// Logs out.
     ///
     /// # Errors
-    /// When the tool was not there or not in time.
-    pub async fn logout(&self, way: &Way, id: u32) -> Result<Outcome, PathError> {
-        self.ask(way, &Command::Logout(id), &[], LOGS_OUT_WITHIN).await
+    /// If the tool could not be run, or took too long.
+    pub async fn logout(&self, access: &HostAccess, id: u32) -> Result<CommandOutcome, PathError> {
+        self.run(access, &Command::Logout(id), &[], LOGOUT_TIMEOUT).await
     }
 
     /// The host's root directory, as the agent sees it.
     #[must_use]
-    pub fn root(&self, way: &Way) -> PathBuf {
-        self.host.root(way)
+    pub fn root(&self, access: &HostAccess) -> PathBuf {
+        self.tools.root(access)
     }
 
-    /// Whether the host can resolve a name, as iscsid has to.
-    pub async fn resolves(&self, way: &Way, name: &str) -> bool {
+    /// Whether the host can resolve a name. iscsid resolves it the same way.
+    pub async fn resolves(&self, access: &HostAccess, name: &str) -> bool {
         const NOT_FOUND: i32 = 2;
-        let asked = self.host.run(way, "getent", &["ahosts", name], TELLS_WITHIN).await;
-        !asked.is_ok_and(|ended| ended.code == Some(NOT_FOUND))
+        let output = self.tools.run(access, "getent", &["ahosts", name], QUERY_TIMEOUT).await;
+        !output.is_ok_and(|output| output.code == Some(NOT_FOUND))
     }
 
-    async fn ask(
+    async fn run(
         &self,
-        way: &Way,
+        access: &HostAccess,
         command: &Command<'_>,
         secrets: &[&str],
         limit: Duration,
-    ) -> Result<Outcome, PathError> {
+    ) -> Result<CommandOutcome, PathError> {
         let what = command.to_string();
         for attempt in 1.. {
-            // Waiting for the lock inside iscsiadm takes half a minute and says nothing meanwhile.
-            let lock = self.host.root(way).join(LOCK.trim_start_matches('/'));
-            if command.kind() != Kind::Logout && is_locked(&lock).await && !self.is_unlocked(&lock, SystemTime::now()) {
+            // Wait for the lock here: iscsiadm waits half a minute for it, without a message.
+            let lock = self.tools.root(access).join(LOCK.trim_start_matches('/'));
+            if command.kind() != CommandKind::Logout
+                && is_locked(&lock).await
+                && !self.remove_if_stale(&lock, SystemTime::now())
+            {
                 return Ok(locked(&what, ""));
             }
-            let ended = self.host.run(way, TOOL, &command.arguments(), limit).await?;
-            let printed = redacted(format!("{}\n{}", ended.stdout, ended.stderr), secrets);
-            tracing::debug!(%what, code = ended.code, printed = printed.trim(), "iscsiadm has ended");
-            if command.kind() == Kind::Login || command.kind() == Kind::Logout {
-                self.is_misunderstood.store(tells_of_another_version(ended.code, &printed), Ordering::Relaxed);
+            let output = self.tools.run(access, TOOL, &command.arguments(), limit).await?;
+            let printed = redacted(format!("{}\n{}", output.stdout, output.stderr), secrets);
+            tracing::debug!(%what, code = output.code, printed = printed.trim(), "iscsiadm has ended");
+            if command.kind() == CommandKind::Login || command.kind() == CommandKind::Logout {
+                self.version_mismatch.store(is_version_mismatch(output.code, &printed), Ordering::Relaxed);
             }
-            match judge(ended.code, &printed, command.kind(), &what) {
-                Outcome::Again(_) if attempt < ATTEMPTS => sleep(PAUSE).await,
-                Outcome::Again(error) => return Ok(Outcome::Failed(error)),
+            match classify(output.code, &printed, command.kind(), &what) {
+                CommandOutcome::Retry(_) if attempt < MAX_ATTEMPTS => sleep(RETRY_PAUSE).await,
+                CommandOutcome::Retry(error) => return Ok(CommandOutcome::Failed(error)),
                 outcome => return Ok(outcome),
             }
         }
-        Err(PathError::new(PathReason::Internal, format!("{what} was not tried")))
+        Err(PathError::internal(format!("{what} was not tried")))
     }
 
-    /// Removes a lock whose holder is dead, and tells whether it did: with a pod its tools are killed, and a killed
-    /// iscsiadm leaves its lock behind for ever.
-    fn is_unlocked(&self, lock: &Path, now: SystemTime) -> bool {
-        let is_old = || taken(lock).is_some_and(|at| now.duration_since(at).is_ok_and(|age| age >= ORPHANED_AFTER));
-        let is_orphaned = is_old() && self.host.runs_no(TOOL) && is_old();
-        let removed = is_orphaned && fs::remove_file(lock).is_ok();
+    /// Removes a lock whose holder was killed; returns whether it did. When a pod ends its tools are killed, and an
+    /// iscsiadm that is killed leaves its lock behind.
+    fn remove_if_stale(&self, lock: &Path, now: SystemTime) -> bool {
+        // Check the age again at the end: another iscsiadm may have taken the lock meanwhile.
+        let is_stale = is_old(lock, now) && self.tools.is_certainly_not_running(TOOL) && is_old(lock, now);
+        let removed = is_stale && fs::remove_file(lock).is_ok();
         if removed {
-            tracing::warn!("removed {LOCK}, which an iscsiadm that was killed has left behind");
+            tracing::warn!("removed the stale lock {LOCK} of an iscsiadm that was killed");
         }
         removed
     }
@@ -187,7 +190,7 @@ fn secret(setting: &Setting) -> Option<&str> {
     }
 }
 
-/// What the tool printed, without secrets; the longest first, since one may be a part of another.
+/// Removes secrets from the output; longer ones first, because one secret may be part of another.
 fn redacted(mut printed: String, secrets: &[&str]) -> String {
     let mut secrets: Vec<&str> = secrets.iter().copied().filter(|secret| !secret.is_empty()).collect();
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
@@ -197,21 +200,25 @@ fn redacted(mut printed: String, secrets: &[&str]) -> String {
     printed
 }
 
-/// Whether somebody keeps the lock of the node database for longer than a change takes. While it goes from one to the
-/// next, iscsiadm will have its turn too.
+/// Whether the same holder keeps the lock for longer than a change takes. If the holders change, iscsiadm will get the
+/// lock too.
 async fn is_locked(lock: &Path) -> bool {
-    let (holder, since) = (taken(lock), Instant::now());
-    while holder.is_some() && taken(lock) == holder {
-        if since.elapsed() >= LOCKED_AT_MOST {
+    let (holder, since) = (locked_at(lock), Instant::now());
+    while holder.is_some() && locked_at(lock) == holder {
+        if since.elapsed() >= LOCK_TIMEOUT {
             return true;
         }
-        sleep(LOOK_AT_LOCK_EVERY).await;
+        sleep(LOCK_POLL_INTERVAL).await;
     }
     false
 }
 
-/// When the lock was taken. It is a hard link, and so that is when its inode was last changed.
-fn taken(lock: &Path) -> Option<SystemTime> {
+fn is_old(lock: &Path, now: SystemTime) -> bool {
+    locked_at(lock).is_some_and(|at| now.duration_since(at).is_ok_and(|age| age >= STALE_AFTER))
+}
+
+/// When the lock was taken: its inode changed then, because the lock is a hard link.
+fn locked_at(lock: &Path) -> Option<SystemTime> {
     let lock = lock.symlink_metadata().ok()?;
     let since_epoch = Duration::new(lock.ctime().try_into().ok()?, lock.ctime_nsec().try_into().ok()?);
     Some(UNIX_EPOCH + since_epoch)
@@ -224,29 +231,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a23_what_the_tool_prints_is_redacted_also_where_one_secret_is_part_of_another() {
+    fn a23_secrets_in_the_output_are_redacted() {
         let printed = "iscsiadm: bad value hunter2 or hunter22".to_owned();
         assert_eq!(redacted(printed, &["hunter2", "", "hunter22"]), "iscsiadm: bad value [redacted] or [redacted]");
     }
 
     #[test]
-    fn a25_a_lock_is_removed_when_it_is_old_and_nobody_can_hold_it() {
+    fn a25_only_a_stale_lock_is_removed() {
         let root = tempfile::tempdir().unwrap();
         let lock = root.path().join("lock.write");
         fs::write(&lock, "").unwrap();
-        let iscsiadm = Iscsiadm::new(Host::in_directory(root.path()));
-        let soon = taken(&lock).unwrap() + Duration::from_secs(29);
+        let iscsiadm = Iscsiadm::new(HostTools::in_directory(root.path()));
+        let soon = locked_at(&lock).unwrap() + Duration::from_secs(29);
         let later = soon + Duration::from_secs(1);
-        assert!(!iscsiadm.is_unlocked(&lock, later), "not every process of the host can be seen");
+        assert!(!iscsiadm.remove_if_stale(&lock, later), "not every process of the host can be seen");
         let proc = root.path().join("proc");
         fs::create_dir_all(proc.join("1/ns")).unwrap();
         symlink("pid:[4026531836]", proc.join("1/ns/pid")).unwrap();
         fs::create_dir_all(proc.join("7")).unwrap();
         fs::write(proc.join("7/comm"), "iscsiadm\n").unwrap();
-        assert!(!iscsiadm.is_unlocked(&lock, later), "an iscsiadm runs");
+        assert!(!iscsiadm.remove_if_stale(&lock, later), "an iscsiadm runs");
         fs::write(proc.join("7/comm"), "iscsid\n").unwrap();
-        assert!(!iscsiadm.is_unlocked(&lock, soon), "it is not old");
-        assert!(iscsiadm.is_unlocked(&lock, later) && !lock.exists());
-        assert!(!iscsiadm.is_unlocked(&lock, later), "there is none");
+        assert!(!iscsiadm.remove_if_stale(&lock, soon), "it is not old");
+        assert!(iscsiadm.remove_if_stale(&lock, later) && !lock.exists());
+        assert!(!iscsiadm.remove_if_stale(&lock, later), "there is none");
     }
 }

@@ -1,66 +1,85 @@
-//! What an exit code of `iscsiadm` means, which depends on what was asked. Pure.
+//! Interprets the exit codes of `iscsiadm`. Pure.
 //!
-//! The codes are those of open-iscsi's `include/iscsi_err.h`; what is printed is looked at only where one code stands
-//! for several things.
+//! The codes are those of open-iscsi's `include/iscsi_err.h`. Their meaning depends on the command. The output is used
+//! only if a code is ambiguous.
 
-use super::command::Kind;
+use super::command::CommandKind;
 use crate::{agent::initiator::PathError, api::reason::PathReason};
 
-/// Where open-iscsi's lock is.
+/// The lock file of open-iscsi's database.
 pub const LOCK: &str = "/run/lock/iscsi/lock.write";
 
-/// What became of a command.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was done, as far as the tool knows.
+pub enum CommandOutcome {
+    /// The tool reported success.
     Done,
-    /// The tool found nothing to do, or does not know: what sysfs shows counts.
-    Look(PathError),
-    /// It may go well in a moment.
-    Again(PathError),
-    /// Our record is not there, or cannot be read: it has to be made anew.
-    Remake(PathError),
-    /// It has failed.
+    /// The tool found nothing to do, or does not know: check in sysfs.
+    Verify(PathError),
+    /// It may succeed in a moment.
+    Retry(PathError),
+    /// The record does not exist or cannot be read: it must be created again.
+    RecreateRecord(PathError),
+    /// It failed.
     Failed(PathError),
 }
 
-/// Judges how the tool has ended. `what` names the command for people, `printed` is what the tool wrote, without
-/// secrets.
+impl CommandOutcome {
+    /// Everything but `Done` is an error.
+    ///
+    /// # Errors
+    /// The error of the outcome.
+    pub fn into_result(self) -> Result<(), PathError> {
+        match self {
+            CommandOutcome::Done => Ok(()),
+            CommandOutcome::Verify(error)
+            | CommandOutcome::Retry(error)
+            | CommandOutcome::RecreateRecord(error)
+            | CommandOutcome::Failed(error) => Err(error),
+        }
+    }
+}
+
+/// Interprets an exit code. `what` names the command in messages; `printed` is the output of the tool, without secrets.
 #[must_use]
-pub fn judge(code: Option<i32>, printed: &str, kind: Kind, what: &str) -> Outcome {
+pub fn classify(code: Option<i32>, printed: &str, kind: CommandKind, what: &str) -> CommandOutcome {
     let Some(code) = code else {
-        return Outcome::Failed(PathError::new(
+        return CommandOutcome::Failed(PathError::new(
             PathReason::Internal,
             format!("{what} has failed: iscsiadm was ended by a signal"),
         ));
     };
     let error = |reason, why: &str| PathError::new(reason, format!("{what} has failed: {why}{}", quoted(printed)));
-    let failed = |reason, why: &str| Outcome::Failed(error(reason, why));
+    let failed = |reason, why: &str| CommandOutcome::Failed(error(reason, why));
     let has = |words: &[&str]| words.iter().any(|word| printed.contains(word));
     match (code, kind) {
-        (0, _) | (21, Kind::Delete) => Outcome::Done,
-        (15, Kind::Login) => Outcome::Look(error(PathReason::Internal, "iscsiadm says that the session exists")),
-        (2 | 21 | 22, Kind::Logout) => {
-            Outcome::Look(if has(&["could not connect to iscsid", "can not connect to iSCSI daemon"]) {
+        (0, _) | (21, CommandKind::Delete) => CommandOutcome::Done,
+        (15, CommandKind::Login) => {
+            CommandOutcome::Verify(error(PathReason::Internal, "iscsiadm reports that the session exists"))
+        }
+        (2 | 21 | 22, CommandKind::Logout) => {
+            CommandOutcome::Verify(if has(&["could not connect to iscsid", "can not connect to iSCSI daemon"]) {
                 error(PathReason::InitiatorDown, "iscsid does not answer")
             } else {
                 error(PathReason::Internal, "iscsiadm finds no such session")
             })
         }
-        (3 | 7, Kind::Delete) if has(&["Could not read iface info"]) => Outcome::Done,
-        (15, Kind::Change | Kind::Delete) => failed(PathReason::InUse, "a session uses the record"),
+        (3 | 7, CommandKind::Delete) if has(&["Could not read iface info"]) => CommandOutcome::Done,
+        (15, CommandKind::Change | CommandKind::Delete) => failed(PathReason::InUse, "a session uses the record"),
         (6, _) if is_about_the_lock(printed) => locked(what, printed),
-        (3, _) if has(&["Could not read iface info"]) => {
-            Outcome::Remake(error(PathReason::InvalidRecord, "there is no interface record that can be read"))
-        }
-        // The transport of an interface record that cannot be read is not found either.
+        (3, _) if has(&["Could not read iface info"]) => CommandOutcome::RecreateRecord(error(
+            PathReason::InvalidRecord,
+            "there is no interface record that can be read",
+        )),
+        // An unreadable interface record gives code 7 too, because its transport is not found.
         (7, _) if has(&["Could not insert module tcp", "Could not insert module iscsi_tcp"]) => module_missing(&error),
-        (6 | 7 | 21, Kind::Change | Kind::Login) => {
-            Outcome::Remake(error(PathReason::InvalidRecord, "open-iscsi cannot find or read the record"))
-        }
-        (6 | 7, Kind::Delete) => failed(PathReason::InvalidRecord, "open-iscsi cannot delete the record"),
-        (22 | 29 | 31, _) => Outcome::Again(error(PathReason::Internal, "iscsiadm asks to try again")),
-        (4, Kind::Login) => {
+        (6 | 7 | 21, CommandKind::Change | CommandKind::Login) => CommandOutcome::RecreateRecord(error(
+            PathReason::InvalidRecord,
+            "open-iscsi cannot find or read the record",
+        )),
+        (6 | 7, CommandKind::Delete) => failed(PathReason::InvalidRecord, "open-iscsi cannot delete the record"),
+        (22 | 29 | 31, _) => CommandOutcome::Retry(error(PathReason::Internal, "iscsiadm asks to try again")),
+        (4, CommandKind::Login) => {
             failed(PathReason::PortalUnreachable, "the portal refuses the connection, or there is no route to it")
         }
         (8, _) => failed(PathReason::PortalUnreachable, "the portal does not answer within the login timeout"),
@@ -90,16 +109,16 @@ pub fn judge(code: Option<i32>, printed: &str, kind: Kind, what: &str) -> Outcom
     }
 }
 
-/// Whether iscsiadm and iscsid do not understand each other.
+/// Whether the result means that iscsiadm and iscsid have different versions.
 #[must_use]
-pub fn tells_of_another_version(code: Option<i32>, printed: &str) -> bool {
+pub fn is_version_mismatch(code: Option<i32>, printed: &str) -> bool {
     code == Some(16) || (code == Some(18) && !printed.contains("daemon died"))
 }
 
-/// The error for a lock that nobody gives back.
+/// The outcome if the database stays locked.
 #[must_use]
-pub fn locked(what: &str, printed: &str) -> Outcome {
-    Outcome::Failed(PathError::new(
+pub fn locked(what: &str, printed: &str) -> CommandOutcome {
+    CommandOutcome::Failed(PathError::new(
         PathReason::DatabaseLocked,
         format!(
             "{what} has failed: open-iscsi's node database is locked by {LOCK}; what an iscsiadm that was killed has \
@@ -113,40 +132,40 @@ fn is_about_the_lock(printed: &str) -> bool {
     ["Could not lock", "acquiring lock", "lock file", "/lock/iscsi"].iter().any(|words| printed.contains(words))
 }
 
-fn module_missing(error: &impl Fn(PathReason, &str) -> PathError) -> Outcome {
-    Outcome::Failed(error(
+fn module_missing(error: &impl Fn(PathReason, &str) -> PathError) -> CommandOutcome {
+    CommandOutcome::Failed(error(
         PathReason::KernelModuleMissing,
         "the kernel module iscsi_tcp is not loaded and cannot be; install it, or load it on the host (modprobe iscsi_tcp)",
     ))
 }
 
-/// The last thing that the tool complained about, for who knows it.
+/// The last specific error message of the tool, in parentheses, or an empty text.
 fn quoted(printed: &str) -> String {
-    const LONGEST: usize = 200;
-    let mut complaints = printed.lines().filter_map(|line| line.trim().strip_prefix("iscsiadm: "));
-    // The last line only says that there were errors before it.
-    let summary = |line: &&str| !line.starts_with("Could not log into all") && !line.starts_with("Could not execute");
-    let Some(last) = complaints.rfind(summary) else { return String::new() };
-    format!(" ({})", last.chars().take(LONGEST).collect::<String>())
+    const MAX_LENGTH: usize = 200;
+    // The last line is only a summary: it says that there were errors.
+    const SUMMARIES: [&str; 2] = ["Could not log into all", "Could not execute"];
+    let mut errors = printed.lines().filter_map(|line| line.trim().strip_prefix("iscsiadm: "));
+    let last = errors.rfind(|line| !SUMMARIES.iter().any(|summary| line.starts_with(summary)));
+    last.map(|last| format!(" ({})", last.chars().take(MAX_LENGTH).collect::<String>())).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// `done`, or the kind of outcome and its reason.
-    fn word(code: Option<i32>, printed: &str, kind: Kind) -> String {
-        match judge(code, printed, kind, "x") {
-            Outcome::Done => "done".into(),
-            Outcome::Look(error) => format!("look {}", error.reason),
-            Outcome::Again(_) => "again".into(),
-            Outcome::Remake(error) => format!("remake {}", error.reason),
-            Outcome::Failed(error) => format!("failed {}", error.reason),
+    /// The outcome and its reason, in short.
+    fn word(code: Option<i32>, printed: &str, kind: CommandKind) -> String {
+        match classify(code, printed, kind, "x") {
+            CommandOutcome::Done => "done".into(),
+            CommandOutcome::Verify(error) => format!("look {}", error.reason),
+            CommandOutcome::Retry(_) => "again".into(),
+            CommandOutcome::RecreateRecord(error) => format!("remake {}", error.reason),
+            CommandOutcome::Failed(error) => format!("failed {}", error.reason),
         }
     }
 
     #[test]
-    fn every_exit_code_of_a_login_has_its_meaning() {
+    fn every_exit_code_of_a_login_has_an_outcome() {
         let cases = [
             (0, "done"),
             (1, "failed Internal"),
@@ -185,63 +204,63 @@ mod tests {
             (255, "failed Internal"),
         ];
         for (code, expected) in cases {
-            assert_eq!(word(Some(code), "", Kind::Login), expected, "{code}");
+            assert_eq!(word(Some(code), "", CommandKind::Login), expected, "{code}");
         }
-        assert_eq!(word(None, "", Kind::Login), "failed Internal");
+        assert_eq!(word(None, "", CommandKind::Login), "failed Internal");
     }
 
     #[test]
-    fn what_a_code_means_depends_on_what_was_asked_and_on_what_was_printed() {
+    fn the_outcome_depends_on_the_command_and_the_output() {
         let no_interface = "iscsiadm: Could not read iface info for mb.ens1.";
         let cases = [
-            (Kind::Logout, 2, "", "look Internal"),
-            (Kind::Logout, 21, "iscsiadm: No matching sessions found", "look Internal"),
+            (CommandKind::Logout, 2, "", "look Internal"),
+            (CommandKind::Logout, 21, "iscsiadm: No matching sessions found", "look Internal"),
             (
-                Kind::Logout,
+                CommandKind::Logout,
                 21,
                 "iscsiadm: initiator reported error (20 - could not connect to iscsid)\n\
                  iscsiadm: No matching sessions found",
                 "look InitiatorDown",
             ),
-            (Kind::Logout, 22, "iscsiadm: Could not get session info for sid 7", "look Internal"),
-            (Kind::Logout, 28, "", "failed InUse"),
-            (Kind::Logout, 32, "", "failed PortalUnreachable"),
-            (Kind::Delete, 21, "iscsiadm: No records found", "done"),
-            (Kind::Delete, 7, no_interface, "done"),
-            (Kind::Delete, 3, no_interface, "done"),
-            (Kind::Delete, 15, "", "failed InUse"),
-            (Kind::Delete, 6, "", "failed InvalidRecord"),
-            (Kind::Change, 3, no_interface, "remake InvalidRecord"),
-            (Kind::Change, 3, "", "failed Internal"),
-            (Kind::Change, 21, "iscsiadm: No records found", "remake InvalidRecord"),
+            (CommandKind::Logout, 22, "iscsiadm: Could not get session info for sid 7", "look Internal"),
+            (CommandKind::Logout, 28, "", "failed InUse"),
+            (CommandKind::Logout, 32, "", "failed PortalUnreachable"),
+            (CommandKind::Delete, 21, "iscsiadm: No records found", "done"),
+            (CommandKind::Delete, 7, no_interface, "done"),
+            (CommandKind::Delete, 3, no_interface, "done"),
+            (CommandKind::Delete, 15, "", "failed InUse"),
+            (CommandKind::Delete, 6, "", "failed InvalidRecord"),
+            (CommandKind::Change, 3, no_interface, "remake InvalidRecord"),
+            (CommandKind::Change, 3, "", "failed Internal"),
+            (CommandKind::Change, 21, "iscsiadm: No records found", "remake InvalidRecord"),
             (
-                Kind::Change,
+                CommandKind::Change,
                 6,
                 "iscsiadm: Could not stat /etc/iscsi/nodes//,3260,-1/default to delete node: No such file or directory",
                 "remake InvalidRecord",
             ),
             (
-                Kind::Change,
+                CommandKind::Change,
                 6,
                 "iscsiadm: Timeout on acquiring lock on DB: /run/lock/iscsi/lock.write: 17: File exists",
                 "failed DatabaseLocked",
             ),
             (
-                Kind::Login,
+                CommandKind::Login,
                 6,
                 "iscsiadm: Could not open /run/lock/iscsi: Read-only file system",
                 "failed DatabaseLocked",
             ),
             (
-                Kind::Change,
+                CommandKind::Change,
                 7,
                 "iscsiadm: Could not insert module tcp. Kmod error -2\n\
                  iscsiadm: Cound not locate transport for iface mb.ens1",
                 "failed KernelModuleMissing",
             ),
-            (Kind::Change, 7, "iscsiadm: Cound not locate transport for iface mb.ens1", "remake InvalidRecord"),
-            (Kind::Change, 15, "", "failed InUse"),
-            (Kind::Change, 29, "", "again"),
+            (CommandKind::Change, 7, "iscsiadm: Cound not locate transport for iface mb.ens1", "remake InvalidRecord"),
+            (CommandKind::Change, 15, "", "failed InUse"),
+            (CommandKind::Change, 29, "", "again"),
         ];
         for (kind, code, printed, expected) in cases {
             assert_eq!(word(Some(code), printed, kind), expected, "{kind:?} {code} {printed}");
@@ -249,9 +268,10 @@ mod tests {
     }
 
     #[test]
-    fn a25_a_lock_that_nobody_gives_back_is_named_with_what_becomes_of_it() {
+    fn a25_the_error_for_a_stale_lock_names_the_lock_file() {
         let printed = "iscsiadm: Timeout on acquiring lock on DB: /run/lock/iscsi/lock.write: 17: File exists";
-        let Outcome::Failed(error) = judge(Some(6), printed, Kind::Change, "making the record r") else {
+        let CommandOutcome::Failed(error) = classify(Some(6), printed, CommandKind::Change, "making the record r")
+        else {
             panic!("not failed")
         };
         let expected = "locked by /run/lock/iscsi/lock.write; what an iscsiadm that was killed has left is removed";
@@ -259,12 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn the_complaint_that_says_most_is_quoted() {
+    fn the_most_specific_error_message_is_quoted() {
         let printed = "Logging in to [iface: mb.ens1]\n\
                        iscsiadm: Could not login to [iface: mb.ens1].\n\
                        iscsiadm: initiator reported error (24 - iSCSI login failed due to authorization failure)\n\
                        iscsiadm: Could not log into all portals";
-        let Outcome::Failed(error) = judge(Some(24), printed, Kind::Login, "the login") else { panic!("not failed") };
+        let CommandOutcome::Failed(error) = classify(Some(24), printed, CommandKind::Login, "the login") else {
+            panic!("not failed")
+        };
         assert_eq!(
             error.message,
             "the login has failed: the target refuses the credentials, or this initiator (initiator reported error (24 - \
@@ -273,10 +295,10 @@ mod tests {
     }
 
     #[test]
-    fn different_versions_are_told_from_a_daemon_that_died() {
-        assert!(tells_of_another_version(Some(16), ""));
-        assert!(tells_of_another_version(Some(18), "iscsiadm: could not communicate to iscsid"));
-        assert!(!tells_of_another_version(Some(18), "iscsiadm: read error (0/2), daemon died?"));
-        assert!(!tells_of_another_version(Some(20), ""));
+    fn a_version_mismatch_is_told_from_a_daemon_that_died() {
+        assert!(is_version_mismatch(Some(16), ""));
+        assert!(is_version_mismatch(Some(18), "iscsiadm: could not communicate to iscsid"));
+        assert!(!is_version_mismatch(Some(18), "iscsiadm: read error (0/2), daemon died?"));
+        assert!(!is_version_mismatch(Some(20), ""));
     }
 }

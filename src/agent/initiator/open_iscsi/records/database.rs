@@ -1,8 +1,8 @@
-//! The files of open-iscsi's node database, as far as they are read.
+//! Reads the files of open-iscsi's database.
 //!
-//! Reading them costs no fork and says more than `iscsiadm -o show`, which reads every record of the host and leaves out
-//! those that it cannot read. They are written by iscsiadm alone; a record of ours that it cannot read is removed here,
-//! because it refuses to delete or overwrite one.
+//! This starts no process, and it returns more than `iscsiadm -o show`, which reads all records of the host and leaves out
+//! those it cannot read. Only iscsiadm writes the files. One exception: a record of the agent that iscsiadm cannot read is
+//! removed here, because iscsiadm refuses to delete or overwrite it.
 
 use std::{
     collections::BTreeMap,
@@ -10,74 +10,70 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::agent::initiator::open_iscsi::iscsiadm::command::{InterfaceRecord, Record};
+use crate::agent::initiator::open_iscsi::record::{InterfaceRecord, NodeRecord};
 
-/// Where distributions keep the database, below the root.
-const PLACES: [&str; 2] = ["etc/iscsi", "var/lib/iscsi"];
+/// Where distributions keep the database, relative to the root directory.
+const DIRECTORIES: [&str; 2] = ["etc/iscsi", "var/lib/iscsi"];
 
-/// The settings of a record by name; unset ones are absent.
+/// The settings of a record, by name; without those that are not set.
 pub type Settings = BTreeMap<String, String>;
 
 /// A host's node database.
 #[derive(Clone, Debug)]
 pub struct Database {
-    places: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
 }
 
-/// What is found of a record.
+/// A record as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Nothing.
-    Nothing,
-    /// Something that is no record of this target, portal and interface.
+pub enum StoredRecord {
+    /// There is no file.
+    Missing,
+    /// The file is not a record of this target, portal and interface.
     Unreadable,
-    /// Its settings.
+    /// The settings of the record.
     Settings(Settings),
 }
 
 impl Database {
-    /// That of the host with this root directory.
+    /// The database of the host with this root directory.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Database { places: PLACES.iter().map(|place| root.join(place)).collect() }
+        Database { directories: DIRECTORIES.iter().map(|directory| root.join(directory)).collect() }
     }
 
-    /// Whether an interface record binds to its device, and to nothing else.
+    /// Whether an interface record exists and binds to exactly its interface.
     #[must_use]
     pub fn is_bound(&self, record: &InterfaceRecord) -> bool {
         let settings = self.first(&interface_file(record)).and_then(|file| settings(&file));
         settings.is_some_and(|settings| binds(&settings, record))
     }
 
-    /// What is found of a node record.
+    /// A node record as it is stored.
     #[must_use]
-    pub fn node(&self, record: &Record) -> Found {
-        let Some(file) = self.first(&node_file(record)) else { return Found::Nothing };
-        let is = |settings: &Settings, name: &str, value: &str| settings.get(name).is_some_and(|found| found == value);
-        let is_it = |settings: &Settings| {
-            is(settings, "node.name", &record.target)
-                && is(settings, "node.conn[0].address", &record.address)
-                && is(settings, "node.conn[0].port", &record.port.to_string())
-                && binds(settings, &record.interface)
-        };
-        settings(&file).filter(is_it).map_or(Found::Unreadable, Found::Settings)
+    pub fn node(&self, record: &NodeRecord) -> StoredRecord {
+        let Some(file) = self.first(&node_file(record)) else { return StoredRecord::Missing };
+        match settings(&file) {
+            Some(settings) if describes(&settings, record) => StoredRecord::Settings(settings),
+            _ => StoredRecord::Unreadable,
+        }
     }
 
-    /// Our interface records.
+    /// The interface records of the agent.
     #[must_use]
     pub fn interfaces(&self) -> Vec<InterfaceRecord> {
-        let ifaces = self.places.iter().flat_map(|place| names(&place.join("ifaces")));
-        let mut records: Vec<_> = ifaces.filter_map(|name| InterfaceRecord::named(&name)).collect();
+        let ifaces = self.directories.iter().flat_map(|directory| names(&directory.join("ifaces")));
+        let mut records: Vec<_> = ifaces.filter_map(|name| InterfaceRecord::from_name(&name)).collect();
         records.sort();
         records.dedup();
         records
     }
 
-    /// Our node records, readable or not.
+    /// The node records of the agent, including unreadable ones.
     #[must_use]
-    pub fn nodes(&self) -> Vec<Record> {
+    pub fn nodes(&self) -> Vec<NodeRecord> {
         let mut records = Vec::new();
-        for nodes in self.places.iter().map(|place| place.join("nodes")) {
+        for nodes in self.directories.iter().map(|directory| directory.join("nodes")) {
             for target in names(&nodes) {
                 for portal in names(&nodes.join(&target)) {
                     let found = names(&nodes.join(&target).join(&portal)).into_iter();
@@ -90,11 +86,11 @@ impl Database {
         records
     }
 
-    /// Removes a node record of ours that iscsiadm cannot read.
+    /// Removes a node record of the agent that iscsiadm cannot read.
     ///
     /// # Errors
-    /// When it is there and cannot be removed.
-    pub fn remove(&self, record: &Record) -> io::Result<()> {
+    /// If it exists and cannot be removed.
+    pub fn remove(&self, record: &NodeRecord) -> io::Result<()> {
         let Some(file) = self.first(&node_file(record)) else { return Ok(()) };
         match fs::remove_file(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -103,7 +99,7 @@ impl Database {
     }
 
     fn first(&self, file: &str) -> Option<PathBuf> {
-        self.places.iter().map(|place| place.join(file)).find(|file| file.symlink_metadata().is_ok())
+        self.directories.iter().map(|directory| directory.join(file)).find(|file| file.symlink_metadata().is_ok())
     }
 }
 
@@ -111,17 +107,24 @@ fn interface_file(record: &InterfaceRecord) -> String {
     format!("ifaces/{}", record.name())
 }
 
-fn node_file(record: &Record) -> String {
-    let Record { interface, target, address, port, tpgt } = record;
+fn node_file(record: &NodeRecord) -> String {
+    let NodeRecord { interface, target, address, port, tpgt } = record;
     format!("nodes/{target}/{address},{port},{tpgt}/{}", interface.name())
 }
 
-/// A node record by the names of its directories and its file, if it is ours.
-fn node(target: &str, portal: &str, name: &str) -> Option<Record> {
-    let interface = InterfaceRecord::named(name)?;
+/// A node record from the names of its directories and its file; none if it is not the agent's.
+fn node(target: &str, portal: &str, name: &str) -> Option<NodeRecord> {
+    let interface = InterfaceRecord::from_name(name)?;
     let mut parts = portal.rsplitn(3, ',');
     let (tpgt, port) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some(Record { interface, target: target.to_owned(), address: parts.next()?.to_owned(), port, tpgt })
+    Some(NodeRecord { interface, target: target.to_owned(), address: parts.next()?.to_owned(), port, tpgt })
+}
+
+fn describes(settings: &Settings, record: &NodeRecord) -> bool {
+    settings.get("node.name") == Some(&record.target)
+        && settings.get("node.conn[0].address") == Some(&record.address)
+        && settings.get("node.conn[0].port") == Some(&record.port.to_string())
+        && binds(settings, &record.interface)
 }
 
 fn binds(settings: &Settings, record: &InterfaceRecord) -> bool {
@@ -136,7 +139,7 @@ fn names(directory: &Path) -> Vec<String> {
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
 }
 
-/// `name = value` on each line; none when the file is none or has nothing of the kind.
+/// Parses lines of the form `name = value`; none if the file cannot be read.
 fn settings(file: &Path) -> Option<Settings> {
     let bytes = fs::read(file).ok()?;
     let text = String::from_utf8_lossy(&bytes);
@@ -151,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a20_only_records_of_ours_are_found_in_whatever_place_the_distribution_keeps_them() {
+    fn a20_only_the_agents_records_are_found_in_every_directory() {
         let root = tempfile::tempdir().unwrap();
         for file in [
             "etc/iscsi/ifaces/mb.ens1",
@@ -175,7 +178,7 @@ mod tests {
             ]
         );
         assert_eq!(database.interfaces(), [InterfaceRecord { device: Some("ens1".into()) }]);
-        assert_eq!(database.node(&database.nodes()[1]), Found::Unreadable);
+        assert_eq!(database.node(&database.nodes()[1]), StoredRecord::Unreadable);
         database.remove(&database.nodes()[1]).unwrap();
         assert_eq!(database.nodes().len(), 1);
     }

@@ -1,7 +1,7 @@
-//! Our records in open-iscsi's node database: one interface record for each device, one node record for each path.
+//! The agent's records in open-iscsi's database: one interface record for each interface, one node record for each path.
 //!
-//! The database is not safe against changes at the same time, so they are made one by one; and each costs a fork, so
-//! only what differs is changed.
+//! The database does not support concurrent changes, so they are made one after the other. Each change starts a process,
+//! so only settings that differ are changed.
 
 pub mod database;
 
@@ -9,141 +9,158 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, RwLock};
 
-use self::database::{Database, Found, Settings};
-use super::iscsiadm::{
-    Iscsiadm,
-    command::{Command, InterfaceRecord, Record, Setting, Value},
-    outcome::Outcome,
+use self::database::{Database, Settings, StoredRecord};
+use super::{
+    iscsiadm::{
+        Iscsiadm,
+        command::{Command, Setting, Value},
+    },
+    record::{InterfaceRecord, NodeRecord},
 };
 use crate::{
     agent::{
         credentials::{Account, Credentials, Password},
-        host::access::Way,
+        host::access::HostAccess,
         initiator::{Login, PathError},
     },
     api::{SessionSettings, reason::PathReason},
 };
 
-/// Our records of a host.
+/// The agent's records on a host.
 #[derive(Debug)]
 pub struct Records {
     iscsiadm: Arc<Iscsiadm>,
     /// Held while the database is changed.
     changing: Mutex<()>,
-    /// Shared by the logins that have their records made, or wait for it.
+    /// Read-locked by each login whose records are being prepared.
     preparing: RwLock<()>,
 }
 
 impl Records {
-    /// Those that this tool keeps.
+    /// The records that this tool manages.
     #[must_use]
     pub fn new(iscsiadm: Arc<Iscsiadm>) -> Self {
         Records { iscsiadm, changing: Mutex::default(), preparing: RwLock::default() }
     }
 
-    /// Makes the records of a login as they should be. With `afresh` they are made anew, whatever is found.
+    /// Prepares the records of a login. With `recreate`, existing records are replaced.
     ///
-    /// It returns when those of all other logins are made too: beside logins that are under way each change takes several
-    /// times as long, and the last login has to wait for the last record in any case.
+    /// Returns only when the records of all other waiting logins are prepared too. While logins run, each change takes
+    /// several times as long; so it is faster to change all records first.
     ///
     /// # Errors
-    /// When iscsiadm refuses; `InvalidRecord` when it cannot find or read what was made.
-    pub async fn prepare(&self, way: &Way, login: &Login, record: &Record, afresh: bool) -> Result<(), PathError> {
+    /// If iscsiadm fails; `InvalidRecord` if it cannot find or read the new record.
+    pub async fn prepare(
+        &self,
+        access: &HostAccess,
+        login: &Login,
+        record: &NodeRecord,
+        recreate: bool,
+    ) -> Result<(), PathError> {
         {
             let _preparing = self.preparing.read().await;
             let _changing = self.changing.lock().await;
-            self.prepare_interface(way, &record.interface, afresh).await?;
-            self.prepare_node(way, record, &wanted(login), afresh).await?;
+            self.prepare_interface(access, &record.interface, recreate).await?;
+            self.prepare_node(access, record, &desired_settings(login), recreate).await?;
         }
         drop(self.preparing.write().await);
         Ok(())
     }
 
-    /// Forgets a node record.
+    /// Deletes a node record.
     ///
     /// # Errors
-    /// When iscsiadm refuses.
-    pub async fn forget(&self, way: &Way, record: &Record) -> Result<(), PathError> {
+    /// If iscsiadm fails.
+    pub async fn delete(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
         let _changing = self.changing.lock().await;
-        self.delete(way, record).await
+        self.delete_locked(access, record).await
     }
 
-    /// Forgets our records that are not to stay; interface records when none of their nodes stays.
+    /// Deletes the agent's records, except those to keep.
     ///
     /// # Errors
-    /// The last error; what else there is to forget is forgotten.
+    /// The last error. The other records are deleted all the same.
     pub async fn tidy(
         &self,
-        way: &Way,
-        stays: impl Fn(&Record) -> bool,
-        interface_stays: impl Fn(&InterfaceRecord) -> bool,
+        access: &HostAccess,
+        keep_node: impl Fn(&NodeRecord) -> bool,
+        keep_interface: impl Fn(&InterfaceRecord) -> bool,
     ) -> Result<(), PathError> {
         let mut result = Ok(());
-        let database = self.database(way);
-        // Deleting an interface record takes its node records along.
-        for interface in database.interfaces().iter().filter(|interface| !interface_stays(interface)) {
+        let database = self.database(access);
+        // This also deletes the node records of the interface.
+        for interface in database.interfaces().iter().filter(|interface| !keep_interface(interface)) {
             let _changing = self.changing.lock().await;
-            if let Err(error) = self.change(way, &Command::DeleteInterface(interface)).await {
+            if let Err(error) = self.change(access, &Command::DeleteInterface(interface)).await {
                 result = Err(error);
             }
         }
-        for record in database.nodes().iter().filter(|record| !stays(record)) {
-            if let Err(error) = self.forget(way, record).await {
+        for record in database.nodes().iter().filter(|record| !keep_node(record)) {
+            if let Err(error) = self.delete(access, record).await {
                 result = Err(error);
             }
         }
         result
     }
 
-    async fn prepare_interface(&self, way: &Way, record: &InterfaceRecord, afresh: bool) -> Result<(), PathError> {
-        let is_bound = || self.database(way).is_bound(record);
-        if is_bound() && !afresh {
+    async fn prepare_interface(
+        &self,
+        access: &HostAccess,
+        record: &InterfaceRecord,
+        recreate: bool,
+    ) -> Result<(), PathError> {
+        let database = self.database(access);
+        if database.is_bound(record) && !recreate {
             return Ok(());
         }
-        let made = self.change(way, &Command::NewInterface(record)).await;
-        if is_bound() {
+        let result = self.change(access, &Command::NewInterface(record)).await;
+        if database.is_bound(record) {
             return Ok(());
         }
-        // An old version makes it and leaves it unbound; none makes one anew that a session uses.
+        // Old versions create it, but do not bind it. No version replaces a record that a session uses.
         match record.device {
-            Some(_) => self.change(way, &Command::UpdateInterface(record)).await,
-            None => made,
+            Some(_) => self.change(access, &Command::UpdateInterface(record)).await,
+            None => result,
         }
     }
 
     async fn prepare_node(
         &self,
-        way: &Way,
-        record: &Record,
-        wanted: &[Setting],
-        afresh: bool,
+        access: &HostAccess,
+        record: &NodeRecord,
+        desired: &[Setting],
+        recreate: bool,
     ) -> Result<(), PathError> {
-        let database = self.database(way);
+        let database = self.database(access);
         let mut found = database.node(record);
-        let is_usable = matches!(found, Found::Settings(_)) && !afresh && !has_twin(&database, record);
+        let has_conflict = has_conflicting_tag(&database, record);
+        let is_usable = matches!(found, StoredRecord::Settings(_)) && !recreate && !has_conflict;
         if !is_usable {
-            if found != Found::Nothing || has_twin(&database, record) {
-                // One that a session uses is not deleted, and is overwritten below.
-                let _ = self.delete(way, record).await;
+            if found != StoredRecord::Missing || has_conflict {
+                // A record that a session uses cannot be deleted; it is overwritten below.
+                let _ = self.delete_locked(access, record).await;
             }
-            self.change(way, &Command::NewNode(record)).await?;
+            self.change(access, &Command::NewNode(record)).await?;
             found = database.node(record);
         }
-        let differing = differing(wanted, if let Found::Settings(settings) = &found { Some(settings) } else { None });
-        if differing.is_empty() {
+        let current = if let StoredRecord::Settings(settings) = &found { Some(settings) } else { None };
+        let changes = settings_to_change(desired, current);
+        if changes.is_empty() {
             return Ok(());
         }
-        self.change(way, &Command::UpdateNode(record, &differing)).await
+        self.change(access, &Command::UpdateNode(record, &changes)).await
     }
 
-    async fn delete(&self, way: &Way, record: &Record) -> Result<(), PathError> {
-        let database = self.database(way);
+    async fn delete_locked(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
+        let database = self.database(access);
         match database.node(record) {
-            Found::Nothing if !has_twin(&database, record) => Ok(()),
-            Found::Nothing | Found::Settings(_) => self.change(way, &Command::DeleteNode(record)).await,
-            Found::Unreadable => {
-                // It may be readable for iscsiadm after all, which then leaves no empty directories.
-                let _ = self.change(way, &Command::DeleteNode(record)).await;
+            StoredRecord::Missing if !has_conflicting_tag(&database, record) => Ok(()),
+            StoredRecord::Missing | StoredRecord::Settings(_) => {
+                self.change(access, &Command::DeleteNode(record)).await
+            }
+            StoredRecord::Unreadable => {
+                // If iscsiadm can read it after all, it also removes the empty directories.
+                let _ = self.change(access, &Command::DeleteNode(record)).await;
                 database.remove(record).map_err(|error| {
                     PathError::new(
                         PathReason::InvalidRecord,
@@ -154,40 +171,36 @@ impl Records {
         }
     }
 
-    async fn change(&self, way: &Way, command: &Command<'_>) -> Result<(), PathError> {
-        match self.iscsiadm.change(way, command).await? {
-            Outcome::Done => Ok(()),
-            Outcome::Look(error) | Outcome::Again(error) | Outcome::Remake(error) | Outcome::Failed(error) => {
-                Err(error)
-            }
-        }
+    async fn change(&self, access: &HostAccess, command: &Command<'_>) -> Result<(), PathError> {
+        self.iscsiadm.change(access, command).await?.into_result()
     }
 
-    fn database(&self, way: &Way) -> Database {
-        Database::new(&self.iscsiadm.root(way))
+    fn database(&self, access: &HostAccess) -> Database {
+        Database::new(&self.iscsiadm.root(access))
     }
 }
 
-/// Whether there is a record that differs in its tag only: iscsiadm would take both for the same.
-fn has_twin(database: &Database, record: &Record) -> bool {
-    let twin = |other: &Record| other.tpgt != record.tpgt && Record { tpgt: record.tpgt, ..other.clone() } == *record;
-    database.nodes().iter().any(twin)
+/// Whether there is a record that differs only in its portal group tag: iscsiadm confuses them.
+fn has_conflicting_tag(database: &Database, record: &NodeRecord) -> bool {
+    database
+        .nodes()
+        .into_iter()
+        .any(|other| other.tpgt != record.tpgt && NodeRecord { tpgt: record.tpgt, ..other } == *record)
 }
 
-/// The settings that a record should have; an empty value means that it should be unset.
-fn wanted(login: &Login) -> Vec<Setting> {
+/// The settings that a record should have; an empty value unsets a setting.
+fn desired_settings(login: &Login) -> Vec<Setting> {
     let SessionSettings {
         login_timeout_seconds,
         replacement_timeout_seconds,
         noop_interval_seconds,
         noop_timeout_seconds,
     } = login.settings;
-    let plain = |name, value: &str| Setting { name, value: Value::Plain(value.to_owned()) };
     let mut settings = vec![
-        // Nobody but the agent logs in: not at boot, and not out at shutdown.
+        // Only the agent logs in and out; nothing does so at boot or shutdown.
         plain("node.startup", "manual"),
         plain("node.conn[0].startup", "manual"),
-        // One attempt: the agent repeats it by itself, and reports the portal meanwhile.
+        // One attempt: the agent retries by itself, and reports the portal meanwhile.
         plain("node.session.initial_login_retry_max", "1"),
         plain("node.conn[0].timeo.login_timeout", &login_timeout_seconds.to_string()),
         plain("node.session.timeo.replacement_timeout", &replacement_timeout_seconds.to_string()),
@@ -199,38 +212,40 @@ fn wanted(login: &Login) -> Vec<Setting> {
     let incoming = login.credentials.as_ref().and_then(|Credentials { incoming, .. }| incoming.as_ref());
     settings.extend(account("node.session.auth.username", "node.session.auth.password", outgoing));
     settings.extend(account("node.session.auth.username_in", "node.session.auth.password_in", incoming));
-    // A host's defaults may ask for several sessions, or for none of their disks.
+    // The defaults of a host may request several sessions, or none of their disks.
     settings.extend([plain(SESSIONS, "1"), plain(SCAN, "auto")]);
     settings
 }
 
 const AUTH_METHOD: &str = "node.session.auth.authmethod";
-/// Settings that not every version knows, and that matter only where a record has them.
+/// Settings that old versions do not know. They are changed only if a record has them.
 const SESSIONS: &str = "node.session.nr_sessions";
 const SCAN: &str = "node.session.scan";
 
-fn account(name: &'static str, password: &'static str, account: Option<&Account>) -> [Setting; 2] {
-    let value = |secret: Option<&Password>| {
-        secret.map_or_else(|| Value::Plain(String::new()), |secret| Value::Secret(secret.clone()))
-    };
-    [
-        Setting { name, value: value(account.map(|account| &account.name)) },
-        Setting { name: password, value: value(account.map(|account| &account.password)) },
-    ]
+fn plain(name: &'static str, value: &str) -> Setting {
+    Setting { name, value: Value::Plain(value.to_owned()) }
 }
 
-/// The settings that a record has otherwise. Of a record that cannot be read nothing is known: then all.
-fn differing(wanted: &[Setting], found: Option<&Settings>) -> Vec<Setting> {
-    let differs = |setting: &&Setting| {
-        let is_optional = [SESSIONS, SCAN].contains(&setting.name);
-        let known = found.map(|found| found.get(setting.name).map(String::as_str));
-        match known {
-            None | Some(None) if is_optional => false,
-            None => true,
-            Some(known) => known.unwrap_or_default() != setting.value.reveal(),
-        }
-    };
-    wanted.iter().filter(differs).cloned().collect()
+fn secret(name: &'static str, value: Option<&Password>) -> Setting {
+    value.map_or_else(|| plain(name, ""), |value| Setting { name, value: Value::Secret(value.clone()) })
+}
+
+fn account(name: &'static str, password: &'static str, account: Option<&Account>) -> [Setting; 2] {
+    [secret(name, account.map(|account| &account.name)), secret(password, account.map(|account| &account.password))]
+}
+
+/// The desired settings that differ from the current ones; all of them if the record cannot be read.
+fn settings_to_change(desired: &[Setting], current: Option<&Settings>) -> Vec<Setting> {
+    desired.iter().filter(|setting| must_change(setting, current)).cloned().collect()
+}
+
+fn must_change(setting: &Setting, current: Option<&Settings>) -> bool {
+    let is_optional = [SESSIONS, SCAN].contains(&setting.name);
+    match current.map(|current| current.get(setting.name)) {
+        None | Some(None) if is_optional => false,
+        None => true,
+        Some(value) => value.map(String::as_str).unwrap_or_default() != setting.value.reveal(),
+    }
 }
 
 #[cfg(test)]
@@ -262,8 +277,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_the_data_centers_settings_and_one_attempt() {
-        let settings = shown(&wanted(&login(None)));
+    fn a_record_has_the_settings_of_the_data_center_and_one_attempt() {
+        let settings = shown(&desired_settings(&login(None)));
         for expected in [
             "node.startup=manual",
             "node.session.initial_login_retry_max=1",
@@ -279,15 +294,15 @@ mod tests {
     }
 
     #[test]
-    fn a23_only_what_differs_is_changed_and_chap_is_cleared_when_it_is_gone() {
-        let mutual = wanted(&login(Some(chap("hunter2"))));
+    fn a23_only_differing_settings_change_and_unused_chap_is_cleared() {
+        let mutual = desired_settings(&login(Some(chap("hunter2"))));
         let record = record_of(&mutual);
-        assert_eq!(differing(&mutual, Some(&record)), [], "nothing");
-        let rotated = wanted(&login(Some(chap("hunter3"))));
-        assert_eq!(shown(&differing(&rotated, Some(&record))), ["node.session.auth.password=hunter3"]);
-        let none = wanted(&login(None));
+        assert_eq!(settings_to_change(&mutual, Some(&record)), [], "nothing");
+        let rotated = desired_settings(&login(Some(chap("hunter3"))));
+        assert_eq!(shown(&settings_to_change(&rotated, Some(&record))), ["node.session.auth.password=hunter3"]);
+        let none = desired_settings(&login(None));
         assert_eq!(
-            shown(&differing(&none, Some(&record))),
+            shown(&settings_to_change(&none, Some(&record))),
             [
                 "node.session.auth.authmethod=None",
                 "node.session.auth.username=",
@@ -300,10 +315,14 @@ mod tests {
     }
 
     #[test]
-    fn what_not_every_version_knows_is_changed_only_where_a_record_has_it_otherwise() {
-        let wanted = wanted(&login(None));
+    fn an_optional_setting_changes_only_if_a_record_has_it() {
+        let desired = desired_settings(&login(None));
         let names = |found: Option<&Settings>| -> Vec<_> {
-            differing(&wanted, found).iter().map(|setting| setting.name).filter(|name| *name == SCAN).collect()
+            settings_to_change(&desired, found)
+                .iter()
+                .map(|setting| setting.name)
+                .filter(|name| *name == SCAN)
+                .collect()
         };
         let with = |value: &str| Settings::from([(SCAN.to_owned(), value.to_owned())]);
         assert_eq!(names(None), [""; 0]);

@@ -1,4 +1,4 @@
-//! Agents of many simulated hosts in one process: the real loop for each, coming and going with the Hosts.
+//! The agents of many simulated hosts in one process. They start and stop with their Hosts.
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,6 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
-use super::{SimulatedHost, Simulation};
 use crate::{
     agent::{
         Agent,
@@ -26,15 +25,16 @@ use crate::{
             hosts::{self, Roster, Seen},
             lease::{Keeper, Timing},
         },
+        initiator::simulated::{SimulatedHost, Simulation},
         metrics::{AgentMetrics, WatchShare},
     },
     ops::log_once::LogOnce,
 };
 
-/// Requests at once of a whole fleet: 4 to 16 reach what an API server can do, more only make each slower.
+/// The concurrent requests of a whole fleet. 4 to 16 use an API server fully; more only make each request slower.
 const FLEET_REQUESTS: usize = 16;
-/// How often the directory with the tokens is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the directory with the tokens is read.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The agents of a simulation.
 pub struct Fleet {
@@ -42,22 +42,23 @@ pub struct Fleet {
     /// The namespace of the leases.
     namespace: String,
     timing: Timing,
-    members: HashMap<Arc<str>, Member>,
-    /// Hosts whose agents have gone, and that still hold sessions: like real ones they keep them.
-    left: HashMap<Arc<str>, Arc<SimulatedHost>>,
+    /// The running agents, by node.
+    agents: HashMap<Arc<str>, RunningAgent>,
+    /// Hosts without an agent that still have sessions. They keep them, like real hosts.
+    hosts_without_agent: HashMap<Arc<str>, Arc<SimulatedHost>>,
     tasks: TaskTracker,
     metrics: AgentMetrics,
     stop: CancellationToken,
 }
 
-struct Member {
+struct RunningAgent {
     host: Arc<SimulatedHost>,
     seen: watch::Sender<Seen>,
     stop: CancellationToken,
 }
 
 impl Fleet {
-    /// A fleet without members.
+    /// A fleet without agents.
     #[must_use]
     pub fn new(
         simulation: Arc<Simulation>,
@@ -70,18 +71,18 @@ impl Fleet {
             simulation,
             namespace,
             timing,
-            members: HashMap::new(),
-            left: HashMap::new(),
+            agents: HashMap::new(),
+            hosts_without_agent: HashMap::new(),
             tasks: TaskTracker::new(),
             metrics,
             stop,
         }
     }
 
-    /// An agent for every node that a Host names, all with one identity and one watch, until told to stop.
+    /// Runs an agent for each node that a Host names, until stopped. All agents share one identity and one watch.
     ///
     /// # Errors
-    /// When a host's saved sessions cannot be read.
+    /// If the saved sessions of a host cannot be read.
     pub async fn follow_hosts(mut self, client: Client, config: watcher::Config) -> io::Result<()> {
         let requests = Arc::new(Semaphore::new(FLEET_REQUESTS));
         let cluster = Arc::new(KubeCluster::new(client.clone(), requests.clone()));
@@ -92,11 +93,11 @@ impl Fleet {
             for node in roster.apply(event) {
                 let hosts = roster.of(&node);
                 if hosts.is_empty() {
-                    self.dismiss(&node);
-                } else if let Some(member) = self.members.get(&node) {
-                    member.seen.send_replace(Some(hosts));
+                    self.stop_agent(&node);
+                } else if let Some(agent) = self.agents.get(&node) {
+                    agent.seen.send_replace(Some(hosts));
                 } else {
-                    self.recruit(&node, client.clone(), cluster.clone(), requests.clone(), Some(hosts))?;
+                    self.start_agent(&node, client.clone(), cluster.clone(), requests.clone(), Some(hosts))?;
                 }
             }
         }
@@ -104,15 +105,15 @@ impl Fleet {
         Ok(())
     }
 
-    /// An agent for every file of a directory, which is named after a node and holds a token for its agent, each with
-    /// its own identity and its own watch, until told to stop.
+    /// Runs an agent for each file in a directory, until stopped. A file has the name of a node, and contains the token of
+    /// its agent. Each agent has its own identity and its own watch.
     ///
     /// # Errors
-    /// When the directory cannot be read at the start.
+    /// If the directory cannot be read at the start.
     pub async fn follow_tokens(mut self, config: &Config, directory: &Path) -> io::Result<()> {
         let mut log = LogOnce::new(format!("use {}", directory.display()));
         let mut found = tokens(directory);
-        // A directory that is not there is a typing error at the start, and somebody at work on it later.
+        // A missing directory is an error only at the start; later somebody may be replacing it.
         found.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
         loop {
             let used = found.and_then(|tokens| self.use_tokens(config, &tokens));
@@ -120,7 +121,7 @@ impl Fleet {
                 Ok(()) => log.recovered(),
                 Err(error) => log.failed(error),
             }
-            if self.stop.run_until_cancelled(sleep(LOOK_EVERY)).await.is_none() {
+            if self.stop.run_until_cancelled(sleep(POLL_INTERVAL)).await.is_none() {
                 break;
             }
             found = tokens(directory);
@@ -129,22 +130,22 @@ impl Fleet {
         Ok(())
     }
 
-    /// Agents come and go with their tokens.
+    /// Starts and stops agents, so that each token has one.
     fn use_tokens(&mut self, config: &Config, tokens: &HashMap<Arc<str>, PathBuf>) -> io::Result<()> {
-        let gone: Vec<Arc<str>> = self.members.keys().filter(|node| !tokens.contains_key(*node)).cloned().collect();
+        let gone: Vec<Arc<str>> = self.agents.keys().filter(|node| !tokens.contains_key(*node)).cloned().collect();
         for node in gone {
-            self.dismiss(&node);
+            self.stop_agent(&node);
         }
         for (node, token) in tokens {
-            if self.members.contains_key(node) {
+            if self.agents.contains_key(node) {
                 continue;
             }
             let client = client_with(config, token).map_err(io::Error::other)?;
             let requests = Arc::new(Semaphore::new(FLEET_REQUESTS));
             let cluster = Arc::new(KubeCluster::new(client.clone(), requests.clone()));
-            self.recruit(node, client.clone(), cluster, requests, None)?;
-            if let Some(member) = self.members.get(node) {
-                let (seen, stop) = (member.seen.clone(), member.stop.clone());
+            self.start_agent(node, client.clone(), cluster, requests, None)?;
+            if let Some(agent) = self.agents.get(node) {
+                let (seen, stop) = (agent.seen.clone(), agent.stop.clone());
                 let watch = hosts::watch_node(client, node.clone(), seen, self.metrics.clone());
                 self.tasks.spawn(async move { stop.run_until_cancelled(watch).await });
             }
@@ -152,7 +153,7 @@ impl Fleet {
         Ok(())
     }
 
-    fn recruit(
+    fn start_agent(
         &mut self,
         node: &Arc<str>,
         client: Client,
@@ -161,7 +162,7 @@ impl Fleet {
         hosts: Seen,
     ) -> io::Result<()> {
         let host = self.simulation.host(node)?;
-        self.left.remove(node);
+        self.hosts_without_agent.remove(node);
         let (seen, receiver) = watch::channel(hosts);
         let stop = self.stop.child_token();
         let agent = Agent::new(node, host.clone(), cluster, receiver, self.metrics.clone());
@@ -170,26 +171,26 @@ impl Fleet {
         self.tasks.spawn(agent.run(stop.clone()));
         let until = stop.clone();
         self.tasks.spawn(async move { until.run_until_cancelled(keeper.keep()).await });
-        self.members.insert(node.clone(), Member { host, seen, stop });
+        self.agents.insert(node.clone(), RunningAgent { host, seen, stop });
         Ok(())
     }
 
-    fn dismiss(&mut self, node: &Arc<str>) {
-        let Some(Member { host, seen: _, stop }) = self.members.remove(node) else { return };
+    fn stop_agent(&mut self, node: &Arc<str>) {
+        let Some(RunningAgent { host, seen: _, stop }) = self.agents.remove(node) else { return };
         stop.cancel();
         if host.has_sessions() {
-            self.left.insert(node.clone(), host);
+            self.hosts_without_agent.insert(node.clone(), host);
         }
     }
 
     async fn finish(self) {
-        info!(agents = self.members.len(), "stopping; sessions stay");
+        info!(agents = self.agents.len(), "stopping; sessions stay");
         self.tasks.close();
         self.tasks.wait().await;
     }
 }
 
-/// Files by the nodes that they are named after. A mounted Secret or projected volume has dot files beside them.
+/// The token files, by node. Hidden files are skipped: a mounted Secret or projected volume has some.
 fn tokens(directory: &Path) -> io::Result<HashMap<Arc<str>, PathBuf>> {
     let mut tokens = HashMap::new();
     for entry in std::fs::read_dir(directory)? {
@@ -203,7 +204,7 @@ fn tokens(directory: &Path) -> io::Result<HashMap<Arc<str>, PathBuf>> {
     Ok(tokens)
 }
 
-/// The same cluster with another identity. The token is read again when the file changes.
+/// A client of the same cluster with another identity. It reads the token again when the file changes.
 fn client_with(config: &Config, token: &Path) -> kube::Result<Client> {
     let token_file = Some(token.to_string_lossy().into_owned());
     let mut config = config.clone();
