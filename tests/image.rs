@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// That of the machine that runs the tests.
+/// The architecture of the machine that runs the tests.
 const ARCHITECTURE: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 /// The largest program without optimization.
 const MOST_BYTES: u64 = 64 << 20;
@@ -81,7 +81,7 @@ fn blob_file(layout: &Path, descriptor: &Value) -> PathBuf {
     layout.join("blobs").join(descriptor["digest"].as_str().unwrap().replace(':', "/"))
 }
 
-/// What a descriptor describes, truly.
+/// The blob of a descriptor; size and digest are checked.
 fn blob(layout: &Path, descriptor: &Value) -> Vec<u8> {
     let blob = fs::read(blob_file(layout, descriptor)).unwrap();
     assert_eq!(descriptor["size"], blob.len(), "{descriptor}");
@@ -100,7 +100,7 @@ fn output(command: &mut Command) -> String {
 }
 
 #[test]
-fn the_archive_is_an_image_layout_of_oci_and_has_the_name_that_the_chart_asks_for() {
+fn the_archive_is_an_oci_layout_with_the_name_in_the_chart() {
     let image = &*IMAGE;
     let layout = image.layout.path();
     assert_eq!(json_in(&fs::read(layout.join("oci-layout")).unwrap()), json!({"imageLayoutVersion": "1.0.0"}));
@@ -121,7 +121,7 @@ fn the_archive_is_an_image_layout_of_oci_and_has_the_name_that_the_chart_asks_fo
 }
 
 #[test]
-fn there_are_two_static_programs_in_the_image_and_nothing_else() {
+fn the_image_holds_two_static_programs_and_nothing_else() {
     let root = IMAGE.root.path();
     let files: BTreeSet<_> = fs::read_dir(root).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(files, ["multibond", "multibond-node"].map(Into::into).into());
@@ -149,7 +149,7 @@ fn asks_for_an_interpreter(program: &[u8]) -> bool {
 }
 
 #[test]
-fn the_image_runs_the_program_as_an_ordinary_user_and_says_what_it_is() {
+fn the_image_runs_as_an_ordinary_user_and_is_labelled() {
     let config = &IMAGE.config;
     assert_eq!(config["os"], "linux");
     assert_eq!(config["architecture"], ARCHITECTURE);
@@ -167,7 +167,7 @@ fn the_image_runs_the_program_as_an_ordinary_user_and_says_what_it_is() {
 }
 
 #[test]
-fn the_programs_run_where_there_is_nothing_else_and_do_the_same() {
+fn the_programs_run_without_any_other_file_and_give_the_same_plans() {
     for program in ["multibond", "multibond-node"] {
         let path = format!("/{program}");
         assert_eq!(output(IMAGE.program(&path).arg("--version")), format!("{program} {VERSION}\n"));
@@ -191,7 +191,7 @@ fn examples() -> String {
 }
 
 #[test]
-fn every_package_in_the_program_is_listed_and_none_that_is_not_in_the_lock_file() {
+fn the_sbom_lists_exactly_the_packages_of_the_lock_file() {
     let components = IMAGE.packages["components"].as_array().unwrap();
     let listed: BTreeMap<_, _> = components.iter().map(|package| (named(package), checksum(package))).collect();
     assert_eq!(listed.len(), components.len());
@@ -224,7 +224,7 @@ fn checksum(package: &Value) -> String {
 }
 
 #[test]
-fn the_same_sources_make_the_same_bytes() {
+fn the_same_sources_make_the_same_archive() {
     let first = &IMAGE.archive;
     let again = fs::read(archive::file(&archive::make())).unwrap();
     assert!(*first == again, "{} and {}", digest(first), digest(&again));

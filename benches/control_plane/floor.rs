@@ -18,7 +18,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use crate::{
-    site::{IN_FLIGHT, Site, host_name},
+    site::{BenchSite, IN_FLIGHT, host_name},
     usage,
 };
 
@@ -71,7 +71,7 @@ pub struct Floor {
 
 impl Floor {
     /// Makes the objects, with the spec and the status of a host as it is now.
-    pub async fn new(site: &Site) -> Self {
+    pub async fn new(site: &BenchSite) -> Self {
         let client = site.cluster.client().await.unwrap();
         let resource = copy_crd(&client).await;
         let hosts: Api<DynamicObject> =
@@ -111,7 +111,7 @@ impl Floor {
     }
 
     /// Writes a changed status into every object.
-    pub async fn pass(&mut self, verb: Verb, site: &Site) -> Pass {
+    pub async fn pass(&mut self, verb: Verb, site: &BenchSite) -> Pass {
         self.passes += 1;
         let mut part = self.part.clone();
         part["plan"]["revision"] = json!(format!("{:08x}", self.passes));

@@ -18,7 +18,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use scenario::{Scenario, Wanted};
-use site::Site;
+use site::BenchSite;
 
 /// What to measure.
 #[derive(Parser)]
@@ -58,7 +58,7 @@ async fn main() {
     let mut measured = Vec::new();
     for &hosts in &arguments.hosts {
         eprintln!("{hosts} hosts: starting");
-        let site = Site::start(hosts, Duration::from_millis(arguments.login), !arguments.no_audit).await;
+        let site = BenchSite::start(hosts, Duration::from_millis(arguments.login), !arguments.no_audit).await;
         measured.push(Scenario::run(site, wanted).await);
         println!("{}", table::render(&measured));
     }

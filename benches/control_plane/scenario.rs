@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::{
     audit::{Audit, Writes},
     floor::{Floor, Pass, Verb},
-    site::{BOND, PORTALS, SOLO_BOND, SYSTEM, Site, host_name},
+    site::{BOND, BenchSite, PORTALS, SOLO_BOND, SYSTEM, host_name},
     usage,
 };
 
@@ -84,7 +84,7 @@ pub struct Wanted {
 
 /// What is at hand while a site is measured.
 struct Measuring {
-    site: Site,
+    site: BenchSite,
     audit: Audit,
     floor: Floor,
     verb: Verb,
@@ -93,7 +93,7 @@ struct Measuring {
 
 impl Scenario {
     /// Measures a site.
-    pub async fn run(mut site: Site, wanted: Wanted) -> Self {
+    pub async fn run(mut site: BenchSite, wanted: Wanted) -> Self {
         let (hosts, began) = (site.hosts, Instant::now());
         let connected = site.observer.until_hosts("first connections", hosts, |_, host| host.is_done()).await;
         let first = connected.saturating_duration_since(began);
@@ -190,7 +190,7 @@ impl Scenario {
 }
 
 /// What the floor costs by each verb; in turns, so that what else the machine does meets all of them.
-async fn measure_verbs(site: &Site, floor: &mut Floor, runs: usize) -> [(Verb, Vec<Pass>); 3] {
+async fn measure_verbs(site: &BenchSite, floor: &mut Floor, runs: usize) -> [(Verb, Vec<Pass>); 3] {
     let mut verbs = Verb::ALL.map(|verb| (verb, Vec::new()));
     for _ in 0..runs {
         for (verb, passes) in &mut verbs {
@@ -208,7 +208,7 @@ pub fn cheapest(verbs: &[(Verb, Vec<Pass>); 3]) -> Verb {
 }
 
 /// Gives the bond other networks, and waits until all hosts have carried it out and nothing happens any more.
-async fn edit(site: &mut Site, audit: &mut Audit, floor: Option<Pass>, networks: &[&str], paths: usize) -> Edit {
+async fn edit(site: &mut BenchSite, audit: &mut Audit, floor: Option<Pass>, networks: &[&str], paths: usize) -> Edit {
     audit.count(&site.cluster, &site.namespace);
     let (controller, server) = (site.controller.id(), site.cluster.api_server_id().unwrap());
     let (controller_used, server_used) = (usage::cpu(controller), usage::cpu(server));
@@ -238,7 +238,7 @@ async fn edit(site: &mut Site, audit: &mut Audit, floor: Option<Pass>, networks:
 }
 
 /// Takes the second network away from one host after the other, and gives it back.
-async fn change_hosts(site: &mut Site) -> Vec<Duration> {
+async fn change_hosts(site: &mut BenchSite) -> Vec<Duration> {
     let mut took = Vec::new();
     for number in 0..SINGLE_CHANGES {
         let host = number * (site.hosts - 1) / SINGLE_CHANGES;
@@ -255,7 +255,7 @@ async fn change_hosts(site: &mut Site) -> Vec<Duration> {
 }
 
 /// Gives a bond a network that one host carries, and takes it away.
-async fn change_bond_of_one(site: &mut Site) -> Vec<Duration> {
+async fn change_bond_of_one(site: &mut BenchSite) -> Vec<Duration> {
     let mut took = Vec::new();
     let name = host_name(site.hosts - 1);
     for number in 0..SINGLE_CHANGES {
@@ -272,7 +272,7 @@ async fn change_bond_of_one(site: &mut Site) -> Vec<Duration> {
 }
 
 /// Stops the controller, changes a host, starts the controller, and waits for the host's plan.
-async fn restart(site: &mut Site) -> Duration {
+async fn restart(site: &mut BenchSite) -> Duration {
     let host = 0;
     let name = host_name(host);
     site.controller.term(Duration::from_secs(30)).await.unwrap();
@@ -295,6 +295,6 @@ fn memory(process: u32) -> Memory {
     Memory { now, peak }
 }
 
-fn progress(site: &Site, what: impl std::fmt::Display) {
+fn progress(site: &BenchSite, what: impl std::fmt::Display) {
     eprintln!("{} hosts: {what}", site.hosts);
 }

@@ -32,7 +32,7 @@ const MULTIBOND: &str = env!("CARGO_BIN_EXE_multibond");
 const LEASES: [(&str, &str); 2] = [("--lease-duration", "4h"), ("--lease-renew-interval", "3h")];
 
 /// A control plane with the chart, a controller, and hosts with simulated initiators.
-pub struct Site {
+pub struct BenchSite {
     pub cluster: ControlPlane,
     pub client: Client,
     pub namespace: String,
@@ -44,7 +44,7 @@ pub struct Site {
     _files: TempDir,
 }
 
-impl Site {
+impl BenchSite {
     /// Starts one with `hosts` hosts, on which a login takes so long, and returns when all is connected.
     pub async fn start(hosts: usize, login: Duration, audited: bool) -> Self {
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/multibond");
@@ -61,7 +61,7 @@ impl Site {
         let observer = Observer::new(&client, &namespace);
         let controller = start_controller(&cluster).await;
         let agents = start_agents(&cluster, files.path());
-        Site { cluster, client, namespace, hosts, controller, agents, observer, audited, _files: files }
+        BenchSite { cluster, client, namespace, hosts, controller, agents, observer, audited, _files: files }
     }
 
     /// Starts the controller anew.

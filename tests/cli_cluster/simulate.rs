@@ -17,18 +17,18 @@ const SOON: Duration = Duration::from_secs(20);
 const TARGET: &str = "iqn.2003-01.org.example:array-a";
 
 /// A namespace, its Hosts, and the agents for these only.
-struct Site {
+struct SimulatedSite {
     cluster: &'static ControlPlane,
     client: Client,
     namespace: String,
     directory: tempfile::TempDir,
 }
 
-impl Site {
+impl SimulatedSite {
     async fn new() -> Result<Self> {
         let cluster = cluster().await;
         let (client, namespace) = (cluster.client().await?, cluster.namespace("site").await?);
-        Ok(Site { cluster, client, namespace, directory: tempfile::tempdir()? })
+        Ok(SimulatedSite { cluster, client, namespace, directory: tempfile::tempdir()? })
     }
 
     fn hosts(&self) -> Api<Host> {
@@ -117,7 +117,7 @@ fn all(interfaces: &[&str], state: ConnectionState) -> Vec<(String, ConnectionSt
 
 #[tokio::test]
 async fn a10_a11_a13_paths_follow_the_plan_with_few_writes_and_a_lease() -> Result<()> {
-    let site = Site::new().await?;
+    let site = SimulatedSite::new().await?;
     let _agents = site.agents(&[])?;
     site.host("worker-1").await?;
     eventually("the interfaces are reported", SOON, async || {
@@ -145,7 +145,7 @@ async fn a10_a11_a13_paths_follow_the_plan_with_few_writes_and_a_lease() -> Resu
 
 #[tokio::test]
 async fn a18_a26_a_lost_path_fails_heals_and_survives_a_killed_agent() -> Result<()> {
-    let site = Site::new().await?;
+    let site = SimulatedSite::new().await?;
     let agents = site.agents(&[])?;
     site.host("worker-2").await?;
     site.plan("worker-2", "one", &["ens1", "ens2"]).await?;
@@ -202,7 +202,7 @@ fn permissions(namespace: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn a23_an_agent_that_may_read_one_secret_by_name_acts_when_it_appears_goes_and_comes_back() -> Result<()> {
-    let site = Site::new().await?;
+    let site = SimulatedSite::new().await?;
     site.cluster.apply_all(&permissions(&site.namespace)).await?;
     let token = site.cluster.service_account_token(&site.namespace, "agent", None).await?;
     let kubeconfig = site.cluster.kubeconfig_for_token(&token)?.to_string_lossy().into_owned();

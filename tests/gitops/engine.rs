@@ -151,7 +151,7 @@ impl<'a> Repository<'a> {
     }
 }
 
-/// Why a Kustomization is not Ready.
+/// The reason for which a Kustomization is not Ready.
 pub fn unready<'a>(object: &'a Value, reason: &str) -> Option<&'a str> {
     let ready = condition(object, "Ready");
     (ready["status"] == "False" && ready["reason"] == reason).then(|| ready["message"].as_str().unwrap())

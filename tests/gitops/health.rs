@@ -1,4 +1,4 @@
-//! What Argo CD makes of our objects: its health checks, run as it runs them, on objects as they are.
+//! Argo CD's health checks, run as Argo CD runs them, on real objects.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,7 +51,7 @@ async fn until_health(site: &Site, kind: &str, name: &str, because: &str, status
 async fn a32_argo_cd_sees_every_object_in_every_state_as_what_it_is() {
     let site = new_site("a32-health").await;
 
-    // As they are born: nobody has looked at them yet.
+    // New objects, before any reconcile.
     for (kind, _, yaml) in KINDS {
         let object = serde_saphyr::from_str(&yaml.replace("{ns}", &site.namespace)).unwrap();
         let born = PostParams { dry_run: true, ..PostParams::default() };
@@ -60,7 +60,7 @@ async fn a32_argo_cd_sees_every_object_in_every_state_as_what_it_is() {
         assert_health(&born, "Progressing", "Waiting for the controller");
     }
 
-    // What another object of the same sync may bring is waited for.
+    // Wait for objects that the same sync may bring.
     site.apply(&[SAN_A, BOND].join("---")).await;
     until_health(&site, "Network", "san-a", "DataCenterNotFound", "Progressing", "dc").await;
     until_health(&site, "IscsiBond", "storage", "DataCenterNotFound", "Progressing", "dc").await;
@@ -73,14 +73,14 @@ async fn a32_argo_cd_sees_every_object_in_every_state_as_what_it_is() {
     for (kind, name, _) in KINDS {
         let object = site.until("ready", kind, name, ready).await;
         assert_health(&object, "Healthy", condition(&object, "Ready")["message"].as_str().unwrap());
-        // A change that nobody has looked at yet.
+        // A change before its reconcile.
         let edit = Patch::Merge(json!({"spec": edit(kind)}));
         let how = PatchParams { dry_run: true, ..PatchParams::default() };
         let changed = site.api(kind).await.patch(name, &how, &edit).await.unwrap();
         assert_health(&serde_json::to_value(changed).unwrap(), "Progressing", "Waiting for the controller");
     }
 
-    // A broken cable holds nothing up; a host without storage does.
+    // A broken cable does not block a sync; a host without storage does.
     site.faults("faults: [{host: w1, portal: '10.0.2.10:3260', fault: Unreachable}]");
     until_health(&site, "Host", "w1", "Degraded", "Healthy", "10.0.2.10:3260").await;
     site.faults("faults: [{host: w1, fault: Unreachable}]");
@@ -96,7 +96,7 @@ async fn a32_argo_cd_sees_every_object_in_every_state_as_what_it_is() {
     site.faults("faults: []");
     until_health(&site, "Host", "w1", "Maintenance", "Healthy", "nothing is connected").await;
 
-    // On the way out.
+    // While they are deleted.
     site.patch("Host", "w1", json!({"spec": {"maintenance": false}})).await;
     site.until("up again", "Host", "w1", |host| phase(host) == "Up" && ready(host)).await;
     agents.pause().unwrap();
@@ -154,7 +154,7 @@ fn an_application_is_as_healthy_as_it_says() {
 }
 
 #[tokio::test]
-async fn the_health_checks_are_added_to_argo_cds_settings_and_nothing_else_is_touched() {
+async fn health_checks_are_added_to_argo_cd_and_nothing_else_changes() {
     let cluster = cluster().await;
     let settings = "
 apiVersion: v1

@@ -1,4 +1,4 @@
-//! Day two: what is changed by hand is put back, what leaves the repository is taken away, and nobody fights.
+//! Day two: an engine reverts changes by hand and prunes what left the repository; controller and engine do not fight.
 
 use jiff::{SignedDuration, Timestamp};
 use multibond_testbed::{Process, Write, eventually};
@@ -9,7 +9,7 @@ use crate::fixtures::{A, B, DATA_CENTER_IN_FILES};
 use crate::new_site;
 use crate::site::{PATIENCE, Site, paths, ready, reason, sessions};
 
-/// Everything that follows from a change is written within this time after what was written before.
+/// Longest time between two writes that follow from one change.
 const CALM: SignedDuration = SignedDuration::from_secs(4);
 const KINDS: [(&str, &str); 5] =
     [("DataCenter", "dc"), ("Network", "san-a"), ("Network", "san-b"), ("Host", "w1"), ("IscsiBond", "storage")];
@@ -25,7 +25,7 @@ async fn healthy(site: &Site) -> (Repository<'_>, Process) {
     (repository, agents)
 }
 
-/// All that anybody has written to the site's objects.
+/// All writes to the site's objects, whoever made them.
 fn writes(site: &Site) -> Vec<Write> {
     let ours = |write: &Write| {
         write.namespace == site.namespace
@@ -48,7 +48,7 @@ async fn until_connected(site: &Site, what: &str) -> Value {
 
 #[tokio::test]
 #[ignore = "its engine takes minutes to build: `make gitops` runs it"]
-async fn a32_a_network_that_is_deleted_by_hand_comes_back_with_its_paths_and_nobody_fights() {
+async fn a32_a_network_deleted_by_hand_returns_with_its_paths() {
     let site = new_site("a32-heal").await;
     let (repository, _agents) = healthy(&site).await;
     let before = until_connected(&site, "connected").await;
@@ -60,7 +60,7 @@ async fn a32_a_network_that_is_deleted_by_hand_comes_back_with_its_paths_and_nob
     let after = until_connected(&site, "connected again").await;
     assert_eq!(sessions(&after)[0], sessions(&before)[0], "the other network's session is the same");
 
-    // This time the deletion takes its time, and the engine goes on meanwhile.
+    // This deletion is slow, and the engine goes on meanwhile.
     let finalizers = json!(["multibond.dev/disconnect", "example.com/hold"]);
     site.patch("Network", "san-b", json!({"metadata": {"finalizers": finalizers}})).await;
     site.delete("Network", "san-b").await;
@@ -105,7 +105,7 @@ async fn a32_a_field_that_is_edited_by_hand_is_put_back() {
 
 #[tokio::test]
 #[ignore = "its engine takes minutes to build: `make gitops` runs it"]
-async fn a32_a_host_is_taken_out_of_service_by_hand_when_its_maintenance_is_not_in_the_repository() {
+async fn a32_maintenance_by_hand_stays_when_the_repository_does_not_set_it() {
     let site = new_site("a32-maintenance").await;
     let (repository, _agents) = healthy(&site).await;
     // As in examples/gitops/flux/data-centers.yaml.
@@ -161,7 +161,7 @@ async fn a32_what_leaves_the_repository_goes_and_its_paths_retire() {
 
 #[tokio::test]
 #[ignore = "its engine takes minutes to build: `make gitops` runs it"]
-async fn a32_a_second_applier_does_not_conflict_and_when_all_is_settled_nobody_writes() {
+async fn a32_a_second_applier_does_not_conflict_and_idle_objects_stay_unwritten() {
     let site = new_site("a32-two").await;
     let (repository, _agents) = healthy(&site).await;
 

@@ -1,4 +1,4 @@
-//! What comes first and what waits.
+//! The order in which an engine applies, and what waits for Ready.
 
 use multibond_testbed::Chance;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ const PARTS: [(&str, &str); 5] = [
     ("bond/object.yaml", BOND),
 ];
 
-/// What only hosts with their paths may have.
+/// A workload that depends on connected hosts.
 const WORKLOAD: &str = "
 apiVersion: v1
 kind: ConfigMap
@@ -42,7 +42,7 @@ async fn a32_objects_in_any_order_become_healthy() {
         let _agents = site.agents(&["w1"]).await;
         let repository = Repository::new(&site).await;
         repository.publish(&PARTS).await;
-        // An engine by itself would bring them into an order of its own: each is applied before the next is known.
+        // An engine sorts what it applies at once. Each object is therefore applied before the engine knows the next.
         for part in &order {
             repository.kustomization(part, part, json!({"wait": false})).await;
             repository.until_ready(part).await;
@@ -60,7 +60,7 @@ async fn a32_objects_in_any_order_become_healthy() {
 
 #[tokio::test]
 #[ignore = "its engine takes minutes to build: `make gitops` runs it"]
-async fn a32_all_at_once_is_ready_when_the_hosts_hold_their_paths_and_what_depends_on_it_comes_then() {
+async fn a32_a_sync_is_ready_when_hosts_hold_their_paths_and_dependents_follow() {
     let site = new_site("a32-wait").await;
     site.faults("faults: [{host: '{ns}-w1', fault: Unreachable}]");
     let _agents = site.agents(&["w1"]).await;
@@ -69,7 +69,7 @@ async fn a32_all_at_once_is_ready_when_the_hosts_hold_their_paths_and_what_depen
     repository.kustomization("workload", "workload", json!({"dependsOn": [{"name": "storage"}]})).await;
     repository.kustomization("storage", "storage", json!({"timeout": "10s"})).await;
 
-    // It has waited as long as it may, and says for what.
+    // It has timed out, and names what it waited for.
     let failed = |object: &Value| {
         unready(object, "HealthCheckFailed").is_some_and(|why| why.contains("IscsiBond") && why.contains("Host"))
     };

@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a36_helm_and_one_directory_connect_two_nodes_and_no_pod_that_ends_costs_a_session() {
+async fn a36_helm_and_one_directory_connect_two_nodes_and_pods_may_restart() {
     let nodes = Nodes::connected("chart").await;
     says_how_it_reaches_the_tools(&nodes).await;
     a_pulled_cable_degrades_its_host_and_heals(&nodes).await;
@@ -33,7 +33,7 @@ async fn a_pulled_cable_degrades_its_host_and_heals(nodes: &Nodes) {
     guest.set_link(Nic::San2, false).await.unwrap();
     nodes.site.until_phase("two", "Degraded").await;
     let states: Vec<_> = sessions(guest).await.iter().map(|s| s.split(' ').nth(1).unwrap().to_owned()).collect();
-    // The second name is the kernel's from when it has given up waiting for the session.
+    // The kernel renames the error when it stops waiting for the session.
     assert!(states == ["LOGGED_IN", "FAILED"] || states == ["LOGGED_IN", "FREE"], "{states:?}");
     assert_eq!(phase(&nodes.site.get("Host", "one").await), "Up");
     guest.set_link(Nic::San2, true).await.unwrap();

@@ -3,7 +3,7 @@
 use crate::nodes::{CONTROLLER, Nodes};
 
 #[tokio::test]
-async fn a36_a_drain_and_a_deleted_node_cost_no_session_and_a_power_cut_is_made_good() {
+async fn a36_sessions_survive_drain_and_node_deletion_and_a_power_cut_heals() {
     let mut nodes = Nodes::connected("outages").await;
     a_drain_costs_no_session_and_moves_the_controller(&nodes).await;
     a_deleted_node_costs_no_session_and_comes_back(&nodes).await;

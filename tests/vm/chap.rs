@@ -1,4 +1,4 @@
-//! Targets that ask who the host is, and say who they are.
+//! CHAP, one-way and mutual.
 
 use multibond_testbed::{Guest, eventually};
 use serde_json::{Value, json};
@@ -70,7 +70,7 @@ async fn now(guest: &Guest) -> i64 {
     guest.run_ok("date +%s").await.unwrap().trim().parse().unwrap()
 }
 
-/// How few disks there were at any moment, of so many, as the kernel has announced their coming and going.
+/// The smallest number of disks at any moment, from the kernel's events; `disks` is the number at the start.
 fn fewest_disks(events: &str, mut disks: i32) -> i32 {
     let mut fewest = disks;
     for event in events.lines().filter(|event| event.contains("/block/sd")) {
@@ -85,7 +85,7 @@ fn fewest_disks(events: &str, mut disks: i32) -> i32 {
 }
 
 #[tokio::test]
-async fn a23_a_wrong_secret_is_named_a_corrected_one_connects_at_once_rotation_keeps_a_path_and_nothing_is_told() {
+async fn a23_chap_secrets_are_corrected_and_rotated_and_never_disclosed() {
     let node = RealNode::new("chap").await;
     node.guest.run_ok("systemctl set-environment RUST_LOG=multibond=trace").await.unwrap();
     let_agents_read_secrets(&node).await;
@@ -119,7 +119,7 @@ async fn a23_a_wrong_secret_is_named_a_corrected_one_connects_at_once_rotation_k
     })
     .await;
     change_passwords_of_array(&node.guest, "mutual-secret-2", "array-secret-2").await;
-    // The target must not be believed with this: one path is tried, and the other left as it is.
+    // The target cannot prove its identity with this. Only one path is tried; the other stays.
     write_secret(&node, "mutual", "mutual-secret-2", Some("wrong-secret-2")).await;
     let is_refused = |path: &&Value| path["target"] == MUTUAL && path["reason"] == "TargetNotFound";
     let host = node

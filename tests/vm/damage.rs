@@ -1,4 +1,4 @@
-//! Records that cannot be read, and a lock that nobody gives back.
+//! Damaged records and a stale lock.
 
 use serde_json::json;
 
@@ -7,12 +7,10 @@ use crate::{
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
 };
 
-#[tokio::test]
-async fn a25_a_bad_interface_record_an_unreadable_record_and_a_stale_lock_fail_what_they_concern_until_they_are_mended()
-{
-    let node = RealNode::new("damage").await;
-    // Of somebody else: an interface record and a node record. Of ours: a node record, and an interface record that
-    // cannot even be written anew.
+/// On a host without sessions and without records of ours, before its agent starts.
+pub async fn a25_damaged_records_and_a_stale_lock_fail_only_their_paths(node: &RealNode) {
+    // Foreign: an interface record and a node record. Ours: a node record, and an interface record that cannot be
+    // rewritten either.
     let damage = format!(
         "set -e
          nodes=/etc/iscsi/nodes/{ALPHA}
@@ -23,6 +21,7 @@ async fn a25_a_bad_interface_record_an_unreadable_record_and_a_stale_lock_fail_w
     );
     node.guest.run_ok(&damage).await.unwrap();
     node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
+    node.site.patch("Host", "w1", json!({"spec": {"maintenance": false}})).await;
     node.start_agent("").await;
     let bad = node.until_path("10.0.102.1:3260", "Failed", Some("InvalidRecord")).await;
     assert!(bad["message"].as_str().unwrap().contains("mb.san2"), "{bad}");
@@ -32,7 +31,7 @@ async fn a25_a_bad_interface_record_an_unreadable_record_and_a_stale_lock_fail_w
     let theirs = format!("test -s /etc/iscsi/nodes/{ALPHA}/10.0.101.8,3260,1/theirs -a -s /etc/iscsi/ifaces/theirs");
     node.guest.run_ok(&theirs).await.unwrap();
 
-    // As long as any iscsiadm runs, it may be the one that holds the lock.
+    // While any iscsiadm runs, it may be the holder of the lock.
     node.guest.run_ok("cp /usr/bin/sleep /root/iscsiadm").await.unwrap();
     node.guest.spawn("holder", "exec /root/iscsiadm infinity").await.unwrap();
     node.guest.run_ok("cd /run/lock/iscsi && touch lock && ln lock lock.write").await.unwrap();

@@ -1,12 +1,11 @@
-//! What leaves the plan goes, it alone, and never what somebody uses.
+//! Only surplus sessions are logged out, and none that is in use.
 
 use std::collections::BTreeSet;
 
-use multibond_testbed::Guest;
 use serde_json::{Value, json};
 
 use crate::{
-    by_hand::{ALPHA, BETA, disks_of, maps_of, sessions, until_paths, until_sessions},
+    by_hand::{ALPHA, BETA, disks_of, maps_of, session_numbers, sessions, until_paths, until_sessions},
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
     writer::Writer,
 };
@@ -20,20 +19,27 @@ fn storage(target: &str, number: u8) -> Value {
     json!({"name": format!("array-{number}"), "targets": [{"iqn": target, "portals": portals}]})
 }
 
-/// The session that works through a portal in a fabric, as [`sessions`] tells it.
+/// A working session through a portal in a fabric, in the form of [`sessions`].
 fn session(fabric: u8, number: u8, target: &str) -> String {
     format!("mb.san{fabric} LOGGED_IN 10.0.10{fabric}.{number} {target}")
 }
 
-/// A node that is connected to this storage, each target through both fabrics.
-async fn connected(name: &str, storage: &[Value]) -> RealNode {
-    let node = RealNode::new(name).await;
+#[tokio::test]
+async fn a13_a13b_only_surplus_sessions_without_a_user_are_logged_out() {
+    let node = RealNode::new("logout").await;
     node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
-    plan_storage(&node, storage).await;
     node.start_agent("").await;
+    a13_surplus_sessions_go_but_never_the_last_good_path(&node).await;
+    a13b_a_map_in_use_keeps_its_sessions_and_its_user_is_named(&node).await;
+    a13b_a_bare_disk_in_use_keeps_its_session(&node).await;
+}
+
+/// Connects the node to this storage, each target through both fabrics.
+async fn connect(node: &RealNode, storage: &[Value]) {
+    plan_networks(node, &["san-a", "san-b"]).await;
+    plan_storage(node, storage).await;
     let all = 2 * storage.len();
     node.until_paths(&format!("{all}/{all}")).await;
-    node
 }
 
 async fn plan_storage(node: &RealNode, storage: &[Value]) {
@@ -44,19 +50,14 @@ async fn plan_networks(node: &RealNode, networks: &[&str]) {
     node.site.patch("IscsiBond", "storage", json!({"spec": {"networks": networks}})).await;
 }
 
-/// The numbers of the sessions: one that was made anew has another.
-async fn numbers(guest: &Guest) -> BTreeSet<String> {
-    guest.run_ok("ls /sys/class/iscsi_session").await.unwrap().lines().map(str::to_owned).collect()
-}
-
-/// Waits until exactly these sessions are left, each the one that it was before.
+/// Waits until exactly these sessions are left, and checks that none was made anew.
 async fn until_left(node: &RealNode, before: &BTreeSet<String>, left: &[String]) {
     until_sessions(&node.guest, left).await;
-    let now = numbers(&node.guest).await;
+    let now = session_numbers(&node.guest).await;
     assert!(now.is_subset(before), "{now:?} instead of some of {before:?}");
 }
 
-/// Waits until the session through a portal is kept because of this.
+/// Waits until the session through a portal is kept for this reason.
 async fn until_kept(node: &RealNode, portal: &str, why: &str) {
     let kept = node.until_path(portal, "Retained", Some("InUse")).await;
     let message = kept["message"].as_str().unwrap();
@@ -72,62 +73,60 @@ async fn until_no_trace(node: &RealNode) {
     assert_eq!(node.guest.run("iscsiadm -m node").await.unwrap().code, Some(21), "no record is left");
 }
 
-#[tokio::test]
-async fn a13_what_leaves_the_plan_goes_alone_and_the_last_good_path_of_a_device_in_use_stays() {
+async fn a13_surplus_sessions_go_but_never_the_last_good_path(node: &RealNode) {
     let (alpha, beta) = (storage(ALPHA, 1), storage(BETA, 2));
-    let node = connected("leaves", &[alpha.clone(), beta.clone()]).await;
+    connect(node, &[alpha.clone(), beta.clone()]).await;
     until_paths(&node.guest, 6, 0).await;
     let [device, other] = maps_of(&node.guest, ALPHA).await.try_into().unwrap();
     let writer = Writer::start(&node.guest, &device).await;
 
     // A network leaves the bond, and returns.
-    let before = numbers(&node.guest).await;
-    plan_networks(&node, &["san-a"]).await;
-    until_left(&node, &before, &[session(1, 1, ALPHA), session(1, 2, BETA)]).await;
-    plan_networks(&node, &["san-a", "san-b"]).await;
+    let before = session_numbers(&node.guest).await;
+    plan_networks(node, &["san-a"]).await;
+    until_left(node, &before, &[session(1, 1, ALPHA), session(1, 2, BETA)]).await;
+    plan_networks(node, &["san-a", "san-b"]).await;
     node.until_paths("4/4").await;
     until_paths(&node.guest, 6, 0).await;
 
     // A portal, and then a storage, leave the data center.
-    let before = numbers(&node.guest).await;
+    let before = session_numbers(&node.guest).await;
     let one_portal = json!({"name": "array-2", "targets": [{"iqn": BETA, "portals": [{"address": "10.0.101.2"}]}]});
-    plan_storage(&node, &[alpha.clone(), one_portal]).await;
-    until_left(&node, &before, &[session(1, 1, ALPHA), session(1, 2, BETA), session(2, 1, ALPHA)]).await;
-    plan_storage(&node, &[alpha]).await;
-    until_left(&node, &before, &[session(1, 1, ALPHA), session(2, 1, ALPHA)]).await;
+    plan_storage(node, &[alpha.clone(), one_portal]).await;
+    until_left(node, &before, &[session(1, 1, ALPHA), session(1, 2, BETA), session(2, 1, ALPHA)]).await;
+    plan_storage(node, &[alpha]).await;
+    until_left(node, &before, &[session(1, 1, ALPHA), session(2, 1, ALPHA)]).await;
     writer.until_passes(2).await;
 
-    // The path that stays in the plan does not work: the one that leaves it is the last good one.
+    // The planned path has failed, so the surplus path is the last good one.
     node.guest.drop_packets_to("10.0.101.1").await.unwrap();
     node.until_path("10.0.101.1:3260", "Failed", Some("PortalUnreachable")).await;
-    plan_networks(&node, &["san-a"]).await;
-    until_kept(&node, "10.0.102.1:3260", "no planned path of the target is connected").await;
+    plan_networks(node, &["san-a"]).await;
+    until_kept(node, "10.0.102.1:3260", "no planned path of the target is connected").await;
     writer.until_passes(2).await;
     node.guest.drop_nothing().await.unwrap();
     until_sessions(&node.guest, &[session(1, 1, ALPHA)]).await;
-    plan_networks(&node, &["san-a", "san-b"]).await;
+    plan_networks(node, &["san-a", "san-b"]).await;
     node.until_paths("2/2").await;
 
     // Both paths leave the plan at once, and two others take over.
-    plan_storage(&node, &[storage(ALPHA, 3)]).await;
+    plan_storage(node, &[storage(ALPHA, 3)]).await;
     until_sessions(&node.guest, &[session(1, 3, ALPHA), session(2, 3, ALPHA)]).await;
     writer.until_passes(2).await;
     writer.finish().await;
 
     // Everything leaves the plan while somebody has a device open.
     node.guest.spawn("holder", &format!("exec sleep infinity <{other}")).await.unwrap();
-    plan_storage(&node, &[]).await;
+    plan_storage(node, &[]).await;
     for portal in ["10.0.101.3:3260", "10.0.102.3:3260"] {
-        until_kept(&node, portal, "open in sleep").await;
+        until_kept(node, portal, "open in sleep").await;
     }
     assert_eq!(sessions(&node.guest).await.len(), 2);
     node.guest.run_ok("systemctl stop holder").await.unwrap();
-    until_no_trace(&node).await;
+    until_no_trace(node).await;
 }
 
-#[tokio::test]
-async fn a13b_a_bare_disk_keeps_its_session_while_it_is_used_whatever_else_is_connected() {
-    let node = connected("bare", &[storage(ALPHA, 1)]).await;
+async fn a13b_a_bare_disk_in_use_keeps_its_session(node: &RealNode) {
+    connect(node, &[storage(ALPHA, 1)]).await;
     until_paths(&node.guest, 4, 0).await;
     let [_, second] = maps_of(&node.guest, ALPHA).await.try_into().unwrap();
     let wwid = second.trim_start_matches("/dev/mapper/");
@@ -145,16 +144,15 @@ async fn a13b_a_bare_disk_keeps_its_session_while_it_is_used_whatever_else_is_co
         node.guest.run_ok(&lvm(&command)).await.unwrap();
     }
     node.guest.run_ok(&lvm("lvcreate --extents 100%FREE --name volume bare")).await.unwrap();
-    plan_networks(&node, &["san-a"]).await;
-    until_kept(&node, "10.0.102.1:3260", &format!("its disk {disk} is held by dm-")).await;
+    plan_networks(node, &["san-a"]).await;
+    until_kept(node, "10.0.102.1:3260", &format!("its disk {disk} is held by dm-")).await;
     node.until_paths("1/1").await;
 
     node.guest.run_ok(&lvm("vgremove --force bare")).await.unwrap();
     until_sessions(&node.guest, &[session(1, 1, ALPHA)]).await;
 }
 
-#[tokio::test]
-async fn a13b_whatever_uses_a_map_keeps_its_sessions_and_is_named_until_it_ends() {
+async fn a13b_a_map_in_use_keeps_its_sessions_and_its_user_is_named(node: &RealNode) {
     /// A target, a command that uses its first map, the word for that, and a command that ends it.
     const USES: [(&str, &str, &str, &str); 4] = [
         (
@@ -174,7 +172,7 @@ async fn a13b_whatever_uses_a_map_keeps_its_sessions_and_is_named_until_it_ends(
         (NAA, "losetup --find $map", "behind loop", "losetup --detach-all"),
     ];
     let storage = USES.iter().zip(1..).map(|((target, ..), number)| storage(target, number));
-    let node = connected("uses", &storage.collect::<Vec<_>>()).await;
+    connect(node, &storage.collect::<Vec<_>>()).await;
     until_paths(&node.guest, 10, 0).await;
     for (target, begin, ..) in USES {
         let map = maps_of(&node.guest, target).await.remove(0);
@@ -182,20 +180,20 @@ async fn a13b_whatever_uses_a_map_keeps_its_sessions_and_is_named_until_it_ends(
     }
     assert_eq!(node.guest.run("mountpoint --quiet /mnt").await.unwrap().code, Some(32), "not in the host's namespace");
 
-    // Every path of a map is surplus: the one does not go because of the other.
-    plan_storage(&node, &[]).await;
+    // All paths of each map are surplus. None may go because the other is still there.
+    plan_storage(node, &[]).await;
     for ((_, _, word, _), number) in USES.iter().zip(1..) {
         for fabric in [101, 102] {
-            until_kept(&node, &format!("10.0.{fabric}.{number}:3260"), word).await;
+            until_kept(node, &format!("10.0.{fabric}.{number}:3260"), word).await;
         }
     }
-    let before = numbers(&node.guest).await;
+    let before = session_numbers(&node.guest).await;
     assert_eq!(before.len(), 8);
     let mut left = sessions(&node.guest).await;
     for (target, .., end) in USES {
         node.guest.run_ok(end).await.unwrap();
         left.retain(|session| !session.ends_with(target));
-        until_left(&node, &before, &left).await;
+        until_left(node, &before, &left).await;
     }
-    until_no_trace(&node).await;
+    until_no_trace(node).await;
 }

@@ -1,15 +1,18 @@
-//! What is said of dm-multipath, against what it says itself.
+//! The multipath status of a Host, compared with what multipathd reports; and an agent that has nothing to do.
+
+use std::time::{Duration, Instant};
 
 use multibond_testbed::{Nic, eventually};
 use serde_json::Value;
 
 use crate::{
     by_hand::{ALPHA, PATIENCE, paths},
-    node::{ALPHA_ON_BOTH_FABRICS, RealNode},
+    failures::until_connected,
+    node::RealNode,
     site::{condition, reason},
 };
 
-/// Waits until the Host tells of as many paths of each map, and as many active ones, as multipathd does, and as wanted.
+/// Waits until Host and multipathd agree on the paths and active paths of each map, and these are the wanted ones.
 async fn until_maps(node: &RealNode, wanted_paths: usize, wanted_active: usize) {
     eventually(&format!("two maps with {wanted_active} of {wanted_paths} paths active"), PATIENCE, async || {
         let theirs = paths(&node.guest).await;
@@ -31,8 +34,8 @@ async fn until_maps(node: &RealNode, wanted_paths: usize, wanted_active: usize) 
     .await;
 }
 
-/// Waits for a reason of `HostPrepared`, and returns its message. What multipathd does is announced by nobody, so
-/// something else is: the agent looks at everything then.
+/// Waits for a reason of `HostPrepared`, and returns its message. The kernel sends no event for multipathd's changes, so
+/// another event is triggered: the agent then looks at everything.
 async fn until_prepared(node: &RealNode, wanted: &str) -> String {
     node.guest.run_ok("udevadm trigger --action=change --subsystem-match=block").await.unwrap();
     let is_said = |host: &Value| reason(host, "HostPrepared") == wanted;
@@ -41,12 +44,51 @@ async fn until_prepared(node: &RealNode, wanted: &str) -> String {
 }
 
 #[tokio::test]
-async fn multipath_is_reported_as_multipathd_has_it_and_a_lost_session_within_seconds_of_the_kernels_mark() {
+async fn a21_an_idle_agent_does_nothing_and_multipath_status_is_current() {
     let node = RealNode::new("multipath").await;
-    node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
-    node.start_agent("").await;
-    node.until_paths("2/2").await;
-    until_maps(&node, 2, 2).await;
+    // With the default lease: a short one may expire on a busy machine, and then something is written.
+    node.start_agent_by("", "").await;
+    until_connected(&node).await;
+    a21_an_idle_agent_starts_no_tool_and_writes_nothing(&node).await;
+    multipath_status_follows_multipathd_and_lost_sessions_show_in_seconds(&node).await;
+}
+
+async fn a21_an_idle_agent_starts_no_tool_and_writes_nothing(node: &RealNode) {
+    // The last write after a login: maps appear some seconds after sessions.
+    let complete = |map: &Value| map["paths"] == 2 && map["active"] == 2;
+    let all_told = |host: &Value| {
+        host["status"]["multipath"].as_array().is_some_and(|maps| maps.len() == 2 && maps.iter().all(complete))
+    };
+    node.site.until("both maps with both paths", "Host", "w1", all_told).await;
+    // From now on each start of iscsiadm is recorded.
+    node.guest
+        .run_ok(
+            "mv /usr/sbin/iscsiadm /usr/sbin/iscsiadm.real
+             printf '#!/bin/sh\\necho \"$*\" >>/run/iscsiadm.calls\\nexec iscsiadm.real \"$@\"\\n' >/usr/sbin/iscsiadm
+             chmod 755 /usr/sbin/iscsiadm",
+        )
+        .await
+        .unwrap();
+    let before = node.site.get("Host", "w1").await;
+    let ticks = cpu_of_agent(node).await;
+    let begun = Instant::now();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let used = cpu_of_agent(node).await - ticks;
+    println!("{used} ticks of 10 ms in {:?}", begun.elapsed());
+    println!("{}", node.guest.run_ok("grep -E 'VmHWM|Rss' /proc/$(pidof multibond-node)/status").await.unwrap());
+    assert_eq!(node.site.get("Host", "w1").await, before);
+    assert_eq!(node.guest.run("cat /run/iscsiadm.calls").await.unwrap().stdout, "");
+}
+
+/// The CPU time that the agent has used, in ticks of 10 ms.
+async fn cpu_of_agent(node: &RealNode) -> u64 {
+    let stat = node.guest.run_ok("cat /proc/$(pidof multibond-node)/stat").await.unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+async fn multipath_status_follows_multipathd_and_lost_sessions_show_in_seconds(node: &RealNode) {
+    until_maps(node, 2, 2).await;
 
     node.guest.set_link(Nic::San2, false).await.unwrap();
     let lost = node.until_path("10.0.102.1:3260", "Failed", Some("PortalUnreachable")).await;
@@ -55,20 +97,20 @@ async fn multipath_is_reported_as_multipathd_has_it_and_a_lost_session_within_se
     let mark: i64 = mark.split('.').next().unwrap().parse().unwrap();
     let after = since.as_second() - mark;
     assert!(after <= 5, "seen within 2 s, and reported when it has lasted 3 s: {after}");
-    until_maps(&node, 2, 1).await;
+    until_maps(node, 2, 1).await;
     node.guest.set_link(Nic::San2, true).await.unwrap();
     node.until_paths("2/2").await;
-    until_maps(&node, 2, 2).await;
+    until_maps(node, 2, 2).await;
 
-    until_prepared(&node, "Prepared").await;
+    until_prepared(node, "Prepared").await;
     node.guest.run_ok("systemctl stop multipathd.socket multipathd.service").await.unwrap();
-    let message = until_prepared(&node, "MultipathdMissing").await;
+    let message = until_prepared(node, "MultipathdMissing").await;
     assert!(message.contains("multipathd does not run"), "{message}");
     let set = |value: &str| format!("sed -i 's/find_multipaths .*/find_multipaths {value}/' /etc/multipath.conf");
     node.guest.run_ok(&format!("{} && systemctl start multipathd.service", set("strict"))).await.unwrap();
-    let message = until_prepared(&node, "FindMultipaths").await;
+    let message = until_prepared(node, "FindMultipaths").await;
     assert!(message.contains("find_multipaths"), "{message}");
     node.guest.run_ok(&format!("{} && multipathd reconfigure", set("no"))).await.unwrap();
-    until_prepared(&node, "Prepared").await;
+    until_prepared(node, "Prepared").await;
     node.until_paths("2/2").await;
 }

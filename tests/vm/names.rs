@@ -1,15 +1,25 @@
-//! Everything that a portal and a target can be called.
+//! All kinds of portal addresses and target names.
 
 use serde_json::json;
 
 use crate::{
     by_hand::{ALPHA, sessions},
+    damage::a25_damaged_records_and_a_stale_lock_fail_only_their_paths,
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
 };
 
 #[tokio::test]
-async fn a24_portals_by_ipv4_ipv6_name_and_port_and_targets_of_all_three_kinds_connect_and_are_known_again() {
+async fn a24_a25_all_kinds_of_names_connect_and_damaged_records_are_reported() {
     let node = RealNode::new("names").await;
+    a24_all_kinds_of_portal_and_target_names_connect_and_are_adopted(&node).await;
+    node.site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
+    node.until_nothing_is_connected().await;
+    node.stop_agent().await;
+    node.guest.run_ok("rm /etc/iscsi/ifaces/mb.*").await.unwrap();
+    a25_damaged_records_and_a_stale_lock_fail_only_their_paths(&node).await;
+}
+
+async fn a24_all_kinds_of_portal_and_target_names_connect_and_are_adopted(node: &RealNode) {
     node.guest.run_ok("echo fd00:102::3 san.example.com >>/etc/hosts").await.unwrap();
     node.guest.run_ok("tgtadm --mode portal --op new --param portal=0.0.0.0:3261").await.unwrap();
     node.site.apply(ALPHA_ON_BOTH_FABRICS).await;

@@ -3,13 +3,12 @@
 use serde_json::Value;
 
 use crate::{
-    node::{ALPHA_ON_BOTH_FABRICS, RealNode},
+    node::RealNode,
     site::{condition, reason},
 };
 
-#[tokio::test]
-async fn a35_two_interfaces_in_one_subnet_are_warned_of_by_name_and_setting_and_what_is_advised_mends_it() {
-    let node = RealNode::new("one-subnet").await;
+/// On a host with sessions on san1 and san2, before its agent starts.
+pub async fn a35_two_interfaces_in_one_subnet_are_warned_of_with_working_advice(node: &RealNode) {
     node.guest
         .run_ok(
             "set -e
@@ -22,7 +21,6 @@ async fn a35_two_interfaces_in_one_subnet_are_warned_of_by_name_and_setting_and_
         )
         .await
         .unwrap();
-    node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
     node.start_agent("").await;
     let warned = |host: &Value| reason(host, "HostPrepared") == "ReversePathFilter";
     let host = node.site.until("a warning of both interfaces", "Host", "w1", warned).await;
@@ -35,7 +33,7 @@ async fn a35_two_interfaces_in_one_subnet_are_warned_of_by_name_and_setting_and_
         node.guest.run_ok(&format!("sysctl -q {}={}", words[0], words[2])).await.unwrap();
     }
     node.until_paths("3/3").await;
-    // Nobody announces a change of a setting; a link does.
+    // The kernel sends no event for a changed setting, but one for a changed link.
     node.guest.run_ok("ip link set mgmt alias looked-at").await.unwrap();
     node.site.until("no warning", "Host", "w1", |host| reason(host, "HostPrepared") == "Prepared").await;
 }

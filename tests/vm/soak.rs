@@ -1,5 +1,4 @@
-//! Everything that can fail fails at random, several things at once, while somebody writes and reads: in the end it is
-//! as it was planned, and every byte is right.
+//! Random faults, several at once, under continuous I/O. The end state must be the planned one, and all data right.
 
 use std::{
     env,
@@ -17,7 +16,7 @@ use crate::{
 
 /// How long faults are drawn, in seconds.
 const LENGTH: &str = "MULTIBOND_SOAK_SECONDS";
-/// Where nothing else is said.
+/// The default.
 const SHORT: Duration = Duration::from_secs(90);
 
 /// The portals of the planned paths, two in each fabric.
@@ -53,7 +52,7 @@ impl Fault {
             Self::HostCable => node.guest.set_link(chance.one_of(&[Nic::San1, Nic::San2]), false).await.unwrap(),
             Self::StorageCable => node.guest.set_link(chance.one_of(&[Nic::Array1, Nic::Array2]), false).await.unwrap(),
             Self::Portal => node.guest.drop_packets_to(chance.one_of(&PORTALS)).await.unwrap(),
-            // Of one that is down already there is nothing to start anew.
+            // Not if it is already stopped.
             Self::IscsidRestart => {
                 node.guest.run_ok("! systemctl --quiet is-active iscsid || systemctl restart iscsid").await.unwrap();
             }
@@ -116,7 +115,7 @@ async fn a26_random_faults_end_in_the_planned_state_with_every_byte_right() {
             fault.end(&node).await;
             chance.pause(Duration::from_secs(3)).await;
         }
-        // Whatever was down is up again, for a moment at least.
+        // All faults are over for at least a moment.
         writer.until_passes(1).await;
     }
 

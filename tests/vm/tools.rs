@@ -6,10 +6,11 @@ use serde_json::json;
 use crate::{
     by_hand::{ALPHA, sessions},
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
+    same_subnet::a35_two_interfaces_in_one_subnet_are_warned_of_with_working_advice,
 };
 
-/// What the agent's image has, the program alone (with its libraries: here it is not the static one), and what a pod with
-/// the host's network and process IDs mounts in it. Neither open-iscsi nor its files are there, save below `/host`.
+/// The files of the agent's pod: the program (with its libraries, as it is not the static one here) and the mounts of the
+/// chart. open-iscsi is only below `/host`.
 const POD: &str = "
     set -e
     mkdir -p /srv/pod/{proc,sys,dev,host,tmp,root}
@@ -31,8 +32,14 @@ async fn make_pod(guest: &Guest) {
 }
 
 #[tokio::test]
-async fn an_agent_in_a_pod_reaches_the_hosts_tools_by_the_daemons_namespaces_and_by_a_chroot_and_says_which() {
-    let node = RealNode::new("pod").await;
+async fn a35_an_agent_reaches_the_hosts_tools_from_a_pod_and_advises_on_one_subnet() {
+    let node = RealNode::new("tools").await;
+    an_agent_in_a_pod_runs_the_hosts_tools_by_nsenter_and_by_chroot(&node).await;
+    node.stop_agent().await;
+    a35_two_interfaces_in_one_subnet_are_warned_of_with_working_advice(&node).await;
+}
+
+async fn an_agent_in_a_pod_runs_the_hosts_tools_by_nsenter_and_by_chroot(node: &RealNode) {
     make_pod(&node.guest).await;
     node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
     node.start_agent_by(IN_POD, "").await;

@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a11_a_bond_edit_moves_both_hosts_of_a_target_and_each_has_a_verdict_of_its_own() {
+async fn a11_a_bond_edit_moves_both_hosts_of_a_target() {
     let [one, other] = RealNode::pair("pair").await;
     one.site.apply(ALPHA_ON_BOTH_FABRICS).await;
     let host = "{apiVersion: multibond.dev/v1alpha1, kind: Host, metadata: {name: w2}, \

@@ -4,6 +4,20 @@ use std::{env, time::Duration};
 
 /// The variable that sets the seed.
 const SEED: &str = "MULTIBOND_SEED";
+/// The variable that sets how often a test repeats what it draws.
+const ROUNDS: &str = "MULTIBOND_ROUNDS";
+
+/// How many rounds a test draws: `MULTIBOND_ROUNDS` (`make long` sets it), or `usual`, which is enough to see the behaviour.
+///
+/// # Panics
+/// When that is no number.
+#[must_use]
+#[expect(clippy::panic, reason = "its callers are tests, which a typing error must not shorten")]
+pub fn rounds(usual: u32) -> u32 {
+    env::var(ROUNDS).map_or(usual, |rounds| {
+        rounds.parse().unwrap_or_else(|_| panic!("{ROUNDS} is {rounds:?}, expected a whole number"))
+    })
+}
 
 /// Draws from a seed, which it prints.
 #[derive(Debug)]

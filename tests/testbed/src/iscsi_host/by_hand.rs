@@ -1,6 +1,6 @@
-//! What an administrator does by hand on a host, as the tests need it beside the agent and instead of it.
+//! An administrator's commands on a host, and its sessions, paths and maps as the host's own tools show them.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{Guest, eventually};
 
@@ -42,7 +42,12 @@ pub async fn sessions(guest: &Guest) -> Vec<String> {
     sessions
 }
 
-/// Waits until the host has exactly these sessions, as [`sessions`] tells them.
+/// The kernel's names of the sessions: one that was made anew has another.
+pub async fn session_numbers(guest: &Guest) -> BTreeSet<String> {
+    guest.run_ok("ls /sys/class/iscsi_session").await.unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Waits until the host has exactly these sessions, in the form of [`sessions`].
 pub async fn until_sessions(guest: &Guest, wanted: &[String]) {
     eventually(&format!("exactly {wanted:?}"), PATIENCE, async || {
         let found = sessions(guest).await;
@@ -59,7 +64,7 @@ pub async fn paths(guest: &Guest) -> Vec<String> {
     paths
 }
 
-/// Waits until as many paths are active and ready, and as many failed.
+/// Waits until exactly so many paths are ready, and so many have failed.
 pub async fn until_paths(guest: &Guest, ready: usize, failed: usize) {
     eventually(&format!("{ready} paths ready, {failed} failed"), PATIENCE, async || {
         let paths = paths(guest).await;
@@ -73,7 +78,7 @@ pub async fn until_paths(guest: &Guest, ready: usize, failed: usize) {
     .await;
 }
 
-/// The device of a map with as many paths.
+/// The device of a map with so many paths.
 pub async fn device(guest: &Guest, paths: usize) -> String {
     let maps = guest.run_ok("multipathd show maps raw format '%w %N'").await.unwrap();
     let map = maps.lines().find_map(|map| map.trim_end().strip_suffix(&format!(" {paths}"))).unwrap();

@@ -10,7 +10,7 @@ use crate::{
     site::{SYSTEM, Site, program},
 };
 
-/// The daemon, and what starts it when somebody needs it.
+/// The daemon, and the socket that starts it.
 const ISCSID: &str = "iscsid.socket iscsid.service";
 
 /// Two fabrics told apart by subnets, a target with two LUNs and a portal on each, a bond over both, and the Host `w1`.
@@ -93,7 +93,7 @@ impl RealNode {
         self.guest.spawn("agent", &command).await.unwrap();
     }
 
-    /// Waits until the Host has so many paths of so many.
+    /// Waits for a summary such as `2/4`: connected and planned paths.
     pub async fn until_paths(&self, summary: &str) -> Value {
         let has = |host: &Value| host["status"]["summary"]["paths"] == summary;
         self.site.until(&format!("{summary} paths"), "Host", self.name, has).await
@@ -105,7 +105,7 @@ impl RealNode {
         self.site.until("nothing connected", "Host", self.name, none).await;
     }
 
-    /// Waits until the path through a portal is as it should be: its state, and its reason if it has one.
+    /// Waits until the path through a portal has this state and this reason.
     pub async fn until_path(&self, portal: &str, state: &str, reason: Option<&str>) -> Value {
         let host = self
             .site

@@ -1,4 +1,4 @@
-//! Someone who uses a multipath device, and notices every error and every wrong byte.
+//! Continuous I/O on a multipath device, which notices every error and every wrong byte.
 
 use crate::{Guest, eventually};
 
@@ -40,7 +40,7 @@ impl<'a> Writer<'a> {
         assert_ne!(failed.stdout, "failed\n", "{}", self.log().await);
     }
 
-    /// What it has said of its last pass: how long that took, and the slowest before it.
+    /// Its last line on a pass: the time it took, and the slowest before it.
     pub async fn last_pass(&self) -> String {
         let log = self.log().await;
         log.lines().rfind(|line| line.starts_with("pass ")).unwrap_or_default().to_owned()

@@ -1,4 +1,4 @@
-//! What a controller says of itself over HTTP.
+//! A controller's HTTP endpoints.
 
 use crate::{Process, eventually};
 use tokio::{
@@ -8,7 +8,7 @@ use tokio::{
 
 use super::PATIENCE;
 
-/// Where a controller serves, as its log says.
+/// The address of a controller's HTTP server, from its log.
 pub async fn address(controller: &Process) -> String {
     eventually("the controller says where it serves", PATIENCE, async || {
         let log = controller.log();
@@ -32,7 +32,7 @@ pub async fn get(address: &str, path: &str) -> Result<(String, String), String> 
     Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
 }
 
-/// Waits until a controller's readiness has this status, and says this; returns all that it says.
+/// Waits until a controller's `/readyz` has this status and these words; returns its body.
 pub async fn until_ready_says(controller: &Process, status: &str, words: &str) -> String {
     let address = address(controller).await;
     eventually(&format!("/readyz: {status} with {words:?}"), PATIENCE, async || {

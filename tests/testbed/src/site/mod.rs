@@ -1,4 +1,4 @@
-//! A site to test on: a namespace, nodes with simulated hosts, and what a person would do with kubectl.
+//! A site to test on: a namespace, nodes with simulated hosts, and the commands of a person with kubectl.
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
@@ -119,7 +119,7 @@ impl Site {
         self.replace_file("faults.yaml", yaml);
     }
 
-    /// Writes what the site's hosts report; it is read again at once. `{ns}` stands for the namespace.
+    /// Writes the facts that the site's hosts report; they are read again at once. `{ns}` stands for the namespace.
     pub fn facts(&self, yaml: &str) {
         self.replace_file("facts.yaml", yaml);
     }
@@ -174,7 +174,7 @@ impl Site {
         Process::spawn(multibond(), arguments, [("KUBECONFIG", self.cluster.kubeconfig())], &self.namespace).unwrap()
     }
 
-    /// What the simulated host of a node holds, as its initiator's state file says it; `null` when there is none.
+    /// The content of the state file of a node's simulated host; `null` when there is none.
     pub fn held(&self, name: &str) -> Value {
         let file = self.file("sessions").join(format!("{}.json", self.node(name)));
         std::fs::read(file).map_or(Value::Null, |bytes| serde_json::from_slice(&bytes).unwrap())
@@ -221,7 +221,7 @@ impl Site {
         self.api(kind).await.delete(name, &DeleteParams::default()).await.unwrap();
     }
 
-    /// Waits until an object is as it should be, and returns it; on time-out what was seen last is shown.
+    /// Waits until `holds` is true of an object, and returns the object. A time-out shows the last one seen.
     pub async fn until(&self, what: &str, kind: &str, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let api = self.api(kind).await;
         eventually(&format!("{kind} {name}: {what}"), PATIENCE, async || {

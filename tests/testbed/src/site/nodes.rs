@@ -60,7 +60,7 @@ impl Site {
         .await;
     }
 
-    /// Waits until a Node is as it should be, and returns it.
+    /// Waits until `holds` is true of a Node, and returns the Node.
     pub async fn until_node(&self, what: &str, name: &str, holds: impl Fn(&Node) -> bool) -> Node {
         let nodes = self.nodes();
         eventually(&format!("Node {name}: {what}"), PATIENCE, async || {

@@ -1,4 +1,4 @@
-//! What tests read from objects.
+//! Fields of objects that tests read.
 
 use serde_json::Value;
 
@@ -25,7 +25,7 @@ pub fn reason<'a>(object: &'a Value, kind: &str) -> &'a str {
     condition(object, kind)["reason"].as_str().unwrap_or_default()
 }
 
-/// What a host is connected to, as `portal interface state`; `-` stands for the default network.
+/// The connections of a host as `portal interface state`; `-` stands for the default network.
 pub fn paths(host: &Value) -> Vec<String> {
     let connections = host["status"]["connections"].as_array().map(Vec::as_slice).unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();

@@ -1,4 +1,4 @@
-//! What has been said and done on a site: Events, writes, and the sessions that its hosts hold.
+//! Events on a site, writes to it, and the sessions that its simulated hosts hold.
 
 use crate::{Write, eventually};
 use k8s_openapi::api::events::v1::Event;
@@ -30,7 +30,7 @@ impl Site {
         .await
     }
 
-    /// What the controller has written to an object: the subresource, or nothing, for each write.
+    /// The controller's writes to an object: for each its subresource, empty for the object itself.
     pub fn controller_writes(&self, plural: &str, name: &str) -> Vec<String> {
         let controller = format!("system:serviceaccount:{SYSTEM}:multibond-controller");
         let of_object = |write: &Write| {
@@ -41,7 +41,7 @@ impl Site {
         writes.into_iter().filter(of_object).map(|write| write.subresource).collect()
     }
 
-    /// The sessions that a simulated host holds, whoever is told of them: their portals.
+    /// The portals of the sessions that a simulated host holds, reported or not.
     pub fn held_sessions(&self, node: &str) -> Vec<String> {
         let file = self.file("sessions").join(format!("{}.json", self.node(node)));
         let saved = std::fs::read_to_string(file).unwrap_or_else(|_| "[]".to_owned());
