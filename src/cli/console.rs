@@ -55,7 +55,7 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
         if open && let Err(error) = open_browser(&url) {
             output::complain(format_args!("the browser cannot be opened (xdg-open: {error}); open the address above"));
         }
-        server.serve().await?;
+        server.serve().await;
         Ok(ExitCode::SUCCESS)
     })
 }

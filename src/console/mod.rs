@@ -34,6 +34,7 @@ use self::access::Access;
 use self::cache::Cache;
 pub use self::location::Scope;
 use self::state::Console;
+use crate::ops;
 
 /// A console that is about to be served.
 pub struct Server {
@@ -72,11 +73,8 @@ impl Server {
     }
 
     /// Serves until the console is told to end.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub async fn serve(self) -> std::io::Result<()> {
-        let end = self.console.shutdown.clone().cancelled_owned();
-        axum::serve(self.listener, handlers::router(self.console)).with_graceful_shutdown(end).await
+    pub async fn serve(self) {
+        let shutdown = self.console.shutdown.clone();
+        ops::serve_router(self.listener, handlers::router(self.console), ops::ClientLimits::BROWSERS, shutdown).await;
     }
 }

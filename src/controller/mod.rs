@@ -89,7 +89,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     Engine::new(surroundings).run().await;
     drained.cancel();
     election.await?;
-    server.await??;
+    server.await?;
     Ok(())
 }
 

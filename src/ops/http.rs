@@ -1,6 +1,9 @@
-//! `/metrics`, `/livez` and `/readyz`.
+//! `/metrics`, `/livez` and `/readyz`, and how every server of the program treats its clients.
+//!
+//! Whoever reaches a port may open connections and send nothing. A process that runs out of descriptors by it cannot
+//! renew a lease nor read its devices, so a server holds few connections and closes those that do nothing.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{collections::VecDeque, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -8,9 +11,39 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use prometheus_client::registry::Registry;
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
+
+/// How long to wait before connections are accepted again after that has failed, as with too many open files.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// How long requests that are being answered may take to end at shutdown.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// What clients may take of a server.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientLimits {
+    /// Connections at once. One more closes the oldest: who holds connections cannot keep others out.
+    pub connections: usize,
+    /// How long a connection may be open without a complete request header, at its beginning and between requests.
+    pub header_timeout: Duration,
+}
+
+impl ClientLimits {
+    /// For metrics and health: a few scrapers and kubelet.
+    pub const METRICS: Self = ClientLimits { connections: 32, header_timeout: Duration::from_secs(5) };
+    /// For browsers, each of which keeps up to six connections and one stream of events for each page.
+    pub const BROWSERS: Self = ClientLimits { connections: 256, header_timeout: Duration::from_secs(30) };
+}
 
 /// The answer of `/readyz`: whether the process can do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,15 +71,12 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 }
 
 /// Serves metrics and health until `shutdown`.
-///
-/// # Errors
-/// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
     readiness: impl Fn() -> Readiness + Send + Sync + 'static,
     shutdown: CancellationToken,
-) -> io::Result<()> {
+) {
     let registry = Arc::new(registry);
     let readiness = Arc::new(readiness);
     let metrics = move || async move {
@@ -67,5 +97,106 @@ pub async fn serve(
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready));
-    axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
+    serve_router(listener, router, ClientLimits::METRICS, shutdown).await;
+}
+
+/// Serves a router until `shutdown`; requests that are being answered then end.
+pub async fn serve_router(listener: TcpListener, router: Router, limits: ClientLimits, shutdown: CancellationToken) {
+    let mut connections = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(_) = connections.join_next() => oldest_first.retain(|connection| !connection.is_finished()),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    if oldest_first.len() >= limits.connections
+                        && let Some(oldest) = oldest_first.pop_front()
+                    {
+                        oldest.abort();
+                    }
+                    let connection = serve_connection(stream, router.clone(), limits.header_timeout, shutdown.clone());
+                    oldest_first.push_back(connections.spawn(connection));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_RETRY).await;
+                }
+            },
+        }
+    }
+    let _ = timeout(SHUTDOWN_GRACE, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+async fn serve_connection(stream: TcpStream, router: Router, header_timeout: Duration, shutdown: CancellationToken) {
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(header_timeout)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+    );
+    // A client that goes away or is too slow is nothing to tell anybody.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    const LIMITS: ClientLimits = ClientLimits { connections: 3, header_timeout: Duration::from_millis(200) };
+
+    /// A server of one page, and its address.
+    async fn server(limits: ClientLimits) -> SocketAddr {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(|| async { "here" }));
+        tokio::spawn(serve_router(listener, router, limits, CancellationToken::new()));
+        address
+    }
+
+    async fn answer(address: SocketAddr) -> String {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    /// Waits until the server has closed a connection.
+    async fn closed(client: &mut TcpStream) {
+        let mut rest = Vec::new();
+        // Reset or closed: either is an end.
+        let _ = client.read_to_end(&mut rest).await;
+    }
+
+    #[tokio::test]
+    async fn idle_connections_keep_nobody_out() {
+        let patient = ClientLimits { header_timeout: Duration::from_secs(3600), ..LIMITS };
+        let address = server(patient).await;
+        let mut idle = Vec::new();
+        for _ in 0..10 {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert!(answer(address).await.ends_with("here"));
+        closed(&mut idle[0]).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_is_closed() {
+        let address = server(LIMITS).await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET / HTTP/1.1\r\nHost: ").await.unwrap();
+        closed(&mut idle).await;
+        closed(&mut slow).await;
+        assert!(answer(address).await.ends_with("here"));
+    }
 }
