@@ -101,8 +101,9 @@ async fn a30_without_permissions_on_nodes_events_and_leases_paths_connect_and_de
         forbid(cluster, |rule| names(rule, "nodes") || names(rule, "nodes/status") || names(rule, "events")).await;
     watch_leases(cluster, false).await;
     let leader = controller(cluster, &["--deletion-timeout", "8s"]).await;
-    let says = until_ready_says(&leader, "503", "watching nodes").await;
-    assert!(says.contains("watching leases"), "{says}");
+    until_ready_says(&leader, "503", "watching nodes").await;
+    let says = until_ready_says(&leader, "503", "watching leases").await;
+    assert!(says.contains("watching nodes"), "{says}");
     let site = Site::on(cluster, "a30-verbs").await;
     let _agents = site.agents(&["w1", "w2"]).await;
     let bond = fixtures::bond("san-a, san-b");

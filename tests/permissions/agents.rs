@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::attempt::Outcome::{May, MayNot};
 use crate::attempt::{Attempt, api, apply_status, check, create, delete, get, list, patch, patch_status};
-use crate::world::{Right, SYSTEM, World, bond, chap_secret, data_center_of, host, lease, network};
+use crate::namespaces::{Namespaces, Right, SYSTEM, bond, chap_secret, data_center_of, host, lease, network};
 
 const TARGET: &str = "iqn.2003-01.org.example:array";
 
@@ -22,7 +22,7 @@ fn connection(number: usize) -> Value {
         "sessionID": number, "since": "2026-01-01T00:00:00Z"})
 }
 
-/// What a controller has written into the status of the world's Hosts.
+/// What a controller has written into the status of the Hosts.
 fn planned(paths: usize) -> Value {
     json!({"phase": "Connecting", "dataCenter": "frankfurt", "observedGeneration": 1,
         "paths": {"desired": paths, "connected": 0}, "summary": {"paths": format!("0/{paths}")},
@@ -45,8 +45,8 @@ fn status_fields() -> BTreeSet<String> {
     schema.as_value()["properties"].as_object().unwrap().keys().cloned().collect()
 }
 
-async fn write_plan(world: &World, object: &Value, paths: usize) {
-    let admin = world.cluster.client().await.unwrap();
+async fn write_plan(namespaces: &Namespaces, object: &Value, paths: usize) {
+    let admin = namespaces.cluster.client().await.unwrap();
     let name = object["metadata"]["name"].as_str().unwrap();
     let status = json!({"status": planned(paths)});
     api(&admin, object).patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
@@ -54,11 +54,11 @@ async fn write_plan(world: &World, object: &Value, paths: usize) {
 
 #[tokio::test]
 async fn a29_an_agent_writes_what_it_observes_on_its_node() {
-    let world = World::new().await;
-    let own = host(&world.home, "host-1", "worker-1");
-    write_plan(&world, &own, 2).await;
+    let namespaces = Namespaces::new().await;
+    let own = host(&namespaces.home, "host-1", "worker-1");
+    write_plan(&namespaces, &own, 2).await;
     let mut table = vec![
-        (list(&host(&world.away, "any", "any")), May),
+        (list(&host(&namespaces.away, "any", "any")), May),
         (get(&own), May),
         (apply_status(&own, &observed(2)), May),
         (patch_status(&own, &observed(2)), May),
@@ -67,14 +67,14 @@ async fn a29_an_agent_writes_what_it_observes_on_its_node() {
         (create(&lease(SYSTEM, "agent-worker-1")), May),
     ];
     table.extend(AGENT_STATUS_FIELDS.map(|field| (patch_status(&own, &json!({field: observed(2)[field]})), May)));
-    check("the agent of worker-1", &world.agent(Some("worker-1")).await, &table).await;
+    check("the agent of worker-1", &namespaces.agent(Some("worker-1")).await, &table).await;
 }
 
 #[tokio::test]
 async fn a29_an_agent_writes_no_status_that_is_the_controllers() {
-    let world = World::new().await;
-    let own = host(&world.home, "host-1", "worker-1");
-    write_plan(&world, &own, 2).await;
+    let namespaces = Namespaces::new().await;
+    let own = host(&namespaces.home, "host-1", "worker-1");
+    write_plan(&namespaces, &own, 2).await;
     let ready = json!([{"type": "Ready", "status": "True", "reason": "Up", "message": "All is well",
         "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
     let claims: [(&str, Value, &'static str); 9] = [
@@ -113,14 +113,14 @@ async fn a29_an_agent_writes_no_status_that_is_the_controllers() {
             ),
         ])
         .collect();
-    check("the agent of worker-1", &world.agent(Some("worker-1")).await, &table).await;
+    check("the agent of worker-1", &namespaces.agent(Some("worker-1")).await, &table).await;
 }
 
 #[tokio::test]
 async fn a29_an_agent_adds_no_controller_status_to_a_host_without_one() {
-    let world = World::new().await;
-    let own = host(&world.home, "host-1", "worker-1");
-    let agent = world.agent(Some("worker-1")).await;
+    let namespaces = Namespaces::new().await;
+    let own = host(&namespaces.home, "host-1", "worker-1");
+    let agent = namespaces.agent(Some("worker-1")).await;
     let table = [
         (apply_status(&own, &observed(2)), May),
         (apply_status(&own, &json!({"phase": "Up"})), MayNot("status.phase belongs")),
@@ -131,27 +131,27 @@ async fn a29_an_agent_adds_no_controller_status_to_a_host_without_one() {
 
 #[tokio::test]
 async fn a29_an_agent_of_another_node_changes_nothing_here() {
-    let world = World::new().await;
-    let own = host(&world.home, "host-1", "worker-1");
-    let agent = world.agent(Some("worker-2")).await;
+    let namespaces = Namespaces::new().await;
+    let own = host(&namespaces.home, "host-1", "worker-1");
+    let agent = namespaces.agent(Some("worker-2")).await;
     let only_its_own = MayNot(
         "spec.nodeName: the agent of node worker-2 may write the status of the Host of that node \
         only, and this is the Host of worker-1",
     );
     let only_its_lease = MayNot("metadata.name: the agent of node worker-2 may write only the lease agent-worker-2");
-    world.make(&[lease(SYSTEM, "agent-worker-3"), lease(&world.home, "agent-worker-2")]).await;
+    namespaces.make(&[lease(SYSTEM, "agent-worker-3"), lease(&namespaces.home, "agent-worker-2")]).await;
     let renewed = json!({"spec": {"holderIdentity": "somebody else"}});
     check(
         "the agent of worker-2",
         &agent,
         &[
-            (apply_status(&host(&world.home, "host-2", "worker-2"), &observed(1)), May),
+            (apply_status(&host(&namespaces.home, "host-2", "worker-2"), &observed(1)), May),
             (apply_status(&own, &observed(1)), only_its_own),
             (patch_status(&own, &json!({"connections": []})), only_its_own),
             (patch(&lease(SYSTEM, "agent-worker-3"), renewed.clone()), only_its_lease),
             (create(&lease(SYSTEM, "agent-worker-1")), only_its_lease),
             (create(&lease(SYSTEM, "multibond-controller")), only_its_lease),
-            (patch(&lease(&world.home, "agent-worker-2"), renewed), MayNot("cannot patch resource \"leases\"")),
+            (patch(&lease(&namespaces.home, "agent-worker-2"), renewed), MayNot("cannot patch resource \"leases\"")),
             (delete(&lease(SYSTEM, "agent-worker-3")), MayNot("cannot delete resource \"leases\"")),
         ],
     )
@@ -160,14 +160,14 @@ async fn a29_an_agent_of_another_node_changes_nothing_here() {
 
 #[tokio::test]
 async fn a29_an_agent_whose_token_names_no_node_writes_nothing() {
-    let world = World::new().await;
+    let namespaces = Namespaces::new().await;
     let nameless = MayNot("the agent's token names no node");
     check(
         "the agent without a node",
-        &world.agent(None).await,
+        &namespaces.agent(None).await,
         &[
-            (get(&host(&world.home, "host-1", "worker-1")), May),
-            (apply_status(&host(&world.home, "host-1", "worker-1"), &observed(1)), nameless),
+            (get(&host(&namespaces.home, "host-1", "worker-1")), May),
+            (apply_status(&host(&namespaces.home, "host-1", "worker-1"), &observed(1)), nameless),
             (create(&lease(SYSTEM, "agent-worker-1")), nameless),
         ],
     )
@@ -176,13 +176,13 @@ async fn a29_an_agent_whose_token_names_no_node_writes_nothing() {
 
 #[tokio::test]
 async fn a29_an_agent_has_no_right_to_anything_else() {
-    let world = World::new().await;
-    let home = &world.home;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
     let own = host(home, "host-1", "worker-1");
     let out = json!({"spec": {"maintenance": true}});
     check(
         "the agent of worker-1",
-        &world.agent(Some("worker-1")).await,
+        &namespaces.agent(Some("worker-1")).await,
         &[
             (patch(&own, out.clone()), MayNot("cannot patch resource \"hosts\"")),
             (create(&host(home, "new", "worker-1")), MayNot("cannot create resource \"hosts\"")),
@@ -201,13 +201,13 @@ async fn a29_an_agent_has_no_right_to_anything_else() {
             "metadata": {"name": role, "namespace": home}, "subjects": [subject],
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}})
     };
-    world.make(&[mistake("multibond-editor"), mistake("multibond-host-admin")]).await;
+    namespaces.make(&[mistake("multibond-editor"), mistake("multibond-host-admin")]).await;
     // A right of the same kind, given after them, tells when they are in force.
-    world.person("later", &[Right::Role(home, "multibond-viewer")]).await;
+    namespaces.person("later", &[Right::Role(home, "multibond-viewer")]).await;
     let nothing = MayNot("an agent may write nothing of multibond.dev but the status of the Host of its own node");
     check(
         "the agent of worker-1, an editor by mistake",
-        &world.agent(Some("worker-1")).await,
+        &namespaces.agent(Some("worker-1")).await,
         &[
             (patch(&own, out), nothing),
             (delete(&own), nothing),
@@ -220,17 +220,17 @@ async fn a29_an_agent_has_no_right_to_anything_else() {
 
 #[tokio::test]
 async fn a29_agents_read_chap_secrets_only_where_an_administrator_says_so() {
-    let world = World::new().await;
-    let (home, away) = (&world.home, &world.away);
+    let namespaces = Namespaces::new().await;
+    let (home, away) = (&namespaces.home, &namespaces.away);
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": "multibond-chap-reader", "namespace": home},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "multibond-chap-reader"},
         "subjects": [{"kind": "ServiceAccount", "name": "multibond-agent", "namespace": SYSTEM}]});
-    world.make(&[chap_secret(home), chap_secret(away), binding]).await;
-    world.person("later", &[Right::Role(home, "multibond-viewer")]).await;
+    namespaces.make(&[chap_secret(home), chap_secret(away), binding]).await;
+    namespaces.person("later", &[Right::Role(home, "multibond-viewer")]).await;
     check(
         "the agent of worker-1",
-        &world.agent(Some("worker-1")).await,
+        &namespaces.agent(Some("worker-1")).await,
         &[
             (get(&chap_secret(home)), May),
             (list(&chap_secret(home)), MayNot("cannot list resource \"secrets\"")),
@@ -244,10 +244,10 @@ async fn a29_agents_read_chap_secrets_only_where_an_administrator_says_so() {
 /// The API server gives a policy a budget, and refuses what would exceed it.
 #[tokio::test]
 async fn a29_an_agent_with_thousands_of_paths_is_within_the_policys_budget() {
-    let world = World::new().await;
-    let own = host(&world.home, "host-1", "worker-1");
-    write_plan(&world, &own, 3000).await;
-    let agent = world.agent(Some("worker-1")).await;
+    let namespaces = Namespaces::new().await;
+    let own = host(&namespaces.home, "host-1", "worker-1");
+    write_plan(&namespaces, &own, 3000).await;
+    let agent = namespaces.agent(Some("worker-1")).await;
     let table = [
         (patch_status(&own, &observed(3000)), May),
         (patch_status(&own, &json!({"plan": {"revision": "7"}})), MayNot("status.plan belongs")),

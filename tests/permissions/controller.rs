@@ -5,20 +5,20 @@ use serde_json::{Value, json};
 
 use crate::attempt::Outcome::{May, MayNot};
 use crate::attempt::{api, apply_status, check, create, delete, get, list, patch, patch_status, replace};
-use crate::world::{SYSTEM, World, bond, chap_secret, data_center_of, host, lease, network, node};
+use crate::namespaces::{Namespaces, SYSTEM, bond, chap_secret, data_center_of, host, lease, network, node};
 
-async fn controller(world: &World) -> Client {
-    let token = world.cluster.service_account_token(SYSTEM, "multibond-controller", None).await.unwrap();
-    world.cluster.client_for_token(&token).await.unwrap()
+async fn controller(namespaces: &Namespaces) -> Client {
+    let token = namespaces.cluster.service_account_token(SYSTEM, "multibond-controller", None).await.unwrap();
+    namespaces.cluster.client_for_token(&token).await.unwrap()
 }
 
 fn kept() -> Value {
     json!({"metadata": {"finalizers": ["multibond.dev/disconnect"]}})
 }
 
-async fn owned_by_frankfurt(world: &World) -> Value {
-    let frankfurt = data_center_of(&world.home, "frankfurt");
-    let admin = world.cluster.client().await.unwrap();
+async fn owned_by_frankfurt(namespaces: &Namespaces) -> Value {
+    let frankfurt = data_center_of(&namespaces.home, "frankfurt");
+    let admin = namespaces.cluster.client().await.unwrap();
     let uid = api(&admin, &frankfurt).get("frankfurt").await.unwrap().metadata.uid;
     json!({"metadata": {"ownerReferences": [{"apiVersion": "multibond.dev/v1alpha1", "kind": "DataCenter",
         "name": "frankfurt", "uid": uid, "controller": true, "blockOwnerDeletion": true}]}})
@@ -26,9 +26,9 @@ async fn owned_by_frankfurt(world: &World) -> Value {
 
 #[tokio::test]
 async fn a29_the_controller_has_the_verbs_that_it_uses() {
-    let world = World::new().await;
-    let home = &world.home;
-    let owned = owned_by_frankfurt(&world).await;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
+    let owned = owned_by_frankfurt(&namespaces).await;
     let frankfurt = data_center_of(home, "frankfurt");
     let (san, storage) = (network(home, "san-fra", "frankfurt"), bond(home, "bond-fra", "frankfurt"));
     let (worker, made) = (host(home, "host-1", "worker-1"), host(home, "made", "worker-2"));
@@ -43,7 +43,7 @@ async fn a29_the_controller_has_the_verbs_that_it_uses() {
     let condition = json!({"conditions": [{"type": "multibond.dev/StorageOperational", "status": "True"}]});
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}});
     let of_a_gone_node = lease(SYSTEM, "agent-gone");
-    world.make(std::slice::from_ref(&of_a_gone_node)).await;
+    namespaces.make(std::slice::from_ref(&of_a_gone_node)).await;
     let mut table = vec![
         (patch(&frankfurt, kept()), May),
         (patch(&san, kept()), May),
@@ -75,17 +75,17 @@ async fn a29_the_controller_has_the_verbs_that_it_uses() {
             (apply_status(object, &json!({"conditions": []})), May),
         ]);
     }
-    check("the controller", &controller(&world).await, &table).await;
+    check("the controller", &controller(&namespaces).await, &table).await;
 }
 
 #[tokio::test]
 async fn a29_the_controller_has_no_other_verb() {
-    let world = World::new().await;
-    let home = &world.home;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
     let frankfurt = data_center_of(home, "frankfurt");
     check(
         "the controller",
-        &controller(&world).await,
+        &controller(&namespaces).await,
         &[
             (create(&data_center_of(home, "berlin")), MayNot("cannot create resource \"datacenters\"")),
             (delete(&frankfurt), MayNot("cannot delete resource \"datacenters\"")),

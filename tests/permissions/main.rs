@@ -7,7 +7,7 @@
 mod agents;
 mod attempt;
 mod controller;
+mod namespaces;
 mod people;
 mod release;
 mod the_cluster_itself;
-mod world;

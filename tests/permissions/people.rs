@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::attempt::Outcome::{May, MayNot};
 use crate::attempt::{check, create, delete, delete_all, get, list, patch, patch_status};
-use crate::world::{Right, SOON, World, bond, chap_secret, chart, data_center_of, host, network, node, with_spec};
+use crate::namespaces::{
+    Namespaces, Right, SOON, bond, chap_secret, chart, data_center_of, host, network, node, with_spec,
+};
 
 fn described() -> Value {
     json!({"spec": {"description": "changed"}})
@@ -24,19 +26,19 @@ fn update_all_nodes() -> Right<'static> {
 }
 
 /// The data center frankfurt with Nodes for hosts, and munich with a taint, as somebody with the right to it made them.
-async fn reach_for_nodes(world: &World) {
+async fn reach_for_nodes(namespaces: &Namespaces) {
     let hosts = json!({"hosts": {"nodeSelector": {"matchLabels": {"hall": "2"}}}});
     let taint = json!({"nonOperationalTaint": "NoSchedule"});
-    let frankfurt = with_spec(&data_center_of(&world.home, "frankfurt"), &hosts);
-    let munich = with_spec(&data_center_of(&world.home, "munich"), &taint);
-    world.make(&[frankfurt, munich]).await;
+    let frankfurt = with_spec(&data_center_of(&namespaces.home, "frankfurt"), &hosts);
+    let munich = with_spec(&data_center_of(&namespaces.home, "munich"), &taint);
+    namespaces.make(&[frankfurt, munich]).await;
 }
 
 #[tokio::test]
 async fn a29_an_editor_manages_bonds_networks_and_storage_of_the_namespace() {
-    let world = World::new().await;
-    let home = &world.home;
-    let editor = world.person("editor", &[Right::Role(home, "multibond-editor")]).await;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
+    let editor = namespaces.person("editor", &[Right::Role(home, "multibond-editor")]).await;
     let storage = json!({"spec": {"storage": []}});
     check(
         "the editor",
@@ -63,9 +65,9 @@ async fn a29_an_editor_manages_bonds_networks_and_storage_of_the_namespace() {
 
 #[tokio::test]
 async fn a29_an_editor_has_no_hold_on_hosts_secrets_and_what_the_controller_writes() {
-    let world = World::new().await;
-    let home = &world.home;
-    let editor = world.person("editor", &[Right::Role(home, "multibond-editor")]).await;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
+    let editor = namespaces.person("editor", &[Right::Role(home, "multibond-editor")]).await;
     let worker = host(home, "host-1", "worker-1");
     check(
         "the editor",
@@ -86,9 +88,9 @@ async fn a29_an_editor_has_no_hold_on_hosts_secrets_and_what_the_controller_writ
 
 #[tokio::test]
 async fn a29_a_viewer_reads_and_writes_nothing() {
-    let world = World::new().await;
-    let home = &world.home;
-    let viewer = world.person("viewer", &[Right::Role(home, "multibond-viewer")]).await;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
+    let viewer = namespaces.person("viewer", &[Right::Role(home, "multibond-viewer")]).await;
     let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "any", "namespace": home}});
     check(
         "the viewer",
@@ -104,7 +106,7 @@ async fn a29_a_viewer_reads_and_writes_nothing() {
             (patch(&data_center_of(home, "frankfurt"), described()), MayNot("cannot patch resource \"datacenters\"")),
             (delete(&bond(home, "bond-fra", "frankfurt")), MayNot("cannot delete resource \"iscsibonds\"")),
             (get(&chap_secret(home)), MayNot("cannot get resource \"secrets\"")),
-            (list(&bond(&world.away, "any", "any")), MayNot("cannot list resource \"iscsibonds\"")),
+            (list(&bond(&namespaces.away, "any", "any")), MayNot("cannot list resource \"iscsibonds\"")),
         ],
     )
     .await;
@@ -112,9 +114,9 @@ async fn a29_a_viewer_reads_and_writes_nothing() {
 
 #[tokio::test]
 async fn a29_an_editor_of_another_namespace_has_no_right_in_this_one() {
-    let world = World::new().await;
-    let (home, away) = (&world.home, &world.away);
-    let editor = world.person("editor", &[Right::Role(away, "multibond-editor")]).await;
+    let namespaces = Namespaces::new().await;
+    let (home, away) = (&namespaces.home, &namespaces.away);
+    let editor = namespaces.person("editor", &[Right::Role(away, "multibond-editor")]).await;
     check(
         "the editor of the other namespace",
         &editor,
@@ -145,9 +147,9 @@ fn only_frankfurt(namespace: &str) -> Right<'_> {
 
 #[tokio::test]
 async fn a29_an_editor_of_one_data_center_writes_no_bond_or_network_of_its_neighbour() {
-    let world = World::new().await;
-    let home = &world.home;
-    let editor = world.person("frankfurter", &[only_frankfurt(home)]).await;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
+    let editor = namespaces.person("frankfurter", &[only_frankfurt(home)]).await;
     let needs_munich = MayNot(
         "spec.dataCenter: a bond or network of data center munich may be created, changed or \
         deleted only with permission to update datacenters.multibond.dev/munich",
@@ -178,9 +180,9 @@ async fn a29_an_editor_of_one_data_center_writes_no_bond_or_network_of_its_neigh
 
 #[tokio::test]
 async fn a29_a_data_center_reaches_for_nodes_only_by_the_hand_of_who_may_update_nodes() {
-    let world = World::new().await;
-    let home = &world.home;
-    reach_for_nodes(&world).await;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
+    reach_for_nodes(&namespaces).await;
     let [frankfurt, munich, berlin] = ["frankfurt", "munich", "berlin"].map(|name| data_center_of(home, name));
     let everyone = json!({"hosts": {"nodeSelector": {}}});
     let evicting = json!({"nonOperationalTaint": "NoExecute"});
@@ -200,27 +202,27 @@ async fn a29_a_data_center_reaches_for_nodes_only_by_the_hand_of_who_may_update_
         (delete(&frankfurt), May),
     ];
 
-    let editor = world.person("editor", &[Right::Role(home, "multibond-editor")]).await;
+    let editor = namespaces.person("editor", &[Right::Role(home, "multibond-editor")]).await;
     let forbidden = writes.clone().map(|(attempt, field)| (attempt, MayNot(field)));
     check("the editor", &editor, &forbidden).await;
     check("the editor", &editor, &harmless).await;
 
     // The right to one Node is not the right to all that a selector matches.
     let half = [Right::Role(home, "multibond-editor"), update_nodes(&["worker-1"])];
-    let half = world.person("editor-with-one-node", &half).await;
+    let half = namespaces.person("editor-with-one-node", &half).await;
     check("the editor with one node", &half, &forbidden).await;
 
     let full = [Right::Role(home, "multibond-editor"), update_all_nodes()];
-    let full = world.person("editor-with-all-nodes", &full).await;
+    let full = namespaces.person("editor-with-all-nodes", &full).await;
     check("the editor with all nodes", &full, &writes.map(|(attempt, _)| (attempt, May))).await;
 }
 
 #[tokio::test]
 async fn a29_a_host_is_made_only_by_who_may_update_its_node() {
-    let world = World::new().await;
-    let home = &world.home;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
     let rights = [Right::Role(home, "multibond-host-admin"), update_nodes(&["worker-1", "worker-9"])];
-    let admin = world.person("host-admin", &rights).await;
+    let admin = namespaces.person("host-admin", &rights).await;
     let theirs = host(home, "host-2", "worker-2");
     check(
         "the host administrator",
@@ -239,7 +241,7 @@ async fn a29_a_host_is_made_only_by_who_may_update_its_node() {
                 patch(&node("worker-1"), json!({"metadata": {"labels": {"a": "b"}}})),
                 MayNot("cannot patch resource \"nodes\""),
             ),
-            (create(&host(&world.away, "new", "worker-1")), MayNot("cannot create resource \"hosts\"")),
+            (create(&host(&namespaces.away, "new", "worker-1")), MayNot("cannot create resource \"hosts\"")),
         ],
     )
     .await;
@@ -247,8 +249,8 @@ async fn a29_a_host_is_made_only_by_who_may_update_its_node() {
 
 #[tokio::test]
 async fn a29_the_clusters_own_roles_include_ours_where_the_values_say_so() {
-    let world = World::new().await;
-    let home = &world.home;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
     let roles = |mut chart: Vec<Value>| {
         chart.retain(|object| object["kind"] == "ClusterRole");
         chart
@@ -256,17 +258,17 @@ async fn a29_the_clusters_own_roles_include_ours_where_the_values_say_so() {
     let by_default = serde_json::to_string(&roles(chart(&json!({})).await)).unwrap();
     assert!(!by_default.contains("aggregate-to-"), "{by_default}");
 
-    world.make(&roles(chart(&json!({"rbac": {"aggregate": true}})).await)).await;
+    namespaces.make(&roles(chart(&json!({"rbac": {"aggregate": true}})).await)).await;
     for (role, verb, resource) in [
         ("view", "list", "hosts"),
         ("edit", "create", "iscsibonds"),
         ("admin", "create", "iscsibonds"),
         ("admin", "delete", "hosts"),
     ] {
-        eventually("the role includes ours", SOON, async || has_rule(&world, role, verb, resource).await).await;
+        eventually("the role includes ours", SOON, async || has_rule(&namespaces, role, verb, resource).await).await;
     }
     for (role, writes_bonds, writes_hosts) in [("view", false, false), ("edit", true, false), ("admin", true, true)] {
-        let client = world.person(role, &[Right::Role(home, role)]).await;
+        let client = namespaces.person(role, &[Right::Role(home, role)]).await;
         let outcome = |may, why| if may { May } else { MayNot(why) };
         let table = [
             (list(&bond(home, "any", "any")), May),
@@ -277,8 +279,8 @@ async fn a29_the_clusters_own_roles_include_ours_where_the_values_say_so() {
     }
 }
 
-async fn has_rule(world: &World, role: &str, verb: &str, resource: &str) -> anyhow::Result<()> {
-    let role: ClusterRole = Api::all(world.cluster.client().await?).get(role).await?;
+async fn has_rule(namespaces: &Namespaces, role: &str, verb: &str, resource: &str) -> anyhow::Result<()> {
+    let role: ClusterRole = Api::all(namespaces.cluster.client().await?).get(role).await?;
     let found = role.rules.iter().flatten().any(|rule| {
         let names = |list: &Option<Vec<String>>, name: &str| list.iter().flatten().any(|listed| listed == name);
         names(&rule.api_groups, "multibond.dev")

@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 
 use crate::attempt::Outcome::{May, MayNot};
 use crate::attempt::{api, check, create, delete, get, list, patch, patch_status, replace};
-use crate::world::{
-    SOON, SYSTEM, World, bond, chap_secret, data_center_of, directory, host, is_allowed, lease, network, node,
+use crate::namespaces::{
+    Namespaces, SOON, SYSTEM, bond, chap_secret, data_center_of, directory, host, is_allowed, lease, network, node,
 };
 
 /// Its account and its rights, as Helm makes them for it.
-async fn release(world: &World) -> Client {
+async fn release(namespaces: &Namespaces) -> Client {
     let mut hooks = render_hooks(&directory(), SYSTEM, &json!({})).await.unwrap();
     hooks.retain(|object| object["kind"] != "Job");
-    world.make(&hooks).await;
-    let token = world.cluster.service_account_token(SYSTEM, "multibond-release", None).await.unwrap();
-    let client = world.cluster.client_for_token(&token).await.unwrap();
+    namespaces.make(&hooks).await;
+    let token = namespaces.cluster.service_account_token(SYSTEM, "multibond-release", None).await.unwrap();
+    let client = namespaces.cluster.client_for_token(&token).await.unwrap();
     for question in [
         json!({"verb": "list", "group": "", "resource": "nodes"}),
         json!({"verb": "create", "group": "coordination.k8s.io", "resource": "leases", "namespace": SYSTEM}),
@@ -27,29 +27,29 @@ async fn release(world: &World) -> Client {
 }
 
 /// An object with its version, as one that is replaced must have it.
-async fn as_it_is(world: &World, object: &Value) -> Value {
-    let admin = world.cluster.client().await.unwrap();
+async fn as_it_is(namespaces: &Namespaces, object: &Value) -> Value {
+    let admin = namespaces.cluster.client().await.unwrap();
     let name = object["metadata"]["name"].as_str().unwrap();
     serde_json::to_value(api(&admin, object).get(name).await.unwrap()).unwrap()
 }
 
 #[tokio::test]
 async fn a29_the_release_at_uninstall_lets_go_and_does_nothing_else() {
-    let world = World::new().await;
-    let home = &world.home;
-    let client = release(&world).await;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
+    let client = release(&namespaces).await;
     let free = json!({"metadata": {"finalizers": null}});
     let untainted = json!({"spec": {"taints": null}});
     let unmarked = json!({"conditions": [{"type": "multibond.dev/StorageOperational", "status": "Unknown"}]});
     let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let leases = [lease(SYSTEM, "multibond-controller"), lease(SYSTEM, "agent-worker-1")];
-    world.make(&leases).await;
-    let led = as_it_is(&world, &leases[0]).await;
+    namespaces.make(&leases).await;
+    let led = as_it_is(&namespaces, &leases[0]).await;
     check(
         "the release",
         &client,
         &[
-            (list(&data_center_of(&world.away, "any")), May),
+            (list(&data_center_of(&namespaces.away, "any")), May),
             (list(&network(home, "any", "any")), May),
             (list(&host(home, "any", "any")), May),
             // Also while the chart's policies are still in force.

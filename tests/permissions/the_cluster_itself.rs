@@ -9,25 +9,25 @@ use serde_json::{Value, json};
 
 use crate::attempt::Outcome::{May, MayNot};
 use crate::attempt::{api, check, delete, patch};
-use crate::world::{Right, SOON, World, bond, data_center_of, network};
+use crate::namespaces::{Namespaces, Right, SOON, bond, data_center_of, network};
 
-async fn exists(world: &World, object: &Value) -> anyhow::Result<bool> {
+async fn exists(namespaces: &Namespaces, object: &Value) -> anyhow::Result<bool> {
     let name = object["metadata"]["name"].as_str().unwrap();
-    Ok(api(&world.cluster.client().await?, object).get_opt(name).await?.is_some())
+    Ok(api(&namespaces.cluster.client().await?, object).get_opt(name).await?.is_some())
 }
 
-async fn delete_namespace(world: &World, name: &str) {
-    let namespaces: Api<Namespace> = Api::all(world.cluster.client().await.unwrap());
+async fn delete_namespace(namespaces: &Namespaces, name: &str) {
+    let namespaces: Api<Namespace> = Api::all(namespaces.cluster.client().await.unwrap());
     namespaces.delete(name, &DeleteParams::default()).await.unwrap();
 }
 
 #[tokio::test]
 async fn a29_a_namespace_goes_with_the_bonds_and_networks_in_it() {
-    let world = World::new().await;
-    delete_namespace(&world, &world.home).await;
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": world.home}});
+    let namespaces = Namespaces::new().await;
+    delete_namespace(&namespaces, &namespaces.home).await;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespaces.home}});
     eventually("the namespace is gone", SOON, async || {
-        anyhow::ensure!(!exists(&world, &namespace).await?, "it is still there");
+        anyhow::ensure!(!exists(&namespaces, &namespace).await?, "it is still there");
         Ok(())
     })
     .await;
@@ -38,27 +38,30 @@ async fn a29_a_namespace_goes_with_the_bonds_and_networks_in_it() {
 #[case::in_the_foreground(PropagationPolicy::Foreground)]
 #[tokio::test]
 async fn a29_bonds_and_networks_go_with_the_data_center_that_owns_them(#[case] how: PropagationPolicy) {
-    let world = World::new().await;
-    let objects = own_by_frankfurt(&world).await;
-    delete_frankfurt(&world, how).await;
+    let namespaces = Namespaces::new().await;
+    let objects = own_by_frankfurt(&namespaces).await;
+    delete_frankfurt(&namespaces, how).await;
     eventually("what the data center owns is gone", SOON, async || {
         for object in &objects {
-            anyhow::ensure!(!exists(&world, object).await?, "still there: {object}");
+            anyhow::ensure!(!exists(&namespaces, object).await?, "still there: {object}");
         }
         Ok(())
     })
     .await;
-    assert!(exists(&world, &bond(&world.home, "bond-muc", "munich")).await.unwrap());
+    assert!(exists(&namespaces, &bond(&namespaces.home, "bond-muc", "munich")).await.unwrap());
 }
 
 #[tokio::test]
 async fn a29_bonds_and_networks_can_be_orphaned() {
-    let world = World::new().await;
-    let objects = own_by_frankfurt(&world).await;
-    delete_frankfurt(&world, PropagationPolicy::Orphan).await;
-    let client = world.cluster.client().await.unwrap();
+    let namespaces = Namespaces::new().await;
+    let objects = own_by_frankfurt(&namespaces).await;
+    delete_frankfurt(&namespaces, PropagationPolicy::Orphan).await;
+    let client = namespaces.cluster.client().await.unwrap();
     eventually("the data center is gone, and owns nothing any more", SOON, async || {
-        anyhow::ensure!(!exists(&world, &data_center_of(&world.home, "frankfurt")).await?, "it is still there");
+        anyhow::ensure!(
+            !exists(&namespaces, &data_center_of(&namespaces.home, "frankfurt")).await?,
+            "it is still there"
+        );
         for object in &objects {
             let metadata = api(&client, object).get(object["metadata"]["name"].as_str().unwrap()).await?.metadata;
             anyhow::ensure!(metadata.owner_references.unwrap_or_default().is_empty(), "still owned: {object}");
@@ -68,13 +71,13 @@ async fn a29_bonds_and_networks_can_be_orphaned() {
     .await;
 }
 
-async fn own_by_frankfurt(world: &World) -> [Value; 2] {
-    let client = world.cluster.client().await.unwrap();
-    let frankfurt = api(&client, &data_center_of(&world.home, "frankfurt")).get("frankfurt").await.unwrap();
+async fn own_by_frankfurt(namespaces: &Namespaces) -> [Value; 2] {
+    let client = namespaces.cluster.client().await.unwrap();
+    let frankfurt = api(&client, &data_center_of(&namespaces.home, "frankfurt")).get("frankfurt").await.unwrap();
     let owner = json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "DataCenter", "name": "frankfurt",
         "uid": frankfurt.metadata.uid, "blockOwnerDeletion": true});
     let patch = Patch::Merge(json!({"metadata": {"ownerReferences": [owner]}}));
-    let objects = [network(&world.home, "san-fra", "frankfurt"), bond(&world.home, "bond-fra", "frankfurt")];
+    let objects = [network(&namespaces.home, "san-fra", "frankfurt"), bond(&namespaces.home, "bond-fra", "frankfurt")];
     for object in &objects {
         let name = object["metadata"]["name"].as_str().unwrap();
         api(&client, object).patch(name, &PatchParams::default(), &patch).await.unwrap();
@@ -82,10 +85,10 @@ async fn own_by_frankfurt(world: &World) -> [Value; 2] {
     objects
 }
 
-async fn delete_frankfurt(world: &World, how: PropagationPolicy) {
-    let client = world.cluster.client().await.unwrap();
+async fn delete_frankfurt(namespaces: &Namespaces, how: PropagationPolicy) {
+    let client = namespaces.cluster.client().await.unwrap();
     let how = DeleteParams { propagation_policy: Some(how), ..DeleteParams::default() };
-    api(&client, &data_center_of(&world.home, "frankfurt")).delete("frankfurt", &how).await.unwrap();
+    api(&client, &data_center_of(&namespaces.home, "frankfurt")).delete("frankfurt", &how).await.unwrap();
 }
 
 /// Who deletes bonds and networks without any right to data centers.
@@ -98,8 +101,8 @@ fn only_deletes(namespace: &str) -> Right<'_> {
 
 #[tokio::test]
 async fn a29_a_controller_manager_under_one_name_for_all_its_controllers_is_not_stopped() {
-    let world = World::new().await;
-    let home = &world.home;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
     let (san, storage) = (network(home, "san-fra", "frankfurt"), bond(home, "bond-fra", "frankfurt"));
     let system_users = [
         "system:kube-controller-manager",
@@ -114,14 +117,14 @@ async fn a29_a_controller_manager_under_one_name_for_all_its_controllers_is_not_
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
         "metadata": {"name": "deleter", "namespace": home},
         "rules": [{"apiGroups": ["multibond.dev"], "resources": ["networks", "iscsibonds"], "verbs": ["delete", "patch"]}]});
-    world.make(&[role, binding]).await;
-    let deleter = world.person("deleter", &[only_deletes(home)]).await;
+    namespaces.make(&[role, binding]).await;
+    let deleter = namespaces.person("deleter", &[only_deletes(home)]).await;
 
     let without_finalizers = json!({"metadata": {"finalizers": null}});
     let attempts =
         [patch(&storage, without_finalizers.clone()), patch(&san, without_finalizers), delete(&storage), delete(&san)];
     for user in system_users {
-        let client = world.cluster.client_as(user, &["system:authenticated"]).await.unwrap();
+        let client = namespaces.cluster.client_as(user, &["system:authenticated"]).await.unwrap();
         check(user, &client, &attempts.clone().map(|attempt| (attempt, May))).await;
     }
     // The same rights are not enough for anybody else.
@@ -131,17 +134,17 @@ async fn a29_a_controller_manager_under_one_name_for_all_its_controllers_is_not_
 /// Control planes differ in the name under which they delete what is in a namespace.
 #[tokio::test]
 async fn a29_in_a_namespace_that_goes_everybody_who_may_delete_a_bond_may() {
-    let world = World::new().await;
-    let home = &world.home;
+    let namespaces = Namespaces::new().await;
+    let home = &namespaces.home;
     let storage = bond(home, "bond-fra", "frankfurt");
-    let client = world.cluster.client().await.unwrap();
+    let client = namespaces.cluster.client().await.unwrap();
     let finalizer = |value: Value| Patch::Merge(json!({"metadata": {"finalizers": value}}));
     let bonds = api(&client, &storage);
     bonds.patch("bond-fra", &PatchParams::default(), &finalizer(json!(["example.com/wait"]))).await.unwrap();
-    let deleter = world.person("deleter", &[only_deletes(home)]).await;
+    let deleter = namespaces.person("deleter", &[only_deletes(home)]).await;
 
     check("a deleter", &deleter, &[(delete(&storage), MayNot("spec.dataCenter: "))]).await;
-    delete_namespace(&world, home).await;
+    delete_namespace(&namespaces, home).await;
     eventually("the policy has seen that the namespace goes", SOON, async || bonds_deletable(&deleter, &storage).await)
         .await;
 

@@ -39,30 +39,32 @@ pub async fn cluster() -> &'static ControlPlane {
 }
 
 /// Two namespaces: `home` with the data centers frankfurt and munich, `away` with tokyo.
-pub struct World {
+pub struct Namespaces {
     pub cluster: &'static ControlPlane,
     pub home: String,
     pub away: String,
 }
 
-impl World {
+impl Namespaces {
     pub async fn new() -> Self {
         let cluster = cluster().await;
         let home = cluster.namespace("home").await.unwrap();
         let away = cluster.namespace("away").await.unwrap();
-        let world = World { cluster, home, away };
+        let namespaces = Namespaces { cluster, home, away };
         let mut objects: Vec<Value> = ["worker-1", "worker-2"].map(node).into();
-        for (namespace, data_center, tag) in
-            [(&world.home, "frankfurt", "fra"), (&world.home, "munich", "muc"), (&world.away, "tokyo", "tok")]
-        {
+        for (namespace, data_center, tag) in [
+            (&namespaces.home, "frankfurt", "fra"),
+            (&namespaces.home, "munich", "muc"),
+            (&namespaces.away, "tokyo", "tok"),
+        ] {
             objects.push(data_center_of(namespace, data_center));
             objects.push(network(namespace, &format!("san-{tag}"), data_center));
             objects.push(bond(namespace, &format!("bond-{tag}"), data_center));
         }
-        objects.push(host(&world.home, "host-1", "worker-1"));
-        objects.push(host(&world.home, "host-2", "worker-2"));
-        world.make(&objects).await;
-        world
+        objects.push(host(&namespaces.home, "host-1", "worker-1"));
+        objects.push(host(&namespaces.home, "host-2", "worker-2"));
+        namespaces.make(&objects).await;
+        namespaces
     }
 
     pub async fn make(&self, objects: &[Value]) {
