@@ -1,14 +1,17 @@
-//! What `multibond status` and the console show, as a value: `multibond status -o json` is this structure.
+//! The status of a cluster, as `multibond status` and the console show it.
 //!
-//! Data centers, each with its networks, bonds and hosts; each host with its paths. A path of several bonds is one
-//! path, so paths are listed by host, with the names of their bonds. Fields that nobody has reported are absent.
+//! [`StatusView`] lists data centers, each with its networks, bonds and hosts, and each host with its paths. A path of
+//! several bonds is one path: paths are listed by host, with the names of their bonds. What nobody has reported yet is
+//! `None`. The document that `multibond status -o json` prints is [`json`], a type of its own: a field that a page needs
+//! here does not become part of that format by itself.
+
+pub mod json;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
-use serde::Serialize;
 
 use crate::api::condition::Status;
 use crate::api::reason::{ConditionType, PathReason, Reason};
@@ -17,7 +20,7 @@ use crate::api::{
     PlannedPath,
 };
 
-/// What was read from a cluster.
+/// The objects that were read from a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Data centers, in any order.
@@ -28,55 +31,55 @@ pub struct Snapshot {
     pub bonds: Vec<Arc<IscsiBond>>,
     /// Hosts, in any order.
     pub hosts: Vec<Arc<Host>>,
-    /// What could not be read, and why.
+    /// One line for each kind or object that could not be read, with the reason.
     pub unreadable: Vec<String>,
 }
 
 /// Everything that `multibond status` shows.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Default)]
 pub struct StatusView {
-    /// By namespace and name.
+    /// Sorted by namespace and name.
     pub data_centers: Vec<DataCenterView>,
-    /// What could not be read, and why: with few permissions the rest is still shown.
+    /// One line for each kind or object that could not be read, with the reason. All others are shown.
     pub unreadable: Vec<String>,
 }
 
-/// A data center, and what belongs to it.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// A data center with its networks, bonds and hosts.
+#[derive(Debug, Default)]
 pub struct DataCenterView {
-    /// Where it is.
+    /// The namespace of the data center, and of everything in it.
     pub namespace: String,
-    /// Its name.
+    /// The name of the `DataCenter`.
     pub name: String,
-    /// Whether there is a `DataCenter`; if not, only others name it.
+    /// Whether the `DataCenter` exists. If not, networks, bonds or hosts name it in `spec.dataCenter`.
     pub exists: bool,
-    /// Names of its storages.
+    /// The names of `spec.storage`.
     pub storage: Vec<String>,
-    /// Its conditions.
+    /// From the status of the object.
     pub conditions: Vec<ConditionView>,
-    /// Its networks, by name.
+    /// Sorted by name.
     pub networks: Vec<NetworkView>,
-    /// Its bonds, by name.
+    /// Sorted by name.
     pub bonds: Vec<BondView>,
-    /// Its hosts, by name.
+    /// Sorted by name.
     pub hosts: Vec<HostView>,
 }
 
 /// A condition of an object.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug)]
 pub struct ConditionView {
-    /// Which aspect.
+    /// Such as `Ready`.
     pub r#type: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// Why, as one word.
+    /// Such as `NetworkNotFound`.
     pub reason: String,
-    /// Why, for people.
+    /// The reason as a sentence.
     pub message: String,
 }
+
+/// Shown for an object whose status the controller has not written yet.
+pub const NOT_PROCESSED: &str = "not processed yet";
 
 /// The conditions that are not True, those with the same reason and message once. A condition that the controller has
 /// not written yet (`Pending`) is left out.
@@ -106,92 +109,78 @@ pub fn ready(conditions: &[ConditionView]) -> Option<bool> {
 }
 
 /// A network.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct NetworkView {
-    /// Its name.
+    /// The name of the `Network`.
     pub name: String,
-    /// Its subnets.
+    /// In CIDR notation, from the spec.
     pub subnets: Vec<String>,
-    /// Hosts that carry it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The number of hosts that carry it; `None` until the controller has counted them.
     pub hosts: Option<u32>,
-    /// Its conditions.
+    /// From the status of the object.
     pub conditions: Vec<ConditionView>,
 }
 
 /// A bond.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct BondView {
-    /// Its name.
+    /// The name of the `IscsiBond`.
     pub name: String,
-    /// The networks that it names.
+    /// The names in `spec.networks`, also of networks that do not exist.
     pub networks: Vec<String>,
-    /// The targets that it covers; none means all.
+    /// The iSCSI names in `spec.targets`; an empty list covers all targets.
     pub targets: Vec<String>,
-    /// The data center's hosts, by how they stand towards the bond.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The hosts of the data center, counted by their state for this bond.
     pub hosts: Option<BondHostCounts>,
-    /// Its paths on all hosts in service.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Planned and connected paths of all hosts in service.
     pub paths: Option<PathCounts>,
-    /// Its conditions.
+    /// From the status of the object.
     pub conditions: Vec<ConditionView>,
 }
 
 /// A host.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct HostView {
-    /// Its name.
+    /// The name of the `Host`.
     pub name: String,
-    /// Its Node.
+    /// The name of the Node that the host is.
     pub node: String,
-    /// Where it stands.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `None` until the controller has decided it.
     pub phase: Option<Phase>,
-    /// How many paths are planned, and how many of them are connected.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Planned and connected paths.
     pub counts: Option<PathCounts>,
-    /// Its conditions.
+    /// From the status of the object.
     pub conditions: Vec<ConditionView>,
-    /// Planned paths, in the plan's order, and then those that are connected and not planned.
+    /// Planned paths in the order of the plan, and then sessions that are not planned.
     pub paths: Vec<PathView>,
 }
 
 /// A path.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct PathView {
-    /// The target's iSCSI name.
+    /// The iSCSI name of the target.
     pub target: String,
-    /// Address and port.
+    /// Address and port, in canonical form.
     pub portal: String,
     /// The target portal group tag.
     pub tpgt: u16,
-    /// The device; null for the default network.
+    /// The network device; `None` for the default network.
     pub interface: Option<String>,
-    /// The network; null for the default network, and for a path that is not planned.
+    /// The name of the network; `None` for the default network, and for a path that is not planned.
     pub network: Option<String>,
-    /// The bonds that ask for it; none for the default network.
+    /// The bonds that it belongs to; empty for the default network.
     pub bonds: Vec<String>,
-    /// Whether it is planned.
+    /// Whether it is in the plan of the host.
     pub planned: bool,
-    /// Where it stands; absent until the agent has reported.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The state that the agent has reported; `None` before its first report.
     pub state: Option<ConnectionState>,
-    /// Why it has failed, or is retained.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why it has failed or is retained.
     pub reason: Option<PathReason>,
-    /// Why, for people.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The reason as a sentence.
     pub message: Option<String>,
-    /// Since when, RFC 3339.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// When it entered this state.
     pub since: Option<jiff::Timestamp>,
-    /// The longest pause between two attempts.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The longest pause between two attempts, such as `30s`.
     pub retry_every: Option<String>,
 }
 
@@ -223,7 +212,7 @@ impl From<&Snapshot> for StatusView {
     }
 }
 
-/// Data centers by namespace and name, also those that are only named.
+/// Data centers by namespace and name, also those that do not exist but are named by other objects.
 #[derive(Default)]
 struct Views(BTreeMap<(String, String), DataCenterView>);
 
@@ -259,7 +248,7 @@ fn network(network: &Network) -> NetworkView {
 }
 
 fn bond(bond: &IscsiBond) -> BondView {
-    // Before the controller has looked there are conditions only: zeros would be read as counts.
+    // Before the first reconcile the status has only conditions: zeros would be taken for counts.
     let status = bond.status.as_ref();
     let observed = status.filter(|status| status.observed_generation.is_some());
     BondView {
@@ -272,13 +261,13 @@ fn bond(bond: &IscsiBond) -> BondView {
     }
 }
 
-/// A host with its paths.
+/// The view of one host.
 #[must_use]
 pub fn host(host: &Host) -> HostView {
     let status = host.status.as_ref();
     let planned = status.and_then(|status| status.plan.as_ref()).map(|plan| &*plan.paths).unwrap_or_default();
     let connections = status.map(|status| status.connections.as_slice()).unwrap_or_default();
-    // Of two sessions on one path the first is shown.
+    // When two sessions are on one path, the first is shown.
     let actual: HashMap<PathKey<'_>, &Connection> = connections.iter().rev().map(|it| (it.key(), it)).collect();
     let wanted: HashSet<PathKey<'_>> = planned.iter().map(PlannedPath::key).collect();
     let paths = planned.iter().map(|path| {
@@ -323,7 +312,7 @@ fn path_view(target: &str, portal: &str, tpgt: u16, connection: Option<&Connecti
     }
 }
 
-/// A cluster for tests: what `multibond status` and the console show of it.
+/// A cluster for the tests of `multibond status` and of the console.
 #[cfg(test)]
 pub(crate) mod fixture {
     use serde::Deserialize;

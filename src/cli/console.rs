@@ -1,4 +1,4 @@
-//! `multibond console`: the web console, on this machine and for the person who starts it.
+//! `multibond console`: serves the web console on this machine, for the person who starts it.
 
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode, Stdio};
@@ -12,8 +12,8 @@ use crate::ops;
 
 /// Shows data centers, bonds, hosts and paths in the browser, live, and changes them by forms
 ///
-/// It acts with your kubeconfig: you may do there what you may do with kubectl, and nothing else. The address that it
-/// prints lets one browser in, once.
+/// It uses your kubeconfig, so you can see and change what you can with kubectl, and nothing else. It prints an address
+/// that works once, in one browser.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -23,10 +23,10 @@ pub struct Arguments {
     /// The namespace to show; without it, that of the kubeconfig's context
     #[arg(short, long, env = "MULTIBOND_NAMESPACE")]
     namespace: Option<String>,
-    /// Show all namespaces, whatever else is given
+    /// Show all namespaces; --namespace is ignored
     #[arg(short = 'A', long, env = "MULTIBOND_ALL_NAMESPACES")]
     all_namespaces: bool,
-    /// Where it listens. Other machines reach it, without encryption, only at an address other than loopback
+    /// The address to listen on. At an address other than loopback, other machines reach it, without encryption
     #[arg(long, env = "MULTIBOND_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// Open the browser
@@ -34,7 +34,7 @@ pub struct Arguments {
     open: bool,
 }
 
-/// Serves until it is told to stop.
+/// Serves until Ctrl-C or SIGTERM.
 pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     let Arguments { namespace, all_namespaces, listen, open } = arguments;
     in_runtime(async {
@@ -43,15 +43,15 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
         let cluster = config.cluster_url.to_string();
         let namespace = (!all_namespaces).then(|| namespace.unwrap_or_else(|| config.default_namespace.clone()));
         let client = Client::try_from(config)?;
-        // Says why there would be nothing to show, before a browser is opened.
+        // Fails here when nothing could be shown, before a browser is opened.
         status::read(&client, &cluster, namespace.as_deref()).await?;
         let listener = ops::bind(listen).await?;
         let server = Server::new(client, Scope { cluster, namespace }, listener, shutdown)?;
         if !listen.ip().is_loopback() {
-            output::complain(format_args!("{listen} is reachable from other machines, and nothing is encrypted"));
+            output::complain(format_args!("other machines can reach {listen}, and the connection is not encrypted"));
         }
         let url = server.url();
-        output::print(&format!("Multibond's console, for one browser:\n\n  {url}\n\nCtrl-C ends it.\n"))?;
+        output::print(&format!("Open the console at this address, which works once:\n\n  {url}\n\nCtrl-C ends it.\n"))?;
         if open && let Err(error) = open_browser(&url) {
             output::complain(format_args!("the browser cannot be opened (xdg-open: {error}); open the address above"));
         }

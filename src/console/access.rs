@@ -1,13 +1,13 @@
-//! Who may talk to the console: the browser that was given the token, and no page of another site in it.
+//! Access control: only the browser that has opened the printed address gets pages, and no other site can use it.
 //!
-//! Four doors, each of them closed by default: the `Host` must be an address and not a name (a name that an attacker
-//! lets point to this machine is DNS rebinding), a session cookie must be there (got once, for the token that was
-//! printed), what changes something must come from our own pages (`Origin`), and must carry what only they know.
+//! A request passes four checks. Its `Host` is an address and not a name, which stops DNS rebinding: an attacker lets a
+//! name of theirs point to this machine. It carries the session cookie, which a browser gets once, for the printed
+//! token. If it changes something, its `Origin` is the console, and its form carries a key that only pages of the
+//! console know.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::Context as _;
 use axum::extract::{Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, LOCATION, ORIGIN, REFERRER_POLICY, SET_COOKIE,
@@ -19,15 +19,15 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
-/// Nothing but our own style and script, and nobody may frame us.
+/// Pages load only the style and the script of the console, and no other page may embed them.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// On every response.
+/// Headers of every response.
 const HEADERS: [(HeaderName, &str); 6] = [
     (CONTENT_SECURITY_POLICY, POLICY),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    // Not `no-referrer`: browsers then send `Origin: null` with our own forms.
+    // With `no-referrer` browsers would send `Origin: null` with the forms of the console.
     (REFERRER_POLICY, "same-origin"),
     (CACHE_CONTROL, "no-store"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
@@ -37,41 +37,41 @@ const HEADERS: [(HeaderName, &str); 6] = [
 /// The console's secrets.
 pub struct Access {
     port: u16,
-    /// A hash of the printed token, until it is used.
+    /// The hash of the printed token; `None` once it has been redeemed.
     token: Mutex<Option<[u8; 32]>>,
-    /// The cookie's value.
+    /// The value of the session cookie.
     session: String,
-    /// What our own forms carry.
+    /// The key that the forms of the console carry.
     form_key: String,
 }
 
 impl Access {
-    /// New secrets, and the token to print.
+    /// Generates new secrets, and returns them with the token to print.
     ///
     /// # Errors
-    /// When the operating system has no random numbers.
-    pub fn new(port: u16) -> anyhow::Result<(Access, String)> {
+    /// When the operating system has no random numbers to give.
+    pub fn new(port: u16) -> Result<(Access, String), getrandom::Error> {
         let token = random()?;
         let access = Access { port, token: Mutex::new(Some(digest(&token))), session: random()?, form_key: random()? };
         Ok((access, token))
     }
 
-    /// What a form carries, to show that one of our pages has made it.
+    /// The key that each form of the console carries.
     pub fn form_key(&self) -> &str {
         &self.form_key
     }
 
-    /// Whether one of our pages has made a form.
+    /// Whether this is the key of the console's forms.
     pub fn is_form_key(&self, key: &str) -> bool {
         same(key, &self.form_key)
     }
 
-    /// Cookies know hosts and no ports: two consoles on one machine need two names.
+    /// The name of the cookie. Browsers send cookies to all ports of a host, so each console needs its own name.
     fn cookie(&self) -> String {
         format!("multibond-console-{}", self.port)
     }
 
-    /// Whether the request was addressed to an address of this machine, rather than to a name that points to it.
+    /// Whether the request names an IP address or `localhost`, and the port of this console.
     fn host_is_ours(&self, host: &Authority) -> bool {
         let name = host.host().trim_start_matches('[').trim_end_matches(']');
         let literal = name.parse::<IpAddr>().is_ok() || name == "localhost";
@@ -85,7 +85,7 @@ impl Access {
         values.any(|(its_name, value)| its_name == name && same(value, &self.session))
     }
 
-    /// Takes the printed token, once.
+    /// Whether this is the printed token, used for the first time.
     fn redeem(&self, token: &str) -> bool {
         let mut unused = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         let right = *unused == Some(digest(token));
@@ -95,72 +95,86 @@ impl Access {
         right
     }
 
-    fn judge(&self, request: &Request) -> Result<(), Refusal> {
+    /// Decides about a request. A token that is redeemed does not work a second time.
+    fn admit(&self, request: &Request) -> Admission {
         let headers = request.headers();
         let host = headers.get(HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
-        let host = host.filter(|host| self.host_is_ours(host)).ok_or(Refusal::Host)?;
+        let Some(host) = host.filter(|host| self.host_is_ours(host)) else {
+            return Admission::Refused(Refusal::Host);
+        };
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
             if origin != Some(&format!("http://{host}")) {
-                return Err(Refusal::Origin);
+                return Admission::Refused(Refusal::Origin);
             }
         }
-        if let Some(token) = token_of(request) {
-            return if self.redeem(&token) { Err(Refusal::Welcome) } else { Err(Refusal::UsedToken) };
+        match token_of(request) {
+            Some(token) if self.redeem(&token) => Admission::TokenRedeemed,
+            Some(_) => Admission::Refused(Refusal::InvalidToken),
+            None if self.has_session(headers) => Admission::Granted,
+            None => Admission::Refused(Refusal::NoSession),
         }
-        if self.has_session(headers) { Ok(()) } else { Err(Refusal::NoSession) }
     }
 
-    /// The answer to who gets no page, or gets in.
-    fn answer(&self, refusal: Refusal) -> Response {
-        match refusal {
-            Refusal::Welcome => {
-                let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie(), self.session);
-                (StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)]).into_response()
-            }
-            Refusal::Host => (
-                StatusCode::FORBIDDEN,
-                "The console answers to the address that `multibond console` has printed, and to no other name.\n",
-            )
-                .into_response(),
-            Refusal::Origin => {
-                (StatusCode::FORBIDDEN, "Changes are taken from the console's own pages only.\n").into_response()
-            }
-            Refusal::UsedToken => (
-                StatusCode::FORBIDDEN,
-                "This address has been used, and works once. Go on in the browser that has opened it, or start \
-                 `multibond console` again.\n",
-            )
-                .into_response(),
-            Refusal::NoSession => (
-                StatusCode::UNAUTHORIZED,
-                "Open the address that `multibond console` has printed: it lets this browser in.\n",
-            )
-                .into_response(),
-        }
+    /// Gives the browser its session cookie, and sends it to the first page.
+    fn start_session(&self) -> Response {
+        let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie(), self.session);
+        (StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)]).into_response()
     }
 }
 
-/// Why a request does not get to a page.
+/// What happens with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    /// It belongs to the session of the browser, and is answered.
+    Granted,
+    /// It has brought the printed token: the browser gets the session cookie.
+    TokenRedeemed,
+    /// It gets no page.
+    Refused(Refusal),
+}
+
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refusal {
-    /// It has brought the token: it gets the cookie, and then comes again.
-    Welcome,
-    /// It is addressed to somebody else.
+    /// The `Host` header is not an address of this console.
     Host,
-    /// It wants to change something, and comes from elsewhere.
+    /// It changes something, and does not come from a page of the console.
     Origin,
-    /// It brings a token that is wrong, or used.
-    UsedToken,
-    /// It has no cookie.
+    /// Its token is wrong, or was redeemed before.
+    InvalidToken,
+    /// It has no session cookie.
     NoSession,
 }
 
-/// Lets in who may come in, and puts our headers on every response.
+impl Refusal {
+    fn response(self) -> Response {
+        let (status, text) = match self {
+            Refusal::Host => (
+                StatusCode::FORBIDDEN,
+                "The console answers only at the address that `multibond console` has printed, and at no other name.\n",
+            ),
+            Refusal::Origin => (StatusCode::FORBIDDEN, "The console accepts changes only from its own pages.\n"),
+            Refusal::InvalidToken => (
+                StatusCode::FORBIDDEN,
+                "This address works only once, and it has been used. Continue in the browser that opened it, or start \
+                 `multibond console` again.\n",
+            ),
+            Refusal::NoSession => (
+                StatusCode::UNAUTHORIZED,
+                "Open the address that `multibond console` has printed: it signs this browser in.\n",
+            ),
+        };
+        (status, text).into_response()
+    }
+}
+
+/// Answers what is not admitted, and sets the security headers on every response.
 pub async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    let mut response = match access.judge(&request) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => access.answer(refusal),
+    let mut response = match access.admit(&request) {
+        Admission::Granted => next.run(request).await,
+        Admission::TokenRedeemed => access.start_session(),
+        Admission::Refused(refusal) => refusal.response(),
     };
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -173,21 +187,18 @@ fn token_of(request: &Request) -> Option<String> {
     form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token").map(|(_, token)| token.into_owned())
 }
 
-/// 256 bits nobody can guess, as hexadecimal digits.
-fn random() -> anyhow::Result<String> {
-    let mut halves = [[0; 16]; 2];
-    for half in &mut halves {
-        getrandom::fill(half).context("the operating system has no random numbers")?;
-    }
-    let [first, second] = halves.map(u128::from_be_bytes);
-    Ok(format!("{first:032x}{second:032x}"))
+/// 256 random bits as hexadecimal digits.
+fn random() -> Result<String, getrandom::Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// Compares hashes: how long that takes tells nothing about the secret.
+/// Compares hashes, so that the duration of the comparison tells nothing about the secret.
 fn same(a: &str, b: &str) -> bool {
     digest(a) == digest(b)
 }
@@ -217,9 +228,9 @@ mod tests {
     fn the_token_lets_in_once() {
         let (access, token) = access();
         let first = request("GET", &format!("/?token={token}"), &[("host", "127.0.0.1:4711")]);
-        assert_eq!(access.judge(&first), Err(Refusal::Welcome));
-        assert_eq!(access.judge(&first), Err(Refusal::UsedToken));
-        let set = access.answer(Refusal::Welcome);
+        assert_eq!(access.admit(&first), Admission::TokenRedeemed);
+        assert_eq!(access.admit(&first), Admission::Refused(Refusal::InvalidToken));
+        let set = access.start_session();
         let set = set.headers()[SET_COOKIE].to_str().unwrap().to_owned();
         assert!(set.ends_with("; Path=/; HttpOnly; SameSite=Strict"), "{set}");
     }
@@ -228,8 +239,8 @@ mod tests {
     fn a_wrong_token_does_not_use_up_the_right_one() {
         let (access, token) = access();
         let host = [("host", "127.0.0.1:4711")];
-        assert_eq!(access.judge(&request("GET", "/?token=guess", &host)), Err(Refusal::UsedToken));
-        assert_eq!(access.judge(&request("GET", &format!("/?token={token}"), &host)), Err(Refusal::Welcome));
+        assert_eq!(access.admit(&request("GET", "/?token=guess", &host)), Admission::Refused(Refusal::InvalidToken));
+        assert_eq!(access.admit(&request("GET", &format!("/?token={token}"), &host)), Admission::TokenRedeemed);
     }
 
     #[test]
@@ -237,39 +248,43 @@ mod tests {
         let (access, _) = access();
         let wrong = format!("{}=0000", access.cookie());
         let right = cookie(&access);
-        for (cookie, expected) in [("", Err(Refusal::NoSession)), (&wrong, Err(Refusal::NoSession)), (&right, Ok(()))] {
+        for (cookie, expected) in [
+            ("", Admission::Refused(Refusal::NoSession)),
+            (&wrong, Admission::Refused(Refusal::NoSession)),
+            (&right, Admission::Granted),
+        ] {
             let request = request("GET", "/", &[("host", "127.0.0.1:4711"), ("cookie", cookie)]);
-            assert_eq!(access.judge(&request), expected, "{cookie}");
+            assert_eq!(access.admit(&request), expected, "{cookie}");
         }
     }
 
     #[test]
-    fn a_name_that_points_to_this_machine_is_refused() {
+    fn a_host_name_is_refused() {
         let (access, _) = access();
         let cookie = cookie(&access);
         let refused = ["evil.example:4711", "127.0.0.1.evil.example:4711", "127.0.0.1:80", "127.0.0.1", ""];
         for host in refused {
             let request = request("GET", "/", &[("host", host), ("cookie", &cookie)]);
-            assert_eq!(access.judge(&request), Err(Refusal::Host), "{host}");
+            assert_eq!(access.admit(&request), Admission::Refused(Refusal::Host), "{host}");
         }
         for host in ["127.0.0.1:4711", "localhost:4711", "[::1]:4711"] {
             let request = request("GET", "/", &[("host", host), ("cookie", &cookie)]);
-            assert_eq!(access.judge(&request), Ok(()), "{host}");
+            assert_eq!(access.admit(&request), Admission::Granted, "{host}");
         }
     }
 
     #[test]
-    fn a_change_must_come_from_our_own_pages() {
+    fn a_change_must_come_from_a_page_of_the_console() {
         let (access, _) = access();
         let cookie = cookie(&access);
         let with = |origin: &[(&str, &str)]| {
             let headers = [&[("host", "127.0.0.1:4711"), ("cookie", &cookie)], origin].concat();
-            access.judge(&request("POST", "/new/data-center", &headers))
+            access.admit(&request("POST", "/new/data-center", &headers))
         };
-        assert_eq!(with(&[("origin", "http://127.0.0.1:4711")]), Ok(()));
-        assert_eq!(with(&[]), Err(Refusal::Origin));
+        assert_eq!(with(&[("origin", "http://127.0.0.1:4711")]), Admission::Granted);
+        assert_eq!(with(&[]), Admission::Refused(Refusal::Origin));
         for origin in ["null", "http://evil.example", "http://127.0.0.1:4712", "https://127.0.0.1:4711"] {
-            assert_eq!(with(&[("origin", origin)]), Err(Refusal::Origin), "{origin}");
+            assert_eq!(with(&[("origin", origin)]), Admission::Refused(Refusal::Origin), "{origin}");
         }
     }
 

@@ -1,14 +1,14 @@
-//! The style and the script, which are part of the binary.
+//! The style sheet and the script of the pages, which are part of the binary.
 
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
-/// Where the style is.
+/// The path of the style sheet.
 pub const STYLE: &str = "/console.css";
-/// Where the script is.
+/// The path of the script.
 pub const SCRIPT: &str = "/console.js";
 
-/// The style.
+/// The style sheet.
 pub fn style() -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/css; charset=utf-8")], include_str!("assets/console.css"))
 }

@@ -3,8 +3,8 @@
 use crate::api::Phase;
 use crate::status_view::{BondView, DataCenterView, HostView, ready, unmet_conditions};
 
-/// Whether a host wants attention. One in maintenance does not, and one that connects does not yet.
-pub fn host_is_wrong(host: &HostView) -> bool {
+/// Whether a host needs attention. A host in maintenance does not, nor one that is still connecting.
+pub fn host_needs_attention(host: &HostView) -> bool {
     match host.phase {
         None | Some(Phase::Maintenance | Phase::Connecting) => false,
         Some(Phase::Up) => !unmet_conditions(&host.conditions).is_empty(),
@@ -12,16 +12,16 @@ pub fn host_is_wrong(host: &HostView) -> bool {
     }
 }
 
-/// Whether a bond wants attention.
-pub fn bond_is_wrong(bond: &BondView) -> bool {
+/// Whether a bond needs attention.
+pub fn bond_needs_attention(bond: &BondView) -> bool {
     !unmet_conditions(&bond.conditions).is_empty()
 }
 
-/// Whether a data center wants attention, or something in it.
-pub fn data_center_is_wrong(view: &DataCenterView) -> bool {
+/// Whether a data center needs attention, or a host or bond in it.
+pub fn data_center_needs_attention(view: &DataCenterView) -> bool {
     !view.exists
         || ready(&view.conditions) == Some(false)
         || !unmet_conditions(&view.conditions).is_empty()
-        || view.hosts.iter().any(host_is_wrong)
-        || view.bonds.iter().any(bond_is_wrong)
+        || view.hosts.iter().any(host_needs_attention)
+        || view.bonds.iter().any(bond_needs_attention)
 }

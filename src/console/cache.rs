@@ -1,4 +1,8 @@
-//! What the cluster says, kept up to date by watches.
+//! The objects of the cluster, kept up to date by watches.
+//!
+//! This is not kube's `reflector`, for two reasons. Its store is ready only after a complete list, but a kind that the
+//! person may not read must not keep the page waiting: here a refused list counts, and the page shows the refusal. And
+//! it has no place for an object that cannot be decoded: here the page names it, and shows all others.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -18,64 +22,66 @@ use super::model::Model;
 use crate::api::{DataCenter, GROUP, Host, IscsiBond, Network, VERSION};
 use crate::status_view::Snapshot;
 
-/// What the cluster says. Clones share it.
+/// The objects of the cluster. Clones share them.
 #[derive(Clone)]
 pub struct Cache {
     state: Arc<RwLock<State>>,
-    /// Counts the changes.
+    /// The number of changes so far.
     changes: watch::Sender<u64>,
 }
 
 #[derive(Default)]
 struct State {
-    data_centers: Kept<DataCenter>,
-    networks: Kept<Network>,
-    bonds: Kept<IscsiBond>,
-    hosts: Kept<Host>,
-    events: Kept<Event>,
+    data_centers: Store<DataCenter>,
+    networks: Store<Network>,
+    bonds: Store<IscsiBond>,
+    hosts: Store<Host>,
+    events: Store<Event>,
 }
 
-/// Namespace and name.
+/// Namespace and name of an object.
 type Key = (String, String);
 
 /// The objects of a kind.
-struct Kept<K> {
+struct Store<K> {
+    /// Each object, or why it cannot be decoded.
     objects: BTreeMap<Key, Result<Arc<K>, String>>,
-    /// What a list that is under way has brought.
+    /// What the list in progress has brought so far.
     incoming: BTreeMap<Key, Result<Arc<K>, String>>,
-    /// Why the watch does not work.
+    /// Why the watch fails at the moment.
     failure: Option<String>,
-    /// Whether a first list has ended, well or not.
-    settled: bool,
+    /// Whether the first list has succeeded or failed.
+    listed: bool,
 }
 
-impl<K> Default for Kept<K> {
+impl<K> Default for Store<K> {
     fn default() -> Self {
-        Kept { objects: BTreeMap::new(), incoming: BTreeMap::new(), failure: None, settled: false }
+        Store { objects: BTreeMap::new(), incoming: BTreeMap::new(), failure: None, listed: false }
     }
 }
 
-impl<K: Resource<DynamicType = ()>> Kept<K> {
-    fn take(&mut self, event: Result<watcher::Event<DeserializeGuard<K>>, watcher::Error>) {
+impl<K: Resource<DynamicType = ()>> Store<K> {
+    fn apply(&mut self, event: Result<watcher::Event<DeserializeGuard<K>>, watcher::Error>) {
         match event {
             Ok(watcher::Event::Init) => self.incoming.clear(),
-            Ok(watcher::Event::InitApply(object)) => drop(self.incoming.insert(key(object.meta()), readable(object))),
+            Ok(watcher::Event::InitApply(object)) => drop(self.incoming.insert(key(object.meta()), decoded(object))),
             Ok(watcher::Event::InitDone) => {
                 self.objects = std::mem::take(&mut self.incoming);
-                (self.failure, self.settled) = (None, true);
+                (self.failure, self.listed) = (None, true);
             }
-            Ok(watcher::Event::Apply(object)) => drop(self.objects.insert(key(object.meta()), readable(object))),
+            Ok(watcher::Event::Apply(object)) => drop(self.objects.insert(key(object.meta()), decoded(object))),
             Ok(watcher::Event::Delete(object)) => drop(self.objects.remove(&key(object.meta()))),
-            Err(error) => (self.failure, self.settled) = (Some(explain::<K>(&error)), true),
+            Err(error) => (self.failure, self.listed) = (Some(explain::<K>(&error)), true),
         }
     }
 
-    fn good(&self) -> Vec<Arc<K>> {
+    /// The objects that can be decoded.
+    fn readable(&self) -> Vec<Arc<K>> {
         self.objects.values().filter_map(|object| object.as_ref().ok().cloned()).collect()
     }
 
-    /// What is not shown, and why.
-    fn missing(&self) -> impl Iterator<Item = String> {
+    /// One line for each reason why something is not shown.
+    fn unreadable(&self) -> impl Iterator<Item = String> {
         let broken = self.objects.iter().filter_map(|((_, name), object)| {
             object.as_ref().err().map(|error| format!("{} {name}: {error}", K::kind(&())))
         });
@@ -83,7 +89,7 @@ impl<K: Resource<DynamicType = ()>> Kept<K> {
     }
 }
 
-fn readable<K: Resource<DynamicType = ()>>(DeserializeGuard(object): DeserializeGuard<K>) -> Result<Arc<K>, String> {
+fn decoded<K: Resource<DynamicType = ()>>(DeserializeGuard(object): DeserializeGuard<K>) -> Result<Arc<K>, String> {
     object
         .map(|mut object| {
             object.meta_mut().managed_fields = None;
@@ -96,7 +102,7 @@ fn key(metadata: &kube::api::ObjectMeta) -> Key {
     (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
 }
 
-/// The API server's own words, where it has any.
+/// The message of the API server if there is one, else the error of the watch.
 fn explain<K: Resource<DynamicType = ()>>(error: &watcher::Error) -> String {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -107,7 +113,7 @@ fn explain<K: Resource<DynamicType = ()>>(error: &watcher::Error) -> String {
 }
 
 impl Cache {
-    /// Starts the watches, of one namespace or of all.
+    /// Starts the watches of one namespace, or of all.
     pub fn start(client: &Client, namespace: Option<&str>) -> Cache {
         let cache = Cache { state: Arc::default(), changes: watch::Sender::new(0) };
         let ours = watcher::Config::default().fields(&format!("regarding.apiVersion={GROUP}/{VERSION}"));
@@ -124,7 +130,7 @@ impl Cache {
         client: &Client,
         namespace: Option<&str>,
         config: watcher::Config,
-        kept: fn(&mut State) -> &mut Kept<K>,
+        store: fn(&mut State) -> &mut Store<K>,
     ) where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -142,22 +148,22 @@ impl Cache {
         tokio::spawn(async move {
             let mut events = pin!(watcher(api, config).default_backoff());
             while let Some(event) = events.next().await {
-                kept(&mut cache.write()).take(event);
+                store(&mut cache.write()).apply(event);
                 cache.changes.send_modify(|count| *count += 1);
             }
         });
     }
 
-    /// Tells of changes from now on.
+    /// Receives a value for each change from now on.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// Everything that is known, once each kind has been listed or has been refused.
+    /// The current objects. Waits until each kind has been listed, or its list was refused.
     pub async fn model(&self) -> Model {
         let mut changes = self.changes();
-        // The sender is our own, and lives.
-        let _ = changes.wait_for(|_| self.read().settled()).await;
+        // It fails only when the sender is gone, and `self` holds the sender.
+        let _ = changes.wait_for(|_| self.read().listed()).await;
         self.read().model()
     }
 
@@ -171,21 +177,22 @@ impl Cache {
 }
 
 impl State {
-    fn settled(&self) -> bool {
+    fn listed(&self) -> bool {
         let State { data_centers, networks, bonds, hosts, events } = self;
-        data_centers.settled && networks.settled && bonds.settled && hosts.settled && events.settled
+        data_centers.listed && networks.listed && bonds.listed && hosts.listed && events.listed
     }
 
     fn model(&self) -> Model {
         let State { data_centers, networks, bonds, hosts, events } = self;
-        let missing = data_centers.missing().chain(networks.missing()).chain(bonds.missing()).chain(hosts.missing());
+        let unreadable =
+            data_centers.unreadable().chain(networks.unreadable()).chain(bonds.unreadable()).chain(hosts.unreadable());
         let snapshot = Snapshot {
-            data_centers: data_centers.good(),
-            networks: networks.good(),
-            bonds: bonds.good(),
-            hosts: hosts.good(),
-            unreadable: missing.chain(events.missing()).collect(),
+            data_centers: data_centers.readable(),
+            networks: networks.readable(),
+            bonds: bonds.readable(),
+            hosts: hosts.readable(),
+            unreadable: unreadable.chain(events.unreadable()).collect(),
         };
-        Model::new(snapshot, events.good())
+        Model::new(snapshot, events.readable())
     }
 }

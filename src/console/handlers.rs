@@ -1,4 +1,4 @@
-//! Addresses, and what answers at them.
+//! The addresses of the console, and the handlers of requests to them.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::router::Route;
 use super::state::{Console, OwnForm};
 use super::{access, assets, live, views};
 
-/// Everything that the console answers to.
+/// All addresses of the console.
 pub fn router(console: Arc<Console>) -> Router {
     Router::new()
         .route("/", get(data_centers))
@@ -79,7 +79,7 @@ async fn member(
     show(console, route, &query, &headers).await
 }
 
-/// A page; or, for who asks for events, its changes.
+/// Answers with a page, or with the stream of its changes if the request asks for events.
 async fn show(console: Arc<Console>, route: Route, query: &Fields, headers: &HeaderMap) -> Response {
     if headers.get(ACCEPT).is_some_and(|accept| accept == "text/event-stream") {
         let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_else(|| query.get("seen"));
@@ -91,8 +91,8 @@ async fn show(console: Arc<Console>, route: Route, query: &Fields, headers: &Hea
     (status, Html(views::document(&console.scope, &page).into_string())).into_response()
 }
 
-/// Three names of an address.
-type Address = Path<(String, String, String)>;
+/// The path of a form: namespace and name of the data center, and the kind of the subject.
+type FormPath = Path<(String, String, String)>;
 
 async fn new_data_center(State(console): Shared) -> Response {
     form(&console, FormAction::New, &Subject::DataCenter(None)).await
@@ -102,35 +102,35 @@ async fn submit_data_center(State(console): Shared, OwnForm(fields): OwnForm) ->
     submit(&console, FormAction::New, &Subject::DataCenter(None), &fields).await
 }
 
-async fn form_new(State(console): Shared, path: Address, query: RawQuery) -> Response {
+async fn form_new(State(console): Shared, path: FormPath, query: RawQuery) -> Response {
     form_of(&console, FormAction::New, path, query).await
 }
 
-async fn form_edit(State(console): Shared, path: Address, query: RawQuery) -> Response {
+async fn form_edit(State(console): Shared, path: FormPath, query: RawQuery) -> Response {
     form_of(&console, FormAction::Edit, path, query).await
 }
 
-async fn form_delete(State(console): Shared, path: Address, query: RawQuery) -> Response {
+async fn form_delete(State(console): Shared, path: FormPath, query: RawQuery) -> Response {
     form_of(&console, FormAction::Delete, path, query).await
 }
 
-async fn submit_new(console: Shared, path: Address, query: RawQuery, form: OwnForm) -> Response {
+async fn submit_new(console: Shared, path: FormPath, query: RawQuery, form: OwnForm) -> Response {
     submit_of(&console, FormAction::New, path, query, form).await
 }
 
-async fn submit_edit(console: Shared, path: Address, query: RawQuery, form: OwnForm) -> Response {
+async fn submit_edit(console: Shared, path: FormPath, query: RawQuery, form: OwnForm) -> Response {
     submit_of(&console, FormAction::Edit, path, query, form).await
 }
 
-async fn submit_delete(console: Shared, path: Address, query: RawQuery, form: OwnForm) -> Response {
+async fn submit_delete(console: Shared, path: FormPath, query: RawQuery, form: OwnForm) -> Response {
     submit_of(&console, FormAction::Delete, path, query, form).await
 }
 
-fn subject(Path((namespace, name, what)): Address, query_text: RawQuery) -> Option<Subject> {
+fn subject(Path((namespace, name, what)): FormPath, query_text: RawQuery) -> Option<Subject> {
     Subject::parse(DataCenterRef { namespace, name }, &what, &query(query_text))
 }
 
-async fn form_of(console: &Console, action: FormAction, path: Address, query: RawQuery) -> Response {
+async fn form_of(console: &Console, action: FormAction, path: FormPath, query: RawQuery) -> Response {
     match subject(path, query) {
         Some(subject) => form(console, action, &subject).await,
         None => not_found(),
@@ -140,7 +140,7 @@ async fn form_of(console: &Console, action: FormAction, path: Address, query: Ra
 async fn submit_of(
     console: &Console,
     action: FormAction,
-    path: Address,
+    path: FormPath,
     query: RawQuery,
     OwnForm(fields): OwnForm,
 ) -> Response {
@@ -150,7 +150,7 @@ async fn submit_of(
     }
 }
 
-/// The form as it is at first.
+/// Answers with the form as it is at first.
 async fn form(console: &Console, action: FormAction, subject: &Subject) -> Response {
     let model = console.cache.model().await;
     match subject.values(&model) {
@@ -159,7 +159,7 @@ async fn form(console: &Console, action: FormAction, subject: &Subject) -> Respo
     }
 }
 
-/// What follows from a filled form: the preview that the page's script asks for, or the change itself.
+/// Answers a filled form: with the preview if the script of the page asks for it, else by making the change.
 async fn submit(console: &Console, action: FormAction, subject: &Subject, fields: &Fields) -> Response {
     let model = console.cache.model().await;
     if fields.has("preview", "yes") {
@@ -199,11 +199,11 @@ fn answer(
     Html(views::form(&console.scope, &form, &outlook).into_string()).into_response()
 }
 
-/// What the hosts would do.
+/// The preview of what the hosts would do.
 fn outlook(model: &Model, action: FormAction, subject: &Subject, fields: &Fields) -> maud::Markup {
     match (subject.change(action, fields, model), subject.dc()) {
         (Ok(change), Some(dc)) => {
-            let manifest = (action != FormAction::Delete).then(|| change.manifest().unwrap_or_default());
+            let manifest = if action == FormAction::Delete { None } else { change.manifest().ok() };
             views::preview(&preview(model.objects(), dc, &change), manifest.as_deref())
         }
         // A data center that is new has no hosts yet.

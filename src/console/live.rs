@@ -1,4 +1,4 @@
-//! Pages that are open are kept up to date: server-sent events, each with the parts that have changed.
+//! Keeps open pages up to date by server-sent events, each with the fragments that have changed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::fragment::{Fragment, Update, fingerprint, updates};
 use super::router::Route;
 use super::state::Console;
 
-/// Changes come in bursts: at most this often a page is made anew.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Debounce: changes come in bursts, and a page is redrawn at most this often.
+const DEBOUNCE: Duration = Duration::from_millis(200);
 
-/// The stream of a page's changes, for a browser that shows the state with the fingerprint `seen`. Each event's id is the
-/// fingerprint of the state that it leads to: a browser that comes back says which one it was.
+/// The stream of a page's changes, for a browser that shows the state with the fingerprint `seen`. The id of each event
+/// is the fingerprint of the new state: a browser that reconnects sends it as `Last-Event-ID`.
 pub fn follow(console: Arc<Console>, route: Route, seen: String) -> Response {
     let end = console.shutdown.clone().cancelled_owned();
     let events = changes(console, route, seen).map(|Batch { fingerprint, updates }| {
@@ -25,19 +25,19 @@ pub fn follow(console: Arc<Console>, route: Route, seen: String) -> Response {
     Sse::new(events.take_until(end)).keep_alive(KeepAlive::default()).into_response()
 }
 
-/// What takes a page to another state.
+/// The updates that lead to a new state of the page.
 struct Batch {
-    /// Of that state.
+    /// The fingerprint of the new state.
     fingerprint: String,
-    /// What changes.
+    /// The changed elements.
     updates: Vec<Update>,
 }
 
-/// What a page that is open shows.
+/// The state that the browser shows.
 enum Shown {
-    /// It says so itself.
+    /// Known by its fingerprint only, after the browser has connected.
     Fingerprint(String),
-    /// What it has been sent.
+    /// The state that was sent last.
     Fragments(Vec<Fragment>),
 }
 
@@ -49,15 +49,15 @@ fn changes(console: Arc<Console>, route: Route, seen: String) -> impl Stream<Ite
         |(console, route, mut changes, mut shown)| async {
             loop {
                 next(&mut changes).await?;
-                // A page whose object is gone says so, and is no error.
-                let parts = route.page(&console.cache.model().await).parts;
+                // When the object of the page is deleted, the page says so, and the stream goes on.
+                let fragments = route.page(&console.cache.model().await).fragments;
                 let updates = match &shown {
-                    Shown::Fingerprint(seen) if *seen == fingerprint(&parts) => Vec::new(),
-                    Shown::Fingerprint(_) => updates(&[], &parts),
-                    Shown::Fragments(before) => updates(before, &parts),
+                    Shown::Fingerprint(seen) if *seen == fingerprint(&fragments) => Vec::new(),
+                    Shown::Fingerprint(_) => updates(&[], &fragments),
+                    Shown::Fragments(before) => updates(before, &fragments),
                 };
-                let batch = (!updates.is_empty()).then(|| Batch { fingerprint: fingerprint(&parts), updates });
-                shown = Shown::Fragments(parts);
+                let batch = (!updates.is_empty()).then(|| Batch { fingerprint: fingerprint(&fragments), updates });
+                shown = Shown::Fragments(fragments);
                 if let Some(batch) = batch {
                     return Some((batch, (console, route, changes, shown)));
                 }
@@ -66,10 +66,10 @@ fn changes(console: Arc<Console>, route: Route, seen: String) -> impl Stream<Ite
     )
 }
 
-/// Waits for a change, and then for the end of its burst.
+/// Waits for a change, and then for the rest of its burst.
 async fn next(changes: &mut watch::Receiver<u64>) -> Option<()> {
     changes.changed().await.ok()?;
-    tokio::time::sleep(PAUSE).await;
+    tokio::time::sleep(DEBOUNCE).await;
     changes.mark_unchanged();
     Some(())
 }

@@ -1,6 +1,6 @@
 //! Addresses of pages: data centers, their tabs, and filters.
 
-use super::attention::host_is_wrong;
+use super::attention::host_needs_attention;
 use super::fields::Fields;
 use crate::api::Phase;
 use crate::status_view::HostView;
@@ -14,17 +14,22 @@ pub struct Scope {
     pub namespace: Option<String>,
 }
 
-/// A data center, by namespace and name.
+/// Names a data center. There may be no such object: networks, bonds and hosts can name one that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataCenterRef {
-    /// Where it is.
+    /// The namespace of the data center, and of everything in it.
     pub namespace: String,
-    /// Its name.
+    /// The name of the `DataCenter`.
     pub name: String,
 }
 
 impl DataCenterRef {
-    /// The address of something of the data center.
+    /// The address of a tab.
+    pub fn tab(&self, tab: Tab) -> String {
+        self.path(tab.path())
+    }
+
+    /// The address of something in the data center.
     pub fn path(&self, rest: &str) -> String {
         format!("/dc/{}/{}/{rest}", self.namespace, self.name)
     }
@@ -33,23 +38,23 @@ impl DataCenterRef {
 /// A tab of a data center.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tab {
-    /// Its storage.
+    /// Storages and their targets.
     Storage,
-    /// Its networks.
+    /// Networks.
     Networks,
-    /// Its bonds.
+    /// Bonds.
     Bonds,
-    /// Its hosts.
+    /// Hosts.
     Hosts,
-    /// What happened in it.
+    /// Events of all its objects.
     Events,
 }
 
 impl Tab {
-    /// All of them, in the order in which they are shown.
+    /// All tabs, in the order of the page.
     pub const ALL: [Tab; 5] = [Tab::Storage, Tab::Networks, Tab::Bonds, Tab::Hosts, Tab::Events];
 
-    /// As addresses have it.
+    /// The segment of the address.
     pub fn path(self) -> &'static str {
         match self {
             Tab::Storage => "storage",
@@ -60,7 +65,7 @@ impl Tab {
         }
     }
 
-    /// For people.
+    /// The title on the page.
     pub fn title(self) -> &'static str {
         match self {
             Tab::Storage => "Storage",
@@ -75,16 +80,16 @@ impl Tab {
 /// Which rows of a table are shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Only what is wrong.
+    /// Only what needs attention.
     pub wrong: bool,
     /// Only hosts of this phase.
     pub phase: Option<Phase>,
-    /// Only names with this in them.
+    /// Only names that contain this.
     pub name: String,
 }
 
 impl Filter {
-    /// What an address says after its question mark.
+    /// Reads the query of an address: `show=wrong` or `show=PHASE`, and `name=TEXT`.
     pub fn parse(query: &Fields) -> Filter {
         let show = query.get("show");
         Filter {
@@ -95,8 +100,8 @@ impl Filter {
     }
 
     /// Whether a host is shown.
-    pub fn takes(&self, host: &HostView) -> bool {
-        (!self.wrong || host_is_wrong(host))
+    pub fn matches(&self, host: &HostView) -> bool {
+        (!self.wrong || host_needs_attention(host))
             && self.phase.is_none_or(|phase| host.phase == Some(phase))
             && host.name.contains(&self.name)
     }

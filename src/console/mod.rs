@@ -1,9 +1,11 @@
 //! `multibond console`: data centers, bonds, hosts and each of their paths in a browser, live; and forms that change them.
 //!
-//! It acts as the person who started it, with their kubeconfig: the API server decides what they may do. Pages are pure
-//! functions from what the watches have brought ([`cache`]) to pieces of HTML ([`fragment`]); a page that is open gets the
-//! pieces that have changed ([`live`]). Forms ([`edit`]) show what each host would do, as the planner says
-//! ([`preview`]), before anything is written.
+//! It acts as the person who started it, with their kubeconfig: the API server decides what they may do.
+//!
+//! The [`cache`] keeps the objects up to date by watches, and gives a [`model`]. The [`router`] turns a route and the
+//! model into a page; the [`views`] that it calls are pure functions. An open page receives the [`fragment`]s that have
+//! changed ([`live`]). Forms ([`edit`]) show what each host would do, as the planner decides it ([`preview`]), before
+//! anything is written.
 
 mod access;
 mod assets;
@@ -36,7 +38,7 @@ pub use self::location::Scope;
 use self::state::Console;
 use crate::ops;
 
-/// A console that is about to be served.
+/// A console that is ready to serve requests on its listener.
 pub struct Server {
     listener: TcpListener,
     console: Arc<Console>,
@@ -44,19 +46,30 @@ pub struct Server {
     token: String,
 }
 
+/// Why the console cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The listener has no local address.
+    #[error("the address of the listener cannot be read: {0}")]
+    Address(#[source] std::io::Error),
+    /// The operating system gives no random numbers for the token.
+    #[error("the operating system gives no random numbers: {0}")]
+    Random(#[source] getrandom::Error),
+}
+
 impl Server {
-    /// Starts to watch, and prepares to serve on a listener.
+    /// Starts the watches. Requests are answered once [`Server::serve`] runs.
     ///
     /// # Errors
-    /// When the listener has no address, or the operating system no random numbers.
+    /// See [`StartError`].
     pub fn new(
         client: Client,
         scope: Scope,
         listener: TcpListener,
         shutdown: CancellationToken,
-    ) -> anyhow::Result<Server> {
-        let address = listener.local_addr()?;
-        let (access, token) = Access::new(address.port())?;
+    ) -> Result<Server, StartError> {
+        let address = listener.local_addr().map_err(StartError::Address)?;
+        let (access, token) = Access::new(address.port()).map_err(StartError::Random)?;
         let cache = Cache::start(&client, scope.namespace.as_deref());
         Ok(Server {
             listener,
@@ -66,13 +79,13 @@ impl Server {
         })
     }
 
-    /// The address to open, with a token that works once.
+    /// The address to open. Its token signs one browser in, once.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/?token={}", self.address, self.token)
     }
 
-    /// Serves until the console is told to end.
+    /// Serves until the shutdown token is cancelled.
     pub async fn serve(self) {
         let shutdown = self.console.shutdown.clone();
         ops::serve_router(self.listener, handlers::router(self.console), ops::ClientLimits::BROWSERS, shutdown).await;

@@ -10,29 +10,29 @@ use crate::api::{DataCenter, Host, IscsiBond, Network};
 use crate::planner::Objects;
 use crate::status_view::{DataCenterView, Snapshot, StatusView};
 
-/// Everything that pages are made from.
+/// The objects of the cluster as pages and forms read them.
 pub struct Model {
-    /// The objects.
+    /// The objects, and what could not be read.
     pub snapshot: Snapshot,
-    /// The same, by data center.
+    /// The status of the same objects, by data center.
     pub status_view: StatusView,
-    /// Events of our kinds.
+    /// Events about these objects.
     pub events: Vec<Arc<Event>>,
 }
 
 impl Model {
-    /// What was read, and what follows from it.
+    /// Builds the model of what was read.
     pub fn new(snapshot: Snapshot, events: Vec<Arc<Event>>) -> Model {
         Model { status_view: StatusView::from(&snapshot), snapshot, events }
     }
 
-    /// A data center as it is shown, also one that is only named.
+    /// The status of a data center, also of one that does not exist but is named by other objects.
     pub fn view(&self, dc: &DataCenterRef) -> Option<&DataCenterView> {
         let same = |view: &&DataCenterView| (&view.namespace, &view.name) == (&dc.namespace, &dc.name);
         self.status_view.data_centers.iter().find(same)
     }
 
-    /// A data center.
+    /// The `DataCenter` object.
     pub fn data_center(&self, dc: &DataCenterRef) -> Option<&DataCenter> {
         let mut data_centers = self.snapshot.data_centers.iter().map(Arc::as_ref);
         data_centers.find(|it: &&DataCenter| is(*it, &dc.namespace, &dc.name))
@@ -61,7 +61,7 @@ impl Model {
         hosts.find(|it| is(*it, &dc.namespace, name) && it.spec.data_center == dc.name)
     }
 
-    /// What the planner needs.
+    /// A copy of the objects for the planner.
     pub fn objects(&self) -> Objects {
         let Snapshot { data_centers, networks, bonds, hosts, unreadable: _ } = &self.snapshot;
         Objects {

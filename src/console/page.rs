@@ -2,14 +2,14 @@
 
 use super::fragment::Fragment;
 
-/// A page in parts.
+/// A page that shows objects, and is kept up to date while it is open.
 pub struct Page {
-    /// What it shows.
+    /// The title of the document.
     pub title: String,
-    /// Where it is: titles and addresses of the pages above it.
+    /// Titles and addresses of the pages above it, the first page first.
     pub above: Vec<(String, String)>,
-    /// Whether there is what it shows.
+    /// Whether the object that it shows exists.
     pub found: bool,
-    /// What is on it.
-    pub parts: Vec<Fragment>,
+    /// The content.
+    pub fragments: Vec<Fragment>,
 }

@@ -20,7 +20,7 @@ pub fn format(Portal { address, port, tpgt, network }: &Portal) -> String {
 
 /// A line that is not a portal.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("“{0}”: expected ADDRESS, ADDRESS:PORT or [IPV6]:PORT, and behind it at most the name of a network")]
+#[error("“{0}”: expected ADDRESS, ADDRESS:PORT or [IPV6]:PORT, and at most the name of a network after it")]
 pub struct NotAPortal(String);
 
 /// Reads a portal from a line `ADDRESS[:PORT][,TPGT] [NETWORK]`, the form of `iscsiadm`.
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_a_portal_and_a_portal_a_line() {
+    fn a_portal_is_written_and_read_back_as_one_line() {
         let cases = [
             ("10.0.1.10", portal_of("10.0.1.10", 3260, 1, None)),
             ("10.0.1.10:3261 san-a", portal_of("10.0.1.10", 3261, 1, Some("san-a"))),
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_portal_is_shown_with_what_is_expected() {
+    fn a_bad_line_is_quoted_with_the_expected_form() {
         for text in ["10.0.1.10:port", "10.0.1.10 san-a san-b", "[fd00::10", "[fd00::10]3260", "10.0.1.10,x", "a:70000"]
         {
             let error = parse(text).unwrap_err().to_string();

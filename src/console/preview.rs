@@ -1,4 +1,4 @@
-//! What a change would do: the planner's plans before and after it, compared.
+//! The preview of a change: the plans before and after it, compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,35 +9,35 @@ use super::location::DataCenterRef;
 use crate::api::PlannedPath;
 use crate::planner::{HostPlan, Objects, PlanReport, PlannedHost, Problem, plan_all};
 
-/// What a change would do to a data center.
+/// What a change does to the hosts of a data center.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Preview {
-    /// Hosts of the data center.
+    /// The number of hosts of the data center.
     pub total: usize,
     /// Hosts whose paths change, by name.
     pub hosts: Vec<HostChange>,
     /// Hosts that connect through their default network afterwards.
     pub on_default: Vec<String>,
-    /// Networks of the bond that no host carries.
-    pub carried_by_none: Vec<String>,
-    /// What would be wrong, and is not now, or is about what is changed.
+    /// Networks of the bond that are attached to no host.
+    pub without_host: Vec<String>,
+    /// Problems that the change causes, and all problems of the changed object.
     pub problems: Vec<Problem>,
 }
 
-/// What a change would do to a host.
+/// What a change does to a host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostChange {
-    /// The host.
+    /// The name of the host.
     pub name: String,
-    /// Paths that it gets.
+    /// Paths that are added.
     pub added: Vec<PlannedPath>,
-    /// Paths that retire, once the new ones are up and nothing uses them.
+    /// Paths that are no longer planned: the agent logs them out once new ones are connected and nothing uses them.
     pub retired: Vec<PlannedPath>,
-    /// Paths that stay as they are.
+    /// The number of paths that stay.
     pub kept: usize,
 }
 
-/// Compares what is planned without and with a change.
+/// Compares the plans without and with a change.
 pub fn preview(objects: Objects, dc: &DataCenterRef, change: &Change) -> Preview {
     let before = plan_all(&objects);
     let objects = change.applied_to(objects);
@@ -59,26 +59,26 @@ pub fn preview(objects: Objects, dc: &DataCenterRef, change: &Change) -> Preview
         }
     }
     if let Object::Bond(bond) = &change.object {
-        let carried: BTreeSet<&str> =
-            new.values().flat_map(|plan| plan.networks.iter()).map(|carried| &*carried.name).collect();
+        let attached: BTreeSet<&str> =
+            new.values().flat_map(|plan| plan.networks.iter()).map(|network| &*network.name).collect();
         let ours = |name: &&String| {
             objects.networks.iter().any(|it| {
                 it.name_any() == **name && it.spec.data_center == dc.name && it.namespace() == bond.namespace()
             })
         };
-        let networks = bond.spec.networks.iter().filter(ours).filter(|name| !carried.contains(name.as_str()));
-        preview.carried_by_none = networks.cloned().collect();
+        let networks = bond.spec.networks.iter().filter(ours).filter(|name| !attached.contains(name.as_str()));
+        preview.without_host = networks.cloned().collect();
     }
     preview
 }
 
-/// The plans of a data center's hosts.
+/// The plans of the hosts of a data center, by name.
 fn of<'a>(report: &'a PlanReport, dc: &DataCenterRef) -> BTreeMap<&'a str, &'a HostPlan> {
     let ours = |host: &&PlannedHost| (&host.namespace, &host.data_center) == (&dc.namespace, &dc.name);
     report.hosts.iter().filter(ours).map(|host| (host.name.as_str(), &host.plan)).collect()
 }
 
-/// Sessions of held targets stay as they are, whatever the plan does not say.
+/// Compares two plans of a host. Sessions of held targets stay, although the plan does not list them.
 fn compare(name: &str, was: &HostPlan, will: &HostPlan) -> HostChange {
     let old: BTreeSet<_> = was.paths.iter().map(PlannedPath::key).collect();
     let new: BTreeSet<_> = will.paths.iter().map(PlannedPath::key).collect();
@@ -102,8 +102,8 @@ fn problems(before: &PlanReport, after: &PlanReport, dc: &DataCenterRef, change:
         Object::Bond(it) => it.name_any(),
         Object::Host(it) => it.name_any(),
     };
-    let concerned = after.problems.iter().filter(|problem| problem.namespace == dc.namespace);
-    concerned.filter(|problem| problem.name == name || !before.problems.contains(problem)).cloned().collect()
+    let in_namespace = after.problems.iter().filter(|problem| problem.namespace == dc.namespace);
+    in_namespace.filter(|problem| problem.name == name || !before.problems.contains(problem)).cloned().collect()
 }
 
 #[cfg(test)]
@@ -168,11 +168,11 @@ mod tests {
     }
 
     #[test]
-    fn each_host_says_which_paths_it_gets_and_which_retire() {
+    fn each_host_lists_the_paths_that_are_added_and_retired() {
         let preview = of_bond("san-a, san-b");
         assert_eq!(counts(&preview), [("one", 1, 2, 0), ("two", 2, 2, 0)]);
         assert_eq!((preview.total, preview.on_default), (3, vec!["far".to_owned()]));
-        assert_eq!((preview.problems, preview.carried_by_none), (vec![], vec![]));
+        assert_eq!((preview.problems, preview.without_host), (vec![], vec![]));
     }
 
     #[test]
@@ -183,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_before_they_are_made() {
+    fn problems_of_the_changed_bond_are_shown() {
         let preview = of_bond("san-a, lab, san-x");
-        assert_eq!(preview.carried_by_none, ["lab"]);
+        assert_eq!(preview.without_host, ["lab"]);
         let reasons: Vec<_> = preview.problems.iter().map(|problem| problem.reason).collect();
         assert_eq!(reasons, ["NetworkNotFound", "NetworkWithoutPath"]);
         assert!(preview.problems[0].message.contains("san-x"), "{:?}", preview.problems);
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_network_leaves_its_bonds() {
+    fn a_deleted_network_is_removed_from_its_bonds() {
         let objects = bond("san-a, san-b").applied_to(objects());
         let network = objects.networks.iter().find(|it| it.name_any() == "san-b").unwrap().clone();
         let change = Change { verb: Verb::Delete, object: Object::Network(Box::new(network)) };
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_deleted_data_center_every_path_retires() {
+    fn all_paths_of_a_deleted_data_center_retire() {
         let objects = bond("san-a, san-b").applied_to(objects());
         let data_center = objects.data_centers[0].clone();
         let change = Change { verb: Verb::Delete, object: Object::DataCenter(Box::new(data_center)) };

@@ -1,16 +1,16 @@
-//! Which pages there are: from a route to its page.
+//! The pages of the console: each [`Route`] has one.
 
 use super::location::{DataCenterRef, Filter, Tab};
 use super::model::Model;
 use super::page::Page;
 use super::views;
 
-/// A page that can be looked at.
+/// A page, by what it shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// All data centers.
     DataCenters(Filter),
-    /// A tab of a data center.
+    /// One tab of a data center.
     DataCenter(DataCenterRef, Tab, Filter),
     /// A bond of a data center.
     Bond(DataCenterRef, String, Filter),
@@ -19,7 +19,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// Makes the page.
+    /// Draws the page; when its object does not exist, a page that says so.
     pub fn page(&self, model: &Model) -> Page {
         let mut page = match self {
             Route::DataCenters(filter) => Some(views::data_centers(model, filter)),
@@ -28,7 +28,7 @@ impl Route {
             Route::Host(dc, name) => views::host(model, dc, name),
         }
         .unwrap_or_else(views::gone);
-        page.parts.insert(0, views::unreadable(&model.snapshot.unreadable));
+        page.fragments.insert(0, views::unreadable(&model.snapshot.unreadable));
         page
     }
 }
@@ -50,10 +50,10 @@ mod tests {
         DataCenterRef { namespace: "storage".to_owned(), name: name.to_owned() }
     }
 
-    /// The words of a page, without its markup.
+    /// The text of a page, without its markup.
     fn words(route: &Route) -> String {
         let page = route.page(&model());
-        let html: String = page.parts.iter().map(|part| part.render().into_string()).collect();
+        let html: String = page.fragments.iter().map(|fragment| fragment.render().into_string()).collect();
         let text = html.split('<').filter_map(|piece| piece.split_once('>')).map(|(_, text)| text.trim());
         text.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ")
     }
@@ -61,32 +61,32 @@ mod tests {
     fn hosts(filter: &str) -> Vec<String> {
         let filter = Filter::parse(&Fields::parse(filter.as_bytes()));
         let page = Route::DataCenter(dc("frankfurt"), Tab::Hosts, filter).page(&model());
-        let rows = page.parts.into_iter().filter_map(|part| match part {
-            Fragment::Table(table) => Some(table.rows),
+        let rows = page.fragments.into_iter().filter_map(|fragment| match fragment {
+            Fragment::Table(table) => Some(table.keys().cloned().collect::<Vec<_>>()),
             Fragment::Block { .. } => None,
         });
-        rows.flatten().map(|(key, _)| key).collect()
+        rows.flatten().collect()
     }
 
     #[test]
-    fn a_host_is_a_matrix_whose_cells_say_why_and_when_it_is_tried_again() {
+    fn a_cell_of_the_matrix_shows_the_reason_and_the_next_attempt() {
         let words = words(&Route::Host(dc("frankfurt"), "worker-2".to_owned()));
         let failed = "10.0.2.10:3260 ✕ Failed PortalUnreachable connect timed out after 5 s for 2026-01-31T11:48:00Z , next attempt within 30s";
         assert!(words.contains(failed), "{words}");
         assert!(words.contains("Portal default network 10.0.1.10:3260 ✓ Connected"), "{words}");
         let kept = "Portal no network ens9 10.0.9.9:3260 ▲ Retained InUse sdb is mounted at /data";
-        assert!(words.contains(kept) && words.contains("not planned any more"), "{words}");
+        assert!(words.contains(kept) && words.contains("no longer planned"), "{words}");
     }
 
     #[test]
-    fn two_fabrics_are_two_columns_and_a_portal_is_on_one_of_them() {
+    fn each_fabric_is_a_column_and_a_portal_is_in_one_of_them() {
         let words = words(&Route::Host(dc("frankfurt"), "worker-1".to_owned()));
         let matrix = "Portal san-a ens2f0 san-b ens2f1 10.0.1.10:3260 ✓ Connected – [fd00::10]:3260,2 – ✓ Connected";
         assert!(words.contains(matrix), "{words}");
     }
 
     #[test]
-    fn filters_show_what_is_wrong_a_phase_or_a_name() {
+    fn hosts_can_be_filtered_by_attention_phase_and_name() {
         assert_eq!(hosts(""), ["worker-1", "worker-2", "worker-3", "worker-4"]);
         assert_eq!(hosts("show=wrong"), ["worker-1", "worker-2", "worker-3"]);
         assert_eq!(hosts("show=Degraded"), ["worker-2"]);
@@ -94,14 +94,14 @@ mod tests {
     }
 
     #[test]
-    fn a_data_center_that_is_only_named_and_what_cannot_be_read_are_said() {
+    fn a_missing_data_center_and_unreadable_objects_are_shown() {
         let words = words(&Route::DataCenters(Filter::default()));
         assert!(words.contains("Not shown: Host broken: spec.nodeName: missing"), "{words}");
         assert!(words.contains("munich storage ✕ does not exist"), "{words}");
     }
 
     #[test]
-    fn what_does_not_exist_has_a_page_that_says_so() {
+    fn an_object_that_does_not_exist_has_a_page_that_says_so() {
         let routes = [
             Route::Host(dc("frankfurt"), "lost".to_owned()),
             Route::Bond(dc("frankfurt"), "none".to_owned(), Filter::default()),
@@ -109,7 +109,7 @@ mod tests {
         ];
         for route in routes {
             assert!(!route.page(&model()).found, "{route:?}");
-            assert!(words(&route).contains("Not there"), "{route:?}");
+            assert!(words(&route).contains("Not found"), "{route:?}");
         }
     }
 }

@@ -15,9 +15,9 @@ use super::location::Scope;
 
 /// What all requests share.
 pub struct Console {
-    /// Who may talk to the console.
+    /// Access control.
     pub access: Arc<Access>,
-    /// What is shown.
+    /// The cluster and the namespaces that are shown.
     pub scope: Scope,
     /// The objects.
     pub cache: Cache,
@@ -27,7 +27,8 @@ pub struct Console {
     pub shutdown: CancellationToken,
 }
 
-/// The fields of a form that one of our own pages has made. There is no other way to a form's fields.
+/// The fields of a form that a page of the console has sent. Handlers get the fields of a form only through this
+/// extractor, which checks the key.
 pub struct OwnForm(pub Fields);
 
 impl FromRequest<Arc<Console>> for OwnForm {
@@ -40,7 +41,7 @@ impl FromRequest<Arc<Console>> for OwnForm {
         if console.access.is_form_key(fields.get(FORM_KEY)) {
             Ok(OwnForm(fields))
         } else {
-            let refusal = "This form does not come from this console: load its page again, and repeat the change.\n";
+            let refusal = "This form does not come from this console. Load its page again, and repeat the change.\n";
             Err((StatusCode::FORBIDDEN, refusal.to_owned()))
         }
     }

@@ -1,4 +1,4 @@
-//! Attacks on a console that runs: all of them are refused, and nothing is changed.
+//! Attacks on a running console: all of them are refused, and nothing is changed.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn get(url: &str, headers: &[(http::HeaderName, &str)]) -> Answer {
     send(Method::GET, url, headers, "").await
 }
 
-/// Uses the printed address, and keeps the cookie.
+/// Opens the printed address, and returns the session cookie.
 async fn enter(console: &Console) -> String {
     let answer = get(&console.url, &[]).await;
     assert_eq!((answer.status, &answer.headers[LOCATION]), (StatusCode::SEE_OTHER, &"/".parse().unwrap()));
@@ -42,14 +42,14 @@ async fn enter(console: &Console) -> String {
     cookie.split(';').next().unwrap().to_owned()
 }
 
-/// What shows that a form is the console's own.
+/// The key in a form of the console.
 fn form_key(page: &str) -> String {
     let rest = page.split("name=\"form-key\" value=\"").nth(1).unwrap();
     rest.split('"').next().unwrap().to_owned()
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_the_token_or_with_a_used_one() {
+async fn no_page_without_the_token_or_with_a_used_one() {
     let site = Site::new("token").await;
     site.apply(&[BARE, STORAGE, BOND].concat()).await;
     let (console, other) = (Console::of(&site).await, Console::of(&site).await);
@@ -72,7 +72,7 @@ async fn nobody_gets_in_without_the_token_or_with_a_used_one() {
 }
 
 #[tokio::test]
-async fn a_name_that_points_to_this_machine_gets_nothing() {
+async fn a_host_name_that_points_to_this_machine_is_refused() {
     let site = Site::new("rebinding").await;
     let console = Console::of(&site).await;
     let cookie = enter(&console).await;
@@ -118,7 +118,7 @@ async fn a_page_of_another_site_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_people_write_is_text_and_never_runs() {
+async fn a_script_in_a_description_is_shown_and_never_runs() {
     let script = r#"</textarea><script>window.hacked=1</script><img src=x onerror=window.hacked=1>\"' onfocus=window.hacked=1 autofocus="#;
     let site = Site::new("script").await;
     site.apply(&[BARE, STORAGE, BOND].concat()).await;
@@ -142,7 +142,7 @@ async fn what_people_write_is_text_and_never_runs() {
         assert!(browser.run(shown).await.as_str().unwrap().contains("<script>window.hacked=1</script>"), "{page}");
         assert_eq!(browser.run("return window.hacked ?? null").await, serde_json::Value::Null, "{page}");
     }
-    // Also where a page that is open is changed.
+    // The same for an open page that changes.
     browser.go(&console.page(&site, "bonds/storage")).await;
     site.patch("IscsiBond", "storage", serde_json::json!({"spec": {"description": format!("later {script}")}})).await;
     browser.until(".description", "later").await;
@@ -151,7 +151,7 @@ async fn what_people_write_is_text_and_never_runs() {
 }
 
 #[tokio::test]
-async fn ctrl_c_ends_the_console_also_while_pages_are_open() {
+async fn ctrl_c_ends_the_console_while_a_page_is_open() {
     let site = Site::new("ends").await;
     let console = Console::of(&site).await;
     let browser = console.browser().await;

@@ -1,4 +1,4 @@
-//! A browser, and what a person does with it.
+//! A browser under control of the test.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use regex::Regex;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-/// Long enough for a busy machine; nothing waits this long when it works.
+/// Long enough for a busy machine: a passing test never waits this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The driver of this test binary.
+/// The address of chromedriver, which all tests of this binary share.
 async fn driver() -> &'static str {
     static DRIVER: OnceCell<(Process, String)> = OnceCell::const_new();
     let start = async || {
@@ -36,12 +36,12 @@ async fn driver() -> &'static str {
 pub struct Browser(pub Client);
 
 impl Browser {
-    /// One whose person likes it light.
+    /// A browser that prefers light pages.
     pub async fn light() -> Browser {
         Browser::start("--blink-settings=preferredColorScheme=1").await
     }
 
-    /// One whose person likes it dark.
+    /// A browser that prefers dark pages.
     pub async fn dark() -> Browser {
         Browser::start("--blink-settings=preferredColorScheme=0").await
     }
@@ -66,7 +66,7 @@ impl Browser {
         self.0.goto(url).await.unwrap();
     }
 
-    /// Clicks the link or the button with this text, and waits for the page that it leads to.
+    /// Clicks the link or button with this text, and waits for the new page if it leads to one.
     pub async fn click(&self, text: &str) {
         let path = format!(
             "//*[self::a or self::button or self::summary][normalize-space()={text:?} or @aria-label={text:?} or starts-with(normalize-space(), concat({text:?}, ' '))]"
@@ -115,7 +115,7 @@ impl Browser {
         text.as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// Waits until an element says something, without loading the page again.
+    /// Waits until the text of an element contains the words, without reloading the page.
     pub async fn until(&self, selector: &str, words: &str) {
         eventually(&format!("{selector} says {words:?}"), PATIENCE, async || {
             let text = self.text(selector).await;
@@ -124,17 +124,17 @@ impl Browser {
         .await;
     }
 
-    /// What a script returns.
+    /// Runs a script, and returns its result.
     pub async fn run(&self, script: &str) -> Value {
         self.0.execute(script, Vec::new()).await.unwrap()
     }
 
-    /// Presses a key, wherever the focus is.
+    /// Presses keys in the element that has the focus.
     pub async fn press(&self, keys: &str) {
         self.0.active_element().await.unwrap().send_keys(keys).await.unwrap();
     }
 
-    /// Presses Tab until the focus is on what has this text, label or name.
+    /// Presses Tab until the element with this text, label or name has the focus.
     pub async fn tab_to(&self, what: &str) {
         let focused = "const it = document.activeElement; return [it.innerText, it.getAttribute('aria-label'), it.value, it.name].map(it => (it ?? '').trim()).join('\\n')";
         let mut seen = Vec::new();
@@ -149,7 +149,7 @@ impl Browser {
         panic!("Tab does not lead to {what:?}, but to {seen:#?}");
     }
 
-    /// What axe-core has to say against the page.
+    /// The accessibility violations that axe-core finds on the page.
     pub async fn violations(&self) -> Vec<String> {
         self.0.execute(include_str!("axe-core/axe.min.js"), Vec::new()).await.unwrap();
         let script = "const done = arguments[arguments.length - 1]; axe.run().then(result => done(result.violations.map(it => `${it.id}: ${it.help}: ${it.nodes.map(node => node.html + ' ' + node.failureSummary).join('; ')}`)))";

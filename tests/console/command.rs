@@ -11,11 +11,11 @@ use super::console::{BARE, Console};
 use super::site::{PATIENCE, Site};
 
 #[tokio::test]
-async fn all_namespaces_are_on_one_page_and_the_browser_is_opened_with_the_address_that_is_printed() {
+async fn the_browser_opens_the_printed_address_and_shows_all_namespaces() {
     let (one, other) = (Site::new("one").await, Site::new("other").await);
     one.apply(BARE).await;
     other.apply(BARE).await;
-    // A desktop's way to open an address, which here only notes it.
+    // In place of the desktop's xdg-open: it writes the address to a file.
     let desktop = tempfile::tempdir().unwrap();
     let (program, opened) = (desktop.path().join("xdg-open"), desktop.path().join("opened"));
     fs::write(&program, format!("#!/bin/sh\necho \"$1\" >{}\n", opened.display())).unwrap();

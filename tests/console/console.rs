@@ -1,4 +1,4 @@
-//! A console that runs, and the data center that it shows.
+//! A running console, and the data center that it shows.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use serde_json::json;
 use super::browser::Browser;
 use super::site::{PATIENCE, Site, multibond, ready};
 
-/// A data center without storage, networks and bonds, and two hosts: one with a card in both fabrics, one with neither.
+/// A data center without storage, networks and bonds, and two hosts: one on both fabrics, and one on neither.
 pub const BARE: &str = "
 apiVersion: multibond.dev/v1alpha1
 kind: DataCenter

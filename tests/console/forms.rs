@@ -1,4 +1,4 @@
-//! What forms say before, and what the API server says after.
+//! Forms: the preview before a change, and the errors of the API server after it.
 
 use fantoccini::key::Key;
 use multibond_testbed::eventually;
@@ -7,7 +7,7 @@ use super::browser::Browser;
 use super::console::{BARE, BOND, Console, STORAGE, connected};
 use super::site::{PATIENCE, Site};
 
-/// The manifest when it says something. It is folded, and until then it is about to be replaced by the next.
+/// The manifest, once it contains the words. It is folded, and each new preview replaces it.
 async fn manifest_with(browser: &Browser, words: &str) -> String {
     let text = "return document.getElementById('manifest')?.textContent ?? ''";
     eventually(&format!("the manifest says {words:?}"), PATIENCE, async || {
@@ -18,7 +18,7 @@ async fn manifest_with(browser: &Browser, words: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_data_center_is_made_by_its_form_and_its_manifest_can_be_copied() {
+async fn a_form_creates_a_data_center_and_its_manifest_can_be_copied() {
     let site = Site::new("form").await;
     let console = Console::of(&site).await;
     let browser = console.browser().await;
@@ -30,14 +30,14 @@ async fn a_data_center_is_made_by_its_form_and_its_manifest_can_be_copied() {
     browser.click("As YAML").await;
     browser.click("Copy").await;
     browser.until("#preview", "Copied").await;
-    // What is unfolded stays so while it changes.
+    // The details stay open while their content changes.
     for name in ["linz", "vienna"] {
         browser.fill("name", name).await;
         manifest_with(&browser, &format!("name: {name}")).await;
     }
     assert_eq!(browser.run("return document.querySelector('#preview details').open").await, true);
     browser.until("#preview", "Copy").await;
-    // Pasted where it can be read.
+    // Paste it into an element that the test can read.
     browser.run("document.body.append(Object.assign(document.createElement('textarea'), {id: 'paper'}))").await;
     browser.fill("paper", &format!("{}v", char::from(Key::Control))).await;
     assert_eq!(browser.run("return document.getElementById('paper').value").await, manifest);
@@ -47,14 +47,14 @@ async fn a_data_center_is_made_by_its_form_and_its_manifest_can_be_copied() {
     let made = site.get("DataCenter", "vienna").await;
     assert_eq!(made["spec"]["defaultNetwork"], "Never");
     site.kubectl(&["delete", "datacenter", "vienna"], "").await;
-    // What was copied is what was made.
+    // The copied manifest describes the object that the form has created.
     site.apply(&manifest).await;
     assert_eq!(site.get("DataCenter", "vienna").await["spec"], made["spec"]);
     browser.close().await;
 }
 
 #[tokio::test]
-async fn a_manifest_that_is_unfolded_stays_so_while_the_preview_grows() {
+async fn an_unfolded_manifest_stays_unfolded_while_the_preview_grows() {
     let (site, _agents) = connected("unfolded").await;
     let console = Console::of(&site).await;
     let browser = console.browser().await;
@@ -71,7 +71,7 @@ async fn a_manifest_that_is_unfolded_stays_so_while_the_preview_grows() {
 }
 
 #[tokio::test]
-async fn where_the_browser_has_no_clipboard_the_manifest_is_selected_to_be_copied() {
+async fn without_a_clipboard_the_manifest_is_selected() {
     let site = Site::new("clipboard").await;
     site.apply(BARE).await;
     let console = Console::of(&site).await;
@@ -88,7 +88,7 @@ async fn where_the_browser_has_no_clipboard_the_manifest_is_selected_to_be_copie
 }
 
 #[tokio::test]
-async fn what_the_api_server_refuses_is_said_next_to_the_field() {
+async fn errors_of_the_api_server_are_shown_at_the_field() {
     let site = Site::new("refused").await;
     site.apply(&[BARE, STORAGE, BOND].concat()).await;
     let console = Console::of(&site).await;
@@ -112,7 +112,7 @@ async fn what_the_api_server_refuses_is_said_next_to_the_field() {
 }
 
 #[tokio::test]
-async fn a_form_does_not_overwrite_what_somebody_has_changed_meanwhile() {
+async fn a_form_does_not_overwrite_a_change_by_somebody_else() {
     let site = Site::new("meanwhile").await;
     site.apply(&[BARE, STORAGE, BOND].concat()).await;
     let console = Console::of(&site).await;
@@ -135,7 +135,7 @@ async fn a_form_does_not_overwrite_what_somebody_has_changed_meanwhile() {
 }
 
 #[tokio::test]
-async fn a_removal_says_first_what_will_follow() {
+async fn a_removal_shows_its_consequences_first() {
     let (site, _agents) = connected("removal").await;
     let console = Console::of(&site).await;
     let browser = console.browser().await;
@@ -175,7 +175,7 @@ async fn a_host_goes_into_maintenance_and_is_activated_again() {
 }
 
 #[tokio::test]
-async fn a_viewer_sees_everything_and_is_told_why_nothing_can_be_changed() {
+async fn a_viewer_sees_everything_and_gets_the_refusal_of_a_change() {
     let site = Site::new("viewer").await;
     site.apply(&[BARE, STORAGE, BOND].concat()).await;
     let console = Console::of_role(&site, "multibond-viewer").await;

@@ -1,4 +1,4 @@
-//! A thousand hosts: how fast they are there, and what one change costs the page.
+//! A page of a thousand hosts: the time until it is shown, and what one change redraws.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -16,7 +16,7 @@ use super::site::{PATIENCE, Site};
 const HOSTS: usize = 1000;
 
 #[tokio::test]
-async fn of_a_thousand_hosts_only_the_one_that_has_changed_is_drawn_again() {
+async fn a_change_of_one_host_redraws_only_its_row() {
     let site = Site::new("thousand").await;
     site.apply(&[BARE, STORAGE].concat()).await;
     let api = site.api("Host").await;
@@ -28,7 +28,7 @@ async fn of_a_thousand_hosts_only_the_one_that_has_changed_is_drawn_again() {
         async move { api.create(&PostParams::default(), &serde_json::from_value(host).unwrap()).await.map(drop) }
     };
     stream::iter((0..HOSTS).map(make)).buffer_unordered(32).for_each(async |made| made.unwrap()).await;
-    // The controller has looked at each of them, and has nothing left to write.
+    // Wait until the controller has processed each of them, and has nothing left to write.
     eventually("each host has its plan", PATIENCE, async || {
         let hosts = api.list(&ListParams::default()).await.unwrap().items;
         let without = hosts.iter().filter(|host| host.data["status"]["plan"].is_null()).count();
@@ -41,7 +41,7 @@ async fn of_a_thousand_hosts_only_the_one_that_has_changed_is_drawn_again() {
     let begin = Instant::now();
     browser.go(&console.page(&site, "hosts")).await;
     let took = begin.elapsed();
-    // All rows may be there before the browser has drawn any of them.
+    // The page may be complete before the browser has painted anything.
     let painted = eventually("the page is painted", PATIENCE, async || {
         let at = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime";
         browser.run(at).await.as_f64().ok_or("nothing is")
@@ -52,19 +52,19 @@ async fn of_a_thousand_hosts_only_the_one_that_has_changed_is_drawn_again() {
     let rows = "return document.querySelectorAll('#hosts tbody tr').length";
     assert_eq!(browser.run(rows).await, HOSTS + 2);
     let before = versions(&api).await;
-    // Ages are counted all the time.
+    // Ages change all the time, so they are left out.
     let watch = "window.drawn = new Set(); const rows = document.querySelector('#hosts tbody'); new MutationObserver(changes => changes.map(it => it.target).filter(it => !it.closest?.('time') && !it.parentElement?.closest('time')).forEach(it => drawn.add((it.closest ? it : it.parentElement).closest('tr')?.id ?? 'rows'))).observe(rows, {subtree: true, childList: true, attributes: true, characterData: true})";
     browser.run(watch).await;
     site.patch("Host", "host-0500", json!({"spec": {"maintenance": true}})).await;
     browser.until("#hosts-host-0500", "Maintenance").await;
     let again: BTreeSet<String> = serde_json::from_value(browser.run("return [...drawn]").await).unwrap();
-    // The controller may have had something left to say of others.
+    // The controller may have written the status of other hosts meanwhile.
     let after = versions(&api).await;
     let changed: BTreeSet<String> = after.difference(&before).map(|(name, _)| format!("hosts-{name}")).collect();
     assert!(again.contains("hosts-host-0500") && again.is_subset(&changed), "{again:?} of {changed:?}");
     assert!(again.len() < HOSTS / 2, "{} rows were drawn again", again.len());
 
-    // A row that goes leaves the others where they are, and the focus too.
+    // When a row is removed, the other rows and the focus stay where they are.
     browser.run("window.held = document.querySelector('#hosts-host-0502 a'); held.focus()").await;
     site.delete("Host", "host-0501").await;
     eventually("the row is gone", PATIENCE, async || {
@@ -80,7 +80,7 @@ async fn of_a_thousand_hosts_only_the_one_that_has_changed_is_drawn_again() {
     browser.close().await;
 }
 
-/// The hosts, each with its version.
+/// The hosts with their resource versions.
 async fn versions(api: &Api<DynamicObject>) -> BTreeSet<(String, String)> {
     let hosts = api.list(&ListParams::default()).await.unwrap().items;
     hosts.into_iter().map(|host| (host.metadata.name.unwrap(), host.metadata.resource_version.unwrap())).collect()

@@ -1,12 +1,12 @@
-//! Every page, light and dark, wide and narrow: axe-core finds nothing, nothing sticks out, and docs/console.md gets its
-//! pictures.
+//! Every page, light and dark, wide and narrow: axe-core finds no violation, nothing overflows, and docs/console.md gets
+//! its pictures.
 
 use std::path::Path;
 
 use super::browser::Browser;
 use super::console::{Console, PULLED_CABLE, connected};
 
-/// Pages, and the picture that docs/console.md has of them.
+/// The pages, and the name of their picture in docs/console.md.
 const PAGES: [(&str, Option<&str>); 11] = [
     ("storage", None),
     ("networks", None),
@@ -22,9 +22,9 @@ const PAGES: [(&str, Option<&str>); 11] = [
 ];
 
 #[tokio::test]
-async fn every_page_is_accessible_and_fits_in_light_and_dark_on_wide_and_narrow_screens() {
+async fn every_page_is_accessible_and_fits_wide_and_narrow_screens() {
     let (site, _agents) = connected("looks").await;
-    // Something of each colour.
+    // So that the pages show states of each colour.
     site.faults(PULLED_CABLE);
     site.until_phase("worker-1", "Degraded").await;
 
@@ -53,7 +53,7 @@ async fn every_page_is_accessible_and_fits_in_light_and_dark_on_wide_and_narrow_
     }
 }
 
-/// Keeps a picture: those of the documentation where it is, when asked to, and all of them beside the other results.
+/// Saves a picture with the test results, and those of the documentation also in docs/ if `UPDATE_DOCS` is set.
 async fn keep(browser: &Browser, name: &str, documented: bool) {
     let picture = browser.0.screenshot().await.unwrap();
     let results = Path::new(env!("CARGO_TARGET_TMPDIR")).join("console");

@@ -1,4 +1,4 @@
-//! The six steps from a bare data center to a bond, and the story of a pulled cable.
+//! The six steps from an empty data center to a bond, and a pulled cable on an open page.
 
 use fantoccini::key::Key;
 
@@ -6,7 +6,7 @@ use super::console::{BARE, Console, FACTS, PULLED_CABLE, STORAGE, connected};
 use super::site::{Site, paths, ready};
 
 #[tokio::test]
-async fn the_six_steps_lead_to_a_bond_with_the_mouse() {
+async fn six_steps_with_the_mouse_create_a_bond() {
     let site = Site::new("mouse").await;
     site.facts(FACTS);
     let _agents = site.agents(&["w1", "w2"]).await;
@@ -50,7 +50,7 @@ async fn the_six_steps_lead_to_a_bond_with_the_mouse() {
     browser.until("#preview", "1 host on the default network: worker-2").await;
     browser.click("Create").await;
 
-    // The page that is open says when it is done.
+    // The open page shows when the hosts are connected.
     browser.until("#bonds-storage", "2/2 2/2 ✓ Ready").await;
     let host = site.until("connected", "Host", "worker-1", ready).await;
     assert_eq!(paths(&host), ["10.0.1.10:3260 ens2f0 Connected", "10.0.2.10:3260 ens2f1 Connected"]);
@@ -58,7 +58,7 @@ async fn the_six_steps_lead_to_a_bond_with_the_mouse() {
 }
 
 #[tokio::test]
-async fn the_steps_to_a_bond_need_no_mouse() {
+async fn the_steps_to_a_bond_work_with_the_keyboard() {
     let site = Site::new("keyboard").await;
     site.facts(FACTS);
     let _agents = site.agents(&["w1", "w2"]).await;
@@ -92,14 +92,14 @@ async fn the_steps_to_a_bond_need_no_mouse() {
 }
 
 #[tokio::test]
-async fn a_pulled_cable_shows_itself_on_the_page_that_is_open() {
+async fn an_open_page_shows_a_pulled_cable() {
     let (site, _agents) = connected("cable").await;
     let console = Console::of(&site).await;
     let browser = console.browser().await;
     browser.go(&console.page(&site, "hosts/worker-1")).await;
     browser.until("#head", "✓ Up").await;
     browser.run("window.loadedOnce = true").await;
-    // Somebody is about to click a button.
+    // A person is about to click a button.
     browser.run("window.held = document.querySelector('#head .toolbar a'); held.focus()").await;
 
     site.faults(PULLED_CABLE);

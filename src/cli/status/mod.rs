@@ -16,6 +16,7 @@ use super::output::{self, Format};
 use super::{Global, in_runtime};
 use crate::api::{DataCenter, Host, IscsiBond, Network};
 use crate::ops::{self, errors::causes};
+use crate::status_view::json::Document;
 use crate::status_view::{Snapshot, StatusView};
 
 /// Shows data centers, bonds and hosts, and each path with its state and reason
@@ -67,8 +68,8 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
         let client = Client::try_from(config)?;
         let status = StatusView::from(&read(&client, &url, namespace.as_deref()).await?);
         match format {
-            Format::Json => output::print(&output::json(&status)?)?,
-            Format::Yaml => output::print(&ops::yaml(&status)?)?,
+            Format::Json => output::print(&output::json(&Document::from(&status))?)?,
+            Format::Yaml => output::print(&ops::yaml(&Document::from(&status))?)?,
             Format::Table if status.data_centers.is_empty() && status.unreadable.is_empty() => {
                 output::print(&nothing_in(namespace.as_deref()))?;
             }

@@ -1,8 +1,8 @@
-// Everything works without this script, but for three things: pages change by themselves, forms show at once what would
-// follow, and ages are counted.
+// The console works without this script. It adds three things: open pages are kept up to date, forms show a preview
+// while they are filled in, and times are shown as ages.
 "use strict";
 
-// --- Pages that are open are kept up to date. ---
+// --- Keep open pages up to date. ---
 
 const live = document.querySelector("[data-seen]");
 if (live) {
@@ -21,25 +21,25 @@ if (live) {
     };
   };
   follow();
-  // A browser has few connections to one server: pages that nobody sees give theirs back.
+  // A browser opens only a few connections to one server, so hidden pages close theirs.
   document.addEventListener("visibilitychange", () => {
     stream.close();
     if (!document.hidden) follow();
   });
 }
 
-// Makes an element what this HTML says.
+// Updates an element to this HTML.
 function replace(id, html) {
   const old = document.getElementById(id);
-  // What the page is about has gone, or it has become another page.
+  // The object of the page is gone, or the page has other fragments now.
   if (!old) return location.reload();
   const template = document.createElement("template");
   template.innerHTML = html;
   become(old, template.content.firstElementChild);
 }
 
-// Changes only what differs: a click, the focus, a selection and what is scrolled or unfolded outlive a change around
-// them, as an element that is there again stays the one it was.
+// Changes only what differs, and keeps every element that is still there. So a click, the focus, a selection, a scroll
+// position and unfolded details survive a change around them.
 function become(old, made) {
   if (old.isEqualNode(made)) return;
   if (old.nodeType !== Node.ELEMENT_NODE || old.nodeName !== made.nodeName || name(old) !== name(made))
@@ -48,7 +48,7 @@ function become(old, made) {
   for (const attribute of [...old.attributes])
     if (!made.hasAttribute(attribute.name) && !unfolded(attribute)) old.removeAttribute(attribute.name);
   for (const { name, value } of made.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-  // What goes, goes first: an element that stays is then where it belongs, and is not moved.
+  // Remove first: most elements that stay are then in the right place, and need not be moved.
   const kept = new Set([...made.childNodes].map(name).filter(Boolean));
   for (const child of [...old.childNodes]) if (name(child) && !kept.has(name(child))) child.remove();
   const named = new Map([...old.childNodes].filter(name).reverse().map((child) => [name(child), child]));
@@ -65,20 +65,20 @@ function become(old, made) {
   while (next) next = removed(next);
 }
 
-// Removes a node, and returns the one behind it.
+// Removes a node, and returns its next sibling.
 function removed(node) {
   const next = node.nextSibling;
   node.remove();
   return next;
 }
 
-// Moves an element among its siblings; it keeps what it can in this browser.
+// Moves an element among its siblings, with as much of its state as the browser can keep.
 function move(parent, node, before) {
   if (parent.moveBefore) parent.moveBefore(node, before);
   else parent.insertBefore(node, before);
 }
 
-// What tells an element from the others beside it: its id, or where it leads.
+// Identifies an element among its siblings: its id, or the address of a link.
 function name(node) {
   return node.getAttribute?.("id") ?? node.getAttribute?.("href");
 }
@@ -102,7 +102,7 @@ function countAges() {
 countAges();
 setInterval(countAges, 1000);
 
-// --- Forms show what would follow. ---
+// --- Preview of forms. ---
 
 const form = document.querySelector("form[data-preview]");
 if (form) {
@@ -112,7 +112,7 @@ if (form) {
     const body = new URLSearchParams(new FormData(form));
     body.set("preview", "yes");
     const answer = await fetch(form.action, { method: "POST", body });
-    // An answer that has been overtaken says nothing any more.
+    // Ignore the answer if a newer request has been sent.
     if (answer.ok && number === asked) replace("preview", await answer.text());
   };
   form.addEventListener("input", () => {
@@ -131,7 +131,7 @@ document.addEventListener("click", async (event) => {
     await navigator.clipboard.writeText(text.textContent);
     button.textContent = "Copied";
   } catch {
-    // Browsers have no clipboard for pages that came from another machine without encryption.
+    // Browsers give no clipboard to pages that came unencrypted from another machine.
     getSelection().selectAllChildren(text);
     button.textContent = "Selected";
   }

@@ -1,4 +1,4 @@
-//! A change to one object: what the planner makes of it, its manifest, and how it gets to the API server.
+//! A change of one object: its effect on the other objects, its manifest, and the request that carries it out.
 
 use std::fmt::Debug;
 
@@ -14,58 +14,58 @@ use crate::api::{CONSOLE_MANAGER, DataCenter, Host, IscsiBond, Network, ownershi
 use crate::ops;
 use crate::planner::Objects;
 
-/// How often the controller may write a status between our reading and our writing.
+/// How often a replacement is tried: each time that the controller writes the status in between costs one try.
 const TRIES: usize = 5;
 
-/// An object with the spec that it should have.
+/// The object that a change concerns, with its new spec.
 #[derive(Clone, Debug)]
 pub enum Object {
-    /// With its storage.
+    /// A data center, with its storage.
     DataCenter(Box<DataCenter>),
-    /// Alone.
+    /// A network.
     Network(Box<Network>),
-    /// Alone.
+    /// A bond.
     Bond(Box<IscsiBond>),
-    /// Alone.
+    /// A host.
     Host(Box<Host>),
 }
 
-/// What happens to the object.
+/// The request to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// It is made; an object of its name is left alone.
+    /// Creates the object; fails when one of its name exists.
     Create,
-    /// It gets this spec, if nobody has changed the one of this generation.
+    /// Replaces the spec, if it still has this generation.
     Replace {
-        /// The generation that the person has seen.
+        /// The generation that the form was filled from.
         generation: i64,
     },
-    /// It goes.
+    /// Deletes the object.
     Delete,
 }
 
-/// A change that has not happened yet.
+/// A change of one object that has not been sent yet.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// What happens.
+    /// The request.
     pub verb: Verb,
-    /// To what.
+    /// Its object.
     pub object: Object,
 }
 
-/// One of the kinds that the planner knows.
-trait Kind:
+/// A kind of object that the console can change.
+trait Editable:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Serialize
 {
-    /// The objects of the kind.
+    /// The objects of this kind.
     fn list(objects: &mut Objects) -> &mut Vec<Self>;
-    /// Takes over another's spec.
+    /// Replaces the spec by that of another object.
     fn set_spec(&mut self, other: &Self);
 }
 
-macro_rules! kinds {
+macro_rules! editable {
     ($($kind:ident: $list:ident),+) => {$(
-        impl Kind for $kind {
+        impl Editable for $kind {
             fn list(objects: &mut Objects) -> &mut Vec<Self> {
                 &mut objects.$list
             }
@@ -76,10 +76,10 @@ macro_rules! kinds {
         }
     )+};
 }
-kinds!(DataCenter: data_centers, Network: networks, IscsiBond: bonds, Host: hosts);
+editable!(DataCenter: data_centers, Network: networks, IscsiBond: bonds, Host: hosts);
 
-/// Runs the same code for the object's kind.
-macro_rules! with_kind {
+/// Runs the same code for an object of any kind.
+macro_rules! with_object {
     ($object:expr, $it:ident => $body:expr) => {
         match $object {
             Object::DataCenter($it) => $body,
@@ -91,10 +91,10 @@ macro_rules! with_kind {
 }
 
 impl Change {
-    /// The objects as they will be once the controller has seen to what follows.
+    /// The objects as they are after the change and after what the controller does because of it.
     #[must_use]
     pub fn applied_to(&self, mut objects: Objects) -> Objects {
-        with_kind!(&self.object, it => put(&mut objects, &**it, self.verb));
+        with_object!(&self.object, it => put(&mut objects, &**it, self.verb));
         if self.verb == Verb::Delete {
             self.cascade(&mut objects);
         }
@@ -122,21 +122,21 @@ impl Change {
     /// The object as a manifest for `kubectl apply`.
     ///
     /// # Errors
-    /// When it has no form in YAML.
-    pub fn manifest(&self) -> anyhow::Result<String> {
-        with_kind!(&self.object, it => manifest(&**it))
+    /// When a value of it has no form in YAML, which no object of these kinds has.
+    pub fn manifest(&self) -> Result<String, ManifestError> {
+        with_object!(&self.object, it => manifest(&**it))
     }
 
-    /// Has the API server do it, as the person who runs the console.
+    /// Sends the change to the API server, as the person who runs the console.
     ///
     /// # Errors
-    /// The API server's own.
+    /// What the API server answers, by field where it names one.
     pub async fn send(&self, client: &Client) -> Result<(), Errors> {
-        with_kind!(&self.object, it => send(client, &**it, self.verb).await)
+        with_object!(&self.object, it => send(client, &**it, self.verb).await)
     }
 }
 
-fn put<K: Kind>(objects: &mut Objects, object: &K, verb: Verb) {
+fn put<K: Editable>(objects: &mut Objects, object: &K, verb: Verb) {
     let list = K::list(objects);
     list.retain(|other| (other.namespace(), other.name_any()) != (object.namespace(), object.name_any()));
     if verb != Verb::Delete {
@@ -144,8 +144,19 @@ fn put<K: Kind>(objects: &mut Objects, object: &K, verb: Verb) {
     }
 }
 
-/// What a person would write: no status, and nothing that the API server has put into the metadata.
-fn manifest<K: Kind>(object: &K) -> anyhow::Result<String> {
+/// Why an object has no manifest.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The object cannot be serialized.
+    #[error(transparent)]
+    Object(#[from] serde_json::Error),
+    /// The manifest cannot be written as YAML.
+    #[error(transparent)]
+    Yaml(#[from] ops::YamlError),
+}
+
+/// What a person would write: no status, and no metadata that the API server sets.
+fn manifest<K: Editable>(object: &K) -> Result<String, ManifestError> {
     let value = serde_json::to_value(object)?;
     let mut metadata = json!({"name": object.name_any(), "namespace": object.namespace()});
     for field in ["labels", "annotations"] {
@@ -162,7 +173,7 @@ fn manifest<K: Kind>(object: &K) -> anyhow::Result<String> {
     }))?)
 }
 
-async fn send<K: Kind>(client: &Client, object: &K, verb: Verb) -> Result<(), Errors> {
+async fn send<K: Editable>(client: &Client, object: &K, verb: Verb) -> Result<(), Errors> {
     let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let post = PostParams { field_manager: Some(CONSOLE_MANAGER.to_owned()), ..PostParams::default() };
     match verb {
@@ -173,16 +184,16 @@ async fn send<K: Kind>(client: &Client, object: &K, verb: Verb) -> Result<(), Er
     Ok(())
 }
 
-/// Replaces the spec that the person has seen, and no other. Applying would do less: it cannot take out of a list what
-/// somebody else has put there. A status that is written in between is no change of the spec, and tried again.
-async fn replace<K: Kind>(api: &Api<K>, post: &PostParams, object: &K, generation: i64) -> Result<(), Errors> {
+/// Replaces the spec that the form was filled from, and no newer one. This is not a server-side apply, which cannot remove
+/// from a list what another field manager has put there. When only the status has changed in between, it tries again.
+async fn replace<K: Editable>(api: &Api<K>, post: &PostParams, object: &K, generation: i64) -> Result<(), Errors> {
     let name = object.name_any();
     let mut tries = 0;
     loop {
         let mut current = api.get(&name).await?;
         if current.meta().generation != Some(generation) {
             return Err(Errors::general(format!(
-                "Somebody has changed {name} in the meantime: open the form again to see how it is now."
+                "Somebody has changed {name} in the meantime. Open the form again to see its current state."
             )));
         }
         current.set_spec(object);

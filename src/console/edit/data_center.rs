@@ -1,4 +1,4 @@
-//! The form of a data center as a whole; its storage has forms of its own.
+//! The form of a data center. Its storage has forms of its own.
 
 use kube::ResourceExt as _;
 
@@ -9,7 +9,7 @@ use crate::console::location::DataCenterRef;
 use crate::console::model::Model;
 use crate::status_view::Snapshot;
 
-/// What is asked for.
+/// The inputs of the form.
 pub fn inputs(exists: bool) -> Vec<Input> {
     let choice = |value: &str, label: &str, hint: &str| Choice {
         value: value.to_owned(),
@@ -18,35 +18,29 @@ pub fn inputs(exists: bool) -> Vec<Input> {
     };
     vec![
         Input::line("namespace", "Namespace")
-            .hint("Its home, and the boundary of its permissions; it must exist.")
+            .hint("The data center and everything in it live in this namespace, which must exist. Permissions are granted per namespace.")
             .of("metadata.namespace")
             .fixed(exists),
         name_input(exists),
         description_input(),
         Input::one(
             "default-network",
-            "A host with none of a target's bond networks",
+            "If a host carries none of the bond’s networks",
             vec![
-                choice("Use", "uses its default network", ""),
-                choice("Never", "does not connect", "and is NonOperational"),
+                choice(DefaultNetwork::Use.as_str(), "it uses its default network", ""),
+                choice(DefaultNetwork::Never.as_str(), "it does not connect", "and becomes NonOperational"),
             ],
         )
         .of("spec.defaultNetwork"),
     ]
 }
 
-/// What a data center's form holds.
+/// The values of the form for a data center.
 pub fn values(data_center: &DataCenter) -> Fields {
     fields_of(data_center)
         .with("namespace", data_center.metadata.namespace.clone().unwrap_or_default())
         .with("description", data_center.spec.description.clone().unwrap_or_default())
-        .with(
-            "default-network",
-            match data_center.spec.default_network {
-                DefaultNetwork::Use => "Use",
-                DefaultNetwork::Never => "Never",
-            },
-        )
+        .with("default-network", data_center.spec.default_network.as_str())
 }
 
 /// The data center that a form describes.
@@ -58,8 +52,8 @@ pub fn build(current: Option<&DataCenter>, fields: &Fields) -> DataCenter {
     };
     let mut data_center = current.map_or_else(new, DataCenter::clone);
     data_center.spec.description = description(fields);
-    let never = fields.has("default-network", "Never");
-    data_center.spec.default_network = if never { DefaultNetwork::Never } else { DefaultNetwork::Use };
+    let choice = DefaultNetwork::ALL.iter().copied().find(|it| fields.has("default-network", it.as_str()));
+    data_center.spec.default_network = choice.unwrap_or_default();
     data_center
 }
 

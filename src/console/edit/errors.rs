@@ -1,14 +1,14 @@
-//! What is wrong with a form, and where: the API server's own words, next to the field that they are about.
+//! Errors of a form: the messages of the API server, each at the input that it is about.
 
 use kube::core::Status;
 
 use super::form::Input;
 
-/// What is wrong.
+/// The errors of a form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Errors(Vec<Error>);
 
-/// Something that is wrong, and the field of the API that it is about; empty when it is about none.
+/// An error, and the field of the API that it is about; empty if there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Error {
     field: String,
@@ -16,31 +16,31 @@ struct Error {
 }
 
 impl Errors {
-    /// Something that is about no field.
+    /// An error that is about no field.
     pub fn general(message: impl Into<String>) -> Errors {
         Errors::of("", message)
     }
 
-    /// Something about a field of the API.
+    /// An error about a field of the API.
     pub fn of(field: &str, message: impl Into<String>) -> Errors {
         Errors(vec![Error { field: field.to_owned(), message: message.into() }])
     }
 
-    /// Whether nothing is wrong.
+    /// Whether there is no error.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What is said next to an input.
+    /// The messages for an input.
     pub fn beside<'a>(&'a self, input: &'a Input, all: &'a [Input]) -> impl Iterator<Item = &'a str> {
         let ours = move |error: &&Error| input_of(&error.field, all).is_some_and(|its| its.name == input.name);
         self.0.iter().filter(ours).map(|error| error.message.as_str())
     }
 
-    /// What is about no input.
+    /// The messages that belong to no input.
     pub fn elsewhere<'a>(&'a self, all: &'a [Input]) -> impl Iterator<Item = String> + 'a {
-        let nobodys = self.0.iter().filter(|error| input_of(&error.field, all).is_none());
-        nobodys.map(
+        let others = self.0.iter().filter(|error| input_of(&error.field, all).is_none());
+        others.map(
             |Error { field, message }| {
                 if field.is_empty() { message.clone() } else { format!("{field}: {message}") }
             },
@@ -48,7 +48,7 @@ impl Errors {
     }
 }
 
-/// The input of a field: the one with the longest path that the field's path begins with.
+/// The input of a field: the one whose own field is the longest prefix.
 fn input_of<'a>(field: &str, all: &'a [Input]) -> Option<&'a Input> {
     let within = |input: &&Input| {
         let rest = field.strip_prefix(input.field);
@@ -73,7 +73,7 @@ impl From<Status> for Errors {
         let errors: Vec<Error> = about
             .map(|cause| {
                 let field = without_indices(&cause.field);
-                // A rule about the whole object names its field in its message.
+                // An error of a rule about the whole object names its field only in its message.
                 let field = if field.starts_with("metadata.") || field.starts_with("spec.") {
                     field
                 } else {
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_server_says_of_a_field_stands_beside_its_input() {
+    fn an_error_of_the_api_server_is_shown_at_its_input() {
         let causes = json!([
             {"field": "spec.storage[0].targets[1].portals[0].address", "message": "Invalid value: \"x_y\": should match"},
             {"field": "<nil>", "message": "Invalid value: metadata.name must be a DNS label"},
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_taken_is_said_beside_the_name_and_a_refusal_above_the_form() {
+    fn an_existing_name_is_an_error_of_the_name_and_a_refusal_is_general() {
         let inputs = inputs();
         let taken = errors(&json!({"reason": "AlreadyExists", "message": "iscsibonds \"storage\" already exists"}));
         assert_eq!(taken.beside(&inputs[0], &inputs).count(), 1);

@@ -1,53 +1,53 @@
-//! A form, as data: its inputs, and what they hold.
+//! A form as data: its inputs, and helpers that the forms of all kinds share.
 
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt as _};
 
 use crate::console::fields::Fields;
 
-/// The field with the generation that the person has seen.
+/// The hidden field with the generation that the form was filled from.
 pub const GENERATION: &str = "generation";
 
 /// An input of a form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Input {
-    /// Its name among the form's fields.
+    /// The name of the field, and the id of the element.
     pub name: &'static str,
-    /// What is asked for.
+    /// The label beside it.
     pub label: &'static str,
-    /// What is said below it.
+    /// The help text below it.
     pub hint: &'static str,
-    /// The field of the API that it fills, without indices: what the API server says of that stands beside the input.
+    /// The field of the API that it fills, without indices. Errors of the API server about it are shown at the input.
     pub field: &'static str,
-    /// How it is filled.
+    /// How it is filled in.
     pub kind: InputKind,
 }
 
-/// How an input is filled.
+/// How an input is filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputKind {
     /// One line.
     Line,
-    /// What is fixed: it is shown, and sent as it is.
+    /// A line that is shown and sent, and cannot be changed.
     Fixed,
     /// Several lines.
     Lines,
-    /// Any number of these.
+    /// Any number of the choices.
     Any(Vec<Choice>),
-    /// One of these.
+    /// Exactly one of the choices.
     One(Vec<Choice>),
     /// Yes or no.
     Switch,
 }
 
-/// Something that can be chosen.
+/// A choice of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
     /// The value that is sent.
     pub value: String,
-    /// What it is called.
+    /// The label of the choice.
     pub label: String,
-    /// What is said beside it.
+    /// The help text beside it.
     pub hint: String,
 }
 
@@ -81,19 +81,19 @@ impl Input {
         Input::new(name, label, InputKind::Switch)
     }
 
-    /// With what is said below it.
+    /// Sets the help text.
     #[must_use]
     pub fn hint(self, hint: &'static str) -> Input {
         Input { hint, ..self }
     }
 
-    /// With the field of the API that it fills.
+    /// Sets the field of the API that it fills.
     #[must_use]
     pub fn of(self, field: &'static str) -> Input {
         Input { field, ..self }
     }
 
-    /// Not to be changed, when `fixed`.
+    /// Makes it unchangeable if `fixed`.
     #[must_use]
     pub fn fixed(self, fixed: bool) -> Input {
         let kind = if fixed { InputKind::Fixed } else { self.kind };
@@ -101,18 +101,18 @@ impl Input {
     }
 }
 
-/// The fields of an object that exists begin with its name and its generation.
+/// The first fields of a form for an object that exists: its name and its generation.
 pub fn fields_of<K: Resource>(object: &K) -> Fields {
     let generation = object.meta().generation.unwrap_or_default();
     Fields::default().with("name", object.name_any()).with(GENERATION, generation.to_string())
 }
 
-/// The metadata of an object that is new.
+/// The metadata of a new object.
 pub fn metadata(namespace: &str, name: &str) -> ObjectMeta {
     ObjectMeta { namespace: Some(namespace.to_owned()), name: Some(name.to_owned()), ..ObjectMeta::default() }
 }
 
-/// A description; none when it is empty.
+/// The description from a form; `None` when it is empty.
 pub fn description(fields: &Fields) -> Option<String> {
     Some(fields.get("description").to_owned()).filter(|text| !text.is_empty())
 }
@@ -125,7 +125,7 @@ pub fn description_input() -> Input {
 /// The input for a name.
 pub fn name_input(fixed: bool) -> Input {
     Input::line("name", "Name")
-        .hint("Lower-case letters, digits and “-”; it cannot be changed later.")
+        .hint("Lower-case letters, digits and “-”. It cannot be changed later.")
         .of("metadata.name")
         .fixed(fixed)
 }

@@ -1,20 +1,20 @@
-//! The form of a host: into maintenance, and out of it.
+//! The form of a host: it starts and ends maintenance.
 
 use super::form::{Input, fields_of, name_input};
 use crate::api::Host;
 use crate::console::fields::Fields;
 
-/// What is asked for.
+/// The inputs of the form.
 pub fn inputs() -> Vec<Input> {
     vec![
         name_input(true),
         Input::switch("maintenance", "Maintenance")
-            .hint("Its sessions are logged out where nothing uses their disks, and it stays away until this is taken back.")
+            .hint("Sessions whose disks nothing uses are logged out, and the host does not connect until maintenance ends.")
             .of("spec.maintenance"),
     ]
 }
 
-/// What a host's form holds.
+/// The values of the form for a host.
 pub fn values(host: &Host) -> Fields {
     let fields = fields_of(host);
     if host.spec.maintenance { fields.with("maintenance", "yes") } else { fields }

@@ -9,21 +9,21 @@ use crate::console::fields::Fields;
 use crate::console::location::DataCenterRef;
 use crate::console::model::Model;
 
-/// What is asked for.
+/// The inputs of the form.
 pub fn inputs(name: &str) -> Vec<Input> {
     vec![
         name_input(!name.is_empty()),
         description_input(),
         Input::lines("subnets", "Subnets")
-            .hint("One per line, such as 10.0.1.0/24: a host with an address in one of them carries the network, and a portal with an address in one of them is on it.")
+            .hint("One per line, such as 10.0.1.0/24. A host with an address in one of them carries the network; a portal with an address in one of them is on the network.")
             .of("spec.subnets"),
         Input::line("mtu", "MTU")
-            .hint("In bytes, such as 9000; hosts that carry the network with another MTU get a warning.")
+            .hint("In bytes, such as 9000. Hosts that carry the network with another MTU get a warning.")
             .of("spec.mtu"),
     ]
 }
 
-/// What a network's form holds.
+/// The values of the form for a network.
 pub fn values(network: &Network) -> Fields {
     let NetworkSpec { data_center: _, description, subnets, mtu } = &network.spec;
     fields_of(network)
@@ -35,7 +35,7 @@ pub fn values(network: &Network) -> Fields {
 /// The network that a form describes.
 ///
 /// # Errors
-/// When the MTU is no number.
+/// When the MTU is not a number.
 pub fn build(current: Option<&Network>, dc: &DataCenterRef, fields: &Fields) -> Result<Network, Errors> {
     let mtu = match fields.get("mtu") {
         "" => None,

@@ -8,14 +8,14 @@ use crate::console::location::DataCenterRef;
 use crate::console::model::Model;
 use crate::console::portal_line;
 
-/// What is asked for.
+/// The inputs of the form.
 pub fn inputs(model: &Model, dc: &DataCenterRef, iqn: &str) -> Vec<Input> {
-    // Of a data center without any network no portal is on one.
+    // Without networks in the data center there is none to name after a portal.
     let pins = !model.networks(dc).is_empty();
     let portals = if pins {
-        "One per line: the address or DNS name, with its port if that is not 3260, and behind it the network that it is on if subnets do not tell, such as “10.0.1.10 san-a”."
+        "One per line: the address or DNS name, with the port if it is not 3260. If the subnets do not show which network a portal is on, name the network after it, such as “10.0.1.10 san-a”."
     } else {
-        "One per line: the address or DNS name, with its port if that is not 3260, such as “10.0.1.10” or “[fd00::10]:3261”."
+        "One per line: the address or DNS name, with the port if it is not 3260, such as “10.0.1.10” or “[fd00::10]:3261”."
     };
     vec![
         Input::line("storage", "Storage")
@@ -28,12 +28,12 @@ pub fn inputs(model: &Model, dc: &DataCenterRef, iqn: &str) -> Vec<Input> {
             .fixed(!iqn.is_empty()),
         Input::lines("portals", "Portals").hint(portals).of("spec.storage.targets.portals"),
         Input::line("secret", "CHAP secret")
-            .hint("The name of a Secret of type kubernetes.io/iscsi-chap in the same namespace; nothing without CHAP.")
+            .hint("The name of a Secret of type kubernetes.io/iscsi-chap in the same namespace. Leave it empty if CHAP is not used.")
             .of("spec.storage.targets.chap"),
     ]
 }
 
-/// What a target's form holds; nothing when there is no such target.
+/// The values of the form for a target; `None` when it does not exist.
 pub fn values(data_center: &DataCenter, storage: &str, iqn: &str) -> Option<Fields> {
     let fields = fields_of(data_center).with("storage", storage).with("iqn", iqn);
     if iqn.is_empty() {
@@ -46,10 +46,10 @@ pub fn values(data_center: &DataCenter, storage: &str, iqn: &str) -> Option<Fiel
     Some(fields.with("portals", portals.join("\n")).with("secret", secret))
 }
 
-/// The data center with the target that a form describes in it.
+/// The data center with the new or changed target.
 ///
 /// # Errors
-/// When a portal cannot be read.
+/// When a line is not a portal.
 pub fn build(data_center: &DataCenter, storage: &str, iqn: &str, fields: &Fields) -> Result<DataCenter, Errors> {
     let lines = fields.get("portals").lines().map(str::trim).filter(|line| !line.is_empty());
     let portals = lines
@@ -69,13 +69,13 @@ pub fn build(data_center: &DataCenter, storage: &str, iqn: &str, fields: &Fields
     let targets = &mut storages[at].targets;
     match old.and_then(|iqn| targets.iter_mut().find(|target| target.iqn == iqn)) {
         Some(old) => *old = target,
-        // The API server says so when the storage has it already.
+        // When the storage has this target already, the API server refuses the duplicate.
         None => targets.push(target),
     }
     Ok(data_center)
 }
 
-/// The data center without a target; a storage goes with its last one.
+/// The data center without a target. A storage is removed with its last target.
 pub fn without(data_center: &DataCenter, storage: &str, iqn: &str) -> DataCenter {
     let mut data_center = data_center.clone();
     for its in data_center.spec.storage.iter_mut().filter(|its| its.name == storage) {
@@ -101,7 +101,7 @@ mod tests {
     const TWO: &str = "[{name: a, targets: [{iqn: iqn.2003-01.org.example:a, portals: [{address: 10.0.1.10}]}]}, {name: b, targets: [{iqn: iqn.2003-01.org.example:b, portals: [{address: 10.0.2.10}]}]}]";
 
     #[test]
-    fn a_target_joins_its_storage_or_begins_a_new_one() {
+    fn a_new_target_is_added_to_its_storage_or_to_a_new_one() {
         let before = data_center(TWO);
         let joined =
             build(&before, "", "", &fields("b", "iqn.2003-01.org.example:b2", "10.0.2.11\n\n 10.0.2.12 ")).unwrap();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_changes_its_own_target_only_and_shows_what_it_changes() {
+    fn an_edit_changes_only_its_own_target() {
         let before = data_center(TWO);
         let shown = values(&before, "b", "iqn.2003-01.org.example:b").unwrap();
         assert_eq!(shown.get("portals"), "10.0.2.10");
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storage_goes_with_its_last_target() {
+    fn a_storage_is_removed_with_its_last_target() {
         let after = without(&data_center(TWO), "a", "iqn.2003-01.org.example:a");
         assert_eq!(after.spec.storage.iter().map(|storage| storage.name.as_str()).collect::<Vec<_>>(), ["b"]);
     }

@@ -1,37 +1,38 @@
-//! What a form is about, and what it leads to. Each kind of subject says what its form asks for, what it holds at
-//! first, and which object comes of it; everything else is the same for all.
+//! The subject of a form. For each kind of subject a module says which inputs its form has, with which values it starts,
+//! and which object it builds; everything else is the same for all kinds.
 
 use super::change::{Change, Object, Verb};
 use super::errors::Errors;
 use super::form::{GENERATION, Input};
 use super::{bond, data_center, host, network, storage};
+use crate::api::Pairing;
 use crate::console::fields::Fields;
 use crate::console::location::{DataCenterRef, Tab};
 use crate::console::model::Model;
 
-/// What happens to the subject.
+/// What a form does with its subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormAction {
-    /// It is made.
+    /// Creates it.
     New,
-    /// It is changed.
+    /// Changes it.
     Edit,
-    /// It is taken away.
+    /// Deletes it.
     Delete,
 }
 
-/// What a form is about. A name that is empty is asked for.
+/// What a form is about. For a new object the name is empty, and the form asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// A data center as a whole.
+    /// A data center, without its storage; `None` for a new one.
     DataCenter(Option<DataCenterRef>),
-    /// A target of a storage of a data center.
+    /// A target of a storage.
     Target {
         /// The data center.
         dc: DataCenterRef,
-        /// The storage's name.
+        /// The name of the storage.
         storage: String,
-        /// The target's iSCSI name.
+        /// The iSCSI name of the target.
         iqn: String,
     },
     /// A network.
@@ -43,7 +44,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The subject that an address names.
+    /// The subject of an address: `what` is a segment of its path.
     pub fn parse(dc: DataCenterRef, what: &str, query: &Fields) -> Option<Subject> {
         let name = || query.get("name").to_owned();
         match what {
@@ -60,7 +61,7 @@ impl Subject {
         }
     }
 
-    /// Its data center.
+    /// Its data center; `None` for a new one.
     pub fn dc(&self) -> Option<&DataCenterRef> {
         match self {
             Subject::DataCenter(dc) => dc.as_ref(),
@@ -70,7 +71,7 @@ impl Subject {
         }
     }
 
-    /// What it is.
+    /// Its kind as text.
     pub fn kind(&self) -> &'static str {
         match self {
             Subject::DataCenter(_) => "Data Center",
@@ -81,7 +82,7 @@ impl Subject {
         }
     }
 
-    /// Its name; empty for one that is new.
+    /// Its name; empty for a new one.
     pub fn name(&self) -> &str {
         match self {
             Subject::DataCenter(dc) => dc.as_ref().map_or("", |dc| &dc.name),
@@ -90,7 +91,7 @@ impl Subject {
         }
     }
 
-    /// Where it is listed.
+    /// The tab that lists it.
     pub fn tab(&self) -> Option<Tab> {
         match self {
             Subject::DataCenter(_) => None,
@@ -101,23 +102,23 @@ impl Subject {
         }
     }
 
-    /// The address to go to when it is done.
+    /// The address that the browser goes to after the change.
     pub fn afterwards(&self, fields: &Fields, action: FormAction) -> String {
         match (self.dc(), self.tab()) {
-            (Some(dc), Some(tab)) => dc.path(tab.path()),
+            (Some(dc), Some(tab)) => dc.tab(tab),
             (_, None) if action == FormAction::New => {
                 let dc = DataCenterRef {
                     namespace: fields.get("namespace").to_owned(),
                     name: fields.get("name").to_owned(),
                 };
-                dc.path(Tab::Storage.path())
+                dc.tab(Tab::Storage)
             }
-            (Some(dc), None) if action == FormAction::Edit => dc.path(Tab::Storage.path()),
+            (Some(dc), None) if action == FormAction::Edit => dc.tab(Tab::Storage),
             _ => "/".to_owned(),
         }
     }
 
-    /// What the form asks for.
+    /// The inputs of the form.
     pub fn inputs(&self, model: &Model) -> Vec<Input> {
         match self {
             Subject::DataCenter(dc) => data_center::inputs(dc.is_some()),
@@ -128,7 +129,7 @@ impl Subject {
         }
     }
 
-    /// What the form holds at first; nothing when there is no such subject.
+    /// The initial values of the form; `None` when the subject does not exist.
     pub fn values(&self, model: &Model) -> Option<Fields> {
         match self {
             Subject::DataCenter(None) => Some(Fields::default()),
@@ -137,17 +138,17 @@ impl Subject {
             Subject::Network(dc, name) if name.is_empty() => model.view(dc).map(|_| Fields::default()),
             Subject::Network(dc, name) => Some(network::values(model.network(dc, name)?)),
             Subject::Bond(dc, name) if name.is_empty() => {
-                model.view(dc).map(|_| Fields::default().with("pairing", "Auto"))
+                model.view(dc).map(|_| Fields::default().with("pairing", Pairing::default().as_str()))
             }
             Subject::Bond(dc, name) => Some(bond::values(model.bond(dc, name)?)),
             Subject::Host(dc, name) => Some(host::values(model.host(dc, name)?)),
         }
     }
 
-    /// The change that a form asks for.
+    /// The change that a form describes.
     ///
     /// # Errors
-    /// What cannot be understood.
+    /// When a value cannot be parsed, or the object is gone.
     pub fn change(&self, action: FormAction, fields: &Fields, model: &Model) -> Result<Change, Errors> {
         if action == FormAction::Delete {
             return self.deletion(model);
@@ -183,7 +184,7 @@ impl Subject {
                 let data_center = dc.as_ref().and_then(|dc| model.data_center(dc)).ok_or_else(gone)?;
                 (Verb::Delete, Object::DataCenter(Box::new(data_center.clone())))
             }
-            // A part of its data center: what is left is written.
+            // A target is part of its data center: its deletion is a change of that object.
             Subject::Target { dc, storage, iqn } => {
                 let data_center = model.data_center(dc).ok_or_else(gone)?;
                 let generation = data_center.metadata.generation.unwrap_or_default();
@@ -205,25 +206,25 @@ impl Subject {
         Ok(Change { verb, object })
     }
 
-    /// What follows from a deletion, beside what hosts do.
+    /// What a deletion leads to, apart from the paths that the preview shows.
     pub fn consequences(&self, model: &Model) -> Vec<String> {
         match self {
             Subject::DataCenter(Some(dc)) => data_center::consequences(model, dc),
             Subject::Network(dc, name) => network::consequences(model, dc, name),
             Subject::Bond(..) => vec![
-                "Its hosts go over to the networks of other bonds, or to their default network: new paths first, and none \
-                 in use is taken away."
+                "Its hosts use the networks of other bonds instead, or their default network. They connect the new paths \
+                 first, and no path in use is logged out."
                     .to_owned(),
             ],
             Subject::Target { .. } => {
-                vec!["Its sessions are logged out where nothing uses their disks; the others stay until nothing does.".to_owned()]
+                vec!["Sessions whose disks nothing uses are logged out; the others stay until their disks are free.".to_owned()]
             }
-            Subject::Host(..) => vec!["Its agent disconnects what is safe to disconnect, and then it is gone.".to_owned()],
+            Subject::Host(..) => vec!["Its agent first logs out every session that is safe to log out; then the Host is deleted.".to_owned()],
             Subject::DataCenter(None) => Vec::new(),
         }
     }
 }
 
 fn gone() -> Errors {
-    Errors::general("It is gone in the meantime.")
+    Errors::general("It has been deleted in the meantime.")
 }

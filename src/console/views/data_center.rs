@@ -1,48 +1,52 @@
 //! A data center and its tabs.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::events::v1::Event;
-use kube::ResourceExt as _;
+use kube::{Resource as _, ResourceExt as _};
 use maud::{Markup, html};
 
-use super::data_centers::{verdict, wrong};
+use super::data_centers::{missing, state};
 use super::frame::home;
-use super::text::{self, age, first_message, fraction, host_filters, phase, ready, with_query};
-use crate::api::{DataCenter, Network, Phase};
-use crate::console::attention::host_is_wrong;
-use crate::console::fragment::{Fragment, Table};
+use super::text::{
+    Severity, age, badge, first_message, fraction, host_filters, notices, optional, phase, ready, with_query,
+};
+use crate::api::{DataCenter, Host, IscsiBond, Network, Storage, Target};
+use crate::console::fragment::{Column, Fragment, Table};
 use crate::console::location::{DataCenterRef, Filter, Tab};
 use crate::console::model::Model;
 use crate::console::page::Page;
 use crate::console::portal_line;
 use crate::status_view::{BondView, DataCenterView, HostView, NetworkView};
 
-/// How many events are shown, the newest first.
+/// How many events are shown at most.
 const EVENTS: usize = 200;
 
-/// A tab of a data center.
+/// The page of one tab of a data center; `None` when nothing knows the data center.
 pub fn data_center(model: &Model, dc: &DataCenterRef, tab: Tab, filter: &Filter) -> Option<Page> {
     let view = model.view(dc)?;
     let spec = model.data_center(dc);
-    let mut parts = vec![
+    let mut fragments = vec![
         Fragment::Block { id: "head", content: head(view, spec, dc) },
         Fragment::Block { id: "tabs", content: tabs(view, dc, tab) },
         Fragment::Block { id: "tools", content: tools(view, dc, tab, filter) },
     ];
-    parts.push(Fragment::Table(match tab {
+    fragments.push(Fragment::Table(match tab {
         Tab::Storage => storage(spec, dc),
         Tab::Networks => networks(model, view, dc),
         Tab::Bonds => bonds(view, dc, filter),
-        Tab::Hosts => hosts("hosts", view.hosts.iter().filter(|host| filter.takes(host)), dc),
+        Tab::Hosts => hosts(view.hosts.iter().filter(|host| filter.matches(host)), dc),
         Tab::Events => events(model, view),
     }));
-    Some(Page { title: view.name.clone(), above: home(), found: true, parts })
+    Some(Page { title: view.name.clone(), above: home(), found: true, fragments })
 }
 
 fn head(view: &DataCenterView, spec: Option<&DataCenter>, dc: &DataCenterRef) -> Markup {
     html! {
         div .title {
             h1 { (view.name) }
-            div role="status" { (verdict(view)) }
+            div role="status" { (state(view)) }
             @if view.exists {
                 div .toolbar {
                     a .button href=(dc.path("edit/data-center")) { "Edit" }
@@ -51,7 +55,8 @@ fn head(view: &DataCenterView, spec: Option<&DataCenter>, dc: &DataCenterRef) ->
             }
         }
         @if let Some(description) = spec.and_then(|spec| spec.spec.description.as_ref()) { p .description { (description) } }
-        (wrong(view))
+        (missing(view))
+        (notices(&view.conditions))
     }
 }
 
@@ -64,9 +69,9 @@ fn tabs(view: &DataCenterView, dc: &DataCenterRef, current: Tab) -> Markup {
         Tab::Events => None,
     };
     html! {
-        nav .tabs aria-label="Of the data center" {
+        nav .tabs aria-label="Data center" {
             @for tab in Tab::ALL {
-                a href=(dc.path(tab.path())) aria-current=[(tab == current).then_some("page")] {
+                a href=(dc.tab(tab)) aria-current=[(tab == current).then_some("page")] {
                     (tab.title()) @if let Some(count) = count(tab) { " " span .count { (count) } }
                 }
             }
@@ -81,181 +86,173 @@ fn tools(view: &DataCenterView, dc: &DataCenterRef, tab: Tab, filter: &Filter) -
         Tab::Storage if view.exists => new("storage"),
         Tab::Networks => new("network"),
         Tab::Bonds => new("bond"),
-        Tab::Hosts => {
-            let phases = Phase::ALL
-                .iter()
-                .copied()
-                .map(|phase| (phase, view.hosts.iter().filter(|host| host.phase == Some(phase)).count()));
-            let phases: Vec<_> = phases.filter(|(_, count)| *count > 0).collect();
-            let wrong = view.hosts.iter().filter(|host| host_is_wrong(host)).count();
-            host_filters(&dc.path("hosts"), filter, view.hosts.len(), wrong, &phases)
-        }
+        Tab::Hosts => host_filters(&dc.tab(Tab::Hosts), filter, &view.hosts),
         Tab::Storage | Tab::Events => html! {},
     }
 }
 
-/// The two things that can be done with a row.
-fn actions(dc: &DataCenterRef, what: &str, name: &str, query: &[(&str, &str)]) -> Markup {
-    let link = |action: &str, text: &str| {
-        let address = with_query(&dc.path(&format!("{action}/{what}")), query);
-        html! { a href=(address) aria-label={ (text) " " (name) } { (text) } }
-    };
-    html! { td .actions { (link("edit", "Edit")) " " (link("delete", "Remove")) } }
+/// The column of links that edit or remove what a row shows: `what` is the kind in the address, and `subject` gives the
+/// name for screen readers and the query.
+fn actions<'a, R>(
+    dc: &'a DataCenterRef,
+    what: &'static str,
+    subject: impl Fn(&R) -> (String, Vec<(&'static str, String)>) + 'a,
+) -> Column<'a, R> {
+    Column::new("Actions", move |row| {
+        let (name, query) = subject(row);
+        let address = |action: &str| with_query(&dc.path(&format!("{action}/{what}")), &query);
+        html! {
+            a href=(address("edit")) aria-label={ "Edit " (name) } { "Edit" }
+            " "
+            a href=(address("delete")) aria-label={ "Remove " (name) } { "Remove" }
+        }
+    })
+    .class("actions")
 }
 
 fn storage(spec: Option<&DataCenter>, dc: &DataCenterRef) -> Table {
+    type Row<'a> = (&'a Storage, &'a Target);
+    let columns = [
+        Column::new("Storage", |(storage, _): &Row| html! { (storage.name) }).row_header(),
+        Column::new("Target", |(_, target): &Row| html! { (target.iqn) }).class("code"),
+        Column::new("Portals", |(_, target): &Row| {
+            html! { ul .plain { @for portal in &target.portals { li .code { (portal_line::format(portal)) } } } }
+        }),
+        Column::new("CHAP", |(_, target): &Row| {
+            html! { @match &target.chap { Some(chap) => { "Secret " span .code { (chap.secret_ref.name) } }, None => "–" } }
+        }),
+        actions(dc, "storage", |(storage, target): &Row| {
+            let iqn = target.iqn.to_string();
+            (iqn.clone(), vec![("storage", storage.name.clone()), ("target", iqn)])
+        }),
+    ];
     let storages = spec.map(|spec| spec.spec.storage.as_slice()).unwrap_or_default();
-    let targets = storages.iter().flat_map(|storage| storage.targets.iter().map(move |target| (storage, target)));
-    let rows = targets.map(|(storage, target)| {
-        let cells = html! {
-            th scope="row" { (storage.name) }
-            td .code { (target.iqn) }
-            td { ul .plain { @for portal in &target.portals { li .code { (portal_line::format(portal)) } } } }
-            td { @match &target.chap { Some(chap) => { "Secret " span .code { (chap.secret_ref.name) } }, None => "–" } }
-            (actions(dc, "storage", &target.iqn, &[("storage", &storage.name), ("target", &target.iqn)]))
-        };
-        (format!("{}.{}", storage.name, target.iqn), cells)
+    let rows = storages.iter().flat_map(|storage| {
+        storage.targets.iter().map(move |target| (format!("{}.{}", storage.name, target.iqn), (storage, target)))
     });
-    Table {
-        id: "storage",
-        caption: "iSCSI storage".to_owned(),
-        head: vec!["Storage", "Target", "Portals", "CHAP", "Actions"],
-        rows: rows.collect(),
-        empty: html! { p { "No iSCSI storage is attached to this data center yet: " strong { "New" } " adds some." } },
-    }
+    let empty = html! { p { "No iSCSI storage is attached to this data center yet: " strong { "New" } " adds some." } };
+    Table::new("storage", "iSCSI storage", &columns, rows, empty)
 }
 
 fn networks(model: &Model, view: &DataCenterView, dc: &DataCenterRef) -> Table {
-    let specs = model.networks(dc);
-    let spec = |name: &str| specs.iter().find(|spec| spec.name_any() == name).copied();
-    let rows =
-        view.networks.iter().map(|network| (network.name.clone(), network_row(network, spec(&network.name), dc)));
-    Table {
-        id: "networks",
-        caption: "Networks".to_owned(),
-        head: vec![
-            "Name",
-            "Description",
-            "Subnets",
-            "MTU",
-            "Hosts",
-            "iSCSI Bonds",
-            "Ready",
-            "What is wrong",
-            "Actions",
-        ],
-        rows: rows.collect(),
-        empty: html! { p { "This data center has no networks yet: " strong { "New" } " adds one." } },
-    }
-}
-
-fn network_row(view: &NetworkView, network: Option<&Network>, dc: &DataCenterRef) -> Markup {
-    let NetworkView { name, subnets, hosts, conditions } = view;
-    let spec = network.map(|network| &network.spec);
-    let bonds = network.and_then(|network| network.status.as_ref()).map(|status| status.bonds.join(", "));
-    html! {
-        th scope="row" { (name) }
-        td { (spec.and_then(|spec| spec.description.as_deref()).unwrap_or_default()) }
-        td .code { (subnets.join(", ")) }
-        td .number { @match spec.and_then(|spec| spec.mtu) { Some(mtu) => (mtu), None => "–" } }
-        td .number { @match hosts { Some(hosts) => (hosts), None => "–" } }
-        td { (bonds.unwrap_or_default()) }
-        td { (ready(conditions)) }
-        td { (first_message(conditions)) }
-        (actions(dc, "network", name, &[("name", name)]))
-    }
+    type Row<'a> = (&'a NetworkView, Option<&'a Network>);
+    let columns = [
+        Column::new("Name", |(view, _): &Row| html! { (view.name) }).row_header(),
+        Column::new("Description", |(_, network): &Row| {
+            html! { (network.and_then(|it| it.spec.description.as_deref()).unwrap_or_default()) }
+        }),
+        Column::new("Subnets", |(view, _): &Row| html! { (view.subnets.join(", ")) }).class("code"),
+        Column::new("MTU", |(_, network): &Row| optional(network.and_then(|it| it.spec.mtu))).class("number"),
+        Column::new("Hosts", |(view, _): &Row| optional(view.hosts)).class("number"),
+        Column::new("iSCSI Bonds", |(_, network): &Row| {
+            let status = network.and_then(|it| it.status.as_ref());
+            html! { (status.map(|status| status.bonds.join(", ")).unwrap_or_default()) }
+        }),
+        Column::new("Ready", |(view, _): &Row| ready(&view.conditions)),
+        Column::new("What is wrong", |(view, _): &Row| first_message(&view.conditions)),
+        actions(dc, "network", |(view, _): &Row| (view.name.clone(), vec![("name", view.name.clone())])),
+    ];
+    let rows = view.networks.iter().map(|it| (it.name.clone(), (it, model.network(dc, &it.name))));
+    let empty = html! { p { "This data center has no networks yet: " strong { "New" } " adds one." } };
+    Table::new("networks", "Networks", &columns, rows, empty)
 }
 
 fn bonds(view: &DataCenterView, dc: &DataCenterRef, filter: &Filter) -> Table {
+    let columns = [
+        Column::new(
+            "Name",
+            |bond: &&BondView| html! { a href=(dc.path(&format!("bonds/{}", bond.name))) { (bond.name) } },
+        )
+        .row_header(),
+        Column::new("Networks", |bond: &&BondView| {
+            html! { @if bond.networks.is_empty() { "none" } @else { (bond.networks.join(", ")) } }
+        }),
+        Column::new("Storage targets", |bond: &&BondView| {
+            html! {
+                @if bond.targets.is_empty() { "all" }
+                @else { ul .plain { @for target in &bond.targets { li .code { (target) } } } }
+            }
+        }),
+        Column::new("Hosts", |bond: &&BondView| {
+            html! { @match bond.hosts { Some(hosts) => { (hosts.connected) "/" (hosts.total) }, None => "–" } }
+        })
+        .class("number"),
+        Column::new("Paths", |bond: &&BondView| fraction(bond.paths)).class("number"),
+        Column::new("Ready", |bond: &&BondView| ready(&bond.conditions)),
+        Column::new("What is wrong", |bond: &&BondView| first_message(&bond.conditions)),
+        actions(dc, "bond", |bond: &&BondView| (bond.name.clone(), vec![("name", bond.name.clone())])),
+    ];
     let shown = view.bonds.iter().filter(|bond| bond.name.contains(&filter.name));
-    Table {
-        id: "bonds",
-        caption: "iSCSI bonds".to_owned(),
-        head: vec!["Name", "Networks", "Storage targets", "Hosts", "Paths", "Ready", "What is wrong", "Actions"],
-        rows: shown.map(|bond| (bond.name.clone(), bond_row(bond, dc))).collect(),
-        empty: html! {
-            p { "This data center has no iSCSI bond: its hosts use their default network. " strong { "New" } " adds a bond." }
-        },
-    }
-}
-
-fn bond_row(bond: &BondView, dc: &DataCenterRef) -> Markup {
-    let BondView { name, networks, targets, hosts, paths, conditions } = bond;
-    html! {
-        th scope="row" { a href=(dc.path(&format!("bonds/{name}"))) { (name) } }
-        td { @if networks.is_empty() { "none" } @else { (networks.join(", ")) } }
-        td { @if targets.is_empty() { "all" } @else { ul .plain { @for target in targets { li .code { (target) } } } } }
-        td .number { @match hosts { Some(hosts) => { (hosts.connected) "/" (hosts.total) }, None => "–" } }
-        td .number { (fraction(*paths)) }
-        td { (ready(conditions)) }
-        td { (first_message(conditions)) }
-        (actions(dc, "bond", name, &[("name", name)]))
-    }
+    let empty = html! {
+        p { "This data center has no iSCSI bond: its hosts use their default network. " strong { "New" } " adds a bond." }
+    };
+    Table::new("bonds", "iSCSI bonds", &columns, shown.map(|bond| (bond.name.clone(), bond)), empty)
 }
 
 /// A table of hosts.
-pub fn hosts<'a>(id: &'static str, hosts: impl Iterator<Item = &'a HostView>, dc: &DataCenterRef) -> Table {
-    let row = |host: &HostView| {
-        let HostView { name, node, phase: its_phase, counts, conditions, paths } = host;
-        let carried: std::collections::BTreeSet<&str> =
-            paths.iter().filter_map(|path| path.network.as_deref()).collect();
-        let default = paths.iter().any(|path| path.planned && path.interface.is_none());
-        html! {
-            th scope="row" { a href=(dc.path(&format!("hosts/{name}"))) { (name) } }
-            td { @if node != name { (node) } }
-            td { (phase(*its_phase)) }
-            td .number { (fraction(*counts)) }
-            td {
-                (carried.into_iter().collect::<Vec<_>>().join(", "))
-                @if default { span .quiet-text { "default network" } }
-            }
-            td { (first_message(conditions)) }
-        }
-    };
-    Table {
-        id,
-        caption: "Hosts".to_owned(),
-        head: vec!["Name", "Node", "Phase", "Paths", "Through", "What is wrong"],
-        rows: hosts.map(|host| (host.name.clone(), row(host))).collect(),
-        empty: html! { p { "No host is like this." } },
+pub fn hosts<'a>(hosts: impl Iterator<Item = &'a HostView>, dc: &DataCenterRef) -> Table {
+    let columns = [
+        Column::new(
+            "Name",
+            |host: &&HostView| html! { a href=(dc.path(&format!("hosts/{}", host.name))) { (host.name) } },
+        )
+        .row_header(),
+        Column::new("Node", |host: &&HostView| html! { @if host.node != host.name { (host.node) } }),
+        Column::new("Phase", |host: &&HostView| phase(host.phase)),
+        Column::new("Paths", |host: &&HostView| fraction(host.counts)).class("number"),
+        Column::new("Through", |host: &&HostView| networks_in_use(host)),
+        Column::new("What is wrong", |host: &&HostView| first_message(&host.conditions)),
+    ];
+    let empty = html! { p { "No host matches." } };
+    Table::new("hosts", "Hosts", &columns, hosts.map(|host| (host.name.clone(), host)), empty)
+}
+
+/// The networks that a host's paths use.
+fn networks_in_use(host: &HostView) -> Markup {
+    let names: BTreeSet<&str> = host.paths.iter().filter_map(|path| path.network.as_deref()).collect();
+    let default = host.paths.iter().any(|path| path.planned && path.interface.is_none());
+    html! {
+        (names.into_iter().collect::<Vec<_>>().join(", "))
+        @if default { span .quiet-text { "default network" } }
     }
 }
 
 fn events(model: &Model, view: &DataCenterView) -> Table {
-    let ours = |event: &&Event| {
-        let about = event.regarding.as_ref();
-        let (kind, name) = about
-            .map_or(("", ""), |it| (it.kind.as_deref().unwrap_or_default(), it.name.as_deref().unwrap_or_default()));
-        event.metadata.namespace.as_deref() == Some(&*view.namespace)
-            && match kind {
-                "DataCenter" => name == view.name,
-                "Network" => view.networks.iter().any(|its| its.name == name),
-                "IscsiBond" => view.bonds.iter().any(|its| its.name == name),
-                "Host" => view.hosts.binary_search_by(|its| its.name.as_str().cmp(name)).is_ok(),
-                _ => false,
-            }
-    };
-    let mut events: Vec<&Event> = model.events.iter().map(AsRef::as_ref).filter(ours).collect();
-    events.sort_by_key(|event| std::cmp::Reverse(last_seen(event)));
-    let rows = events.into_iter().take(EVENTS).map(|event| {
-        let about = event.regarding.clone().unwrap_or_default();
-        let severity =
-            if event.type_.as_deref() == Some("Warning") { text::Severity::Warning } else { text::Severity::Quiet };
-        let cells = html! {
-            td { @if let Some(seen) = last_seen(event) { (age(seen, true)) } }
-            td { (about.kind.unwrap_or_default()) " " strong { (about.name.unwrap_or_default()) } }
-            td { (text::badge(severity, event.reason.as_deref().unwrap_or_default())) }
-            td { (event.note.as_deref().unwrap_or_default()) }
-        };
-        (event.name_any(), cells)
-    });
-    Table {
-        id: "events",
-        caption: "Events, the newest first".to_owned(),
-        head: vec!["When", "Object", "Reason", "What happened"],
-        rows: rows.collect(),
-        empty: html! { p { "Nothing has happened here lately." } },
-    }
+    let columns = [
+        Column::new("When", |event: &&Event| html! { @if let Some(seen) = last_seen(event) { (age(seen, true)) } }),
+        Column::new("Object", |event: &&Event| {
+            let (kind, name) = regarding(event);
+            html! { (kind) " " strong { (name) } }
+        }),
+        Column::new("Reason", |event: &&Event| {
+            let warning = event.type_.as_deref() == Some("Warning");
+            let severity = if warning { Severity::Warning } else { Severity::Quiet };
+            badge(severity, event.reason.as_deref().unwrap_or_default())
+        }),
+        Column::new("What happened", |event: &&Event| html! { (event.note.as_deref().unwrap_or_default()) }),
+    ];
+    let mut events: Vec<&Event> = model.events.iter().map(AsRef::as_ref).filter(|it| is_about(it, view)).collect();
+    events.sort_by_key(|event| Reverse(last_seen(event)));
+    let rows = events.into_iter().take(EVENTS).map(|event| (event.name_any(), event));
+    let empty = html! { p { "There are no recent events." } };
+    Table::new("events", "Events, the newest first", &columns, rows, empty)
+}
+
+/// Whether an event is about the data center or an object of it.
+fn is_about(event: &Event, view: &DataCenterView) -> bool {
+    let (kind, name) = regarding(event);
+    event.metadata.namespace.as_deref() == Some(&*view.namespace)
+        && (kind == DataCenter::kind(&()) && name == view.name
+            || kind == Network::kind(&()) && view.networks.iter().any(|it| it.name == name)
+            || kind == IscsiBond::kind(&()) && view.bonds.iter().any(|it| it.name == name)
+            || kind == Host::kind(&()) && view.hosts.binary_search_by(|it| it.name.as_str().cmp(name)).is_ok())
+}
+
+/// Kind and name of the object that an event is about.
+fn regarding(event: &Event) -> (&str, &str) {
+    let about = event.regarding.as_ref();
+    let kind = about.and_then(|about| about.kind.as_deref()).unwrap_or_default();
+    (kind, about.and_then(|about| about.name.as_deref()).unwrap_or_default())
 }
 
 fn last_seen(event: &Event) -> Option<jiff::Timestamp> {

@@ -1,4 +1,4 @@
-//! Forms, and beside them what the hosts would do.
+//! Pages of forms, with a preview of what the hosts would do.
 
 use maud::{Markup, html};
 
@@ -9,24 +9,24 @@ use crate::console::fields::{FORM_KEY, Fields};
 use crate::console::location::{Scope, Tab};
 use crate::console::preview::{HostChange, Preview};
 
-/// Hosts whose changes are shown one by one.
+/// At most so many hosts are listed with their changes.
 const SHOWN: usize = 50;
 
-/// A form to be shown.
+/// A form with its values.
 pub struct Form<'a> {
-    /// What happens.
+    /// What the form does.
     pub action: FormAction,
-    /// To what.
+    /// What it is about.
     pub subject: &'a Subject,
-    /// What is asked for.
+    /// The inputs.
     pub inputs: &'a [Input],
-    /// What the inputs hold.
+    /// The values of the inputs.
     pub values: &'a Fields,
-    /// What is wrong.
+    /// Errors of the last submission.
     pub errors: &'a Errors,
-    /// What follows from a deletion.
+    /// What the deletion leads to, one sentence each.
     pub consequences: Vec<String>,
-    /// What shows that the form is ours.
+    /// The key of the console's forms.
     pub key: &'a str,
 }
 
@@ -40,8 +40,8 @@ pub fn form(scope: &Scope, form: &Form<'_>, outlook: &Markup) -> Markup {
     };
     let mut above = home();
     if let Some(dc) = subject.dc() {
-        above.push((dc.name.clone(), dc.path(Tab::Storage.path())));
-        above.extend(subject.tab().map(|tab| (tab.title().to_owned(), dc.path(tab.path()))));
+        above.push((dc.name.clone(), dc.tab(Tab::Storage)));
+        above.extend(subject.tab().map(|tab| (tab.title().to_owned(), dc.tab(tab))));
     }
     let back = above.last().map_or("/", |(_, address)| address.as_str());
     let content = html! {
@@ -160,9 +160,9 @@ fn group(
     }
 }
 
-/// What the hosts will do, and the manifest that says the same.
+/// The preview: what the hosts will do, and the change as a manifest.
 pub fn preview(preview: &Preview, manifest: Option<&str>) -> Markup {
-    let Preview { total, hosts, on_default, carried_by_none, problems } = preview;
+    let Preview { total, hosts, on_default, without_host, problems } = preview;
     let sum = |of: fn(&HostChange) -> usize| hosts.iter().map(of).sum::<usize>();
     let (added, retired) = (sum(|host| host.added.len()), sum(|host| host.retired.len()));
     html! {
@@ -180,8 +180,8 @@ pub fn preview(preview: &Preview, manifest: Option<&str>) -> Markup {
             @if !on_default.is_empty() {
                 p { (count(on_default.len(), "host")) " on the default network: " (first(on_default)) }
             }
-            @for network in carried_by_none {
-                p .notice .warning { strong { (network) } ": no host carries this network." }
+            @for network in without_host {
+                p .notice .warning { strong { (network) } ": this network is attached to no host." }
             }
             @for problem in problems {
                 p .notice .bad { strong { (problem.kind.as_str()) " " (problem.name) ", " (problem.reason) } ": " (problem.message) }
@@ -198,12 +198,12 @@ pub fn preview(preview: &Preview, manifest: Option<&str>) -> Markup {
     }
 }
 
-/// Instead of a preview, for a form that cannot be understood yet.
+/// Shown in place of a preview while the form is not valid.
 pub fn no_preview() -> Markup {
     html! {
         div #preview aria-live="polite" {
             h2 { "What the hosts will do" }
-            p { "This cannot be said of the form as it is." }
+            p { "The form is not complete or not valid yet." }
         }
     }
 }

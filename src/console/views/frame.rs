@@ -1,4 +1,4 @@
-//! The frame of every page, and the pages that belong to no object.
+//! The document around every page, and the page for what does not exist.
 
 use maud::{DOCTYPE, Markup, html};
 
@@ -7,18 +7,18 @@ use crate::console::fragment::{Fragment, fingerprint};
 use crate::console::location::Scope;
 use crate::console::page::Page;
 
-/// A page that is kept up to date while it is open.
+/// The document of a page that is kept up to date while it is open.
 pub fn document(scope: &Scope, page: &Page) -> Markup {
     let content = html! {
         p #offline .notice .warning role="status" hidden {
-            "The console does not answer: what you see may be old. It is tried again."
+            "The console does not answer, so this page may be out of date. It keeps trying to reconnect."
         }
-        div data-seen=(fingerprint(&page.parts)) { @for part in &page.parts { (part) } }
+        div data-seen=(fingerprint(&page.fragments)) { @for fragment in &page.fragments { (fragment) } }
     };
     frame(scope, &page.title, &page.above, &content)
 }
 
-/// What all pages have around them.
+/// The document around the content of every page.
 pub fn frame(scope: &Scope, title: &str, above: &[(String, String)], content: &Markup) -> Markup {
     let namespaces = scope.namespace.as_ref().map_or("all namespaces".to_owned(), |name| format!("namespace {name}"));
     html! {
@@ -36,7 +36,7 @@ pub fn frame(scope: &Scope, title: &str, above: &[(String, String)], content: &M
                 a .skip href="#content" { "Skip to the content" }
                 header {
                     a .brand href="/" { "Multibond" }
-                    nav aria-label="Where you are" {
+                    nav aria-label="Breadcrumb" {
                         ol {
                             @for (title, address) in above { li { a href=(address) { (title) } } }
                             li aria-current="page" { (title) }
@@ -50,7 +50,7 @@ pub fn frame(scope: &Scope, title: &str, above: &[(String, String)], content: &M
     }
 }
 
-/// What could not be read, above everything else.
+/// A notice for each thing that could not be read.
 pub fn unreadable(unreadable: &[String]) -> Fragment {
     let content = html! {
         @for what in unreadable { p .notice .warning { strong { "Not shown: " } (what) } }
@@ -58,17 +58,17 @@ pub fn unreadable(unreadable: &[String]) -> Fragment {
     Fragment::Block { id: "unreadable", content }
 }
 
-/// The page of something that does not exist.
+/// The page for an object that does not exist.
 pub fn gone() -> Page {
     let content = html! {
-        h1 { "Not there" }
-        p { "There is nothing of this name, or you may not see it. " a href="/" { "All data centers" } }
+        h1 { "Not found" }
+        p { "There is no object of this name, or you may not read it. " a href="/" { "All data centers" } }
     };
     Page {
-        title: "Not there".to_owned(),
+        title: "Not found".to_owned(),
         above: home(),
         found: false,
-        parts: vec![Fragment::Block { id: "gone", content }],
+        fragments: vec![Fragment::Block { id: "gone", content }],
     }
 }
 

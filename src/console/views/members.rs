@@ -1,4 +1,4 @@
-//! A bond with its hosts, and a host with the matrix of its paths.
+//! The page of a bond with its hosts, and of a host with a matrix of its paths for each target.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,23 +7,22 @@ use maud::{Markup, html};
 use super::data_center::hosts;
 use super::frame::home;
 use super::text::{Severity, age, badge, fraction, host_filters, notices, phase, ready, severity_of_state, with_query};
-use crate::api::{Host, Pairing, Phase};
-use crate::console::attention::host_is_wrong;
+use crate::api::{ConnectionState, Host, Pairing};
 use crate::console::fragment::Fragment;
 use crate::console::location::{DataCenterRef, Filter, Tab};
 use crate::console::model::Model;
 use crate::console::page::Page;
 use crate::status_view::{HostView, PathView};
 
-/// A data center's tab, above what is listed there.
+/// The pages above a bond or a host: its data center, and the tab that lists it.
 fn above(dc: &DataCenterRef, tab: Tab) -> Vec<(String, String)> {
     let mut above = home();
-    above.push((dc.name.clone(), dc.path(Tab::Storage.path())));
-    above.push((tab.title().to_owned(), dc.path(tab.path())));
+    above.push((dc.name.clone(), dc.tab(Tab::Storage)));
+    above.push((tab.title().to_owned(), dc.tab(tab)));
     above
 }
 
-/// A bond with the hosts that it concerns.
+/// The page of a bond: its status, and the hosts of its data center.
 pub fn bond(model: &Model, dc: &DataCenterRef, name: &str, filter: &Filter) -> Option<Page> {
     let spec = &model.bond(dc, name)?.spec;
     let data_center = model.view(dc)?;
@@ -55,19 +54,16 @@ pub fn bond(model: &Model, dc: &DataCenterRef, name: &str, filter: &Filter) -> O
         }
     };
     let all = &data_center.hosts;
-    let phases = Phase::ALL.iter().map(|&phase| (phase, all.iter().filter(|host| host.phase == Some(phase)).count()));
-    let phases: Vec<_> = phases.filter(|(_, count)| *count > 0).collect();
-    let wrong = all.iter().filter(|host| host_is_wrong(host)).count();
-    let filters = host_filters(&dc.path(&format!("bonds/{name}")), filter, all.len(), wrong, &phases);
-    let parts = vec![
+    let filters = host_filters(&dc.path(&format!("bonds/{name}")), filter, all);
+    let fragments = vec![
         Fragment::Block { id: "head", content: head },
         Fragment::Block { id: "tools", content: filters },
-        Fragment::Table(hosts("hosts", all.iter().filter(|host| filter.takes(host)), dc)),
+        Fragment::Table(hosts(all.iter().filter(|host| filter.matches(host)), dc)),
     ];
-    Some(Page { title: name.to_owned(), above: above(dc, Tab::Bonds), found: true, parts })
+    Some(Page { title: name.to_owned(), above: above(dc, Tab::Bonds), found: true, fragments })
 }
 
-/// A host with its paths: for each target a matrix of portals and networks.
+/// The page of a host: its status, and for each target a matrix of portals and networks.
 pub fn host(model: &Model, dc: &DataCenterRef, name: &str) -> Option<Page> {
     let object = model.host(dc, name)?;
     let view = model.view(dc)?.hosts.iter().find(|host| host.name == name)?;
@@ -86,11 +82,12 @@ pub fn host(model: &Model, dc: &DataCenterRef, name: &str) -> Option<Page> {
     let targets: BTreeSet<&str> = view.paths.iter().map(|path| path.target.as_str()).collect();
     let matrices = html! {
         h2 { "Paths" }
-        @if targets.is_empty() { p .empty { "There is nothing to connect to." } }
+        @if targets.is_empty() { p .empty { "No path is planned, and no session is open." } }
         @for target in targets { (matrix(target, view)) }
     };
-    let parts = vec![Fragment::Block { id: "head", content: head }, Fragment::Block { id: "paths", content: matrices }];
-    Some(Page { title: name.to_owned(), above: above(dc, Tab::Hosts), found: true, parts })
+    let fragments =
+        vec![Fragment::Block { id: "head", content: head }, Fragment::Block { id: "paths", content: matrices }];
+    Some(Page { title: name.to_owned(), above: above(dc, Tab::Hosts), found: true, fragments })
 }
 
 fn facts(host: &Host, view: &HostView) -> Markup {
@@ -120,14 +117,15 @@ fn facts(host: &Host, view: &HostView) -> Markup {
     }
 }
 
-/// A column of a matrix: a device and the network that it carries; neither is the default network.
+/// A column of a matrix: a network device and its network. Without both it is the default network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Column<'a> {
     network: Option<&'a str>,
     interface: Option<&'a str>,
 }
 
-/// A session that is not planned is known by its device only: it stands in the column of what the device carries.
+/// The column of a path. A session that is not planned reports only its device, so it takes the network that other paths
+/// have on this device.
 fn column<'a>(path: &'a PathView, networks: &BTreeMap<&'a str, &'a str>) -> Column<'a> {
     let interface = path.interface.as_deref();
     let network = path.network.as_deref().or_else(|| networks.get(interface?).copied());
@@ -180,17 +178,17 @@ fn matrix(target: &str, view: &HostView) -> Markup {
 fn cell(path: Option<&PathView>) -> Markup {
     let Some(path) = path else { return html! { td .none { span title="no path is planned here" { "–" } } } };
     let severity = severity_of_state(path.state);
-    let text = path.state.map_or("Planned".to_owned(), |state| format!("{state:?}"));
+    let text = path.state.map_or("Planned", ConnectionState::as_str);
     html! {
         td .(severity.class()) {
-            (badge(severity, &text))
+            (badge(severity, text))
             @if let Some(reason) = path.reason { " " strong .reason { (reason) } }
             @if severity != Severity::Good {
                 @if let Some(message) = &path.message { p .message { (message) } }
                 p .times {
                     @if let Some(since) = path.since { "for " (age(since, false)) }
                     @if let Some(pause) = &path.retry_every { ", next attempt within " (pause) }
-                    @if !path.planned { " · not planned any more" }
+                    @if !path.planned { " · no longer planned" }
                 }
             }
         }
