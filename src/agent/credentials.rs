@@ -1,4 +1,4 @@
-//! CHAP credentials: read from a Secret, handed to the initiator, shown to nobody.
+//! CHAP credentials: read from a Secret, passed to the initiator, and never shown.
 
 use std::{
     collections::BTreeMap,
@@ -8,6 +8,7 @@ use std::{
 };
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
+use thiserror::Error;
 
 /// The Secret type that Kubernetes defines for iSCSI (`k8s.io/kubernetes/pkg/volume/iscsi`), keys included.
 pub const SECRET_TYPE: &str = "kubernetes.io/iscsi-chap";
@@ -17,15 +18,15 @@ const PASSWORD: &str = "node.session.auth.password";
 const USERNAME_IN: &str = "node.session.auth.username_in";
 const PASSWORD_IN: &str = "node.session.auth.password_in";
 
-/// Hashes of credentials cannot be compared across processes, so that one that leaks tells nothing.
+/// A random key for each process: a hash that leaks into a log cannot be used to guess the credentials.
 static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// A text that is never shown.
+/// A text that is never shown in logs or debug output.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Password(Arc<str>);
 
 impl Password {
-    /// The text, for the one who has to type it.
+    /// The text itself, for the initiator's tool.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -44,25 +45,25 @@ impl fmt::Debug for Password {
     }
 }
 
-/// A name and its password.
+/// A CHAP name and its password.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Account {
-    /// The name; not shown either, since it is kept in a Secret.
+    /// The name. It is not shown either, because it comes from a Secret.
     pub name: Password,
     /// The password.
     pub password: Password,
 }
 
-/// What a session is authenticated with.
+/// The CHAP accounts of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Credentials {
-    /// The initiator's, shown to the target.
+    /// With it the initiator proves to the target who it is.
     pub outgoing: Account,
-    /// The target's, for mutual CHAP.
+    /// With it the target proves to the initiator who it is; only for mutual CHAP.
     pub incoming: Option<Account>,
 }
 
-/// Tells credentials apart without holding them. Comparable within one process only.
+/// A hash of credentials, to compare them without keeping them. It is valid within one process only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u64);
 
@@ -72,7 +73,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// What is known of a Secret.
+/// What the agent knows of a Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SecretState {
     /// It has not been read yet.
@@ -80,52 +81,88 @@ pub enum SecretState {
     Unread,
     /// It has been read.
     Read(Credentials),
-    /// It is missing, unreadable or incomplete: in words for the user.
+    /// It is missing, unreadable or incomplete; the message is for the user.
     Unusable(String),
 }
 
+/// Why a Secret holds no usable CHAP credentials. The messages go on after "the Secret NAME cannot be used: ".
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CredentialsError {
+    /// The Secret has another type.
+    #[error("it has type {found}, and must have type {SECRET_TYPE}")]
+    WrongType {
+        /// Its type.
+        found: String,
+    },
+    /// The initiator's account is missing.
+    #[error("it lacks {USERNAME} and {PASSWORD}")]
+    NoAccount,
+    /// An account has only one of its two keys.
+    #[error("it has {present} and lacks {missing}")]
+    HalfAccount {
+        /// The key that it has.
+        present: &'static str,
+        /// The key that it lacks.
+        missing: &'static str,
+    },
+    /// A value has a line break or a NUL, which no CHAP name or password may have.
+    #[error("{key} has a line break; `echo -n` makes none")]
+    LineBreak {
+        /// The key of the value.
+        key: &'static str,
+    },
+    /// A value is not UTF-8.
+    #[error("{key} is not text")]
+    NotText {
+        /// The key of the value.
+        key: &'static str,
+    },
+}
+
 impl Credentials {
-    /// Tells these credentials from others.
+    /// A hash that differs for other credentials.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint(KEY.hash_one(self))
     }
 
-    /// Reads the credentials out of a Secret.
+    /// Reads the credentials from a Secret.
     ///
     /// # Errors
-    /// When the Secret has another type, lacks a key, has half of a pair, or has bytes that are no text: in words for
-    /// the user, without the Secret's content.
-    pub fn from_secret(secret: &Secret) -> Result<Self, String> {
+    /// See [`CredentialsError`]. The message does not contain the Secret's content.
+    pub fn from_secret(secret: &Secret) -> Result<Self, CredentialsError> {
         let found = secret.type_.as_deref().unwrap_or("Opaque");
         if found != SECRET_TYPE {
-            return Err(format!("it has type {found}, and must have type {SECRET_TYPE}"));
+            return Err(CredentialsError::WrongType { found: found.to_owned() });
         }
         let empty = BTreeMap::new();
         let data = secret.data.as_ref().unwrap_or(&empty);
-        let outgoing =
-            account(data, USERNAME, PASSWORD)?.ok_or_else(|| format!("it lacks {USERNAME} and {PASSWORD}"))?;
+        let outgoing = account(data, USERNAME, PASSWORD)?.ok_or(CredentialsError::NoAccount)?;
         Ok(Credentials { outgoing, incoming: account(data, USERNAME_IN, PASSWORD_IN)? })
     }
 }
 
-/// Both of a pair, or neither.
-fn account(data: &BTreeMap<String, ByteString>, name: &str, password: &str) -> Result<Option<Account>, String> {
+/// An account from its two keys; None if both are absent.
+fn account(
+    data: &BTreeMap<String, ByteString>,
+    name: &'static str,
+    password: &'static str,
+) -> Result<Option<Account>, CredentialsError> {
     match (text(data, name)?, text(data, password)?) {
         (Some(name), Some(password)) => Ok(Some(Account { name, password })),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(format!("it has {name} and lacks {password}")),
-        (None, Some(_)) => Err(format!("it has {password} and lacks {name}")),
+        (Some(_), None) => Err(CredentialsError::HalfAccount { present: name, missing: password }),
+        (None, Some(_)) => Err(CredentialsError::HalfAccount { present: password, missing: name }),
     }
 }
 
-/// An empty value counts as absent: open-iscsi cannot tell them apart.
-fn text(data: &BTreeMap<String, ByteString>, key: &str) -> Result<Option<Password>, String> {
+/// The text of a key. An empty value counts as absent, because open-iscsi cannot tell them apart.
+fn text(data: &BTreeMap<String, ByteString>, key: &'static str) -> Result<Option<Password>, CredentialsError> {
     let Some(ByteString(bytes)) = data.get(key).filter(|value| !value.0.is_empty()) else { return Ok(None) };
     match std::str::from_utf8(bytes) {
-        Ok(text) if text.contains(['\n', '\r', '\0']) => Err(format!("{key} has a line break; `echo -n` makes none")),
+        Ok(text) if text.contains(['\n', '\r', '\0']) => Err(CredentialsError::LineBreak { key }),
         Ok(text) => Ok(Some(Password(text.into()))),
-        Err(_) => Err(format!("{key} is not text")),
+        Err(_) => Err(CredentialsError::NotText { key }),
     }
 }
 
@@ -150,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a23_a_bad_secret_is_refused_with_the_key_and_without_its_content() {
+    fn a23_a_bad_secret_is_refused_by_key_without_its_content() {
         let cases = [
             (&BOTH[..1], "it has node.session.auth.username and lacks node.session.auth.password"),
             (&BOTH[1..2], "it has node.session.auth.password and lacks node.session.auth.username"),
@@ -162,10 +199,15 @@ mod tests {
             ),
         ];
         for (pairs, message) in cases {
-            assert_eq!(Credentials::from_secret(&secret(pairs)).unwrap_err(), message);
+            assert_eq!(Credentials::from_secret(&secret(pairs)).unwrap_err().to_string(), message);
         }
         let opaque = Secret { type_: Some("Opaque".into()), ..secret(&BOTH) };
-        assert!(Credentials::from_secret(&opaque).unwrap_err().contains("must have type kubernetes.io/iscsi-chap"));
+        assert!(
+            Credentials::from_secret(&opaque)
+                .unwrap_err()
+                .to_string()
+                .contains("must have type kubernetes.io/iscsi-chap")
+        );
     }
 
     #[test]
@@ -178,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_tells_a_rotated_secret_from_the_old_one() {
+    fn the_fingerprint_of_new_credentials_differs() {
         let old = Credentials::from_secret(&secret(&BOTH)).unwrap();
         let new = Credentials::from_secret(&secret(&[BOTH[0], (PASSWORD, "hunter3"), BOTH[2], BOTH[3]])).unwrap();
         assert_ne!(old.fingerprint(), new.fingerprint());

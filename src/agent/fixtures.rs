@@ -1,4 +1,4 @@
-//! Short ways to say what tests are about.
+//! Short constructors for the tests of the agent.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     initiator::{DeviceUser, Disk, Facts, Inventory, Map, MapPath, Session, SessionOwner, SessionState},
-    path::{IscsiPath, Now},
-    reconcile::plan::{Order, Plan, Written},
+    path::IscsiPath,
+    reconcile::plan::{LoginParams, Plan, PlanVersion},
 };
-use crate::api::HostInterface;
+use crate::{api::HostInterface, ops::Now};
 
 /// A path to target `a` or `b` by portal and interface; `-` is the default network.
 pub fn path(target: &str, portal: &str, interface: &str) -> IscsiPath {
@@ -23,18 +23,19 @@ pub fn path(target: &str, portal: &str, interface: &str) -> IscsiPath {
 
 /// A plan with these paths.
 pub fn plan(revision: &str, paths: &[IscsiPath]) -> Plan {
-    let paths: BTreeMap<IscsiPath, Order> = paths.iter().map(|path| (path.clone(), Order::default())).collect();
-    let written = Written { revision: revision.into(), sequence: 1 };
-    Plan { written, paths, ..Plan::default() }
+    let paths: BTreeMap<IscsiPath, LoginParams> =
+        paths.iter().map(|path| (path.clone(), LoginParams::default())).collect();
+    let version = PlanVersion { revision: revision.into(), sequence: 1 };
+    Plan { version, paths, ..Plan::default() }
 }
 
-/// The same with a Secret for every path.
+/// The plan with a Secret for every path.
 pub fn with_secret(mut plan: Plan, name: &str) -> Plan {
-    plan.paths.values_mut().for_each(|order| order.chap_secret = Some(name.into()));
+    plan.paths.values_mut().for_each(|params| params.chap_secret = Some(name.into()));
     plan
 }
 
-/// The same with a held target.
+/// The plan with a held target.
 pub fn holding(mut plan: Plan, target: &str) -> Plan {
     plan.hold.insert(format!("iqn.2003-01.org.example:{target}").into());
     plan
@@ -93,14 +94,14 @@ pub fn facts(interfaces: &[&str]) -> Facts {
     Facts { interfaces: interfaces.iter().map(interface).collect(), ..Facts::default() }
 }
 
-/// A clock that only moves when told to.
+/// A clock that moves only by [`TestClock::pass`].
 #[derive(Clone, Copy)]
-pub struct Clock(Now);
+pub struct TestClock(Now);
 
-impl Clock {
+impl TestClock {
     pub fn new() -> Self {
         let wall = Timestamp::from_second(1_800_000_000).unwrap();
-        Clock(Now { instant: std::time::Instant::now(), wall })
+        TestClock(Now { wall, monotonic: Duration::from_secs(1000) })
     }
 
     pub fn now(&self) -> Now {
@@ -108,9 +109,9 @@ impl Clock {
     }
 
     pub fn pass(&mut self, milliseconds: u64) -> Now {
-        let Now { instant, wall } = self.0;
+        let Now { wall, monotonic } = self.0;
         let by = Duration::from_millis(milliseconds);
-        self.0 = Now { instant: instant + by, wall: wall + SignedDuration::try_from(by).unwrap() };
+        self.0 = Now { wall: wall + SignedDuration::try_from(by).unwrap(), monotonic: monotonic + by };
         self.0
     }
 }

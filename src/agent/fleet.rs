@@ -22,11 +22,11 @@ use crate::{
         Agent,
         cluster::{
             KubeCluster,
-            hosts::{self, Roster, Seen},
-            lease::{Keeper, Timing},
+            hosts::{self, HostStore, NodeHosts},
+            lease::{LeaseRenewer, LeaseTiming},
         },
         initiator::simulated::{SimulatedHost, Simulation},
-        metrics::{AgentMetrics, WatchShare},
+        metrics::{AgentMetrics, WatchGauge},
     },
     ops::log_once::LogOnce,
 };
@@ -41,7 +41,7 @@ pub struct Fleet {
     simulation: Arc<Simulation>,
     /// The namespace of the leases.
     namespace: String,
-    timing: Timing,
+    timing: LeaseTiming,
     /// The running agents, by node.
     agents: HashMap<Arc<str>, RunningAgent>,
     /// Hosts without an agent that still have sessions. They keep them, like real hosts.
@@ -53,7 +53,7 @@ pub struct Fleet {
 
 struct RunningAgent {
     host: Arc<SimulatedHost>,
-    seen: watch::Sender<Seen>,
+    seen: watch::Sender<NodeHosts>,
     stop: CancellationToken,
 }
 
@@ -63,7 +63,7 @@ impl Fleet {
     pub fn new(
         simulation: Arc<Simulation>,
         namespace: String,
-        timing: Timing,
+        timing: LeaseTiming,
         metrics: AgentMetrics,
         stop: CancellationToken,
     ) -> Self {
@@ -86,12 +86,12 @@ impl Fleet {
     pub async fn follow_hosts(mut self, client: Client, config: watcher::Config) -> io::Result<()> {
         let requests = Arc::new(Semaphore::new(FLEET_REQUESTS));
         let cluster = Arc::new(KubeCluster::new(client.clone(), requests.clone()));
-        let events = hosts::events(client.clone(), config, WatchShare::of(self.metrics.clone()));
+        let events = hosts::events(client.clone(), config, WatchGauge::new(self.metrics.clone()));
         pin_mut!(events);
-        let mut roster = Roster::default();
+        let mut store = HostStore::default();
         while let Some(event) = self.stop.run_until_cancelled(events.next()).await.flatten() {
-            for node in roster.apply(event) {
-                let hosts = roster.of(&node);
+            for node in store.apply(event) {
+                let hosts = store.of(&node);
                 if hosts.is_empty() {
                     self.stop_agent(&node);
                 } else if let Some(agent) = self.agents.get(&node) {
@@ -159,7 +159,7 @@ impl Fleet {
         client: Client,
         cluster: Arc<KubeCluster>,
         requests: Arc<Semaphore>,
-        hosts: Seen,
+        hosts: NodeHosts,
     ) -> io::Result<()> {
         let host = self.simulation.host(node)?;
         self.hosts_without_agent.remove(node);
@@ -167,10 +167,10 @@ impl Fleet {
         let stop = self.stop.child_token();
         let agent = Agent::new(node, host.clone(), cluster, receiver, self.metrics.clone());
         let metrics = self.metrics.clone();
-        let keeper = Keeper::new(client, &self.namespace, node.clone(), self.timing, requests, metrics);
+        let renewer = LeaseRenewer::new(client, &self.namespace, node.clone(), self.timing, requests, metrics);
         self.tasks.spawn(agent.run(stop.clone()));
         let until = stop.clone();
-        self.tasks.spawn(async move { until.run_until_cancelled(keeper.keep()).await });
+        self.tasks.spawn(async move { until.run_until_cancelled(renewer.run()).await });
         self.agents.insert(node.clone(), RunningAgent { host, seen, stop });
         Ok(())
     }

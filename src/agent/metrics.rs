@@ -1,4 +1,4 @@
-//! What an agent counts, and whether it can do its work. A fleet of simulated agents shares one of these.
+//! The agent's metrics and its readiness. A fleet of simulated agents shares one set.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::{
     ops::{Readiness, registered},
 };
 
-/// How something ended.
+/// The label `outcome`: how a login, a logout or a request ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabel {
     /// `ok`, or the reason.
@@ -21,24 +21,30 @@ pub struct OutcomeLabel {
 }
 
 impl OutcomeLabel {
-    /// Of something that may fail for the reasons of paths.
+    /// The outcome of a login or logout, which fails with the reason of a path.
     #[must_use]
-    pub fn of(failure: Option<PathReason>) -> Self {
+    pub fn of_path(failure: Option<PathReason>) -> Self {
         OutcomeLabel { outcome: failure.map_or("ok", PathReason::as_str) }
+    }
+
+    /// The outcome of a request to the API server: `ok` or `failed`.
+    #[must_use]
+    pub fn of_request(is_ok: bool) -> Self {
+        OutcomeLabel { outcome: if is_ok { "ok" } else { "failed" } }
     }
 }
 
-/// Where a path stands.
+/// The label `state`: the state of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StateLabel {
     /// One of the states of connections.
     pub state: &'static str,
 }
 
-/// What an agent counts.
+/// The metrics of an agent.
 #[derive(Clone, Debug, Default)]
 pub struct AgentMetrics {
-    /// Paths, by where they stand.
+    /// Paths, by state.
     pub paths: Family<StateLabel, Gauge>,
     /// Logins that have ended.
     pub logins: Family<OutcomeLabel, Counter>,
@@ -55,7 +61,7 @@ pub struct AgentMetrics {
 }
 
 impl AgentMetrics {
-    /// New metrics, made known to a registry.
+    /// New metrics, added to a registry.
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("multibond_agent");
@@ -70,7 +76,7 @@ impl AgentMetrics {
         }
     }
 
-    /// An agent can do its work when it sees the Hosts. Sessions are kept also when it does not.
+    /// An agent is ready while it can watch the Hosts. Its sessions are kept also while it cannot.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let (watching, failing) = (self.watching.get(), self.failing.get());
@@ -83,31 +89,25 @@ impl AgentMetrics {
     }
 }
 
-/// An outcome of something that only the API server can refuse.
-#[must_use]
-pub fn accepted<T, E>(result: &Result<T, E>) -> OutcomeLabel {
-    OutcomeLabel { outcome: if result.is_ok() { "ok" } else { "failed" } }
-}
-
-/// One agent's share of the paths, which goes with it.
+/// One agent's part of the gauge of paths. It is subtracted again when the agent ends.
 #[derive(Debug)]
-pub struct PathShare {
+pub struct PathGauge {
     paths: Family<StateLabel, Gauge>,
     counted: BTreeMap<&'static str, i64>,
 }
 
-impl PathShare {
-    /// Nothing yet.
+impl PathGauge {
+    /// Counts no paths yet.
     #[must_use]
-    pub fn of(metrics: &AgentMetrics) -> Self {
-        PathShare { paths: metrics.paths.clone(), counted: BTreeMap::new() }
+    pub fn new(metrics: &AgentMetrics) -> Self {
+        PathGauge { paths: metrics.paths.clone(), counted: BTreeMap::new() }
     }
 
-    /// From now on these paths.
+    /// Counts these paths from now on.
     pub fn set(&mut self, connections: &[Connection]) {
         let mut counts: BTreeMap<&'static str, i64> = self.counted.keys().map(|state| (*state, 0)).collect();
         for connection in connections {
-            *counts.entry(word(connection.state)).or_default() += 1;
+            *counts.entry(state_label(connection.state)).or_default() += 1;
         }
         for (state, count) in &counts {
             let before = self.counted.get(state).copied().unwrap_or_default();
@@ -120,13 +120,13 @@ impl PathShare {
     }
 }
 
-impl Drop for PathShare {
+impl Drop for PathGauge {
     fn drop(&mut self) {
         self.set(&[]);
     }
 }
 
-fn word(state: ConnectionState) -> &'static str {
+fn state_label(state: ConnectionState) -> &'static str {
     match state {
         ConnectionState::Connecting => "Connecting",
         ConnectionState::Connected => "Connected",
@@ -136,30 +136,30 @@ fn word(state: ConnectionState) -> &'static str {
     }
 }
 
-/// One watch's share of the working and the failing, which goes with it.
+/// One watch in the gauges of working and failing watches. It is subtracted again when the watch ends.
 #[derive(Debug)]
-pub struct WatchShare {
+pub struct WatchGauge {
     metrics: AgentMetrics,
     works: Option<bool>,
 }
 
-impl WatchShare {
-    /// Neither yet.
+impl WatchGauge {
+    /// The watch counts as neither working nor failing yet.
     #[must_use]
-    pub fn of(metrics: AgentMetrics) -> Self {
-        WatchShare { metrics, works: None }
+    pub fn new(metrics: AgentMetrics) -> Self {
+        WatchGauge { metrics, works: None }
     }
 
-    /// From now on it works, or fails.
+    /// The watch works, or fails, from now on.
     pub fn set(&mut self, works: bool) {
         if self.works != Some(works) {
-            self.leave();
+            self.subtract();
             self.works = Some(works);
             self.gauge(works).inc();
         }
     }
 
-    fn leave(&mut self) {
+    fn subtract(&mut self) {
         if let Some(works) = self.works.take() {
             self.gauge(works).dec();
         }
@@ -170,9 +170,9 @@ impl WatchShare {
     }
 }
 
-impl Drop for WatchShare {
+impl Drop for WatchGauge {
     fn drop(&mut self) {
-        self.leave();
+        self.subtract();
     }
 }
 
@@ -184,11 +184,11 @@ mod tests {
     fn readiness_follows_the_watches() {
         let metrics = AgentMetrics::default();
         assert!(!metrics.readiness().ready);
-        let mut watch = WatchShare::of(metrics.clone());
+        let mut watch = WatchGauge::new(metrics.clone());
         watch.set(true);
         watch.set(true);
         assert!(metrics.readiness().ready);
-        let mut other = WatchShare::of(metrics.clone());
+        let mut other = WatchGauge::new(metrics.clone());
         other.set(false);
         assert_eq!(metrics.readiness().lines, ["cannot watch Hosts (1 failing); sessions are kept as they are"]);
         drop(other);

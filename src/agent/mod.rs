@@ -9,6 +9,7 @@ pub mod credentials;
 pub mod fleet;
 pub mod host;
 pub mod initiator;
+mod jobs;
 pub mod metrics;
 pub mod path;
 pub mod reconcile;

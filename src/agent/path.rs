@@ -1,8 +1,6 @@
-//! What the agent calls a path: what is connected with what, and through which device.
+//! The identity of a path: which target, at which portal, through which device.
 
-use std::{fmt, sync::Arc, time::Instant};
-
-use jiff::Timestamp;
+use std::{fmt, sync::Arc};
 
 use crate::api::{Connection, PlannedPath};
 
@@ -48,22 +46,5 @@ impl fmt::Display for IscsiPath {
             Some(interface) => write!(f, "{interface}"),
             None => write!(f, "the default network"),
         }
-    }
-}
-
-/// A moment, on both clocks: pauses are measured on the monotonic one, reports are dated by the other.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// For pauses and deadlines.
-    pub instant: Instant,
-    /// For people.
-    pub wall: Timestamp,
-}
-
-impl Now {
-    /// The present moment. Inside a runtime whose time is paused the monotonic clock is the paused one.
-    #[must_use]
-    pub fn read() -> Self {
-        Now { instant: tokio::time::Instant::now().into_std(), wall: Timestamp::now() }
     }
 }

@@ -1,207 +1,207 @@
-//! The agent's loop: reads what is and what should be, lets [`reconcile`](super::reconcile) decide, and carries it out.
+//! The agent's loop: it reads the host and its Host object, lets [`reconcile`](super::reconcile) decide, and starts
+//! [jobs](super::jobs).
 //!
-//! The loop itself never waits for an action: logins, logouts and writes are jobs of their own, so that a dead portal
-//! delays nothing else. It sleeps until something has changed.
+//! The loop never waits for a job, so that a dead portal delays nothing else. It sleeps until something has changed.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     future::pending,
     hash::{BuildHasher as _, RandomState},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::future::select_all;
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::reflector::ObjectRef;
 use tokio::{
     sync::watch,
-    task::JoinSet,
-    time::{sleep, sleep_until, timeout},
+    time::{sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::{Instrument as _, info, info_span};
 
 use super::{
     cluster::{
-        Cluster, ClusterError,
-        hosts::Seen,
+        Cluster, ClusterError, HostId,
+        hosts::NodeHosts,
         node_owner,
         outbox::{Due, Outbox},
     },
     credentials::SecretState,
-    initiator::{Facts, Initiator, InterfaceFilter, Inventory, PathError, Session},
-    metrics::{AgentMetrics, OutcomeLabel, PathShare, accepted},
-    path::{IscsiPath, Now},
+    initiator::{Facts, Initiator, InterfaceFilter, Inventory, PathError},
+    jobs::{JobResult, Jobs},
+    metrics::{AgentMetrics, OutcomeLabel, PathGauge},
+    path::IscsiPath,
     reconcile::{
-        Action, Reconciler, Why,
-        input::Situation,
-        logout::{self, Verdict},
-        plan::{Plan, Written},
-        report::{Paths, Report},
+        Reconciler,
+        input::StepInput,
+        plan::{Plan, PlanVersion},
+        report::{PathReport, StatusReport},
     },
 };
 use crate::{
     api::{AgentStatus, Connection, Host, HostStatus, reason::PathReason},
-    ops::log_once::LogOnce,
+    ops::{Clock, Now, log_once::LogOnce},
 };
 
-/// How often everything is looked at though nothing has been announced.
+/// How often everything is read even if no change was announced.
 const RESYNC: Duration = Duration::from_secs(60);
-/// How long what is under way may take to end when the agent is stopped.
-const LAST_WORDS: Duration = Duration::from_secs(10);
-/// Devices come and go in crowds: what is announced within this time is looked at once.
-const CROWD: Duration = Duration::from_millis(100);
-/// How soon a host whose devices cannot be read is looked at again.
-const REREAD: Duration = Duration::from_secs(5);
+/// How long running jobs may take to end when the agent is stopped.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// Changes of devices come in bursts: all that are announced within this time are handled by one turn.
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// When a host is read again whose devices could not be read.
+const READ_RETRY: Duration = Duration::from_secs(5);
 
 /// The agent of one node.
 pub struct Agent<I, C> {
+    node: String,
     initiator: Arc<I>,
     cluster: Arc<C>,
-    seen: watch::Receiver<Seen>,
+    /// The Hosts that name the node.
+    hosts: watch::Receiver<NodeHosts>,
+    clock: Clock,
     seed: u64,
-    jobs: JoinSet<Done>,
-    served: Option<Identity>,
-    /// The Host as the plan was last taken from it.
-    followed: Option<Arc<Host>>,
-    /// What should be; jobs look at it again before they act.
+    jobs: Jobs<I, C>,
+    served: Option<HostId>,
+    /// The version of the served Host that the plan was last taken from.
+    plan_source: Option<Arc<Host>>,
+    /// The plan that is followed, shared with the jobs.
     plan: watch::Sender<Option<Arc<Plan>>>,
     reconciler: Option<Reconciler>,
-    /// By namespace and name.
-    secrets: BTreeMap<(String, Arc<str>), watch::Receiver<SecretState>>,
-    outboxes: BTreeMap<Identity, Outbox>,
-    /// When something of the plan being carried out last made progress.
-    progress_at: Option<Instant>,
-    writing: LogOnce,
-    reading: LogOnce,
+    /// The Secrets that the plan names.
+    secrets: HashMap<ObjectRef<Secret>, watch::Receiver<SecretState>>,
+    /// One for each Host that names the node.
+    outboxes: BTreeMap<HostId, Outbox>,
+    /// When the plan changed or a login ended last, until the plan is acknowledged.
+    progress_at: Option<Duration>,
+    write_log: LogOnce,
+    read_log: LogOnce,
     metrics: AgentMetrics,
-    paths: PathShare,
-}
-
-/// Namespace, name and uid.
-type Identity = (String, String, String);
-
-/// A job that has ended.
-enum Done {
-    Login(IscsiPath, Result<(), PathError>),
-    Logout(u32, Why, Result<bool, PathError>),
-    Write(Identity, Result<Box<Host>, ClusterError>),
-    Tidy(Result<(), PathError>),
-    Adjust,
+    path_gauge: PathGauge,
 }
 
 impl<I: Initiator, C: Cluster> Agent<I, C> {
-    /// The agent of the node whose Hosts are seen.
+    /// The agent of the node that `hosts` name.
     #[must_use]
     pub fn new(
         node: &str,
         initiator: Arc<I>,
         cluster: Arc<C>,
-        seen: watch::Receiver<Seen>,
+        hosts: watch::Receiver<NodeHosts>,
         metrics: AgentMetrics,
     ) -> Self {
+        let plan = watch::Sender::new(None);
         Agent {
+            node: node.to_owned(),
+            jobs: Jobs::new(initiator.clone(), cluster.clone(), plan.subscribe()),
             initiator,
             cluster,
-            seen,
+            hosts,
+            clock: Clock::start(),
             seed: RandomState::new().hash_one(node),
-            jobs: JoinSet::new(),
             served: None,
-            followed: None,
-            plan: watch::Sender::new(None),
+            plan_source: None,
+            plan,
             reconciler: None,
-            secrets: BTreeMap::new(),
+            secrets: HashMap::new(),
             outboxes: BTreeMap::new(),
             progress_at: None,
-            writing: LogOnce::new(format!("write the status of the Host of node {node}")),
-            reading: LogOnce::new(format!("read the devices of node {node}")),
-            paths: PathShare::of(&metrics),
+            write_log: LogOnce::new(format!("write the status of the Host of node {node}")),
+            read_log: LogOnce::new(format!("read the devices of node {node}")),
+            path_gauge: PathGauge::new(&metrics),
             metrics,
         }
     }
 
-    /// Runs until it is told to stop. Sessions stay as they are.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Runs until `stop` is cancelled. The sessions stay.
+    pub async fn run(self, stop: CancellationToken) {
+        let span = info_span!("agent", node = %self.node);
+        self.run_until(stop).instrument(span).await;
+    }
+
+    async fn run_until(mut self, stop: CancellationToken) {
         let mut changes = self.initiator.changes();
         loop {
             changes.borrow_and_update();
             let wake_at = self.turn().await;
             tokio::select! {
                 () = stop.cancelled() => break,
-                () = changed(&mut changes) => sleep(CROWD).await,
-                () = changed(&mut self.seen) => {}
+                () = changed(&mut changes) => sleep(DEBOUNCE).await,
+                () = changed(&mut self.hosts) => {}
                 () = any_changed(&mut self.secrets) => {}
-                Some(done) = self.jobs.join_next() => self.take_in(done),
-                () = sleep_until(wake_at.into()) => {}
+                Some(result) = self.jobs.next() => self.job_ended(result),
+                () = sleep_until(self.clock.instant(wake_at)) => {}
             }
-            while let Some(done) = self.jobs.try_join_next() {
-                self.take_in(done);
+            while let Some(result) = self.jobs.try_next() {
+                self.job_ended(result);
             }
         }
-        // A change of records that is cut short may leave open-iscsi's lock behind. It takes moments; what takes longer is
-        // a login, which holds no lock, and whose tool ends by itself after the agent has.
-        let _ = timeout(LAST_WORDS, async { while self.jobs.join_next().await.is_some() {} }).await;
+        // A change of records that is interrupted may leave open-iscsi's lock behind. It takes moments. A job that takes
+        // longer than the grace is a login, which holds no lock and whose tool ends by itself.
+        self.jobs.finish(SHUTDOWN_GRACE).await;
     }
 
-    /// One look at everything; returns when to look again.
-    async fn turn(&mut self) -> Instant {
-        let seen = self.seen.borrow_and_update().clone();
-        let hosts = seen.as_deref().unwrap_or_default();
-        self.see(hosts);
-        let named = self.interface_filter();
-        let read = async { Ok((self.initiator.facts(&named).await?, self.inventory().await?)) };
-        let (facts, inventory): (Facts, Inventory) = match read.await {
+    /// Reads everything, starts what is due, and returns when to do so again if nothing changes.
+    async fn turn(&mut self) -> Duration {
+        let hosts = self.hosts.borrow_and_update().clone();
+        self.update_hosts(hosts.as_deref().unwrap_or_default());
+        let (facts, inventory) = match self.read_host().await {
             Ok(read) => read,
             Err(error) => {
-                let error: PathError = error;
-                self.reading.failed(error);
-                return Now::read().instant + REREAD;
+                self.read_log.failed(error);
+                return self.clock.now().monotonic + READ_RETRY;
             }
         };
-        self.reading.recovered();
-        let now = Now::read();
-        let (report, wake_at) = self.decide(facts, &inventory, now);
+        self.read_log.recovered();
+        let now = self.clock.now();
+        let (report, wake_at) = self.reconcile(facts, &inventory, now);
         let write_at = self.write(&report, now);
-        [wake_at, write_at].into_iter().flatten().fold(now.instant + RESYNC, Instant::min)
+        [wake_at, write_at].into_iter().flatten().fold(now.monotonic + RESYNC, Duration::min)
     }
 
-    /// The inventory, with what uses the devices of sessions that may have to go.
-    async fn inventory(&self) -> Result<Inventory, PathError> {
+    async fn read_host(&self) -> Result<(Facts, Inventory), PathError> {
+        let facts = self.initiator.facts(&self.interface_filter()).await?;
         let inventory = self.initiator.inventory(&BTreeSet::new()).await?;
-        let in_question = match (&self.reconciler, &*self.plan.borrow()) {
-            (Some(reconciler), Some(plan)) => reconciler.in_question(plan, &inventory, &self.secret_states()),
+        let candidates = match (&self.reconciler, &*self.plan.borrow()) {
+            (Some(reconciler), Some(plan)) => reconciler.logout_candidates(plan, &inventory, &self.secret_states()),
             _ => BTreeSet::new(),
         };
-        if in_question.is_empty() {
-            return Ok(inventory);
+        if candidates.is_empty() {
+            return Ok((facts, inventory));
         }
-        self.initiator.inventory(&in_question).await
+        // Once more, with what uses the devices of the candidates: that is expensive to find out.
+        Ok((facts, self.initiator.inventory(&candidates).await?))
     }
 
     fn secret_states(&self) -> BTreeMap<Arc<str>, SecretState> {
-        self.secrets.iter().map(|((_, name), state)| (name.clone(), state.borrow().clone())).collect()
+        self.secrets.iter().map(|(secret, state)| (secret.name.as_str().into(), state.borrow().clone())).collect()
     }
 
-    /// Which Host is served, and what it wants.
-    fn see(&mut self, hosts: &[Arc<Host>]) {
-        let known: BTreeSet<Identity> = hosts.iter().map(|host| identity(host)).collect();
-        self.outboxes.retain(|identity, _| known.contains(identity));
+    /// Takes over the Hosts that name the node, and the plan of the one that is served.
+    fn update_hosts(&mut self, hosts: &[Arc<Host>]) {
+        let known: BTreeSet<HostId> = hosts.iter().map(|host| HostId::from(&**host)).collect();
+        self.outboxes.retain(|id, _| known.contains(id));
         for host in hosts {
-            self.outboxes.entry(identity(host)).or_insert_with(|| Outbox::new(host.clone())).saw(host);
+            self.outboxes.entry(HostId::from(&**host)).or_insert_with(|| Outbox::new(host.clone())).update(host);
         }
-        // Nobody asks for anything else: what the last plan wants is kept up.
-        let Some(served) = node_owner::served(hosts).map(|host| identity(host)) else { return };
+        // Without a Host the last plan is kept up.
+        let Some(served) = node_owner::served_host(hosts).map(|host| HostId::from(&**host)) else { return };
         if self.served.as_ref().is_some_and(|before| *before != served)
             && let Some(reconciler) = &mut self.reconciler
         {
             reconciler.serve_another();
         }
         self.served = Some(served);
-        if let Some(host) = self.served_host().cloned()
-            && self.followed.as_ref().is_none_or(|followed| !Arc::ptr_eq(followed, &host))
-        {
-            host.status.iter().for_each(|status| self.follow(status));
-            self.followed = Some(host);
+        let Some(host) = self.served_host().cloned() else { return };
+        if self.plan_source.as_ref().is_some_and(|source| Arc::ptr_eq(source, &host)) {
+            return;
         }
+        if let Some(status) = &host.status {
+            self.follow_plan(status);
+        }
+        self.plan_source = Some(host);
     }
 
     /// The newest known version of the Host that is served.
@@ -209,263 +209,156 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         self.outboxes.get(self.served.as_ref()?).map(Outbox::host)
     }
 
-    fn follow(&mut self, status: &HostStatus) {
+    fn follow_plan(&mut self, status: &HostStatus) {
         let Some(plan) = status.plan.as_ref().map(Plan::from) else { return };
         if self.plan.borrow().as_deref() != Some(&plan) {
-            self.follow_secrets(&plan);
+            self.watch_secrets(&plan);
             self.plan.send_replace(Some(Arc::new(plan)));
-            self.progress_at = Some(Now::read().instant);
+            self.progress_at = Some(self.clock.now().monotonic);
         }
-        let observed = || {
-            let agent = status.agent.as_ref()?;
-            Some(Written { revision: agent.observed_revision.clone()?, sequence: agent.observed_sequence? })
-        };
-        self.reconciler.get_or_insert_with(|| Reconciler::new(self.seed, &status.connections, observed()));
+        if self.reconciler.is_none() {
+            self.reconciler = Some(Reconciler::new(self.seed, &status.connections, acknowledged_version(status)));
+        }
     }
 
-    fn follow_secrets(&mut self, plan: &Plan) {
-        let namespace = self.served.as_ref().map(|(namespace, ..)| namespace.clone()).unwrap_or_default();
-        let wanted: BTreeSet<_> = plan.secrets().into_iter().map(|name| (namespace.clone(), name)).collect();
+    fn watch_secrets(&mut self, plan: &Plan) {
+        let namespace = self.served.as_ref().map(|host| host.namespace.as_str()).unwrap_or_default();
+        let wanted: Vec<ObjectRef<Secret>> =
+            plan.secrets().iter().map(|name| ObjectRef::new(name).within(namespace)).collect();
         self.secrets.retain(|secret, _| wanted.contains(secret));
         for secret in wanted {
-            let cluster = &self.cluster;
-            self.secrets.entry(secret).or_insert_with_key(|(namespace, name)| cluster.secret(namespace, name));
+            self.secrets.entry(secret).or_insert_with_key(|secret| self.cluster.secret(secret));
         }
     }
 
     fn interface_filter(&self) -> InterfaceFilter {
         let host = self.served_host();
+        let in_spec = host.iter().flat_map(|host| &host.spec.interfaces);
         InterfaceFilter {
             host: host.and_then(|host| host.metadata.name.as_deref()).map(Arc::from),
-            in_spec: host
-                .iter()
-                .flat_map(|host| &host.spec.interfaces)
-                .map(|named| named.name.as_str().into())
-                .collect(),
+            in_spec: in_spec.map(|interface| interface.name.as_str().into()).collect(),
             in_plan: self.plan.borrow().as_ref().map(|plan| plan.interfaces()).unwrap_or_default(),
         }
     }
 
-    /// Lets the pure part decide, and begins what it wants done.
-    fn decide(&mut self, facts: Facts, inventory: &Inventory, now: Now) -> (Report, Option<Instant>) {
+    /// Lets the reconciler decide, starts its actions, and returns the report and when time alone changes something.
+    fn reconcile(&mut self, facts: Facts, inventory: &Inventory, now: Now) -> (StatusReport, Option<Duration>) {
         let mut paths = None;
-        let mut observed = None;
+        let mut acknowledged = None;
         let mut wake_at = None;
         let plan = self.plan.borrow().clone();
         let secrets = self.secret_states();
         if let (Some(plan), Some(reconciler)) = (plan, &mut self.reconciler) {
-            let situation = Situation { plan: &plan, inventory, facts: &facts, secrets: &secrets, now };
-            let step = reconciler.step(situation);
-            if step.observed.as_ref() == Some(&plan.written) {
+            let input = StepInput { plan: &plan, inventory, facts: &facts, secrets: &secrets, now };
+            let step = reconciler.step(input);
+            if step.acknowledged.as_ref() == Some(&plan.version) {
                 self.progress_at = None;
             }
             for action in step.actions {
-                self.begin(action);
+                self.jobs.start(action);
             }
-            self.paths.set(&step.connections);
-            paths = Some(Paths { connections: step.connections, multipath: step.multipath });
-            observed = step.observed;
+            self.path_gauge.set(&step.connections);
+            paths = Some(PathReport { connections: step.connections, multipath: step.multipath });
+            acknowledged = step.acknowledged;
             wake_at = step.wake_at;
         }
-        // A Host that has no plan yet must not be told of what another's plan wants.
+        // While the served Host has no plan, the agent still follows another Host's plan. That is not reported.
         let status = self.served_host().and_then(|host| host.status.as_ref());
-        let has_plan = status.is_some_and(|status| status.plan.is_some());
-        let observed = observed.filter(|_| has_plan);
+        if status.is_none_or(|status| status.plan.is_none()) {
+            paths = None;
+            acknowledged = None;
+        }
         let Facts { interfaces, initiator_name, initiator, warnings } = facts;
-        let version = env!("CARGO_PKG_VERSION").to_owned();
         let agent = AgentStatus {
-            version,
-            observed_revision: observed.as_ref().map(|written| written.revision.clone()),
-            observed_sequence: observed.map(|written| written.sequence),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            observed_revision: acknowledged.as_ref().map(|version| version.revision.clone()),
+            observed_sequence: acknowledged.map(|version| version.sequence),
             initiator_name,
             initiator,
             warnings,
         };
-        (Report { agent, interfaces: Some(interfaces), paths: paths.filter(|_| has_plan) }, wake_at)
+        (StatusReport { agent, interfaces: Some(interfaces), paths }, wake_at)
     }
 
-    fn begin(&mut self, action: Action) {
-        let initiator = self.initiator.clone();
-        match action {
-            Action::Login(login) => {
-                debug!(path = %login.path, "logging in");
-                self.jobs.spawn(async move {
-                    let result = initiator.login(&login).await;
-                    Done::Login(login.path, result)
-                });
-            }
-            Action::Logout { session, why, leaving } => {
-                info!(path = %session.path, session = session.id, ?why, "logging out");
-                let plan = self.plan.subscribe();
-                self.jobs.spawn(async move {
-                    let result = log_out(&*initiator, &plan, &session, why, &leaving).await;
-                    Done::Logout(session.id, why, result)
-                });
-            }
-            Action::Adjust { session, settings } => {
-                self.jobs.spawn(async move {
-                    if let Err(error) = initiator.adjust(&session, settings).await {
-                        debug!(path = %session.path, %error, "the session keeps its old settings until it is made anew");
-                    }
-                    Done::Adjust
-                });
-            }
-            Action::Tidy { keep } => {
-                self.jobs.spawn(async move {
-                    let result = initiator.tidy(&keep).await;
-                    if let Err(error) = &result {
-                        debug!(%error, "records of paths that are not planned are left behind for now");
-                    }
-                    Done::Tidy(result)
-                });
-            }
-        }
-    }
-
-    /// Writes what is due, and returns when the next write is.
-    fn write(&mut self, report: &Report, now: Now) -> Option<Instant> {
-        let mut next: Option<Instant> = None;
-        let mut due = Vec::new();
-        for (identity, outbox) in &mut self.outboxes {
-            let is_served = self.served.as_ref() == Some(identity);
-            let other = (!is_served).then(|| Report::not_served(report.agent.clone(), outbox.host()));
-            let report = other.as_ref().unwrap_or(report);
+    /// Starts the writes that are due, and returns when the next one is.
+    fn write(&mut self, report: &StatusReport, now: Now) -> Option<Duration> {
+        let mut next: Option<Duration> = None;
+        for (id, outbox) in &mut self.outboxes {
+            let is_served = self.served.as_ref() == Some(id);
+            let not_served = (!is_served).then(|| StatusReport::not_served(report.agent.clone(), outbox.host()));
+            let report = not_served.as_ref().unwrap_or(report);
             match outbox.due(report, self.progress_at.filter(|_| is_served), now) {
                 Due::No => {}
                 Due::At(at) => next = Some(next.map_or(at, |next| next.min(at))),
                 Due::Now => {
                     log_changes(outbox.host(), report);
-                    outbox.writing();
-                    due.push((identity.clone(), report.patch()));
+                    outbox.write_started();
+                    self.jobs.write_status(id.clone(), report.patch());
                 }
             }
-        }
-        for (identity, patch) in due {
-            let cluster = self.cluster.clone();
-            self.jobs.spawn(async move {
-                let (namespace, name, _) = &identity;
-                let result = Box::pin(cluster.write_status(namespace, name, &patch)).await.map(Box::new);
-                Done::Write(identity, result)
-            });
         }
         next
     }
 
-    fn take_in(&mut self, done: Result<Done, tokio::task::JoinError>) {
-        let now = Now::read();
-        let done = match done {
-            Ok(done) => done,
-            // A bug in a job is a bug in the agent; whoever runs it starts it again, and sessions stay.
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => return,
-        };
-        match (done, &mut self.reconciler) {
-            (Done::Login(path, result), Some(reconciler)) => {
-                let outcome = OutcomeLabel::of(result.as_ref().err().map(|error| error.reason));
+    fn job_ended(&mut self, result: JobResult) {
+        let now = self.clock.now();
+        match (result, &mut self.reconciler) {
+            (JobResult::Login(path, result), Some(reconciler)) => {
+                let outcome = OutcomeLabel::of_path(result.as_ref().err().map(|error| error.reason));
                 self.metrics.logins.get_or_create(&outcome).inc();
-                self.progress_at = self.progress_at.map(|_| now.instant);
+                self.progress_at = self.progress_at.map(|_| now.monotonic);
                 reconciler.login_ended(path, result);
             }
-            (Done::Logout(id, why, result), Some(reconciler)) => {
-                let outcome = OutcomeLabel::of(result.as_ref().err().map(|error| error.reason));
+            (JobResult::Logout(id, reason, result), Some(reconciler)) => {
+                let outcome = OutcomeLabel::of_path(result.as_ref().err().map(|error| error.reason));
                 self.metrics.logouts.get_or_create(&outcome).inc();
-                reconciler.logout_ended(id, why, result, now);
+                reconciler.logout_ended(id, reason, result, now);
             }
-            (Done::Write(identity, result), _) => self.take_in_write(&identity, result, now),
-            (Done::Tidy(Err(_)), Some(reconciler)) => reconciler.tidying_failed(now),
-            (Done::Tidy(_) | Done::Adjust, _) | (Done::Login(..) | Done::Logout(..), None) => {}
+            (JobResult::Tidy(Err(_)), Some(reconciler)) => reconciler.tidy_failed(now),
+            (JobResult::StatusWrite(host, result), _) => self.write_ended(&host, result, now),
+            (JobResult::Tidy(_) | JobResult::Adjust, _) | (JobResult::Login(..) | JobResult::Logout(..), None) => {}
         }
     }
 
-    fn take_in_write(&mut self, identity: &Identity, result: Result<Box<Host>, ClusterError>, now: Now) {
-        self.metrics.writes.get_or_create(&accepted(&result)).inc();
+    fn write_ended(&mut self, id: &HostId, result: Result<Box<Host>, ClusterError>, now: Now) {
+        self.metrics.writes.get_or_create(&OutcomeLabel::of_request(result.is_ok())).inc();
         match &result {
-            Ok(_) => self.writing.recovered(),
-            // The watch is about to tell.
+            Ok(_) => self.write_log.recovered(),
+            // The watch will show that the Host is gone.
             Err(ClusterError::NotFound) => {}
-            Err(error) => self.writing.failed(error),
+            Err(error) => self.write_log.failed(error),
         }
-        let Some(outbox) = self.outboxes.get_mut(identity) else { return };
+        let Some(outbox) = self.outboxes.get_mut(id) else { return };
         match result {
-            Ok(host) => outbox.written(&Arc::from(host)),
-            Err(_) => outbox.failed(now, self.seed),
+            Ok(host) => outbox.write_succeeded(&Arc::from(host)),
+            Err(_) => outbox.write_failed(now, self.seed),
         }
     }
 }
 
-fn identity(host: &Host) -> Identity {
-    let metadata = &host.metadata;
-    let text = |part: &Option<String>| part.clone().unwrap_or_default();
-    (text(&metadata.namespace), text(&metadata.name), text(&metadata.uid))
+/// The plan that the agent had acknowledged before it was started.
+fn acknowledged_version(status: &HostStatus) -> Option<PlanVersion> {
+    let agent = status.agent.as_ref()?;
+    Some(PlanVersion { revision: agent.observed_revision.clone()?, sequence: agent.observed_sequence? })
 }
 
-/// One who tells nothing any more has nothing to tell.
+/// Waits for a change. A sender that is gone changes nothing any more.
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
         pending::<()>().await;
     }
 }
 
-async fn any_changed<K>(secrets: &mut BTreeMap<K, watch::Receiver<SecretState>>) {
+async fn any_changed<K>(secrets: &mut HashMap<K, watch::Receiver<SecretState>>) {
     if secrets.is_empty() {
         return pending().await;
     }
     select_all(secrets.values_mut().map(|secret| Box::pin(changed(secret)))).await;
 }
 
-/// Logs a session out if the rule, asked with the newest plan and an inventory that is read just before, still says so.
-/// Ok(false): it does not.
-async fn log_out(
-    initiator: &impl Initiator,
-    plan: &watch::Receiver<Option<Arc<Plan>>>,
-    session: &Session,
-    why: Why,
-    leaving: &BTreeSet<u32>,
-) -> Result<bool, PathError> {
-    let find = |inventory: &Inventory| {
-        inventory.sessions.iter().find(|found| found.id == session.id && found.path == session.path).cloned()
-    };
-    let mut flushed = false;
-    loop {
-        let inventory = initiator.inventory(&BTreeSet::from([session.id])).await?;
-        let Some(found) = find(&inventory) else { return Ok(true) };
-        let Some(plan) = plan.borrow().clone() else { return Ok(false) };
-        match why {
-            Why::Rotated if logout::may_rotate(&plan, &inventory, &found, leaving) => {}
-            Why::Rotated => return Ok(false),
-            Why::Surplus => {
-                let judged = logout::judge(&plan, &inventory, leaving);
-                let verdict = judged.into_iter().find(|(judged, _)| judged.id == found.id).map(|(_, verdict)| verdict);
-                match verdict {
-                    Some(Verdict::Go { flush }) if flush.is_empty() => {}
-                    Some(Verdict::Go { flush }) if !flushed => {
-                        flushed = true;
-                        for map in flush {
-                            initiator.flush(map).await?;
-                        }
-                        continue;
-                    }
-                    Some(Verdict::Go { .. }) => {
-                        return Err(PathError::new(
-                            PathReason::InUse,
-                            "its multipath map came back after it was removed",
-                        ));
-                    }
-                    Some(Verdict::Keep(_)) | None => return Ok(false),
-                }
-            }
-        }
-        initiator.logout(&found).await?;
-        return match find(&initiator.inventory(&BTreeSet::new()).await?) {
-            None => Ok(true),
-            Some(_) => Err(PathError::new(PathReason::Internal, "the session is still there after its logout")),
-        };
-    }
-}
-
-/// What is about to be reported and was not before, for who reads the log.
-fn log_changes(host: &Host, report: &Report) {
-    let Some(Paths { connections, .. }) = &report.paths else { return };
+/// Logs the paths whose state or reason differs from the last report.
+fn log_changes(host: &Host, report: &StatusReport) {
+    let Some(PathReport { connections, .. }) = &report.paths else { return };
     let known: BTreeMap<IscsiPath, &Connection> = host
         .status
         .iter()

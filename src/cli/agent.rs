@@ -15,7 +15,7 @@ use crate::{
         Agent,
         cluster::{
             KubeCluster, hosts,
-            lease::{Keeper, Timing},
+            lease::{LeaseRenewer, LeaseTiming},
         },
         host::{access::AccessMode, mount_points::MountPoints},
         initiator::{
@@ -28,8 +28,8 @@ use crate::{
     ops,
 };
 
-/// Writes at once of one agent: a status and a lease, and room for a Host that it does not serve.
-const REQUESTS: usize = 4;
+/// Concurrent writes of one agent: a status and a lease, and some for Hosts that it does not serve.
+const MAX_REQUESTS: usize = 4;
 
 /// Holds the iSCSI sessions of one node, as its Host's plan asks for
 #[derive(Args, Debug)]
@@ -39,7 +39,7 @@ pub struct Arguments {
     /// The node: the agent serves the Host that names it in `spec.nodeName`
     #[arg(long, env = "MULTIBOND_NODE_NAME", value_name = "NAME", value_parser = node_name)]
     node_name: String,
-    /// What makes the sessions
+    /// The initiator that holds the sessions
     #[arg(long, env = "MULTIBOND_INITIATOR", value_enum, default_value = "open-iscsi")]
     initiator: InitiatorKind,
     /// Open-iscsi only: how the host's tools are reached: auto, direct, nsenter, chroot, or chroot=DIR where DIR is the
@@ -54,42 +54,42 @@ pub struct Arguments {
     health: HealthArguments,
 }
 
-/// The name of a Node, which is asked for in every request.
+/// Checks the name of a Node.
 fn node_name(text: &str) -> Result<String, String> {
     let valid = metadata::is_subdomain(text).then(|| text.to_owned());
     valid.ok_or_else(|| format!("the name of a Node has {}", metadata::SUBDOMAIN))
 }
 
-/// What makes the sessions.
+/// The implementations of an initiator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum InitiatorKind {
     /// The host's open-iscsi.
     OpenIscsi,
-    /// A table in memory.
+    /// Sessions in memory, for demos and tests.
     Simulated,
 }
 
-/// What is simulated.
+/// The flags of a simulation.
 #[derive(Args, Debug)]
 pub struct SimulationArguments {
-    /// Simulated only: what goes wrong, a YAML file that is read again when it changes
+    /// Simulated only: a YAML file with faults, which is read again when it changes
     #[arg(long, env = "MULTIBOND_FAULTS", value_name = "FILE")]
     pub faults: Option<PathBuf>,
-    /// Simulated only: the interfaces of nodes, a YAML file that is read again when it changes; a node without an entry
-    /// has those that its Host names
+    /// Simulated only: a YAML file with the interfaces of nodes, which is read again when it changes; a node without an
+    /// entry has the interfaces that its Host names
     #[arg(long, env = "MULTIBOND_FACTS", value_name = "FILE")]
     pub facts: Option<PathBuf>,
-    /// Simulated only: keep the sessions in this directory, which is made if need be, so that they survive the process
+    /// Simulated only: keep the sessions in this directory, so that they survive the process; it is created if needed
     #[arg(long, env = "MULTIBOND_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 }
 
 impl SimulationArguments {
-    /// A simulation with these files, which are checked now: later they are only complained about.
+    /// Starts a simulation with these files. An invalid file is an error now, and a line in the log later.
     pub fn start(&self) -> anyhow::Result<Arc<Simulation>> {
         if let Some(directory) = &self.state_dir {
             std::fs::create_dir_all(directory)
-                .with_context(|| format!("making the directory {}", directory.display()))?;
+                .with_context(|| format!("creating the directory {}", directory.display()))?;
         }
         let simulation = Simulation::new(self.state_dir.clone());
         if let Some(file) = &self.faults {
@@ -110,7 +110,7 @@ impl SimulationArguments {
     }
 }
 
-/// How an agent shows that it is alive.
+/// The flags of the lease, which shows that an agent is alive.
 #[derive(Args, Debug)]
 pub struct LeaseArguments {
     /// The namespace of the leases; without it the pod's own, else `multibond-system`
@@ -130,19 +130,19 @@ impl LeaseArguments {
         process::own_namespace(self.namespace.clone())
     }
 
-    /// How the lease is kept.
-    pub fn timing(&self) -> anyhow::Result<Timing> {
+    /// How long the lease is valid, and how often it is renewed.
+    pub fn timing(&self) -> anyhow::Result<LeaseTiming> {
         let (duration, renew_every) = (self.lease_duration, self.lease_renew_interval);
         ensure!(
             duration >= Duration::from_secs(1) && renew_every < duration,
             "--lease-duration is {duration:?} and --lease-renew-interval {renew_every:?}: the lease must last at least a \
              second, and longer than it takes until it is renewed"
         );
-        Ok(Timing { duration, renew_every })
+        Ok(LeaseTiming { duration, renew_every })
     }
 }
 
-/// What operators look at.
+/// The flags for metrics and health.
 #[derive(Args, Debug)]
 pub struct HealthArguments {
     /// Where /metrics, /livez and /readyz are served; default: nowhere
@@ -151,7 +151,7 @@ pub struct HealthArguments {
 }
 
 impl HealthArguments {
-    /// Metrics, which are served from now on if that is asked for.
+    /// Creates the metrics, and serves them if there is an address.
     pub async fn start(&self, stop: CancellationToken) -> anyhow::Result<AgentMetrics> {
         let mut registry = Registry::default();
         let metrics = AgentMetrics::new(&mut registry);
@@ -165,7 +165,7 @@ impl HealthArguments {
     }
 }
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until a signal to stop.
 pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
     match arguments.initiator {
         InitiatorKind::OpenIscsi if !arguments.simulation.is_empty() => {
@@ -193,7 +193,7 @@ async fn simulated(arguments: Arguments, global: &Global) -> anyhow::Result<Exit
     serve(initiator, arguments, global, stop).await
 }
 
-/// Serves the node's Host with an initiator until it is told to stop.
+/// Serves the node's Host with an initiator until `stop` is cancelled.
 async fn serve(
     initiator: Arc<impl Initiator>,
     arguments: Arguments,
@@ -204,16 +204,17 @@ async fn serve(
     let node: Arc<str> = arguments.node_name.into();
     let client = global.client().await?;
     let metrics = arguments.health.start(stop.clone()).await?;
-    let requests = Arc::new(Semaphore::new(REQUESTS));
-    let (seen, receiver) = watch::channel(None);
+    let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
+    let (sender, node_hosts) = watch::channel(None);
 
     let namespace = arguments.lease.namespace();
-    let keeper = Keeper::new(client.clone(), &namespace, node.clone(), timing, requests.clone(), metrics.clone());
-    let lease = tokio::spawn(keeper.keep());
-    let hosts = tokio::spawn(hosts::watch_node(client.clone(), node.clone(), seen, metrics.clone()));
+    let renewer =
+        LeaseRenewer::new(client.clone(), &namespace, node.clone(), timing, requests.clone(), metrics.clone());
+    let lease = tokio::spawn(renewer.run());
+    let hosts = tokio::spawn(hosts::watch_node(client.clone(), node.clone(), sender, metrics.clone()));
     info!(%node, "serving");
     let cluster = Arc::new(KubeCluster::new(client, requests));
-    Agent::new(&node, initiator, cluster, receiver, metrics).run(stop).await;
+    Agent::new(&node, initiator, cluster, node_hosts, metrics).run(stop).await;
     lease.abort();
     hosts.abort();
     info!(%node, "stopped; sessions stay");

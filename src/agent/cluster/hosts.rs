@@ -1,10 +1,10 @@
-//! Hosts, by the node that they name: what a watch tells, kept through everything that can go wrong with a watch.
+//! The Hosts by the node that they name, from a watch.
 //!
-//! What cannot be read is not gone. While the API server is away, a verb is forbidden or the CRD is missing, the agents
-//! keep what they knew; a Host that cannot be decoded stays as it was last understood.
+//! A Host that cannot be read is not a deleted one. While the API server is away, a verb is forbidden or the CRD is
+//! missing, the store keeps what it has. A Host that cannot be decoded stays as it was last decoded.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -15,6 +15,7 @@ use kube::{
     core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{
         WatchStreamExt as _,
+        reflector::ObjectRef,
         watcher::{self, Event},
     },
 };
@@ -22,50 +23,47 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::{
-    agent::metrics::{AgentMetrics, WatchShare},
+    agent::metrics::{AgentMetrics, WatchGauge},
     api::Host,
     ops::{errors::brief, log_once::LogOnce},
 };
 
-/// The Hosts that name a node; none until they have been read for the first time.
-pub type Seen = Option<Arc<[Arc<Host>]>>;
+/// The Hosts that name one node; None until they have been listed for the first time.
+pub type NodeHosts = Option<Arc<[Arc<Host>]>>;
 
-type Key = (String, String);
-
-/// Every known Host.
+/// All Hosts of a watch, by node.
+///
+/// kube's reflector is not used: its store has no index by node, and an object that cannot be decoded would replace the
+/// last version that could.
 #[derive(Debug, Default)]
-pub struct Roster {
+pub struct HostStore {
     by_node: HashMap<Arc<str>, Vec<Arc<Host>>>,
-    nodes: HashMap<Key, Arc<str>>,
-    /// While the watch begins anew: what it has told of so far.
-    listing: Option<BTreeSet<Key>>,
+    nodes: HashMap<ObjectRef<Host>, Arc<str>>,
+    /// While a new list is read: the Hosts that are in it so far.
+    listing: Option<HashSet<ObjectRef<Host>>>,
     /// Whether a list was ever complete.
     complete: bool,
 }
 
-impl Roster {
-    /// Takes in an event, and returns the nodes that have other Hosts now; nothing until the first list is complete.
+impl HostStore {
+    /// Applies an event, and returns the nodes whose Hosts have changed. It returns none until the first list is
+    /// complete, and then all.
     pub fn apply(&mut self, event: Event<DeserializeGuard<Host>>) -> BTreeSet<Arc<str>> {
         let mut changed = BTreeSet::new();
         match event {
-            Event::Init => self.listing = Some(BTreeSet::new()),
+            Event::Init => self.listing = Some(HashSet::new()),
             Event::InitApply(DeserializeGuard(host)) => {
-                let key = match &host {
-                    Ok(host) => key(&host.metadata),
-                    Err(invalid) => key(&invalid.metadata),
-                };
                 if let Some(listing) = &mut self.listing {
-                    listing.insert(key);
+                    listing.insert(object_ref(metadata(&host)));
                 }
                 changed = self.put(host);
             }
             Event::Apply(DeserializeGuard(host)) => changed = self.put(host),
-            Event::Delete(DeserializeGuard(Ok(host))) => changed.extend(self.take(&key(&host.metadata))),
-            Event::Delete(DeserializeGuard(Err(invalid))) => changed.extend(self.take(&key(&invalid.metadata))),
+            Event::Delete(DeserializeGuard(host)) => changed.extend(self.remove(&object_ref(metadata(&host)))),
             Event::InitDone => {
                 let listed = self.listing.take().unwrap_or_default();
-                let gone: Vec<Key> = self.nodes.keys().filter(|key| !listed.contains(*key)).cloned().collect();
-                changed.extend(gone.iter().filter_map(|key| self.take(key)));
+                let gone: Vec<_> = self.nodes.keys().filter(|host| !listed.contains(*host)).cloned().collect();
+                changed.extend(gone.iter().filter_map(|host| self.remove(host)));
                 if !std::mem::replace(&mut self.complete, true) {
                     changed.extend(self.by_node.keys().cloned());
                 }
@@ -80,7 +78,7 @@ impl Roster {
         self.by_node.get(node).map(|hosts| hosts.as_slice().into()).unwrap_or_default()
     }
 
-    /// Whether a list was ever complete: before that, what is not known may exist.
+    /// Whether a list was ever complete. Before that, a Host that is not in the store may exist.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete
@@ -90,27 +88,31 @@ impl Roster {
         let host = match host {
             Ok(host) => Arc::new(trimmed(host)),
             Err(invalid) => {
-                let (namespace, name) = key(&invalid.metadata);
-                warn!(error = %invalid.error, "cannot decode the Host {namespace}/{name}; it stays as it was last understood");
+                let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
+                let name = invalid.metadata.name.as_deref().unwrap_or_default();
+                warn!(
+                    error = %invalid.error,
+                    "cannot decode the Host {namespace}/{name}; it stays as it was last decoded"
+                );
                 return BTreeSet::new();
             }
         };
-        let key = key(&host.metadata);
+        let key = object_ref(&host.metadata);
         let node: Arc<str> = match self.by_node.get_key_value(host.spec.node_name.as_str()) {
             Some((node, _)) => node.clone(),
             None => host.spec.node_name.as_str().into(),
         };
-        let mut changed: BTreeSet<_> = self.take(&key).into_iter().collect();
+        let mut changed: BTreeSet<_> = self.remove(&key).into_iter().collect();
         self.nodes.insert(key, node.clone());
         self.by_node.entry(node.clone()).or_default().push(host);
         changed.insert(node);
         changed
     }
 
-    fn take(&mut self, of: &Key) -> Option<Arc<str>> {
-        let node = self.nodes.remove(of)?;
+    fn remove(&mut self, key: &ObjectRef<Host>) -> Option<Arc<str>> {
+        let node = self.nodes.remove(key)?;
         if let Some(hosts) = self.by_node.get_mut(&node) {
-            hosts.retain(|host| key(&host.metadata) != *of);
+            hosts.retain(|host| object_ref(&host.metadata) != *key);
             if hosts.is_empty() {
                 self.by_node.remove(&node);
             }
@@ -119,11 +121,19 @@ impl Roster {
     }
 }
 
-fn key(metadata: &ObjectMeta) -> Key {
-    (metadata.namespace.clone().unwrap_or_default(), metadata.name.clone().unwrap_or_default())
+fn metadata(host: &Result<Host, InvalidObject>) -> &ObjectMeta {
+    match host {
+        Ok(host) => &host.metadata,
+        Err(invalid) => &invalid.metadata,
+    }
 }
 
-/// Without what an agent never looks at, which is most of a Host's bytes.
+fn object_ref(metadata: &ObjectMeta) -> ObjectRef<Host> {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    ObjectRef::new(name).within(metadata.namespace.as_deref().unwrap_or_default())
+}
+
+/// The Host without the fields that an agent does not need, which are most of its bytes.
 #[must_use]
 pub fn trimmed(mut host: Host) -> Host {
     host.metadata.managed_fields = None;
@@ -139,26 +149,26 @@ pub fn trimmed(mut host: Host) -> Host {
     host
 }
 
-/// A watch of Hosts that never ends; errors are logged once each, and tell in `share` that it fails.
+/// A watch of Hosts that never ends. An error is logged once, and shown in `gauge`.
 pub fn events(
     client: Client,
     config: watcher::Config,
-    mut share: WatchShare,
+    mut gauge: WatchGauge,
 ) -> impl Stream<Item = Event<DeserializeGuard<Host>>> + Send {
     let mut log = LogOnce::new("watch Hosts");
     watcher::watcher(Api::<DeserializeGuard<Host>>::all(client), config).default_backoff().filter_map(move |event| {
         let event = match event {
             Ok(event) => {
-                // A watch that only begins to begin again has not succeeded yet.
+                // An Init is the start of an attempt, not its success.
                 if !matches!(event, Event::Init) {
                     log.recovered();
-                    share.set(true);
+                    gauge.set(true);
                 }
                 Some(event)
             }
             Err(error) => {
                 log.failed(brief(&error));
-                share.set(false);
+                gauge.set(false);
                 None
             }
         };
@@ -166,22 +176,22 @@ pub fn events(
     })
 }
 
-/// Watches the Hosts of one node, for as long as somebody wants to know.
-pub async fn watch_node(client: Client, node: Arc<str>, seen: watch::Sender<Seen>, metrics: AgentMetrics) {
-    let of_node = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    let events = events(client, of_node, WatchShare::of(metrics));
+/// Watches the Hosts of one node, for as long as there is a receiver.
+pub async fn watch_node(client: Client, node: Arc<str>, hosts: watch::Sender<NodeHosts>, metrics: AgentMetrics) {
+    let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+    let events = events(client, config, WatchGauge::new(metrics));
     pin_mut!(events);
-    let mut roster = Roster::default();
+    let mut store = HostStore::default();
     loop {
         let event = tokio::select! {
-            () = seen.closed() => return,
+            () = hosts.closed() => return,
             event = events.next() => event,
         };
         let Some(event) = event else { return };
-        let changed = roster.apply(event);
-        let first = roster.is_complete() && seen.borrow().is_none();
-        if first || !changed.is_empty() {
-            seen.send_replace(Some(roster.of(&node)));
+        let changed = store.apply(event);
+        let is_first = store.is_complete() && hosts.borrow().is_none();
+        if is_first || !changed.is_empty() {
+            hosts.send_replace(Some(store.of(&node)));
         }
     }
 }
@@ -210,61 +220,61 @@ mod tests {
         changed.iter().map(ToString::to_string).collect()
     }
 
-    fn names(roster: &Roster, node: &str) -> Vec<String> {
-        roster.of(node).iter().filter_map(|host| host.metadata.name.clone()).collect()
+    fn names(store: &HostStore, node: &str) -> Vec<String> {
+        store.of(node).iter().filter_map(|host| host.metadata.name.clone()).collect()
     }
 
-    fn listed(hosts: Vec<DeserializeGuard<Host>>) -> Roster {
-        let mut roster = Roster::default();
-        list(&mut roster, hosts);
-        roster
+    fn listed(hosts: Vec<DeserializeGuard<Host>>) -> HostStore {
+        let mut store = HostStore::default();
+        list(&mut store, hosts);
+        store
     }
 
-    fn list(roster: &mut Roster, hosts: Vec<DeserializeGuard<Host>>) -> Vec<String> {
+    fn list(store: &mut HostStore, hosts: Vec<DeserializeGuard<Host>>) -> Vec<String> {
         let events = [Event::Init].into_iter().chain(hosts.into_iter().map(Event::InitApply)).chain([Event::InitDone]);
-        events.flat_map(|event| nodes(&roster.apply(event))).collect()
+        events.flat_map(|event| nodes(&store.apply(event))).collect()
     }
 
     #[test]
-    fn nothing_is_told_before_the_first_list_is_complete() {
-        let mut roster = Roster::default();
-        roster.apply(Event::Init);
-        assert!(roster.apply(Event::InitApply(host("a", "w1"))).is_empty() && !roster.is_complete());
-        assert_eq!(nodes(&roster.apply(Event::InitDone)), ["w1"]);
+    fn no_node_changes_before_the_first_list_is_complete() {
+        let mut store = HostStore::default();
+        store.apply(Event::Init);
+        assert!(store.apply(Event::InitApply(host("a", "w1"))).is_empty() && !store.is_complete());
+        assert_eq!(nodes(&store.apply(Event::InitDone)), ["w1"]);
     }
 
     #[test]
-    fn hosts_come_and_go_and_several_may_name_a_node() {
-        let mut roster = listed(vec![host("a", "w1"), host("b", "w2")]);
-        assert_eq!(nodes(&roster.apply(Event::Apply(host("c", "w1")))), ["w1"]);
-        assert_eq!(names(&roster, "w1"), ["a", "c"]);
-        assert_eq!(nodes(&roster.apply(Event::Delete(host("a", "w1")))), ["w1"]);
-        assert_eq!(names(&roster, "w1"), ["c"]);
+    fn several_hosts_may_name_a_node() {
+        let mut store = listed(vec![host("a", "w1"), host("b", "w2")]);
+        assert_eq!(nodes(&store.apply(Event::Apply(host("c", "w1")))), ["w1"]);
+        assert_eq!(names(&store, "w1"), ["a", "c"]);
+        assert_eq!(nodes(&store.apply(Event::Delete(host("a", "w1")))), ["w1"]);
+        assert_eq!(names(&store, "w1"), ["c"]);
     }
 
     #[test]
-    fn a_host_made_anew_for_another_node_leaves_the_old_one() {
-        let mut roster = listed(vec![host("a", "w1")]);
-        assert_eq!(nodes(&roster.apply(Event::Apply(host("a", "w2")))), ["w1", "w2"]);
-        assert_eq!((names(&roster, "w1"), names(&roster, "w2")), (vec![], vec!["a".to_owned()]));
+    fn a_host_that_names_another_node_leaves_the_old_one() {
+        let mut store = listed(vec![host("a", "w1")]);
+        assert_eq!(nodes(&store.apply(Event::Apply(host("a", "w2")))), ["w1", "w2"]);
+        assert_eq!((names(&store, "w1"), names(&store, "w2")), (vec![], vec!["a".to_owned()]));
     }
 
     #[test]
-    fn what_a_new_list_lacks_is_gone_only_when_that_list_is_complete() {
-        let mut roster = listed(vec![host("a", "w1"), host("b", "w2")]);
-        roster.apply(Event::Init);
-        assert_eq!(names(&roster, "w2"), ["b"]);
-        assert_eq!(list(&mut roster, vec![host("a", "w1")]), ["w1", "w2"]);
-        assert!(names(&roster, "w2").is_empty());
+    fn a_host_missing_in_a_new_list_is_removed_when_the_list_is_complete() {
+        let mut store = listed(vec![host("a", "w1"), host("b", "w2")]);
+        store.apply(Event::Init);
+        assert_eq!(names(&store, "w2"), ["b"]);
+        assert_eq!(list(&mut store, vec![host("a", "w1")]), ["w1", "w2"]);
+        assert!(names(&store, "w2").is_empty());
     }
 
     #[test]
-    fn a30_a_host_that_cannot_be_decoded_stays_as_it_was_last_understood() {
-        let mut roster = listed(vec![host("a", "w1")]);
-        assert!(roster.apply(Event::Apply(undecodable("a"))).is_empty());
-        assert!(list(&mut roster, vec![undecodable("a"), undecodable("b")]).is_empty());
-        assert_eq!(names(&roster, "w1"), ["a"]);
-        assert_eq!(nodes(&roster.apply(Event::Delete(undecodable("a")))), ["w1"]);
-        assert!(names(&roster, "w1").is_empty());
+    fn a30_a_host_that_cannot_be_decoded_stays_as_it_was() {
+        let mut store = listed(vec![host("a", "w1")]);
+        assert!(store.apply(Event::Apply(undecodable("a"))).is_empty());
+        assert!(list(&mut store, vec![undecodable("a"), undecodable("b")]).is_empty());
+        assert_eq!(names(&store, "w1"), ["a"]);
+        assert_eq!(nodes(&store.apply(Event::Delete(undecodable("a")))), ["w1"]);
+        assert!(names(&store, "w1").is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The node's lease: it tells the controller that the agent is alive, whatever its logins are doing.
+//! The node's lease. It shows the controller that the agent is alive, even while all its logins hang.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,82 +18,81 @@ use tokio::{
 };
 
 use crate::{
-    agent::metrics::{AgentMetrics, accepted},
+    agent::metrics::{AgentMetrics, OutcomeLabel},
     api::{AGENT_LEASE_PREFIX, AGENT_MANAGER},
     ops::{backoff, errors::brief, log_once::LogOnce},
 };
 
-/// A node's lease is named so: the node's name is a DNS subdomain, and so is a Lease's.
+/// The name of a node's lease. It is valid, because the name of a node is a DNS subdomain.
 #[must_use]
-pub fn name_for(node: &str) -> String {
+pub fn lease_name(node: &str) -> String {
     format!("{AGENT_LEASE_PREFIX}{node}")
 }
 
-/// How a lease is kept.
+/// How long a lease is valid, and how often it is renewed.
 #[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// How long the agent counts as alive after a renewal.
+pub struct LeaseTiming {
+    /// How long the agent counts as alive after each renewal.
     pub duration: Duration,
-    /// How often it is renewed.
+    /// The time between two renewals.
     pub renew_every: Duration,
 }
 
-/// The keeper of one node's lease.
+/// Renews the lease of one node.
 #[derive(Clone)]
-pub struct Keeper {
+pub struct LeaseRenewer {
     api: Api<Lease>,
     node: Arc<str>,
-    timing: Timing,
+    timing: LeaseTiming,
     requests: Arc<Semaphore>,
     metrics: AgentMetrics,
 }
 
-impl Keeper {
-    /// `requests` bounds the renewals at once of all that share it.
+impl LeaseRenewer {
+    /// `requests` bounds the concurrent renewals of all that share it.
     #[must_use]
     pub fn new(
         client: Client,
         namespace: &str,
         node: Arc<str>,
-        timing: Timing,
+        timing: LeaseTiming,
         requests: Arc<Semaphore>,
         metrics: AgentMetrics,
     ) -> Self {
-        Keeper { api: Api::namespaced(client, namespace), node, timing, requests, metrics }
+        LeaseRenewer { api: Api::namespaced(client, namespace), node, timing, requests, metrics }
     }
 
-    /// Renews the lease for ever. It is not given up at the end: a restarted agent is not a silent one.
-    pub async fn keep(self) {
+    /// Renews the lease until the future is dropped. The lease is not released then: an agent that is restarted must
+    /// not count as dead meanwhile.
+    pub async fn run(self) {
         let mut log = LogOnce::new(format!("renew the lease of node {}", self.node));
         for round in 0_u64.. {
-            // Boxed, so that the thousands of keepers of a simulation are small while they sleep.
-            let renewed = Box::pin(timeout(self.timing.duration / 2, self.renew())).await;
-            let renewed = match renewed {
-                Ok(renewed) => renewed.map_err(|error| brief(&error)),
-                Err(_) => Err("the API server does not answer".to_owned()),
-            };
-            self.metrics.renewals.get_or_create(&accepted(&renewed)).inc();
-            match renewed {
-                Ok(()) => log.recovered(),
-                Err(error) => log.failed(error),
+            // Boxed, so that the thousands of renewers of a simulation are small while they sleep.
+            let renewal = Box::pin(timeout(self.timing.duration / 2, self.renew())).await;
+            let outcome = OutcomeLabel::of_request(matches!(renewal, Ok(Ok(()))));
+            self.metrics.renewals.get_or_create(&outcome).inc();
+            match renewal {
+                Ok(Ok(())) => log.recovered(),
+                Ok(Err(error)) => log.failed(brief(&error)),
+                Err(_) => log.failed("the API server does not answer"),
             }
-            // A tenth of jitter: agents that started together do not renew together for ever.
+            // A tenth of jitter, so that agents that were started together do not always renew together.
             let tenth = self.timing.renew_every / 10;
             sleep(tenth.saturating_mul(9) + backoff::fraction(tenth, (&self.node, round))).await;
         }
     }
 
     async fn renew(&self) -> kube::Result<()> {
-        let Ok(_turn) = self.requests.acquire().await else { return Ok(()) };
-        let name = name_for(&self.node);
+        let Ok(_permit) = self.requests.acquire().await else { return Ok(()) };
+        let name = lease_name(&self.node);
         let now = MicroTime(Timestamp::now());
         let seconds = i32::try_from(self.timing.duration.as_secs()).unwrap_or(i32::MAX);
         let renewal = json!({"spec": {
             "holderIdentity": self.node, "leaseDurationSeconds": seconds, "renewTime": now,
         }});
         let manager = Some(AGENT_MANAGER.to_owned());
-        let parameters = PatchParams { field_manager: manager.clone(), ..PatchParams::default() };
-        match self.api.patch(&name, &parameters, &Patch::Merge(renewal)).await {
+        let params = PatchParams { field_manager: manager.clone(), ..PatchParams::default() };
+        match self.api.patch(&name, &params, &Patch::Merge(renewal)).await {
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             renewed => return renewed.map(drop),
         }

@@ -1,7 +1,9 @@
-//! What the agent wants of the API server beside its Hosts: writing a status, and reading Secrets.
+//! The API server as the agent uses it: Hosts and Secrets to read, statuses and a lease to write.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use serde_json::Value;
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
@@ -10,59 +12,78 @@ use super::credentials::SecretState;
 use crate::{api::Host, ops::errors::brief};
 
 pub mod hosts;
-mod kube;
+mod kube_cluster;
 pub mod lease;
 pub(super) mod node_owner;
 pub mod outbox;
 mod secrets;
 
-pub use self::kube::KubeCluster;
+pub use self::kube_cluster::KubeCluster;
 
 /// How long the API server may take for one answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why the API server did not do what it was asked for.
+/// Why a request to the API server failed.
 #[derive(Debug, Error)]
 pub enum ClusterError {
-    /// There is no such object.
+    /// The object does not exist.
     #[error("there is none")]
     NotFound,
-    /// It may not be done.
-    #[error("{0}")]
-    Forbidden(String),
-    /// Anything else.
-    #[error("{0}")]
-    Failed(String),
+    /// The request is not allowed.
+    #[error("{}", brief(.0))]
+    Forbidden(#[source] kube::Error),
+    /// The server did not answer within 30 seconds.
+    #[error("no answer from the API server in {} s", REQUEST_TIMEOUT.as_secs())]
+    Timeout,
+    /// Any other failure.
+    #[error("{}", brief(.0))]
+    Failed(#[source] kube::Error),
 }
 
-impl From<::kube::Error> for ClusterError {
-    fn from(error: ::kube::Error) -> Self {
-        match error {
-            ::kube::Error::Api(status) if status.is_not_found() => ClusterError::NotFound,
-            ::kube::Error::Api(status) if status.is_forbidden() => ClusterError::Forbidden(status.message),
-            error => ClusterError::Failed(brief(&error)),
+impl From<kube::Error> for ClusterError {
+    fn from(error: kube::Error) -> Self {
+        match &error {
+            kube::Error::Api(status) if status.is_not_found() => ClusterError::NotFound,
+            kube::Error::Api(status) if status.is_forbidden() => ClusterError::Forbidden(error),
+            _ => ClusterError::Failed(error),
         }
     }
 }
 
-/// The API server, as the agent's loop sees it.
-pub trait Cluster: Send + Sync + 'static {
-    /// Writes the agent's fields of a Host's status, by a JSON merge patch, and returns the Host as it is then.
-    fn write_status(
-        &self,
-        namespace: &str,
-        name: &str,
-        patch: &Value,
-    ) -> impl Future<Output = Result<Host, ClusterError>> + Send;
-
-    /// A Secret, for as long as the receiver lives.
-    fn secret(&self, namespace: &str, name: &Arc<str>) -> watch::Receiver<SecretState>;
+/// The identity of a Host object. A Host that was deleted and created again has another uid.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostId {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// The uid; empty for an object that was never in an API server.
+    pub uid: String,
 }
 
-/// A request that ends. What was carried out though its answer did not come is seen in a watch.
-pub(super) async fn in_time<T>(request: impl Future<Output = ::kube::Result<T>>) -> Result<T, ClusterError> {
-    match timeout(PATIENCE, request).await {
+impl From<&Host> for HostId {
+    fn from(host: &Host) -> Self {
+        HostId {
+            namespace: host.namespace().unwrap_or_default(),
+            name: host.name_any(),
+            uid: host.uid().unwrap_or_default(),
+        }
+    }
+}
+
+/// The API server, as the agent's loop uses it. Tests have another one.
+pub trait Cluster: Send + Sync + 'static {
+    /// Writes the agent's fields of a Host's status by a JSON merge patch. Returns the Host with its new version.
+    fn write_status(&self, host: &HostId, patch: &Value) -> impl Future<Output = Result<Host, ClusterError>> + Send;
+
+    /// Watches a Secret for as long as the receiver lives.
+    fn secret(&self, secret: &ObjectRef<Secret>) -> watch::Receiver<SecretState>;
+}
+
+/// A request that ends. If the server has carried it out without an answer in time, a watch shows the result.
+async fn with_timeout<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
+    match timeout(REQUEST_TIMEOUT, request).await {
         Ok(answer) => Ok(answer?),
-        Err(_) => Err(ClusterError::Failed(format!("no answer from the API server in {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(ClusterError::Timeout),
     }
 }

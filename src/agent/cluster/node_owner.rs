@@ -1,16 +1,16 @@
-//! Which of the Hosts that name a node its agent serves. Pure.
+//! Which of the Hosts that name one node is served by the agent of the node. Pure.
 
 use std::sync::Arc;
 
 use crate::api::{Host, node_owner::OwnerRank};
 
-/// The Host that has the node, by the controller's rule. When none has, because all that name it are being deleted, the
-/// first of these by name: somebody has to disconnect what is to be left.
+/// The Host that owns the node by the controller's rule. If none does, because all that name the node are being deleted,
+/// the first of them by namespace and name: its sessions have to be logged out.
 #[must_use]
-pub fn served(hosts: &[Arc<Host>]) -> Option<&Arc<Host>> {
-    let claiming = hosts.iter().filter_map(|host| Some((OwnerRank::of(host)?, host)));
-    let winner = claiming.min_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, host)| host);
-    winner.or_else(|| hosts.iter().min_by_key(|host| (&host.metadata.namespace, &host.metadata.name)))
+pub fn served_host(hosts: &[Arc<Host>]) -> Option<&Arc<Host>> {
+    let candidates = hosts.iter().filter_map(|host| Some((OwnerRank::of(host)?, host)));
+    let owner = candidates.min_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, host)| host);
+    owner.or_else(|| hosts.iter().min_by_key(|host| (&host.metadata.namespace, &host.metadata.name)))
 }
 
 #[cfg(test)]
@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn a28_the_oldest_host_is_served_and_one_that_is_being_deleted_only_when_it_is_alone() {
+    fn a28_the_oldest_host_is_served_and_a_deleted_one_only_if_all_are() {
         let cases = [
             (vec![], None),
             (vec![host("b", "old", Some(1), false), host("a", "new", Some(2), false)], Some("old")),
@@ -43,7 +43,7 @@ mod tests {
         ];
         for (mut hosts, expected) in cases {
             for _ in 0..2 {
-                assert_eq!(served(&hosts).and_then(|host| host.metadata.name.as_deref()), expected);
+                assert_eq!(served_host(&hosts).and_then(|host| host.metadata.name.as_deref()), expected);
                 hosts.reverse();
             }
         }

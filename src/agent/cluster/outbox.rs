@@ -1,58 +1,55 @@
-//! When a report is written: only if it differs from what the API has, batched, and never lost. Pure.
+//! When a report is written: only if it differs from what the API server has, batched, and never lost. Pure.
 //!
-//! What the controller waits for goes out at once, everything else a second after the first change. While a plan's
-//! first attempts end one after the other the write waits for a moment without news, so that a bond edit costs two
-//! writes at most, or one when everything connects within a second.
+//! What the controller waits for is written at once, everything else a second after the first change. While the first
+//! attempts of a plan end one after the other, the write waits until none has ended for a second. So an edit of a bond
+//! costs at most two writes, or one if everything connects within a second.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    agent::{
-        path::Now,
-        reconcile::{
-            backoff,
-            report::{Difference, Report},
-        },
+    agent::reconcile::{
+        backoff,
+        report::{Difference, StatusReport},
     },
     api::{Host, reason::PathReason},
+    ops::Now,
 };
 
 /// How long changes are collected.
 const COLLECT: Duration = Duration::from_secs(1);
 /// How long they are collected at most while first attempts keep ending.
 const COLLECT_AT_MOST: Duration = Duration::from_secs(5);
-/// How long a change of nothing but multipath maps may wait for the change of sessions that it goes with.
+/// How long a change of the multipath maps alone is delayed. It is written together with the change of sessions that
+/// usually belongs to it.
 const COLLECT_MAPS: Duration = Duration::from_secs(5);
 
-/// What is to be written into one Host, and what the API is known to have.
+/// The writes of one Host's status, and the last known version of the Host.
 #[derive(Debug)]
 pub struct Outbox {
     known: Arc<Host>,
-    changed_at: Option<Instant>,
-    under_way: bool,
+    changed_at: Option<Duration>,
+    /// A write has not ended.
+    is_writing: bool,
     failures: u32,
-    retry_at: Option<Instant>,
+    retry_at: Option<Duration>,
 }
 
-/// Whether to write.
+/// Whether a write is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// There is nothing to write, or a write is under way.
+    /// There is nothing to write, or a write has not ended.
     No,
-    /// Now.
+    /// It is due now.
     Now,
-    /// Then.
-    At(Instant),
+    /// It is due at this time.
+    At(Duration),
 }
 
 impl Outbox {
-    /// For a Host as it was read.
+    /// Starts with a Host that was read.
     #[must_use]
     pub fn new(host: Arc<Host>) -> Self {
-        Outbox { known: host, changed_at: None, under_way: false, failures: 0, retry_at: None }
+        Outbox { known: host, changed_at: None, is_writing: false, failures: 0, retry_at: None }
     }
 
     /// The newest known version of the Host.
@@ -61,60 +58,62 @@ impl Outbox {
         &self.known
     }
 
-    /// The Host was read. A watch may be behind the answers to our own writes.
-    pub fn saw(&mut self, host: &Arc<Host>) {
+    /// A watch has shown the Host. It may be older than the answer to our own last write, and is ignored then.
+    pub fn update(&mut self, host: &Arc<Host>) {
         if !Arc::ptr_eq(&self.known, host) && !is_older(host, &self.known) {
             self.known = host.clone();
         }
     }
 
-    /// Whether to write this report. `progress` is when a first attempt last ended, while a plan is being carried out.
+    /// Whether to write this report now. `progress` is when a first attempt last ended, while a plan is being carried
+    /// out.
     #[must_use]
-    pub fn due(&mut self, report: &Report, progress: Option<Instant>, now: Now) -> Due {
+    pub fn due(&mut self, report: &StatusReport, progress: Option<Duration>, now: Now) -> Due {
         let difference = report.difference(&self.known);
         if difference == Difference::None {
             self.changed_at = None;
             return Due::No;
         }
-        let changed_at = *self.changed_at.get_or_insert(now.instant);
-        if self.under_way {
+        let changed_at = *self.changed_at.get_or_insert(now.monotonic);
+        if self.is_writing {
             return Due::No;
         }
         let at = match (difference, progress) {
-            (Difference::Awaited | Difference::None, _) => now.instant,
-            (Difference::Some, None) => changed_at + COLLECT,
-            (Difference::Some, Some(last)) => {
+            (Difference::Awaited | Difference::None, _) => now.monotonic,
+            (Difference::Other, None) => changed_at + COLLECT,
+            (Difference::Other, Some(last)) => {
                 (last + COLLECT).clamp(changed_at + COLLECT, changed_at + COLLECT_AT_MOST)
             }
-            (Difference::Maps, _) => changed_at + COLLECT_MAPS,
+            (Difference::MapsOnly, _) => changed_at + COLLECT_MAPS,
         };
         let at = self.retry_at.map_or(at, |retry_at| at.max(retry_at));
-        if at <= now.instant { Due::Now } else { Due::At(at) }
+        if at <= now.monotonic { Due::Now } else { Due::At(at) }
     }
 
-    /// The report is being written.
-    pub fn writing(&mut self) {
-        self.under_way = true;
+    /// A write of the report was started.
+    pub fn write_started(&mut self) {
+        self.is_writing = true;
         self.changed_at = None;
     }
 
-    /// The report was written; this is the answer.
-    pub fn written(&mut self, host: &Arc<Host>) {
-        self.saw(host);
-        self.under_way = false;
+    /// The write has succeeded, and this is the answer.
+    pub fn write_succeeded(&mut self, host: &Arc<Host>) {
+        self.update(host);
+        self.is_writing = false;
         self.failures = 0;
         self.retry_at = None;
     }
 
-    /// The write has failed: it is tried again, first soon and then every half minute.
-    pub fn failed(&mut self, now: Now, seed: u64) {
-        self.under_way = false;
+    /// The write has failed. It is retried after a few seconds, later every half minute.
+    pub fn write_failed(&mut self, now: Now, seed: u64) {
+        self.is_writing = false;
         self.failures += 1;
-        self.retry_at = Some(now.instant + backoff::pause(PathReason::PortalUnreachable, self.failures, seed));
+        self.retry_at = Some(now.monotonic + backoff::pause(PathReason::PortalUnreachable, self.failures, seed));
     }
 }
 
-/// Resource versions of one kind are increasing numbers (KEP-5504); where they are not, what comes later is newer.
+/// Whether this version of the object is older. Resource versions of one kind are increasing numbers (KEP-5504). Where
+/// they are not numbers, the version that comes later counts as newer.
 fn is_older(host: &Host, than: &Host) -> bool {
     let version = |host: &Host| host.metadata.resource_version.as_deref()?.parse::<u64>().ok();
     let same_object = host.metadata.uid == than.metadata.uid;
@@ -125,27 +124,27 @@ fn is_older(host: &Host, than: &Host) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        agent::{fixtures::Clock, reconcile::report::Paths},
+        agent::{fixtures::TestClock, reconcile::report::PathReport},
         api::{AgentStatus, HostInterface, HostSpec, HostStatus, MultipathMap},
     };
 
-    fn report(observed: &str) -> Report {
+    fn report(observed: &str) -> StatusReport {
         let agent = AgentStatus { observed_revision: Some(observed.into()), ..AgentStatus::default() };
-        Report { agent, interfaces: Some(Vec::new()), paths: Some(Paths::default()) }
+        StatusReport { agent, interfaces: Some(Vec::new()), paths: Some(PathReport::default()) }
     }
 
-    fn with_interface(report: &Report, name: &str) -> Report {
+    fn with_interface(report: &StatusReport, name: &str) -> StatusReport {
         let interface = HostInterface { name: name.into(), ..HostInterface::default() };
-        Report { interfaces: Some(vec![interface]), ..report.clone() }
+        StatusReport { interfaces: Some(vec![interface]), ..report.clone() }
     }
 
-    fn with_map(report: &Report) -> Report {
+    fn with_map(report: &StatusReport) -> StatusReport {
         let map = MultipathMap { wwid: "3600a".into(), target: "iqn.x".into(), paths: 1, active: 1 };
-        Report { paths: Some(Paths { connections: Vec::new(), multipath: vec![map] }), ..report.clone() }
+        StatusReport { paths: Some(PathReport { connections: Vec::new(), multipath: vec![map] }), ..report.clone() }
     }
 
     /// The Host as it is after this report was written.
-    fn host(version: u64, report: &Report) -> Arc<Host> {
+    fn host(version: u64, report: &StatusReport) -> Arc<Host> {
         let mut host = Host::new("worker-1", HostSpec::default());
         host.metadata.resource_version = Some(version.to_string());
         host.status = Some(HostStatus {
@@ -157,28 +156,28 @@ mod tests {
         Arc::new(host)
     }
 
-    fn at(clock: &Clock, milliseconds: u64) -> Due {
-        Due::At(clock.now().instant + Duration::from_millis(milliseconds))
+    fn at(clock: &TestClock, milliseconds: u64) -> Due {
+        Due::At(clock.now().monotonic + Duration::from_millis(milliseconds))
     }
 
     #[test]
-    fn a21_what_the_api_has_is_not_written_again() {
-        let (clock, same) = (Clock::new(), report("one"));
+    fn a21_an_unchanged_report_is_not_written_again() {
+        let (clock, same) = (TestClock::new(), report("one"));
         assert_eq!(Outbox::new(host(1, &same)).due(&same, None, clock.now()), Due::No);
     }
 
     #[test]
-    fn the_first_report_and_an_acknowledgement_go_out_at_once() {
-        let clock = Clock::new();
+    fn the_first_report_and_an_acknowledgement_are_written_at_once() {
+        let clock = TestClock::new();
         let unreported = Arc::new(Host::new("worker-1", HostSpec::default()));
         assert_eq!(Outbox::new(unreported).due(&report("one"), None, clock.now()), Due::Now);
         let mut outbox = Outbox::new(host(1, &report("one")));
-        assert_eq!(outbox.due(&report("two"), Some(clock.now().instant), clock.now()), Due::Now);
+        assert_eq!(outbox.due(&report("two"), Some(clock.now().monotonic), clock.now()), Due::Now);
     }
 
     #[test]
-    fn other_changes_are_collected_for_a_second_from_the_first() {
-        let mut clock = Clock::new();
+    fn other_changes_are_collected_for_a_second() {
+        let mut clock = TestClock::new();
         let mut outbox = Outbox::new(host(1, &report("one")));
         assert_eq!(outbox.due(&with_interface(&report("one"), "ens1"), None, clock.now()), at(&clock, 1000));
         clock.pass(900);
@@ -188,8 +187,8 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_is_taken_back_is_never_written() {
-        let mut clock = Clock::new();
+    fn a_change_that_is_undone_is_never_written() {
+        let mut clock = TestClock::new();
         let mut outbox = Outbox::new(host(1, &report("one")));
         let _ = outbox.due(&with_interface(&report("one"), "ens1"), None, clock.now());
         clock.pass(900);
@@ -199,43 +198,43 @@ mod tests {
     }
 
     #[test]
-    fn while_first_attempts_keep_ending_the_write_waits_for_a_moment_without_news() {
-        let mut clock = Clock::new();
+    fn a_write_waits_while_first_attempts_keep_ending_but_not_for_ever() {
+        let mut clock = TestClock::new();
         let mut outbox = Outbox::new(host(1, &report("one")));
         let changed = with_interface(&report("one"), "ens1");
         for _ in 0..6 {
-            assert_eq!(outbox.due(&changed, Some(clock.now().instant), clock.now()), {
-                let waited = outbox.changed_at.map(|at| clock.now().instant - at).unwrap();
+            assert_eq!(outbox.due(&changed, Some(clock.now().monotonic), clock.now()), {
+                let waited = outbox.changed_at.map(|at| clock.now().monotonic - at).unwrap();
                 at(&clock, 1000.min(5000 - u64::try_from(waited.as_millis()).unwrap()))
             });
             clock.pass(800);
         }
         clock.pass(200);
-        assert_eq!(outbox.due(&changed, Some(clock.now().instant), clock.now()), Due::Now, "but not for ever");
+        assert_eq!(outbox.due(&changed, Some(clock.now().monotonic), clock.now()), Due::Now, "but not for ever");
     }
 
     #[test]
-    fn maps_wait_for_the_sessions_that_they_follow() {
-        let clock = Clock::new();
+    fn a_change_of_maps_alone_waits_for_five_seconds() {
+        let clock = TestClock::new();
         let mut outbox = Outbox::new(host(1, &report("one")));
         assert_eq!(outbox.due(&with_map(&report("one")), None, clock.now()), at(&clock, 5000));
     }
 
     #[test]
-    fn one_write_is_under_way_at_a_time_and_what_changes_meanwhile_is_not_lost() {
-        let mut clock = Clock::new();
+    fn a_change_during_a_write_is_written_after_it() {
+        let mut clock = TestClock::new();
         let mut outbox = Outbox::new(host(1, &report("one")));
         assert_eq!(outbox.due(&report("two"), None, clock.now()), Due::Now);
-        outbox.writing();
+        outbox.write_started();
         assert_eq!(outbox.due(&report("three"), None, clock.now()), Due::No);
         clock.pass(50);
-        outbox.written(&host(2, &report("two")));
+        outbox.write_succeeded(&host(2, &report("two")));
         assert_eq!(outbox.due(&report("three"), None, clock.now()), Due::Now);
     }
 
     #[test]
-    fn a26_a_failed_write_is_tried_again_with_pauses() {
-        let mut clock = Clock::new();
+    fn a26_a_failed_write_is_retried_with_pauses() {
+        let mut clock = TestClock::new();
         let mut outbox = Outbox::new(host(1, &report("one")));
         for _ in 0..10 {
             let mut due = outbox.due(&report("two"), None, clock.now());
@@ -243,8 +242,8 @@ mod tests {
                 clock.pass(100);
                 due = outbox.due(&report("two"), None, clock.now());
             }
-            outbox.writing();
-            outbox.failed(clock.now(), 1);
+            outbox.write_started();
+            outbox.write_failed(clock.now(), 1);
             assert!(matches!(outbox.due(&report("two"), None, clock.now()), Due::At(_)));
         }
         clock.pass(30_000);
@@ -252,14 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_is_behind_our_own_write_does_not_cause_another() {
-        let clock = Clock::new();
+    fn a_stale_watch_event_does_not_cause_a_second_write() {
+        let clock = TestClock::new();
         let mut outbox = Outbox::new(host(1, &report("one")));
-        outbox.writing();
-        outbox.written(&host(7, &report("two")));
-        outbox.saw(&host(3, &report("one")));
+        outbox.write_started();
+        outbox.write_succeeded(&host(7, &report("two")));
+        outbox.update(&host(3, &report("one")));
         assert_eq!(outbox.due(&report("two"), None, clock.now()), Due::No);
-        outbox.saw(&host(10, &report("somebody's")));
+        outbox.update(&host(10, &report("somebody's")));
         assert_eq!(outbox.due(&report("two"), None, clock.now()), Due::Now, "what somebody else has written is");
     }
 }

@@ -1,8 +1,8 @@
-//! Secrets with CHAP credentials, for as long as a plan names them.
+//! Watches of the Secrets with CHAP credentials that a plan names.
 //!
-//! Agents may read Secrets by name and not list them. A watch with the name as field selector is allowed by a rule with
-//! that name in `resourceNames`, and tells of a corrected or rotated Secret at once; where only `get` is granted, it is
-//! read now and then.
+//! Agents may read Secrets by name, and may not list them. A watch with the name as field selector is allowed by a rule
+//! with that name in `resourceNames`, and shows a changed Secret at once. Where only `get` is granted, the Secret is
+//! read again every half minute.
 
 use std::{
     collections::HashMap,
@@ -15,93 +15,94 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
     api::{WatchEvent, WatchParams},
+    runtime::reflector::ObjectRef,
 };
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
 
-use super::{ClusterError, in_time};
+use super::{ClusterError, with_timeout};
 use crate::{
     agent::credentials::{Credentials, SecretState},
     ops::log_once::LogOnce,
 };
 
-/// How often a Secret is read that cannot be watched, or not be read.
+/// How often a Secret is read that cannot be watched, or could not be read.
 const READ_EVERY: Duration = Duration::from_secs(30);
-/// Longer than the API server is asked to let a watch last (290 s).
-const WATCH_LASTS: Duration = Duration::from_secs(300);
+/// When a watch is given up that brings no event. Longer than the API server lets it last (290 s).
+const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
 /// The pause between two watches.
-const WATCH_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
-type Key = (String, Arc<str>);
-
-/// The Secrets that are followed, each once, however many agents of one process want to know.
+/// The watched Secrets. Each is watched once, even for many agents of one process.
 #[derive(Clone)]
-pub struct Secrets {
+pub struct SecretWatches {
     client: Client,
-    followed: Arc<Mutex<HashMap<Key, watch::Sender<SecretState>>>>,
+    senders: Arc<Mutex<HashMap<ObjectRef<Secret>, watch::Sender<SecretState>>>>,
 }
 
-impl Secrets {
-    /// None yet.
+impl SecretWatches {
+    /// No watches yet.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Secrets { client, followed: Arc::default() }
+        SecretWatches { client, senders: Arc::default() }
     }
 
-    /// A Secret, for as long as the receiver lives.
+    /// Watches a Secret for as long as a receiver lives.
     #[must_use]
-    pub fn follow(&self, namespace: &str, name: &Arc<str>) -> watch::Receiver<SecretState> {
-        let key = (namespace.to_owned(), name.clone());
-        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = followed.get(&key) {
+    pub fn watch(&self, secret: &ObjectRef<Secret>) -> watch::Receiver<SecretState> {
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = senders.get(secret) {
             return sender.subscribe();
         }
         let (sender, receiver) = watch::channel(SecretState::Unread);
-        followed.insert(key.clone(), sender.clone());
-        tokio::spawn(self.clone().keep(key, sender));
+        senders.insert(secret.clone(), sender.clone());
+        tokio::spawn(self.clone().follow(secret.clone(), sender));
         receiver
     }
 
-    async fn keep(self, key: Key, sender: watch::Sender<SecretState>) {
-        let (namespace, name) = &key;
+    async fn follow(self, secret: ObjectRef<Secret>, sender: watch::Sender<SecretState>) {
+        let namespace = secret.namespace.as_deref().unwrap_or_default();
+        let name = &secret.name;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let mut log = LogOnce::new(format!("follow the Secret {namespace}/{name}"));
         loop {
             tokio::select! {
                 () = sender.closed() => {}
-                pause = read_and_watch(&api, &key, &sender, &mut log) => {
+                pause = read_and_watch(&api, &secret, &sender, &mut log) => {
                     sleep(pause).await;
                     continue;
                 }
             }
-            let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
-            // Somebody may have come back between the last receiver's end and this lock.
+            let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+            // There may be a new receiver since the last one was dropped.
             if sender.receiver_count() == 0 {
-                followed.remove(&key);
+                senders.remove(&secret);
                 return;
             }
         }
     }
 }
 
-/// Reads a Secret and watches it until the watch ends; returns how long to wait before the next time.
+/// Reads a Secret and watches it until the watch ends. Returns the pause before the next call.
 async fn read_and_watch(
     api: &Api<Secret>,
-    (namespace, name): &Key,
+    secret: &ObjectRef<Secret>,
     sender: &watch::Sender<SecretState>,
     log: &mut LogOnce,
 ) -> Duration {
+    let name = &secret.name;
+    let namespace = secret.namespace.as_deref().unwrap_or_default();
     let missing = || SecretState::Unusable(format!("there is none in namespace {namespace}"));
-    let version = match in_time(api.get_opt(name)).await {
+    let version = match with_timeout(api.get_opt(name)).await {
         Ok(secret) => {
-            set(sender, secret.as_ref().map_or_else(missing, read));
+            set(sender, secret.as_ref().map_or_else(missing, state_of));
             secret.and_then(|secret| secret.metadata.resource_version).unwrap_or_else(|| "0".to_owned())
         }
         Err(error) => {
             let is_forbidden = matches!(error, ClusterError::Forbidden(_));
-            // What was read before stays valid: an API server that is away must not cost a login.
+            // Credentials that were read before stay valid, so that logins go on while the API server is away.
             if is_forbidden || !matches!(&*sender.borrow(), SecretState::Read(_)) {
                 set(sender, SecretState::Unusable(format!("it cannot be read: {error}")));
             }
@@ -110,7 +111,7 @@ async fn read_and_watch(
         }
     };
     let only_this = WatchParams::default().fields(&format!("metadata.name={name}"));
-    let events = match in_time(api.watch(&only_this, &version)).await {
+    let events = match with_timeout(api.watch(&only_this, &version)).await {
         Ok(events) => events,
         Err(error) => {
             log.failed(format_args!("it may be read and not be watched: {error}"));
@@ -119,22 +120,22 @@ async fn read_and_watch(
     };
     log.recovered();
     pin_mut!(events);
-    // A watch whose server has vanished without a word never ends by itself.
-    while let Ok(Some(event)) = timeout(WATCH_LASTS, events.next()).await {
+    // A watch does not end by itself when the connection was lost without a notice.
+    while let Ok(Some(event)) = timeout(WATCH_TIMEOUT, events.next()).await {
         match event {
-            Ok(WatchEvent::Added(secret) | WatchEvent::Modified(secret)) => set(sender, read(&secret)),
+            Ok(WatchEvent::Added(secret) | WatchEvent::Modified(secret)) => set(sender, state_of(&secret)),
             Ok(WatchEvent::Deleted(_)) => set(sender, missing()),
             Ok(WatchEvent::Bookmark(_)) => {}
             Ok(WatchEvent::Error(_)) | Err(_) => break,
         }
     }
-    WATCH_AGAIN_AFTER
+    WATCH_PAUSE
 }
 
-fn read(secret: &Secret) -> SecretState {
+fn state_of(secret: &Secret) -> SecretState {
     match Credentials::from_secret(secret) {
         Ok(credentials) => SecretState::Read(credentials),
-        Err(why) => SecretState::Unusable(why),
+        Err(error) => SecretState::Unusable(error.to_string()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! How long to wait before a failed path is tried again.
+//! How long to wait before a failed path is tried again, by the reason of the failure.
 
 use std::{hash::Hash, time::Duration};
 
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unreachable_portal_is_tried_within_a_second_or_two_and_then_every_half_minute() {
+    fn an_unreachable_portal_is_tried_at_least_every_half_minute() {
         for seed in 0..200 {
             let first = pause(PathReason::PortalUnreachable, 1, seed);
             assert!((Duration::from_secs(1)..=Duration::from_secs(2)).contains(&first), "{first:?}");
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_credentials_are_tried_every_minute_at_most_and_every_ten_in_the_end() {
+    fn wrong_credentials_are_tried_at_most_every_minute() {
         for seed in 0..200 {
             assert!(pause(PathReason::AuthenticationFailed, 1, seed) >= Duration::from_secs(60));
             assert!(pause(PathReason::AuthenticationFailed, 99, seed) <= Duration::from_secs(600));

@@ -1,105 +1,110 @@
-//! What a step is decided from, and what it says of each planned path. Pure.
+//! The input of a step, and what it means for each planned path. Pure.
 
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher as _},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use super::{
-    path_state::Found,
-    plan::{Order, Plan},
+    path_state::{PathObservation, PendingLogin},
+    plan::{LoginParams, Plan},
 };
 use crate::{
     agent::{
         credentials::{Credentials, SecretState},
         initiator::{Facts, Inventory, PathError, Session},
-        path::{IscsiPath, Now},
+        path::IscsiPath,
     },
     api::{HostInterface, reason::PathReason},
+    ops::Now,
 };
 
-/// Everything that a step is decided from, beside what is remembered.
+/// What to do for a path that cannot use its device any more.
+const HOW_TO_FORGET: &str = "to use other networks from now on, name this one for another device in \
+                             Host.spec.interfaces, or put the host into maintenance and back";
+
+/// Everything that a step decides from, except the state that the reconciler keeps.
 #[derive(Clone, Copy, Debug)]
-pub struct Situation<'a> {
-    /// What should be.
+pub struct StepInput<'a> {
+    /// What should be connected.
     pub plan: &'a Plan,
-    /// What is.
+    /// What is connected.
     pub inventory: &'a Inventory,
-    /// What the host has.
+    /// The host's interfaces and initiator.
     pub facts: &'a Facts,
     /// The Secrets that the plan names.
     pub secrets: &'a BTreeMap<Arc<str>, SecretState>,
-    /// When.
+    /// The time of the inventory.
     pub now: Now,
 }
 
-/// What a step knows of a planned path.
+/// The part of the input that concerns one planned path.
 #[derive(Debug)]
-pub(super) struct PathView<'a> {
-    pub session: Option<&'a Session>,
-    pub login: Option<(Instant, Duration)>,
-    trouble: Option<PathError>,
+pub(super) struct PathInput<'a> {
+    session: Option<&'a Session>,
+    pub login: Option<PendingLogin>,
+    /// Why an attempt would be pointless.
+    blocker: Option<PathError>,
     /// Its Secret has not been read yet.
-    waits: bool,
-    pub circumstances: u64,
+    waits_for_secret: bool,
+    /// Stands for everything that may decide the result of a login.
+    pub fingerprint: u64,
 }
 
-impl<'a> PathView<'a> {
+impl<'a> PathInput<'a> {
     pub fn new(
         path: &IscsiPath,
-        order: &Order,
+        params: &LoginParams,
         session: Option<&'a Session>,
-        login: Option<(Instant, Duration)>,
-        situation: Situation<'_>,
+        login: Option<PendingLogin>,
+        input: StepInput<'_>,
     ) -> Self {
-        let Situation { plan, facts, secrets, .. } = situation;
+        let StepInput { plan, facts, secrets, .. } = input;
         let device = path.interface.as_deref().and_then(|name| facts.interfaces.iter().find(|i| *i.name == *name));
-        let secret = order.chap_secret.as_ref().map(|name| secrets.get(name).cloned().unwrap_or_default());
-        let fingerprint = credentials(order, secrets).map(Credentials::fingerprint);
-        PathView {
+        let secret = params.chap_secret.as_ref().map(|name| secrets.get(name).cloned().unwrap_or_default());
+        let fingerprint = credentials(params, secrets).map(Credentials::fingerprint);
+        PathInput {
             session,
             login,
-            trouble: interface_trouble(path, device).or_else(|| secret_trouble(order, secret.as_ref())),
-            waits: secret == Some(SecretState::Unread),
-            circumstances: hash((order, plan.settings, device.map(identity), fingerprint)),
+            blocker: interface_problem(path, device).or_else(|| secret_problem(params, secret.as_ref())),
+            waits_for_secret: secret == Some(SecretState::Unread),
+            fingerprint: hash((params, plan.settings, device.map(device_identity), fingerprint)),
         }
     }
 
     pub fn can_be_tried(&self) -> bool {
-        self.session.is_none() && self.login.is_none() && self.trouble.is_none() && !self.waits
+        self.session.is_none() && self.login.is_none() && self.blocker.is_none() && !self.waits_for_secret
     }
 
-    pub fn found(&self) -> Found<'_> {
-        Found { session: self.session, trouble: self.trouble.as_ref(), login: self.login }
+    pub fn observation(&self) -> PathObservation<'_> {
+        PathObservation { session: self.session, blocker: self.blocker.as_ref(), login: self.login }
     }
 }
 
-/// Everything about a device that may let a login succeed that failed before.
-fn identity(device: &HostInterface) -> impl Hash {
+/// Everything about a device that may decide whether a login through it succeeds.
+fn device_identity(device: &HostInterface) -> impl Hash {
     let HostInterface { name, mac, mtu, up, addresses } = device;
     (name, mac, mtu, up, addresses)
 }
 
-fn interface_trouble(path: &IscsiPath, device: Option<&HostInterface>) -> Option<PathError> {
+fn interface_problem(path: &IscsiPath, device: Option<&HostInterface>) -> Option<PathError> {
     let name = path.interface.as_deref()?;
-    let forget = "to use other networks from now on, name this one for another device in Host.spec.interfaces, or \
-                  put the host into maintenance and back";
     match device {
         None => Some(PathError::new(
             PathReason::InterfaceNotFound,
-            format!("the host has no network device {name}; {forget}"),
+            format!("the host has no network device {name}; {HOW_TO_FORGET}"),
         )),
-        Some(device) if device.addresses.is_empty() => {
-            Some(PathError::new(PathReason::NoAddress, format!("the network device {name} has no address; {forget}")))
-        }
+        Some(device) if device.addresses.is_empty() => Some(PathError::new(
+            PathReason::NoAddress,
+            format!("the network device {name} has no address; {HOW_TO_FORGET}"),
+        )),
         Some(_) => None,
     }
 }
 
-fn secret_trouble(order: &Order, secret: Option<&SecretState>) -> Option<PathError> {
-    let name = order.chap_secret.as_deref()?;
+fn secret_problem(params: &LoginParams, secret: Option<&SecretState>) -> Option<PathError> {
+    let name = params.chap_secret.as_deref()?;
     match secret? {
         SecretState::Unread | SecretState::Read(_) => None,
         SecretState::Unusable(why) => {
@@ -108,21 +113,26 @@ fn secret_trouble(order: &Order, secret: Option<&SecretState>) -> Option<PathErr
     }
 }
 
-pub(super) fn credentials<'a>(order: &Order, secrets: &'a BTreeMap<Arc<str>, SecretState>) -> Option<&'a Credentials> {
-    match secrets.get(order.chap_secret.as_ref()?)? {
+/// The credentials for a login, if it needs some and they have been read.
+pub(super) fn credentials<'a>(
+    params: &LoginParams,
+    secrets: &'a BTreeMap<Arc<str>, SecretState>,
+) -> Option<&'a Credentials> {
+    match secrets.get(params.chap_secret.as_ref()?)? {
         SecretState::Read(credentials) => Some(credentials),
         SecretState::Unread | SecretState::Unusable(_) => None,
     }
 }
 
-/// Of several sessions on one path the one that works counts, and of these ours.
-pub(super) fn by_path(inventory: &Inventory) -> BTreeMap<&IscsiPath, &Session> {
+/// One session for each path. Where a path has several, a session that works is preferred, and then one of ours.
+pub(super) fn sessions_by_path(inventory: &Inventory) -> BTreeMap<&IscsiPath, &Session> {
     let mut sessions: Vec<&Session> = inventory.sessions.iter().collect();
+    // The last one of equal paths stays in the map.
     sessions.sort_by_key(|session| (session.is_live(), session.is_own()));
     sessions.into_iter().map(|session| (&session.path, session)).collect()
 }
 
-/// Equal values have equal hashes within one version of the program, which is all that is asked of it.
+/// A hash that is stable within this process.
 pub(super) fn hash(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);

@@ -1,8 +1,10 @@
-//! The logout rule: which of our sessions may go now, and why the others stay. Pure.
+//! The logout rule: which of our sessions may be logged out now, and why the others are kept. Pure.
 //!
-//! Nobody may lose a byte because a bond was edited. So a session that is not planned goes only when its target has a
-//! planned session that works, or has left the plan altogether, and when each of its disks is either unused or in a
-//! multipath map that keeps an active path over a session that *stays*, which is one that is planned and works.
+//! Nobody may lose a byte because a bond was edited. So a session that is not planned is logged out only if
+//!
+//! - its target has a planned session that works, or has left the plan altogether, and
+//! - each of its disks is unused, or in a multipath map that keeps an active path over a session that *stays*. A session
+//!   stays if it is planned, works, and is not being logged out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,112 +17,126 @@ use crate::{
     api::reason::PathReason,
 };
 
-/// What is to become of a session that is not planned.
+/// Whether a session that is not planned may be logged out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict<'a> {
-    /// It may go; these maps, of which it has the last path, are removed first.
-    Go {
-        /// Maps that nothing uses.
+pub enum LogoutDecision<'a> {
+    /// It may be logged out, after these maps were removed.
+    LogOut {
+        /// Unused maps whose last path the session has.
         flush: Vec<&'a Map>,
     },
-    /// It stays.
-    Keep(Kept),
+    /// It is kept.
+    Keep(KeepReason),
 }
 
-/// What is said of a session whose target is held.
+/// The message for a session whose target is held. The plan does not say which of the two causes it is.
 const HELD: &str = "held, because it is not known which networks the target is to use: a bond that covers it names a \
                     network that does not exist, or the host has not reported its interfaces yet";
 
-/// Why a session that is not planned stays.
+/// Why a session that is not planned is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum KeepReason {
     /// Its target is held.
     Held,
     /// No planned session of its target works.
     NoOtherPath,
-    /// One of its disks is used directly.
+    /// One of its disks is used directly, not through a multipath map.
     DiskInUse {
         /// The disk.
         disk: String,
-        /// By what.
+        /// What uses it.
         by: String,
     },
-    /// A map over one of its disks is used, and has no active path over a session that stays.
+    /// A map over one of its disks is in use, and has no active path over a session that stays.
     MapInUse {
         /// The map.
         map: String,
-        /// By what.
+        /// What uses it.
         by: String,
     },
 }
 
-impl Kept {
-    /// The word for it. Being held is not the device's doing, and has none.
+impl KeepReason {
+    /// The reason to report; none for a held target, which is no problem of the host.
     #[must_use]
     pub fn reason(&self) -> Option<PathReason> {
         match self {
-            Kept::Held => None,
-            Kept::NoOtherPath | Kept::DiskInUse { .. } | Kept::MapInUse { .. } => Some(PathReason::InUse),
+            KeepReason::Held => None,
+            KeepReason::NoOtherPath | KeepReason::DiskInUse { .. } | KeepReason::MapInUse { .. } => {
+                Some(PathReason::InUse)
+            }
         }
     }
 }
 
-impl fmt::Display for Kept {
+impl fmt::Display for KeepReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Kept::Held => f.write_str(HELD),
-            Kept::NoOtherPath => write!(f, "kept, because no planned path of the target is connected"),
-            Kept::DiskInUse { disk, by } => write!(f, "kept, because its disk {disk} is {by}"),
-            Kept::MapInUse { map, by } => {
+            KeepReason::Held => f.write_str(HELD),
+            KeepReason::NoOtherPath => write!(f, "kept, because no planned path of the target is connected"),
+            KeepReason::DiskInUse { disk, by } => write!(f, "kept, because its disk {disk} is {by}"),
+            KeepReason::MapInUse { map, by } => {
                 write!(f, "kept, because the multipath map {map} is {by} and has no other active path that stays")
             }
         }
     }
 }
 
-/// Judges every session of ours that is not planned, in the order of their paths, and every session of a held target.
+/// Decides for every session of ours that is not planned, and for every session of a held target that is not planned.
+/// Sorted by path.
 ///
-/// `leaving` are sessions that are being logged out already: they do not stay, planned or not.
+/// `logging_out` are sessions that are being logged out already: they do not stay, planned or not.
 #[must_use]
-pub fn judge<'a>(plan: &Plan, inventory: &'a Inventory, leaving: &BTreeSet<u32>) -> Vec<(&'a Session, Verdict<'a>)> {
-    let view = Devices::new(plan, inventory, leaving);
-    let mut judged: Vec<_> = inventory
+pub fn decide<'a>(
+    plan: &Plan,
+    inventory: &'a Inventory,
+    logging_out: &BTreeSet<u32>,
+) -> Vec<(&'a Session, LogoutDecision<'a>)> {
+    let devices = Devices::new(plan, inventory, logging_out);
+    let mut decisions: Vec<_> = inventory
         .sessions
         .iter()
         .filter(|session| !plan.paths.contains_key(&session.path))
         .filter(|session| session.is_own() || plan.hold.contains(&session.path.target))
-        .map(|session| (session, view.judge(plan, session)))
+        .map(|session| (session, devices.decide(plan, session)))
         .collect();
-    judged.sort_by(|(a, _), (b, _)| (&a.path, a.id).cmp(&(&b.path, b.id)));
-    judged
+    decisions.sort_by(|(a, _), (b, _)| (&a.path, a.id).cmp(&(&b.path, b.id)));
+    decisions
 }
 
-/// Sessions that are not planned, and of which only what uses their devices can tell whether they may go.
+/// Sessions that are not planned and may be logged out, depending on what uses their devices.
 #[must_use]
-pub fn in_question(plan: &Plan, inventory: &Inventory, leaving: &BTreeSet<u32>) -> BTreeSet<u32> {
-    let is_open = |verdict: &Verdict<'_>| match verdict {
-        Verdict::Keep(Kept::Held | Kept::NoOtherPath) => false,
-        Verdict::Keep(Kept::DiskInUse { .. } | Kept::MapInUse { .. }) | Verdict::Go { .. } => true,
-    };
-    judge(plan, inventory, leaving).into_iter().filter(|(_, verdict)| is_open(verdict)).map(|(s, _)| s.id).collect()
+pub fn candidates(plan: &Plan, inventory: &Inventory, logging_out: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let mut candidates = BTreeSet::new();
+    for (session, decision) in decide(plan, inventory, logging_out) {
+        match decision {
+            LogoutDecision::Keep(KeepReason::Held | KeepReason::NoOtherPath) => {}
+            LogoutDecision::Keep(KeepReason::DiskInUse { .. } | KeepReason::MapInUse { .. })
+            | LogoutDecision::LogOut { .. } => {
+                candidates.insert(session.id);
+            }
+        }
+    }
+    candidates
 }
 
-/// Whether a planned session may be logged out for a moment, because its credentials were changed: only while
-/// another planned session of its target works, and each of its disks is unused or reachable over one that stays.
+/// Whether a planned session may be logged out to log it in again with new credentials: only while another planned
+/// session of its target works, and if each of its disks is unused or has an active path over a session that stays.
 #[must_use]
-pub fn may_rotate(plan: &Plan, inventory: &Inventory, session: &Session, leaving: &BTreeSet<u32>) -> bool {
-    let mut leaving = leaving.clone();
-    leaving.insert(session.id);
-    let view = Devices::new(plan, inventory, &leaving);
+pub fn may_relogin(plan: &Plan, inventory: &Inventory, session: &Session, logging_out: &BTreeSet<u32>) -> bool {
+    let mut logging_out = logging_out.clone();
+    logging_out.insert(session.id);
+    let devices = Devices::new(plan, inventory, &logging_out);
     session.is_own()
-        && view.connected_targets.contains(&*session.path.target)
+        && devices.connected_targets.contains(&*session.path.target)
         && session.disks.iter().all(|disk| {
-            disk.first_user().is_none() && view.map_of.get(&*disk.name).is_none_or(|map| view.keeps_an_active_path(map))
+            disk.first_user().is_none()
+                && devices.map_of.get(&*disk.name).is_none_or(|map| devices.keeps_an_active_path(map))
         })
 }
 
-/// Whether two sessions must not be logged out at the same time: those of one target, and those that share a map, whose
-/// last path would otherwise go without anybody seeing that it is the last.
+/// Whether two sessions must not be logged out at the same time, because they have the same target or share a map. Each
+/// decision would count on the other session, and together they could remove the last path.
 #[must_use]
 pub fn exclude_each_other(inventory: &Inventory, one: &Session, other: &Session) -> bool {
     let has = |session: &Session, map: &Map| {
@@ -129,7 +145,7 @@ pub fn exclude_each_other(inventory: &Inventory, one: &Session, other: &Session)
     one.path.target == other.path.target || inventory.maps.iter().any(|map| has(one, map) && has(other, map))
 }
 
-/// What the rule looks up.
+/// The sessions that stay and their disks, for the lookups of the rule.
 struct Devices<'a> {
     connected_targets: BTreeSet<&'a str>,
     staying_disks: BTreeSet<&'a str>,
@@ -137,10 +153,10 @@ struct Devices<'a> {
 }
 
 impl<'a> Devices<'a> {
-    fn new(plan: &Plan, inventory: &'a Inventory, leaving: &BTreeSet<u32>) -> Self {
+    fn new(plan: &Plan, inventory: &'a Inventory, logging_out: &BTreeSet<u32>) -> Self {
         let staying = || {
             inventory.sessions.iter().filter(|session| {
-                session.is_live() && plan.paths.contains_key(&session.path) && !leaving.contains(&session.id)
+                session.is_live() && plan.paths.contains_key(&session.path) && !logging_out.contains(&session.id)
             })
         };
         Devices {
@@ -154,31 +170,31 @@ impl<'a> Devices<'a> {
         }
     }
 
-    fn judge(&self, plan: &Plan, session: &'a Session) -> Verdict<'a> {
+    fn decide(&self, plan: &Plan, session: &'a Session) -> LogoutDecision<'a> {
         let target = &session.path.target;
         if plan.hold.contains(target) {
-            return Verdict::Keep(Kept::Held);
+            return LogoutDecision::Keep(KeepReason::Held);
         }
         if plan.has_target(target) && !self.connected_targets.contains(&**target) {
-            return Verdict::Keep(Kept::NoOtherPath);
+            return LogoutDecision::Keep(KeepReason::NoOtherPath);
         }
         let mut flush: Vec<&Map> = Vec::new();
         for disk in &session.disks {
             if let Some(by) = disk.first_user() {
-                return Verdict::Keep(Kept::DiskInUse { disk: disk.name.to_string(), by: by.to_string() });
+                return LogoutDecision::Keep(KeepReason::DiskInUse { disk: disk.name.to_string(), by: by.to_string() });
             }
             let Some(map) = self.map_of.get(&*disk.name).copied() else { continue };
             if self.keeps_an_active_path(map) {
                 continue;
             }
-            if let Some(by) = in_use(map) {
-                return Verdict::Keep(Kept::MapInUse { map: map.name.to_string(), by });
+            if let Some(by) = map_user(map) {
+                return LogoutDecision::Keep(KeepReason::MapInUse { map: map.name.to_string(), by });
             }
             if has_all_paths(session, map) && !flush.contains(&map) {
                 flush.push(map);
             }
         }
-        Verdict::Go { flush }
+        LogoutDecision::LogOut { flush }
     }
 
     fn keeps_an_active_path(&self, map: &Map) -> bool {
@@ -186,7 +202,7 @@ impl<'a> Devices<'a> {
     }
 }
 
-fn in_use(map: &Map) -> Option<String> {
+fn map_user(map: &Map) -> Option<String> {
     match map.users.first() {
         Some(by) => Some(by.to_string()),
         None => (map.open_count > 0).then(|| "open".to_owned()),
@@ -205,27 +221,27 @@ mod tests {
         initiator::{DeviceUser, Disk},
     };
 
-    /// `go`, `flush` (go, after its map) or the reason for which it stays, of each surplus session by its number.
-    fn verdicts(plan: &Plan, inventory: &Inventory) -> Vec<(u32, String)> {
-        let word = |verdict: Verdict<'_>| match verdict {
-            Verdict::Go { flush } if flush.is_empty() => "go".to_owned(),
-            Verdict::Go { .. } => "flush".to_owned(),
-            Verdict::Keep(kept) => kept.to_string(),
+    /// For each session that is decided on: `go`, `flush` (go, after its map was removed), or why it is kept.
+    fn decisions(plan: &Plan, inventory: &Inventory) -> Vec<(u32, String)> {
+        let word = |decision: LogoutDecision<'_>| match decision {
+            LogoutDecision::LogOut { flush } if flush.is_empty() => "go".to_owned(),
+            LogoutDecision::LogOut { .. } => "flush".to_owned(),
+            LogoutDecision::Keep(kept) => kept.to_string(),
         };
-        judge(plan, inventory, &BTreeSet::new()).into_iter().map(|(s, verdict)| (s.id, word(verdict))).collect()
+        decide(plan, inventory, &BTreeSet::new()).into_iter().map(|(s, decision)| (s.id, word(decision))).collect()
     }
 
     #[track_caller]
     fn check(case: &str, plan: &Plan, inventory: &Inventory, expected: &[(u32, &str)]) {
         let expected: Vec<_> = expected.iter().map(|(id, word)| (*id, (*word).to_owned())).collect();
-        assert_eq!(verdicts(plan, inventory), expected, "{case}");
+        assert_eq!(decisions(plan, inventory), expected, "{case}");
     }
 
     const NO_OTHER_PATH: &str = "kept, because no planned path of the target is connected";
     const MAP_OPEN: &str = "kept, because the multipath map mpatha is open and has no other active path that stays";
 
     #[test]
-    fn a13_the_target_needs_a_connected_planned_path_or_has_left_the_plan() {
+    fn a13_the_target_has_a_connected_planned_path_or_left_the_plan() {
         let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
         let wanted = plan("r", std::slice::from_ref(&new));
         let old_only = inventory(vec![session(2, old.clone())], vec![]);
@@ -240,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a04b_sessions_of_a_held_target_stay_also_foreign_ones() {
+    fn a04b_all_sessions_of_a_held_target_stay_foreign_ones_too() {
         let held = holding(plan("r", &[]), "a");
         let sessions = vec![
             session(1, path("a", "1", "ens1")),
@@ -253,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a20_foreign_sessions_are_not_judged_and_count_when_they_are_on_a_planned_path() {
+    fn a20_a_foreign_session_is_never_logged_out_and_counts_as_a_path() {
         let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
         let wanted = plan("r", std::slice::from_ref(&new));
         let unplanned = inventory(vec![session(1, new.clone()), foreign(session(2, old.clone()))], vec![]);
@@ -263,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a13b_a_disk_that_is_used_directly_keeps_its_session() {
+    fn a13b_direct_use_of_a_disk_keeps_its_session() {
         let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
         let wanted = plan("r", std::slice::from_ref(&new));
         let users = [
@@ -281,13 +297,13 @@ mod tests {
             let sessions = vec![session(1, new.clone()), used(session(2, old.clone()), &by)];
             let kept = format!("kept, because its disk sd2 is {words}");
             check(words, &wanted, &inventory(sessions.clone(), vec![]), &[(2, &kept)]);
-            // A map that would do does not help what goes around it.
+            // A good map does not help: the user of the disk does not go through it.
             check(words, &wanted, &inventory(sessions, vec![map(1, &[(1, true), (2, true)])]), &[(2, &kept)]);
         }
     }
 
     #[test]
-    fn a13_a_map_in_use_keeps_an_active_path_over_a_session_that_stays() {
+    fn a13_a_map_in_use_keeps_an_active_path_that_stays() {
         let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
         let wanted = plan("r", std::slice::from_ref(&new));
         let both = vec![session(1, new), session(2, old)];
@@ -315,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a13b_a_disk_of_which_nobody_knows_whether_it_is_used_keeps_its_session() {
+    fn a13b_unknown_use_of_a_disk_keeps_its_session() {
         let old = session(2, path("a", "2", "ens2"));
         let unseen = Session { disks: vec![Disk { users: None, ..disk(2, &[]) }], ..old.clone() };
         let kept = "kept, because its disk sd2 is perhaps in use (nobody has looked)";
@@ -325,22 +341,22 @@ mod tests {
         check("it cannot be told", &plan("r", &[]), &inventory(vec![unknown], vec![]), &[(2, kept)]);
         let (planned, new) = (path("a", "1", "ens1"), session(1, path("a", "1", "ens1")));
         let both = inventory(vec![new, Session { id: 3, path: planned.clone(), ..unseen.clone() }], vec![]);
-        assert!(!may_rotate(&plan("r", &[planned]), &both, &both.sessions[1], &BTreeSet::new()));
+        assert!(!may_relogin(&plan("r", &[planned]), &both, &both.sessions[1], &BTreeSet::new()));
     }
 
     #[test]
-    fn use_is_in_question_only_where_nothing_else_keeps_a_session() {
+    fn only_sessions_that_use_alone_may_keep_are_candidates() {
         let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
         let wanted = plan("r", std::slice::from_ref(&new));
-        let question = |plan: &Plan, sessions: &[Session]| {
-            in_question(plan, &inventory(sessions.to_vec(), vec![map(1, &[(1, true), (2, true)])]), &BTreeSet::new())
+        let of = |plan: &Plan, sessions: &[Session]| {
+            candidates(plan, &inventory(sessions.to_vec(), vec![map(1, &[(1, true), (2, true)])]), &BTreeSet::new())
         };
         let both = [session(1, new), session(2, old)];
-        assert_eq!(question(&wanted, &both), BTreeSet::from([2]), "it may go");
-        assert_eq!(question(&wanted, &both[1..]), BTreeSet::new(), "the planned path is not connected");
-        assert_eq!(question(&holding(wanted.clone(), "a"), &both), BTreeSet::new(), "the target is held");
-        assert_eq!(question(&wanted, &[both[0].clone(), foreign(both[1].clone())]), BTreeSet::new(), "it is not ours");
-        assert_eq!(question(&plan("r", &[]), &both), BTreeSet::from([1, 2]), "the map's users are to be named");
+        assert_eq!(of(&wanted, &both), BTreeSet::from([2]), "it may go");
+        assert_eq!(of(&wanted, &both[1..]), BTreeSet::new(), "the planned path is not connected");
+        assert_eq!(of(&holding(wanted.clone(), "a"), &both), BTreeSet::new(), "the target is held");
+        assert_eq!(of(&wanted, &[both[0].clone(), foreign(both[1].clone())]), BTreeSet::new(), "it is not ours");
+        assert_eq!(of(&plan("r", &[]), &both), BTreeSet::from([1, 2]), "the map's users are to be named");
     }
 
     #[test]
@@ -356,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a13b_a_lun_behind_two_targets_is_one_map_and_its_logouts_wait_for_each_other() {
+    fn a13b_logouts_of_two_targets_that_share_a_map_exclude_each_other() {
         let sessions = vec![session(1, path("a", "1", "ens1")), session(2, path("b", "2", "ens2"))];
         let shared = inventory(sessions.clone(), vec![map(0, &[(1, true), (2, true)])]);
         assert!(exclude_each_other(&shared, &sessions[0], &sessions[1]));
@@ -375,26 +391,27 @@ mod tests {
     }
 
     #[test]
-    fn a13_a_session_that_is_being_logged_out_does_not_stay() {
+    fn a13_a_session_that_is_being_logged_out_does_not_count() {
         let (first, second, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"), path("a", "3", "ens3"));
         let wanted = plan("r", &[first.clone(), second.clone()]);
         let sessions = vec![session(1, first), session(2, second), session(3, old)];
         let found = inventory(sessions, vec![map(1, &[(1, true), (2, false), (3, true)])]);
-        let going = |leaving: &[u32]| {
-            let leaving = leaving.iter().copied().collect();
-            judge(&wanted, &found, &leaving).into_iter().all(|(_, verdict)| matches!(verdict, Verdict::Go { .. }))
+        let going = |logging_out: &[u32]| {
+            let logging_out = logging_out.iter().copied().collect();
+            let decisions = decide(&wanted, &found, &logging_out);
+            decisions.into_iter().all(|(_, decision)| matches!(decision, LogoutDecision::LogOut { .. }))
         };
         assert!(going(&[]));
         assert!(!going(&[1]), "the map would be left with a failed path");
     }
 
     #[test]
-    fn a23_a_session_is_made_anew_only_while_another_path_of_its_target_and_map_is_active() {
+    fn a23_relogin_needs_another_active_path_of_target_and_map() {
         let (one, two) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
         let wanted = plan("r", &[one.clone(), two.clone()]);
         let both = [session(1, one), session(2, two)];
         let may = |sessions: &[Session], maps: Vec<Map>| {
-            may_rotate(&wanted, &inventory(sessions.to_vec(), maps), &sessions[0], &BTreeSet::new())
+            may_relogin(&wanted, &inventory(sessions.to_vec(), maps), &sessions[0], &BTreeSet::new())
         };
         assert!(may(&both, vec![map(1, &[(1, true), (2, true)])]));
         assert!(may(&both, vec![]), "bare disks that nothing uses");

@@ -1,10 +1,10 @@
-//! Where one planned path stands: the state machine behind each of a host's reported connections. Pure.
+//! The state machine of one planned path, behind each of a host's reported connections. Pure.
 //!
 //! A path is Connecting during its first attempt, then Connected or Failed. It stays Failed while it is retried, so
-//! that nothing is written when a retry fails as before, and it stays Connected for [`LOST_AFTER`] when its session is
-//! lost, because most of what is lost comes back.
+//! that a retry that fails as before changes nothing in the report. It stays Connected for [`LOST_AFTER`] after its
+//! session is lost, because most sessions come back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -12,31 +12,32 @@ use super::backoff;
 use crate::{
     agent::{
         initiator::{PathError, Session},
-        path::{IscsiPath, Now},
+        path::IscsiPath,
     },
     api::{Connection, ConnectionState, condition::whole_second, reason::PathReason},
+    ops::Now,
 };
 
-/// How long a session may be lost before its path has failed.
+/// How long a session may be lost before its path counts as Failed.
 pub const LOST_AFTER: Duration = Duration::from_secs(3);
-/// A session that lasted this long makes up for the failures before it.
+/// A session that lasted this long resets the number of failures.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 
-/// Where a planned path stands.
+/// The state of a planned path.
 #[derive(Clone, Debug)]
-pub struct Standing {
+pub struct PathState {
     state: State,
     since: Time,
     /// The session that the path has, or had until a moment ago.
     session_id: Option<u32>,
-    connected_at: Option<Instant>,
-    lost_at: Option<Instant>,
-    /// Why the last attempt to bring a lost session back has failed, until the path counts as failed.
-    problem: Option<PathError>,
+    connected_at: Option<Duration>,
+    lost_at: Option<Duration>,
+    /// Why the last attempt to restore a lost session has failed, until the path counts as Failed.
+    restore_error: Option<PathError>,
     failures: u32,
-    retry_at: Option<Instant>,
-    /// The circumstances of the last attempt: when they change, the next one is due at once.
-    tried_in: Option<u64>,
+    retry_at: Option<Duration>,
+    /// The fingerprint of the last attempt. When it changes, the next attempt is due at once.
+    tried_with: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,37 +47,52 @@ enum State {
     Failed(PathError),
 }
 
-/// What is found of a path.
+/// What a step sees of a path.
 #[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
+pub struct PathObservation<'a> {
     /// Its session, if there is one.
     pub session: Option<&'a Session>,
-    /// What makes an attempt pointless: no device, no address, no credentials.
-    pub trouble: Option<&'a PathError>,
-    /// When a login that has not ended was begun, and how long it may take.
-    pub login: Option<(Instant, Duration)>,
+    /// Why an attempt would be pointless: no device, no address, no credentials.
+    pub blocker: Option<&'a PathError>,
+    /// Its login, if one has not ended.
+    pub login: Option<PendingLogin>,
 }
 
-impl Standing {
+/// A login that has not ended.
+#[derive(Clone, Copy, Debug)]
+pub struct PendingLogin {
+    /// When it was started.
+    pub started: Duration,
+    /// How long it may take before the path counts as Failed.
+    pub timeout: Duration,
+}
+
+impl PendingLogin {
+    fn deadline(self) -> Duration {
+        self.started + self.timeout
+    }
+}
+
+impl PathState {
     /// A path that has just been planned.
     #[must_use]
     pub fn new(now: Now) -> Self {
-        Standing {
+        PathState {
             state: State::Connecting,
             since: whole_second(now.wall),
             session_id: None,
             connected_at: None,
             lost_at: None,
-            problem: None,
+            restore_error: None,
             failures: 0,
             retry_at: None,
-            tried_in: None,
+            tried_with: None,
         }
     }
 
-    /// A path that was reported on before the agent was restarted.
+    /// A path that was reported before the agent was restarted.
     #[must_use]
-    pub fn restored(reported: &Connection, now: Now) -> Self {
+    pub fn from_report(reported: &Connection, now: Now) -> Self {
         let state = match (reported.state, reported.reason) {
             (ConnectionState::Connected, _) => State::Connected,
             (ConnectionState::Failed, Some(reason)) => {
@@ -84,37 +100,34 @@ impl Standing {
             }
             (ConnectionState::Connecting, _) => State::Connecting,
             (ConnectionState::Failed | ConnectionState::Disconnecting | ConnectionState::Retained, _) => {
-                return Standing::new(now);
+                return PathState::new(now);
             }
         };
-        Standing { state, since: reported.since.clone(), session_id: reported.session_id, ..Standing::new(now) }
+        PathState { state, since: reported.since.clone(), session_id: reported.session_id, ..PathState::new(now) }
     }
 
-    /// Takes in what is found of the path.
-    pub fn observe(&mut self, found: Found<'_>, now: Now, seed: u64) {
-        let gone = || PathError::new(PathReason::PortalUnreachable, "the session is gone");
-        match (found.session, found.login) {
+    /// Updates the state with what a step sees of the path.
+    pub fn observe(&mut self, observation: PathObservation<'_>, now: Now, seed: u64) {
+        let PathObservation { session, blocker, login } = observation;
+        match (session, login) {
             (Some(session), _) if session.is_live() => self.connected(session, now),
-            (_, Some(_)) if self.state == State::Connected => self.lost(gone(), now, seed),
-            // A session that does not work yet belongs to the login; only the length of the first is watched, because
-            // what has failed keeps its reason until an attempt has ended with another.
-            (_, Some((begun, patience))) => {
-                if self.is_first_attempt() && now.instant.duration_since(begun) >= patience {
-                    let message = format!("the initiator has not ended the login within {} s", patience.as_secs());
+            (_, Some(_)) if self.state == State::Connected => self.lost(session_gone(), now, seed),
+            // A session that does not work yet belongs to the login. Only the first login has a deadline: a path that
+            // has failed keeps its reason until an attempt has ended with another one.
+            (_, Some(login)) => {
+                if self.is_first_attempt() && now.monotonic >= login.deadline() {
+                    let seconds = login.timeout.as_secs();
+                    let message = format!("the initiator has not ended the login within {seconds} s");
                     self.fail(PathError::new(PathReason::Timeout, message), now);
                 }
             }
-            (Some(_), None) => {
-                let lost = "the session is lost; the initiator is trying to get it back";
-                let cause = || PathError::new(PathReason::PortalUnreachable, lost);
-                self.lost(found.trouble.cloned().unwrap_or_else(cause), now, seed);
-            }
-            (None, None) => match (&self.state, found.trouble) {
-                (State::Connected, trouble) => {
-                    let cause = trouble.cloned().or_else(|| self.problem.clone()).unwrap_or_else(gone);
+            (Some(_), None) => self.lost(blocker.cloned().unwrap_or_else(session_lost), now, seed),
+            (None, None) => match (&self.state, blocker) {
+                (State::Connected, blocker) => {
+                    let cause = blocker.cloned().or_else(|| self.restore_error.clone()).unwrap_or_else(session_gone);
                     self.lost(cause, now, seed);
                 }
-                (State::Connecting | State::Failed(_), Some(trouble)) => self.fail(trouble.clone(), now),
+                (State::Connecting | State::Failed(_), Some(blocker)) => self.fail(blocker.clone(), now),
                 (State::Connecting | State::Failed(_), None) => {}
             },
         }
@@ -126,33 +139,33 @@ impl Standing {
             self.since = whole_second(now.wall);
         }
         self.session_id = Some(session.id);
-        self.connected_at.get_or_insert(now.instant);
+        self.connected_at.get_or_insert(now.monotonic);
         self.lost_at = None;
-        self.problem = None;
+        self.restore_error = None;
         self.retry_at = None;
     }
 
-    /// A session that keeps coming and going is not brought back at once each time.
+    /// The first loss of a session that lasted is retried at once. After a session that came and went there is a pause.
     fn lost(&mut self, cause: PathError, now: Now, seed: u64) {
         if self.lost_at.is_none() {
-            let lasted = self.connected_at.take().map(|at| now.instant.duration_since(at));
+            let lasted = self.connected_at.take().map(|at| now.monotonic.saturating_sub(at));
             if lasted.is_some_and(|lasted| lasted >= STABLE_AFTER) {
                 self.failures = 0;
-            } else if lasted.is_some() && self.tried_in.is_some() {
+            } else if lasted.is_some() && self.tried_with.is_some() {
                 self.failures += 1;
-                self.retry_at = Some(now.instant + backoff::pause(cause.reason, self.failures, seed));
+                self.retry_at = Some(now.monotonic + backoff::pause(cause.reason, self.failures, seed));
             }
         }
-        let lost_at = *self.lost_at.get_or_insert(now.instant);
-        let over = now.instant.duration_since(lost_at) >= LOST_AFTER;
+        let lost_at = *self.lost_at.get_or_insert(now.monotonic);
+        let has_failed = now.monotonic.saturating_sub(lost_at) >= LOST_AFTER;
         match self.state {
             State::Failed(_) => self.fail(cause, now),
-            State::Connected | State::Connecting if over => self.fail(cause, now),
+            State::Connected | State::Connecting if has_failed => self.fail(cause, now),
             State::Connected | State::Connecting => {}
         }
     }
 
-    /// Another reason is news, but no new failure.
+    /// A path that has failed already takes the new reason, and keeps the time since when it has failed.
     fn fail(&mut self, cause: PathError, now: Now) {
         match &self.state {
             State::Failed(known) if known.reason == cause.reason => return,
@@ -162,46 +175,47 @@ impl Standing {
         self.state = State::Failed(cause);
     }
 
-    /// An attempt is being made.
-    pub fn attempt(&mut self, circumstances: u64) {
-        self.tried_in = Some(circumstances);
+    /// An attempt is made. `fingerprint` stands for everything that may decide its result.
+    pub fn attempt_started(&mut self, fingerprint: u64) {
+        self.tried_with = Some(fingerprint);
     }
 
     /// An attempt has failed.
     pub fn attempt_failed(&mut self, cause: PathError, now: Now, seed: u64) {
         self.failures += 1;
-        self.retry_at = Some(now.instant + backoff::pause(cause.reason, self.failures, seed));
+        self.retry_at = Some(now.monotonic + backoff::pause(cause.reason, self.failures, seed));
         match self.state {
-            // Lost a moment ago: the attempt was to bring it back before anybody notices.
-            State::Connected => self.problem = Some(cause),
+            // The session was lost a moment ago; the path is still reported as Connected.
+            State::Connected => self.restore_error = Some(cause),
             State::Connecting | State::Failed(_) => self.fail(cause, now),
         }
     }
 
-    /// The session was logged out to be made anew, which is no loss.
-    pub fn renewed(&mut self, now: Now) {
-        self.lost_at = Some(now.instant);
+    /// The session was logged out only to log it in again: that is no failure.
+    pub fn logged_out_for_relogin(&mut self, now: Now) {
+        self.lost_at = Some(now.monotonic);
         self.connected_at = None;
         self.failures = 0;
         self.retry_at = None;
-        self.tried_in = None;
+        self.tried_with = None;
     }
 
-    /// Whether a login is due, provided that there is neither a session nor a login.
+    /// Whether an attempt is due, provided that there is neither a session nor a login.
     #[must_use]
-    pub fn is_due(&self, circumstances: u64, now: Now) -> bool {
-        self.tried_in != Some(circumstances) || self.retry_at.is_none_or(|at| at <= now.instant)
+    pub fn is_due(&self, fingerprint: u64, now: Now) -> bool {
+        self.tried_with != Some(fingerprint) || self.retry_at.is_none_or(|at| at <= now.monotonic)
     }
 
     /// When time alone changes something.
     #[must_use]
-    pub fn wake_at(&self, found: Found<'_>, now: Now) -> Option<Instant> {
-        let pending = !matches!(self.state, State::Failed(_));
-        let lost = self.lost_at.filter(|_| pending).map(|at| at + LOST_AFTER);
-        let overdue = found.login.filter(|_| self.is_first_attempt()).map(|(begun, patience)| begun + patience);
-        let idle = found.session.is_none() && found.login.is_none() && found.trouble.is_none();
+    pub fn wake_at(&self, observation: PathObservation<'_>, now: Now) -> Option<Duration> {
+        let PathObservation { session, blocker, login } = observation;
+        let has_failed = matches!(self.state, State::Failed(_));
+        let lost = self.lost_at.filter(|_| !has_failed).map(|at| at + LOST_AFTER);
+        let overdue = login.filter(|_| self.is_first_attempt()).map(PendingLogin::deadline);
+        let idle = session.is_none() && login.is_none() && blocker.is_none();
         let retry = self.retry_at.filter(|_| idle);
-        [lost, overdue, retry].into_iter().flatten().filter(|at| *at > now.instant).min()
+        [lost, overdue, retry].into_iter().flatten().filter(|at| *at > now.monotonic).min()
     }
 
     /// Whether the path is in its first attempt.
@@ -210,7 +224,7 @@ impl Standing {
         self.state == State::Connecting
     }
 
-    /// Whether it has failed, for this reason.
+    /// The reason for which it has failed, if it has.
     #[must_use]
     pub fn failure(&self) -> Option<PathReason> {
         match &self.state {
@@ -222,12 +236,12 @@ impl Standing {
     /// The path as it is reported.
     #[must_use]
     pub fn report(&self, path: &IscsiPath, session: Option<&Session>) -> Connection {
-        let found = session.map(|session| session.id);
+        let present = session.map(|session| session.id);
         let (state, cause, session_id) = match &self.state {
             State::Connecting => (ConnectionState::Connecting, None, None),
-            // Whoever reads that a path is connected wants to know the session, also while it is being healed.
+            // With the number of its last session, also while that is being restored.
             State::Connected => (ConnectionState::Connected, None, self.session_id),
-            State::Failed(cause) => (ConnectionState::Failed, Some(cause), found),
+            State::Failed(cause) => (ConnectionState::Failed, Some(cause), present),
         };
         Connection {
             target: path.target.clone(),
@@ -242,4 +256,12 @@ impl Standing {
             retry_every: cause.map(|cause| backoff::retry_every(cause.reason)),
         }
     }
+}
+
+fn session_gone() -> PathError {
+    PathError::new(PathReason::PortalUnreachable, "the session is gone")
+}
+
+fn session_lost() -> PathError {
+    PathError::new(PathReason::PortalUnreachable, "the session is lost; the initiator is trying to get it back")
 }

@@ -1,4 +1,4 @@
-//! A host's plan, as the agent uses it: by path.
+//! A host's plan as the agent uses it: a map by path.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,61 +7,63 @@ use std::{
 
 use crate::{
     agent::path::IscsiPath,
-    api::{PlanStatus, SessionSettings},
+    api::{PlanStatus, PlannedPath, SessionSettings},
 };
 
-/// What the controller wants of this host.
+/// What the host should be connected to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Tells this plan from others, and from itself when it was written before.
-    pub written: Written,
+    /// Which plan it is.
+    pub version: PlanVersion,
     /// Targets whose sessions are left as they are.
     pub hold: BTreeSet<Arc<str>>,
-    /// Settings of every session.
+    /// The settings of every session.
     pub settings: SessionSettings,
-    /// The paths, and what a login needs beside them.
-    pub paths: BTreeMap<IscsiPath, Order>,
+    /// The paths, and what a login needs for each.
+    pub paths: BTreeMap<IscsiPath, LoginParams>,
 }
 
-/// A plan as it was written once.
+/// Identifies a plan among all that were written to one Host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// What it asks for.
+pub struct PlanVersion {
+    /// Equal for plans that ask for the same.
     pub revision: String,
-    /// Which of the plans written to this host it is.
+    /// Counts the plans, so that a plan that comes back has another version than before.
     pub sequence: i64,
 }
 
-/// What a login needs beside its path.
+/// What a login needs besides its path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Order {
-    /// The network that the path goes through; none for the default network.
+pub struct LoginParams {
+    /// The network of the path; none for the default network.
     pub network: Option<Arc<str>>,
-    /// The Secret with the target's credentials.
+    /// The Secret with the target's CHAP credentials.
     pub chap_secret: Option<Arc<str>>,
 }
 
 impl From<&PlanStatus> for Plan {
     fn from(status: &PlanStatus) -> Self {
         let PlanStatus { revision, sequence, hold, no_network: _, session, paths } = status;
-        let order = |path: &crate::api::PlannedPath| Order {
-            network: path.network.clone(),
-            chap_secret: path.chap_secret.clone(),
-        };
         Plan {
-            written: Written { revision: revision.clone(), sequence: *sequence },
+            version: PlanVersion { revision: revision.clone(), sequence: *sequence },
             hold: hold.iter().cloned().collect(),
             settings: *session,
-            paths: paths.iter().map(|path| (IscsiPath::from(path), order(path))).collect(),
+            paths: paths.iter().map(|path| (IscsiPath::from(path), LoginParams::from(path))).collect(),
         }
     }
 }
 
+impl From<&PlannedPath> for LoginParams {
+    fn from(path: &PlannedPath) -> Self {
+        LoginParams { network: path.network.clone(), chap_secret: path.chap_secret.clone() }
+    }
+}
+
 impl Plan {
-    /// The Secrets that the plan names.
+    /// The names of the Secrets that the plan needs.
     #[must_use]
     pub fn secrets(&self) -> BTreeSet<Arc<str>> {
-        self.paths.values().filter_map(|order| order.chap_secret.clone()).collect()
+        self.paths.values().filter_map(|params| params.chap_secret.clone()).collect()
     }
 
     /// The devices that the plan's paths go through.

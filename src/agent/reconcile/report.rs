@@ -1,86 +1,89 @@
-//! What the agent writes into a Host's status: its own fields, and nothing else. Pure.
+//! The agent's part of a Host's status, and how it differs from what the API server has. Pure.
 
 use serde_json::{Map, Value, json};
 
-use crate::api::{AgentStatus, Connection, Host, HostInterface, HostStatus, MultipathMap};
+use crate::{
+    agent::initiator::Inventory,
+    api::{AgentStatus, Connection, Host, HostInterface, HostStatus, MultipathMap},
+};
 
-/// The agent's fields of a Host's status.
+/// The agent's fields of a Host's status; [`AGENT_STATUS_FIELDS`](crate::api::AGENT_STATUS_FIELDS) names them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Report {
-    /// Who reports, and what it has carried out.
+pub struct StatusReport {
+    /// The agent itself, and the plan that it has carried out.
     pub agent: AgentStatus,
-    /// The host's interfaces; none on a Host that is not served.
+    /// The host's interfaces; None for a Host that is not served.
     pub interfaces: Option<Vec<HostInterface>>,
-    /// Paths and maps; none leaves those of the last report, for a host that nobody has told what to do.
-    pub paths: Option<Paths>,
+    /// Paths and maps; None leaves the last reported ones as they are, while the Host has no plan.
+    pub paths: Option<PathReport>,
 }
 
-/// What a host is connected to.
+/// The reported paths of a host.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Paths {
-    /// The paths.
+pub struct PathReport {
+    /// Planned paths and surplus sessions, sorted.
     pub connections: Vec<Connection>,
-    /// The multipath maps over them.
+    /// The multipath maps over them, sorted.
     pub multipath: Vec<MultipathMap>,
 }
 
-/// How a report differs from what the API has.
+/// How a report differs from what the API server has. It decides how long the write may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Difference {
-    /// Not at all.
+    /// Nothing differs.
     None,
-    /// Only in the multipath maps, which follow the sessions by seconds.
-    Maps,
-    /// Somewhere.
-    Some,
-    /// In what the controller waits for: the first report, or the acknowledgement of a plan.
+    /// Only the multipath maps, which change some seconds after the sessions.
+    MapsOnly,
+    /// Something else.
+    Other,
+    /// The controller waits for it: the first report, or the acknowledgement of a plan.
     Awaited,
 }
 
-impl Report {
-    /// The report on a Host that is not served: there is nothing to do for it, so its plan has been carried out.
+impl StatusReport {
+    /// The report for a Host that is not served: nothing is to be done for it, so its plan counts as carried out.
     #[must_use]
     pub fn not_served(agent: AgentStatus, host: &Host) -> Self {
         let plan = host.status.as_ref().and_then(|status| status.plan.as_ref());
         let observed_revision = plan.map(|plan| plan.revision.clone());
         let observed_sequence = plan.map(|plan| plan.sequence);
-        Report {
+        StatusReport {
             agent: AgentStatus { observed_revision, observed_sequence, ..agent },
             interfaces: None,
-            paths: Some(Paths::default()),
+            paths: Some(PathReport::default()),
         }
     }
 
-    /// Compares the report with what the API has.
+    /// Compares the report with the status that the API server has.
     #[must_use]
     pub fn difference(&self, host: &Host) -> Difference {
         let empty = HostStatus::default();
         let status = host.status.as_ref().unwrap_or(&empty);
-        let awaited = |agent: &AgentStatus| {
+        let same_connections = self.paths.as_ref().is_none_or(|paths| paths.connections == status.connections);
+        let same_maps = self.paths.as_ref().is_none_or(|paths| paths.multipath == status.multipath);
+        let is_awaited = status.agent.as_ref().is_none_or(|agent| {
             (&agent.observed_revision, agent.observed_sequence)
                 != (&self.agent.observed_revision, self.agent.observed_sequence)
-        };
-        let same = |paths: &Paths| (paths.connections == status.connections, paths.multipath == status.multipath);
-        let (same_connections, same_maps) = self.paths.as_ref().map_or((true, true), same);
-        if status.agent.as_ref().is_none_or(awaited) {
+        });
+        if is_awaited {
             Difference::Awaited
         } else if status.agent.as_ref() != Some(&self.agent)
             || status.interfaces != self.interfaces
             || !same_connections
         {
-            Difference::Some
+            Difference::Other
         } else if !same_maps {
-            Difference::Maps
+            Difference::MapsOnly
         } else {
             Difference::None
         }
     }
 
-    /// The report as a JSON merge patch (RFC 7386) of the status: where a field goes it is null, and nothing but the
-    /// agent's fields is in it, so that the controller's writes and these never overwrite each other.
+    /// The report as a JSON merge patch (RFC 7386) of the status. A field that is to be removed is null. Only the
+    /// agent's fields are in it, so that the writes of agent and controller never overwrite each other.
     #[must_use]
     pub fn patch(&self) -> Value {
-        let Report { agent, interfaces, paths } = self;
+        let StatusReport { agent, interfaces, paths } = self;
         let AgentStatus { version, observed_revision, observed_sequence, initiator_name, initiator, warnings } = agent;
         let mut status = Map::new();
         status.insert(
@@ -95,12 +98,40 @@ impl Report {
             }),
         );
         status.insert("interfaces".into(), json!(interfaces));
-        if let Some(Paths { connections, multipath }) = paths {
+        if let Some(PathReport { connections, multipath }) = paths {
             status.insert("connections".into(), json!(connections));
             status.insert("multipath".into(), json!(multipath));
         }
         json!({ "status": status })
     }
+}
+
+/// The multipath maps over the host's sessions, sorted.
+#[must_use]
+pub fn multipath_maps(inventory: &Inventory) -> Vec<MultipathMap> {
+    let mut maps: Vec<MultipathMap> = inventory
+        .maps
+        .iter()
+        .filter_map(|map| {
+            Some(MultipathMap {
+                wwid: map.wwid.clone(),
+                target: map.paths.iter().find_map(|path| target_of_disk(inventory, &path.disk))?,
+                paths: count(map.paths.len()),
+                active: count(map.paths.iter().filter(|path| path.active).count()),
+            })
+        })
+        .collect();
+    maps.sort();
+    maps
+}
+
+fn target_of_disk(inventory: &Inventory, name: &str) -> Option<String> {
+    let session = inventory.sessions.iter().find(|session| session.disks.iter().any(|disk| *disk.name == *name))?;
+    Some(session.path.target.to_string())
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -111,9 +142,9 @@ mod tests {
     use crate::api::{AGENT_STATUS_FIELDS, HostSpec, PlanStatus, reason::PreparedReason};
 
     #[test]
-    fn a29_the_patch_has_the_agents_fields_and_no_others_and_says_what_goes() {
+    fn a29_the_patch_has_only_the_agents_fields_and_nulls_for_empty_ones() {
         let agent = AgentStatus { version: "1".into(), observed_revision: Some("r".into()), ..AgentStatus::default() };
-        let report = Report { agent, interfaces: Some(Vec::new()), paths: Some(Paths::default()) };
+        let report = StatusReport { agent, interfaces: Some(Vec::new()), paths: Some(PathReport::default()) };
         let expected = json!({"status": {
             "agent": {"version": "1", "observedRevision": "r", "observedSequence": null, "initiatorName": null, "initiator": null, "warnings": null},
             "interfaces": [], "connections": [], "multipath": [],
@@ -123,7 +154,8 @@ mod tests {
 
     #[test]
     fn a29_a_full_patch_has_every_field_of_the_agent() {
-        let report = Report { agent: AgentStatus::default(), interfaces: None, paths: Some(Paths::default()) };
+        let report =
+            StatusReport { agent: AgentStatus::default(), interfaces: None, paths: Some(PathReport::default()) };
         let fields: BTreeSet<_> = report.patch()["status"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(fields, AGENT_STATUS_FIELDS.map(str::to_owned).into());
     }
@@ -136,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_a_plan_keeps_the_paths_of_its_last_report() {
-        let report = Report { agent: AgentStatus::default(), interfaces: Some(Vec::new()), paths: None };
+    fn the_paths_of_a_host_without_a_plan_are_not_in_the_patch() {
+        let report = StatusReport { agent: AgentStatus::default(), interfaces: Some(Vec::new()), paths: None };
         let fields: Vec<_> = report.patch()["status"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(fields, ["agent", "interfaces"]);
     }
@@ -149,7 +181,7 @@ mod tests {
         host.status = Some(HostStatus { plan: Some(plan), interfaces: Some(Vec::new()), ..HostStatus::default() });
         let warning = crate::api::HostWarning { reason: PreparedReason::FindMultipaths, message: "x".into() };
         let agent = AgentStatus { warnings: vec![warning], ..AgentStatus::default() };
-        let report = Report::not_served(agent, &host);
+        let report = StatusReport::not_served(agent, &host);
         assert_eq!(report.difference(&host), Difference::Awaited);
         assert_eq!(report.patch()["status"]["agent"]["observedRevision"], "r");
         assert_eq!(report.patch()["status"]["interfaces"], Value::Null);

@@ -1,107 +1,202 @@
-//! A session that is not planned, on its way out. Pure.
+//! Sessions of ours that are not planned, until they are gone. Pure.
 //!
-//! It is Disconnecting while it can be expected to go by itself, and Retained from the moment that something keeps it,
-//! for as long as it lasts: a Retained session that is let go after all just vanishes from the report.
+//! Such a session is Disconnecting while it is expected to go by itself. It is Retained as soon as something keeps it,
+//! and stays Retained for as long as it exists: when it is logged out in the end, it just disappears from the report.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::{Discriminant, discriminant},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{backoff, logout::Kept, path_state::LOST_AFTER};
+use super::{
+    backoff,
+    logout::{KeepReason, LogoutDecision},
+    path_state::LOST_AFTER,
+};
 use crate::{
     agent::{
-        initiator::{PathError, Session},
-        path::{IscsiPath, Now},
+        initiator::{Inventory, PathError, Session},
+        path::IscsiPath,
     },
     api::{Connection, ConnectionState, condition::whole_second, reason::PathReason},
+    ops::Now,
 };
 
-/// How long a map that is in use is given to take up the path that replaces the one that is to go: a new session's disks
-/// are found and added to their maps within a second or two.
+/// How long a map in use may take to include the path that replaces the old one. A new session's disks are found and
+/// added to their maps within a second or two.
 const MAP_SETTLES_WITHIN: Duration = Duration::from_secs(3);
 
-/// A session that is not planned.
+/// All surplus sessions of the host, by the kernel's session number.
+#[derive(Debug, Default)]
+pub struct SurplusSessions {
+    sessions: BTreeMap<u32, SurplusSession>,
+}
+
+impl SurplusSessions {
+    /// Updates each session with the decision of the logout rule, and returns those that may be logged out.
+    ///
+    /// `connecting_targets` have a planned path in its first attempt. `reported` is the last report before the agent
+    /// was started; connections that become the start of a session are removed from it.
+    pub fn observe<'a>(
+        &mut self,
+        decisions: Vec<(&'a Session, LogoutDecision<'a>)>,
+        connecting_targets: &BTreeSet<Arc<str>>,
+        reported: &mut BTreeMap<IscsiPath, Connection>,
+        now: Now,
+    ) -> Vec<&'a Session> {
+        let ids: BTreeSet<u32> = decisions.iter().map(|(session, _)| session.id).collect();
+        self.sessions.retain(|id, _| ids.contains(id));
+
+        let mut may_go = Vec::new();
+        for (session, decision) in decisions {
+            let surplus = self.sessions.entry(session.id).or_insert_with(|| match reported.remove(&session.path) {
+                Some(reported) => SurplusSession::from_report(&reported, now),
+                None => SurplusSession::new(now),
+            });
+            let kept = match decision {
+                LogoutDecision::LogOut { .. } => {
+                    may_go.push(session);
+                    None
+                }
+                LogoutDecision::Keep(reason) => Some(reason),
+            };
+            let target_is_connecting = connecting_targets.contains(&session.path.target);
+            surplus.observe(&Observation { session, kept, target_is_connecting }, now);
+        }
+        may_go
+    }
+
+    /// The session is gone.
+    pub fn logged_out(&mut self, id: u32) {
+        self.sessions.remove(&id);
+    }
+
+    /// The logout of the session has failed; it is retried after a pause.
+    pub fn logout_failed(&mut self, id: u32, cause: PathError, now: Now, seed: u64) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.logout_failed(cause, now, seed);
+        }
+    }
+
+    /// Whether the pause after a failed logout is over, provided that the session may be logged out.
+    #[must_use]
+    pub fn is_logout_due(&self, id: u32, now: Now) -> bool {
+        self.sessions.get(&id).is_some_and(|session| session.retry_at.is_none_or(|at| at <= now.monotonic))
+    }
+
+    /// Whether a session is still expected to go by itself.
+    #[must_use]
+    pub fn is_any_disconnecting(&self) -> bool {
+        self.sessions.values().any(SurplusSession::is_disconnecting)
+    }
+
+    /// Whether a session is kept by something that uses its device.
+    #[must_use]
+    pub fn is_any_in_use(&self) -> bool {
+        self.sessions.values().any(SurplusSession::is_in_use)
+    }
+
+    /// When time alone changes something.
+    #[must_use]
+    pub fn wake_at(&self, now: Now) -> Option<Duration> {
+        self.sessions.values().filter_map(|session| session.wake_at(now)).min()
+    }
+
+    /// The sessions as they are reported.
+    pub fn report(&self, inventory: &Inventory) -> impl Iterator<Item = Connection> {
+        inventory.sessions.iter().filter_map(|session| {
+            let surplus = self.sessions.get(&session.id)?;
+            Some(surplus.report(&session.path, session.id))
+        })
+    }
+}
+
+/// One surplus session.
 #[derive(Clone, Debug)]
-pub struct Leaving {
+struct SurplusSession {
     state: ConnectionState,
     since: Time,
-    why: Option<Why>,
+    explanation: Option<Explanation>,
     /// Since when a map has waited for its new path.
-    waiting_since: Option<Instant>,
-    lost_at: Option<Instant>,
+    waiting_since: Option<Duration>,
+    lost_at: Option<Duration>,
     failures: u32,
-    retry_at: Option<Instant>,
-    /// The last logout's error, until the next succeeds.
-    problem: Option<PathError>,
+    retry_at: Option<Duration>,
+    /// The error of the last logout, until a logout succeeds.
+    logout_error: Option<PathError>,
 }
 
-/// What is said of a session that does not go.
+/// Why a session stays, as it is reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Why {
+struct Explanation {
     reason: Option<PathReason>,
     message: String,
-    /// What kind of thing keeps it: the message is renewed with it, not with each name in it.
-    kind: std::mem::Discriminant<Kept>,
+    /// The kind of thing that keeps it. The message is replaced when the kind changes, but not with each name in it.
+    kind: Discriminant<KeepReason>,
 }
 
-/// What is found of a session that is not planned.
+/// What a step sees of a surplus session.
 #[derive(Clone, Debug)]
-pub struct Judged<'a> {
-    /// The session.
-    pub session: &'a Session,
-    /// Why it stays, if it does.
-    pub kept: Option<Kept>,
+struct Observation<'a> {
+    session: &'a Session,
+    /// Why the logout rule keeps it, if it does.
+    kept: Option<KeepReason>,
     /// Whether a planned path of its target is in its first attempt.
-    pub target_is_connecting: bool,
+    target_is_connecting: bool,
 }
 
-impl Leaving {
-    /// A session that is not planned any more.
-    #[must_use]
-    pub fn new(now: Now) -> Self {
-        Leaving {
+impl SurplusSession {
+    /// A session that has just left the plan.
+    fn new(now: Now) -> Self {
+        SurplusSession {
             state: ConnectionState::Disconnecting,
             since: whole_second(now.wall),
-            why: None,
+            explanation: None,
             waiting_since: None,
             lost_at: None,
             failures: 0,
             retry_at: None,
-            problem: None,
+            logout_error: None,
         }
     }
 
-    /// A session that was reported on before the agent was restarted.
-    #[must_use]
-    pub fn restored(reported: &Connection, now: Now) -> Self {
-        let kept = matches!(reported.state, ConnectionState::Retained | ConnectionState::Disconnecting);
-        let since = if kept { reported.since.clone() } else { whole_second(now.wall) };
-        let state = if kept { reported.state } else { ConnectionState::Disconnecting };
-        Leaving { state, since, ..Leaving::new(now) }
+    /// A session that was reported before the agent was restarted.
+    fn from_report(reported: &Connection, now: Now) -> Self {
+        match reported.state {
+            ConnectionState::Retained | ConnectionState::Disconnecting => {
+                SurplusSession { state: reported.state, since: reported.since.clone(), ..SurplusSession::new(now) }
+            }
+            ConnectionState::Connecting | ConnectionState::Connected | ConnectionState::Failed => {
+                SurplusSession::new(now)
+            }
+        }
     }
 
-    /// Takes in what is found of the session.
-    pub fn observe(&mut self, judged: &Judged<'_>, now: Now) {
-        let kept = match (&judged.kept, &self.problem) {
+    fn observe(&mut self, observation: &Observation<'_>, now: Now) {
+        let explanation = match (&observation.kept, &self.logout_error) {
             (Some(kept), _) => {
-                Some(Why { reason: kept.reason(), message: kept.to_string(), kind: std::mem::discriminant(kept) })
+                Some(Explanation { reason: kept.reason(), message: kept.to_string(), kind: discriminant(kept) })
             }
-            (None, Some(problem)) => Some(Why {
-                reason: Some(problem.reason),
-                message: format!("the logout has failed: {problem}"),
-                kind: std::mem::discriminant(&Kept::NoOtherPath),
+            (None, Some(error)) => Some(Explanation {
+                reason: Some(error.reason),
+                message: format!("the logout has failed: {error}"),
+                kind: discriminant(&KeepReason::NoOtherPath),
             }),
             (None, None) => None,
         };
-        let lost = self.is_lost(judged.session, now);
-        let (state, why) = match kept {
-            _ if lost => (ConnectionState::Failed, Some(lost_and(kept.as_ref()))),
-            Some(_) if self.goes_soon(judged, now) => (ConnectionState::Disconnecting, None),
-            Some(why) => (ConnectionState::Retained, Some(why)),
+        let is_lost = self.is_lost(observation.session, now);
+        let (state, explanation) = match explanation {
+            _ if is_lost => (ConnectionState::Failed, Some(lost_explanation(explanation.as_ref()))),
+            Some(_) if self.goes_soon(observation, now) => (ConnectionState::Disconnecting, None),
+            Some(explanation) => (ConnectionState::Retained, Some(explanation)),
             None if self.state == ConnectionState::Retained => return,
             None => (ConnectionState::Disconnecting, None),
         };
-        self.become_(state, why, now);
+        self.set_state(state, explanation, now);
     }
 
     fn is_lost(&mut self, session: &Session, now: Now) -> bool {
@@ -109,72 +204,61 @@ impl Leaving {
             self.lost_at = None;
             return false;
         }
-        now.instant.duration_since(*self.lost_at.get_or_insert(now.instant)) >= LOST_AFTER
+        let lost_at = *self.lost_at.get_or_insert(now.monotonic);
+        now.monotonic.saturating_sub(lost_at) >= LOST_AFTER
     }
 
-    /// What is Retained stays so, and what will go as soon as something under way has ended is not yet.
-    fn goes_soon(&mut self, judged: &Judged<'_>, now: Now) -> bool {
+    /// Whether the session is expected to go when something that is under way has ended. A Retained session stays so.
+    fn goes_soon(&mut self, observation: &Observation<'_>, now: Now) -> bool {
         if self.state == ConnectionState::Retained {
             return false;
         }
-        match judged.kept {
-            Some(Kept::NoOtherPath) => judged.target_is_connecting,
-            Some(Kept::MapInUse { .. }) => {
-                judged.target_is_connecting
-                    || now.instant.duration_since(*self.waiting_since.get_or_insert(now.instant)) < MAP_SETTLES_WITHIN
+        match observation.kept {
+            Some(KeepReason::NoOtherPath) => observation.target_is_connecting,
+            Some(KeepReason::MapInUse { .. }) => {
+                observation.target_is_connecting || {
+                    let waiting_since = *self.waiting_since.get_or_insert(now.monotonic);
+                    now.monotonic.saturating_sub(waiting_since) < MAP_SETTLES_WITHIN
+                }
             }
-            Some(Kept::Held | Kept::DiskInUse { .. }) | None => false,
+            Some(KeepReason::Held | KeepReason::DiskInUse { .. }) | None => false,
         }
     }
 
-    fn become_(&mut self, state: ConnectionState, why: Option<Why>, now: Now) {
-        let word = |why: &Option<Why>| why.as_ref().and_then(|why| why.reason);
-        let kind = |why: &Option<Why>| why.as_ref().map(|why| why.kind);
+    fn set_state(&mut self, state: ConnectionState, explanation: Option<Explanation>, now: Now) {
         if self.state != state {
             self.since = whole_second(now.wall);
             self.state = state;
-            self.why = why;
-        } else if word(&self.why) != word(&why) || kind(&self.why) != kind(&why) {
-            self.why = why;
+            self.explanation = explanation;
+            return;
+        }
+        let identity = |explanation: &Explanation| (explanation.reason, explanation.kind);
+        if self.explanation.as_ref().map(identity) != explanation.as_ref().map(identity) {
+            self.explanation = explanation;
         }
     }
 
-    /// Whether a logout may be tried now, provided that the session may go.
-    #[must_use]
-    pub fn is_due(&self, now: Now) -> bool {
-        self.retry_at.is_none_or(|at| at <= now.instant)
-    }
-
-    /// The logout has failed.
-    pub fn logout_failed(&mut self, cause: PathError, now: Now, seed: u64) {
+    fn logout_failed(&mut self, cause: PathError, now: Now, seed: u64) {
         self.failures += 1;
-        self.retry_at = Some(now.instant + backoff::pause(cause.reason, self.failures, seed));
-        self.problem = Some(cause);
+        self.retry_at = Some(now.monotonic + backoff::pause(cause.reason, self.failures, seed));
+        self.logout_error = Some(cause);
     }
 
-    /// Whether it can still be expected to go by itself.
-    #[must_use]
-    pub fn is_disconnecting(&self) -> bool {
+    fn is_disconnecting(&self) -> bool {
         self.state == ConnectionState::Disconnecting
     }
 
-    /// Whether something keeps it that no event may tell the end of.
-    #[must_use]
-    pub fn is_kept_by_use(&self) -> bool {
-        self.why.as_ref().is_some_and(|why| why.reason == Some(PathReason::InUse))
+    fn is_in_use(&self) -> bool {
+        self.explanation.as_ref().is_some_and(|explanation| explanation.reason == Some(PathReason::InUse))
     }
 
-    /// When time alone changes something.
-    #[must_use]
-    pub fn wake_at(&self, now: Now) -> Option<Instant> {
+    fn wake_at(&self, now: Now) -> Option<Duration> {
         let lost = self.lost_at.filter(|_| self.state != ConnectionState::Failed).map(|at| at + LOST_AFTER);
-        let settles = self.waiting_since.filter(|_| self.is_disconnecting()).map(|at| at + MAP_SETTLES_WITHIN);
-        [lost, settles, self.retry_at].into_iter().flatten().filter(|at| *at > now.instant).min()
+        let settled = self.waiting_since.filter(|_| self.is_disconnecting()).map(|at| at + MAP_SETTLES_WITHIN);
+        [lost, settled, self.retry_at].into_iter().flatten().filter(|at| *at > now.monotonic).min()
     }
 
-    /// The session as it is reported.
-    #[must_use]
-    pub fn report(&self, path: &IscsiPath, id: u32) -> Connection {
+    fn report(&self, path: &IscsiPath, id: u32) -> Connection {
         Connection {
             target: path.target.clone(),
             portal: path.portal.clone(),
@@ -182,20 +266,20 @@ impl Leaving {
             interface: path.interface.clone(),
             state: self.state,
             session_id: Some(id),
-            reason: self.why.as_ref().and_then(|why| why.reason),
-            message: self.why.as_ref().map(|why| why.message.clone()),
+            reason: self.explanation.as_ref().and_then(|explanation| explanation.reason),
+            message: self.explanation.as_ref().map(|explanation| explanation.message.clone()),
             since: self.since.clone(),
             retry_every: None,
         }
     }
 }
 
-/// A lost session keeps no I/O alive, so it must not be taken for one that does.
-fn lost_and(kept: Option<&Why>) -> Why {
-    let kept_too = kept.map(|why| format!(", and it is {}", why.message)).unwrap_or_default();
-    Why {
+/// A lost session keeps no I/O alive, so the report must not show it as one that does.
+fn lost_explanation(kept: Option<&Explanation>) -> Explanation {
+    let kept_too = kept.map(|kept| format!(", and it is {}", kept.message)).unwrap_or_default();
+    Explanation {
         reason: Some(PathReason::PortalUnreachable),
         message: format!("the session is not planned, and it is lost{kept_too}"),
-        kind: kept.map_or(std::mem::discriminant(&Kept::Held), |why| why.kind),
+        kind: kept.map_or(discriminant(&KeepReason::Held), |kept| kept.kind),
     }
 }

@@ -2,53 +2,53 @@ use super::*;
 use crate::{
     agent::{
         credentials::{Account, Fingerprint, Password, SecretState},
-        fixtures::{Clock, facts, foreign, holding, inventory, lost, map, path, plan, session, used, with_secret},
+        fixtures::{TestClock, facts, foreign, holding, inventory, lost, map, path, plan, session, used, with_secret},
         initiator::{DeviceUser, Facts, LiveSettings, Map},
     },
     api::ConnectionState::{self, Connected, Connecting, Disconnecting, Failed, Retained},
 };
 
-/// One host, as the reconciler sees it; what it wants done is done when the test says so.
-struct Desk {
+/// A reconciler with its inputs. An action happens when the test says so.
+struct Harness {
     reconciler: Reconciler,
     plan: Plan,
     sessions: Vec<Session>,
     maps: Vec<Map>,
     facts: Facts,
     secrets: BTreeMap<Arc<str>, SecretState>,
-    clock: Clock,
+    clock: TestClock,
 }
 
-impl Desk {
+impl Harness {
     fn new(plan: Plan) -> Self {
-        Desk::after(plan, &[], None)
+        Harness::after(plan, &[], None)
     }
 
     /// After a restart, with this last report.
-    fn after(plan: Plan, reported: &[Connection], observed: Option<&str>) -> Self {
-        Desk {
+    fn after(plan: Plan, reported: &[Connection], acknowledged: Option<&str>) -> Self {
+        Harness {
             reconciler: Reconciler::new(
                 7,
                 reported,
-                observed.map(|revision| Written { revision: revision.to_owned(), sequence: 1 }),
+                acknowledged.map(|revision| PlanVersion { revision: revision.to_owned(), sequence: 1 }),
             ),
             plan,
             sessions: Vec::new(),
             maps: Vec::new(),
             facts: facts(&["ens1", "ens2", "ens3"]),
             secrets: BTreeMap::new(),
-            clock: Clock::new(),
+            clock: TestClock::new(),
         }
     }
 
     fn step(&mut self) -> Step {
         let mut inventory = inventory(self.sessions.clone(), self.maps.clone());
-        // As on a real host, nothing is known of what uses a disk but where it was asked for.
-        let in_question = self.reconciler.in_question(&self.plan, &inventory, &self.secrets);
-        for session in inventory.sessions.iter_mut().filter(|session| !in_question.contains(&session.id)) {
+        // As on a real host, the use of a disk is known only where it was asked for.
+        let candidates = self.reconciler.logout_candidates(&self.plan, &inventory, &self.secrets);
+        for session in inventory.sessions.iter_mut().filter(|session| !candidates.contains(&session.id)) {
             session.disks.iter_mut().for_each(|disk| disk.users = None);
         }
-        self.reconciler.step(Situation {
+        self.reconciler.step(StepInput {
             plan: &self.plan,
             inventory: &inventory,
             facts: &self.facts,
@@ -73,9 +73,9 @@ impl Desk {
         self.step()
     }
 
-    fn logged_out(&mut self, id: u32, why: Why) -> Step {
+    fn logged_out(&mut self, id: u32, reason: LogoutReason) -> Step {
         self.sessions.retain(|session| session.id != id);
-        self.reconciler.logout_ended(id, why, Ok(true), self.clock.now());
+        self.reconciler.logout_ended(id, reason, Ok(true), self.clock.now());
         self.step()
     }
 }
@@ -88,9 +88,9 @@ fn logins(step: &Step) -> Vec<IscsiPath> {
     step.actions.iter().filter_map(login).collect()
 }
 
-fn logouts(step: &Step) -> Vec<(u32, Why)> {
+fn logouts(step: &Step) -> Vec<(u32, LogoutReason)> {
     let logout = |action: &Action| match action {
-        Action::Logout { session, why, .. } => Some((session.id, *why)),
+        Action::Logout { session, reason, .. } => Some((session.id, *reason)),
         Action::Login(_) | Action::Adjust { .. } | Action::Tidy { .. } => None,
     };
     step.actions.iter().filter_map(logout).collect()
@@ -121,26 +121,30 @@ fn fingerprint(state: &SecretState) -> Option<Fingerprint> {
     }
 }
 
-fn wakes_in(step: &Step, desk: &Desk) -> Option<Duration> {
-    step.wake_at.map(|at| at - desk.clock.now().instant)
+fn acknowledged(step: &Step) -> Option<&str> {
+    step.acknowledged.as_ref().map(|version| version.revision.as_str())
+}
+
+fn wakes_in(step: &Step, host: &Harness) -> Option<Duration> {
+    step.wake_at.map(|at| at - host.clock.now().monotonic)
 }
 
 #[test]
-fn a10_paths_are_connecting_then_connected_and_the_plan_is_acknowledged_with_the_last() {
+fn a10_a_plan_is_acknowledged_when_its_last_path_is_connected() {
     let (one, two) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
-    let mut desk = Desk::new(plan("r", &[one.clone(), two.clone()]));
-    let step = desk.step();
+    let mut host = Harness::new(plan("r", &[one.clone(), two.clone()]));
+    let step = host.step();
     assert_eq!(logins(&step), [one.clone(), two.clone()]);
     assert_eq!(states(&step), [ok(Connecting), ok(Connecting)]);
-    let step = desk.logged_in(5, &two);
+    let step = host.logged_in(5, &two);
     assert_eq!(states(&step), [ok(Connecting), ok(Connected)]);
-    assert_eq!((step.observed, logins(&desk.step())), (None, vec![]));
-    let step = desk.logged_in(6, &one);
+    assert_eq!((step.acknowledged, logins(&host.step())), (None, vec![]));
+    let step = host.logged_in(6, &one);
     assert_eq!(states(&step), [ok(Connected), ok(Connected)]);
-    assert_eq!(step.observed.as_ref().map(|written| &*written.revision), Some("r"));
+    assert_eq!(acknowledged(&step), Some("r"));
     assert_eq!(step.connections[1].session_id, Some(5));
     assert!(matches!(&step.actions[..], [Action::Tidy { keep }] if keep.len() == 2));
-    assert_eq!((desk.step().actions.len(), desk.step().wake_at), (0, None), "then there is nothing to do");
+    assert_eq!((host.step().actions.len(), host.step().wake_at), (0, None), "then there is nothing to do");
 }
 
 fn is_tidying(step: &Step) -> bool {
@@ -148,138 +152,134 @@ fn is_tidying(step: &Step) -> bool {
 }
 
 #[test]
-fn a26_records_that_an_agent_killed_after_its_acknowledgement_left_behind_are_forgotten_by_the_next() {
+fn a26_a_restarted_agent_deletes_old_records_once() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::after(plan("r", std::slice::from_ref(&one)), &[], Some("r"));
-    desk.sessions.push(session(1, one));
-    assert!(is_tidying(&desk.step()));
-    assert_eq!(desk.step().actions.len(), 0, "once");
+    let mut host = Harness::after(plan("r", std::slice::from_ref(&one)), &[], Some("r"));
+    host.sessions.push(session(1, one));
+    assert!(is_tidying(&host.step()));
+    assert_eq!(host.step().actions.len(), 0, "once");
 }
 
 #[test]
-fn a26_records_that_could_not_be_forgotten_are_tried_again_until_they_are() {
+fn a26_records_that_could_not_be_deleted_are_tried_again() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&one)));
-    let _ = desk.step();
-    assert!(is_tidying(&desk.logged_in(1, &one)));
-    desk.reconciler.tidying_failed(desk.clock.now());
-    let waits = desk.step();
-    assert_eq!((waits.actions.len(), wakes_in(&waits, &desk)), (0, Some(Duration::from_secs(60))));
-    assert!(is_tidying(&desk.step_after(60_000)));
-    let done = desk.step_after(60_000);
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
+    let _ = host.step();
+    assert!(is_tidying(&host.logged_in(1, &one)));
+    host.reconciler.tidy_failed(host.clock.now());
+    let waits = host.step();
+    assert_eq!((waits.actions.len(), wakes_in(&waits, &host)), (0, Some(Duration::from_secs(60))));
+    assert!(is_tidying(&host.step_after(60_000)));
+    let done = host.step_after(60_000);
     assert_eq!((done.actions.len(), done.wake_at), (0, None));
 }
 
 #[test]
-fn a22_a_failed_path_says_why_and_since_when_and_says_the_same_when_it_fails_again() {
+fn a22_a_retry_that_fails_as_before_changes_nothing_in_the_report() {
     let dead = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&dead)));
-    desk.step();
-    desk.clock.pass(5000);
-    let first = desk.refused(&dead, PathReason::PortalUnreachable);
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&dead)));
+    host.step();
+    host.clock.pass(5000);
+    let first = host.refused(&dead, PathReason::PortalUnreachable);
     assert_eq!(states(&first), [bad(PathReason::PortalUnreachable)]);
     assert_eq!(first.connections[0].message.as_deref(), Some("because"));
     assert_eq!(first.connections[0].retry_every.as_deref(), Some("30s"));
-    assert_eq!(first.observed.as_ref().map(|written| &*written.revision), Some("r"), "its first attempt has ended");
-    let pause = wakes_in(&first, &desk).unwrap();
+    assert_eq!(acknowledged(&first), Some("r"), "its first attempt has ended");
+    let pause = wakes_in(&first, &host).unwrap();
     assert!(pause <= Duration::from_secs(2), "{pause:?}");
 
-    assert_eq!(logins(&desk.step()), []);
-    let retry = desk.step_after(2000);
+    assert_eq!(logins(&host.step()), []);
+    let retry = host.step_after(2000);
     assert_eq!(logins(&retry), std::slice::from_ref(&dead));
     assert_eq!(retry.connections, first.connections, "still failed while it is retried");
-    desk.clock.pass(5000);
-    assert_eq!(desk.refused(&dead, PathReason::PortalUnreachable).connections, first.connections);
-    assert_eq!(logins(&desk.step_after(30_000)), std::slice::from_ref(&dead));
-    let other = desk.refused(&dead, PathReason::TargetNotFound);
+    host.clock.pass(5000);
+    assert_eq!(host.refused(&dead, PathReason::PortalUnreachable).connections, first.connections);
+    assert_eq!(logins(&host.step_after(30_000)), std::slice::from_ref(&dead));
+    let other = host.refused(&dead, PathReason::TargetNotFound);
     assert_eq!(states(&other), [bad(PathReason::TargetNotFound)]);
     assert_eq!(other.connections[0].since, first.connections[0].since, "another reason is no new failure");
 }
 
 #[test]
-fn a22_a_login_that_does_not_end_is_reported_after_its_timeout_and_a_margin() {
+fn a22_a_login_that_hangs_is_reported_after_its_timeout_and_a_margin() {
     let slow = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&slow)));
-    let step = desk.step();
-    assert_eq!(wakes_in(&step, &desk), Some(Duration::from_secs(9)));
-    assert_eq!(states(&desk.step_after(8999)), [ok(Connecting)]);
-    let step = desk.step_after(1);
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&slow)));
+    let step = host.step();
+    assert_eq!(wakes_in(&step, &host), Some(Duration::from_secs(9)));
+    assert_eq!(states(&host.step_after(8999)), [ok(Connecting)]);
+    let step = host.step_after(1);
     assert_eq!(states(&step), [bad(PathReason::Timeout)]);
-    assert_eq!(
-        (logins(&step), step.observed.as_ref().map(|written| &*written.revision)),
-        (vec![], Some("r")),
-        "it is not begun again"
-    );
-    let ended = desk.refused(&slow, PathReason::PortalUnreachable);
+    assert_eq!((logins(&step), acknowledged(&step)), (vec![], Some("r")), "it is not begun again");
+    let ended = host.refused(&slow, PathReason::PortalUnreachable);
     assert_eq!(states(&ended), [bad(PathReason::PortalUnreachable)], "the tool knows better why");
 
-    assert_eq!(logins(&desk.step_after(2000)), std::slice::from_ref(&slow));
-    let retry = desk.step_after(60_000);
+    assert_eq!(logins(&host.step_after(2000)), std::slice::from_ref(&slow));
+    let retry = host.step_after(60_000);
     assert_eq!((retry.connections, retry.wake_at), (ended.connections, None), "a slow retry is no news");
-    assert_eq!(states(&desk.logged_in(1, &slow)), [ok(Connected)]);
+    assert_eq!(states(&host.logged_in(1, &slow)), [ok(Connected)]);
 }
 
 #[test]
-fn a18_a_lost_session_has_failed_after_three_seconds_and_is_left_to_the_initiator() {
+fn a18_a_path_fails_three_seconds_after_its_session_is_lost() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&one)));
-    desk.step();
-    let connected = desk.logged_in(1, &one);
-    desk.sessions = vec![lost(session(1, one.clone()))];
-    let step = desk.step_after(1000);
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
+    host.step();
+    let connected = host.logged_in(1, &one);
+    host.sessions = vec![lost(session(1, one.clone()))];
+    let step = host.step_after(1000);
     assert_eq!(step.connections, connected.connections, "nothing to report yet");
-    assert_eq!(wakes_in(&step, &desk), Some(Duration::from_secs(3)));
-    assert_eq!(desk.step_after(2999).connections, connected.connections);
-    let step = desk.step_after(1);
+    assert_eq!(wakes_in(&step, &host), Some(Duration::from_secs(3)));
+    assert_eq!(host.step_after(2999).connections, connected.connections);
+    let step = host.step_after(1);
     assert_eq!(states(&step), [bad(PathReason::PortalUnreachable)]);
     assert_eq!((step.connections[0].session_id, logins(&step), logouts(&step)), (Some(1), vec![], vec![]));
-    desk.sessions = vec![session(1, one)];
-    let step = desk.step_after(60_000);
+    host.sessions = vec![session(1, one)];
+    let step = host.step_after(60_000);
     assert_eq!((states(&step), logins(&step)), (vec![ok(Connected)], vec![]));
 }
 
 #[test]
-fn a20_a_session_that_is_gone_is_made_anew_at_once_and_nobody_notices() {
+fn a20_a_session_that_is_gone_is_restored_at_once_and_unreported() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&one)));
-    desk.step();
-    let connected = desk.logged_in(1, &one);
-    desk.clock.pass(60_000);
-    desk.step();
-    desk.sessions.clear();
-    let step = desk.step();
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
+    host.step();
+    let connected = host.logged_in(1, &one);
+    host.clock.pass(60_000);
+    host.step();
+    host.sessions.clear();
+    let step = host.step();
     assert_eq!((logins(&step), &step.connections), (vec![one.clone()], &connected.connections));
-    desk.clock.pass(1000);
-    let step = desk.logged_in(2, &one);
+    host.clock.pass(1000);
+    let step = host.logged_in(2, &one);
     assert_eq!(step.connections[0].session_id, Some(2));
     assert_eq!(step.connections[0].since, connected.connections[0].since);
 }
 
 #[test]
-fn a20_a_session_that_cannot_be_made_anew_has_failed_after_three_seconds_with_the_reason() {
+fn a20_a_session_that_cannot_be_restored_fails_with_the_reason() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&one)));
-    desk.step();
-    desk.logged_in(1, &one);
-    desk.clock.pass(60_000);
-    desk.sessions.clear();
-    desk.step();
-    assert_eq!(states(&desk.refused(&one, PathReason::TargetNotFound)), [ok(Connected)]);
-    assert_eq!(states(&desk.step_after(3000)), [bad(PathReason::TargetNotFound)]);
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
+    host.step();
+    host.logged_in(1, &one);
+    host.clock.pass(60_000);
+    host.sessions.clear();
+    host.step();
+    assert_eq!(states(&host.refused(&one, PathReason::TargetNotFound)), [ok(Connected)]);
+    assert_eq!(states(&host.step_after(3000)), [bad(PathReason::TargetNotFound)]);
 }
 
 #[test]
-fn a_session_that_keeps_vanishing_is_not_made_anew_at_once_each_time() {
+fn a_session_that_keeps_vanishing_is_restored_after_growing_pauses() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&one)));
-    desk.step();
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
+    host.step();
     let mut pauses = Vec::new();
     for id in 1..6 {
-        desk.logged_in(id, &one);
-        desk.sessions.clear();
+        host.logged_in(id, &one);
+        host.sessions.clear();
         let mut waited = 0;
-        while logins(&desk.step()).is_empty() {
-            desk.clock.pass(100);
+        while logins(&host.step()).is_empty() {
+            host.clock.pass(100);
             waited += 100;
         }
         pauses.push(waited);
@@ -288,328 +288,318 @@ fn a_session_that_keeps_vanishing_is_not_made_anew_at_once_each_time() {
 }
 
 #[test]
-fn a12_a_missing_device_or_address_is_told_without_an_attempt_and_tried_at_once_when_it_is_back() {
+fn a12_a_missing_device_or_address_is_reported_without_an_attempt() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&one)));
-    desk.facts = facts(&["ens2"]);
-    let step = desk.step();
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
+    host.facts = facts(&["ens2"]);
+    let step = host.step();
     assert_eq!((states(&step), logins(&step)), (vec![bad(PathReason::InterfaceNotFound)], vec![]));
     assert!(step.connections[0].message.as_ref().unwrap().contains("maintenance and back"), "how to forget it");
-    assert_eq!((step.observed.as_ref().map(|written| &*written.revision), step.wake_at), (Some("r"), None));
-    desk.facts = facts(&["ens1"]);
-    desk.facts.interfaces[0].addresses.clear();
-    assert_eq!(states(&desk.step()), [bad(PathReason::NoAddress)]);
-    desk.facts = facts(&["ens1"]);
-    assert_eq!(logins(&desk.step()), std::slice::from_ref(&one));
-    desk.logged_in(1, &one);
-    desk.facts = facts(&[]);
-    desk.sessions = vec![lost(session(1, one))];
-    desk.step();
-    assert_eq!(states(&desk.step_after(3000)), [bad(PathReason::InterfaceNotFound)]);
+    assert_eq!((acknowledged(&step), step.wake_at), (Some("r"), None));
+    host.facts = facts(&["ens1"]);
+    host.facts.interfaces[0].addresses.clear();
+    assert_eq!(states(&host.step()), [bad(PathReason::NoAddress)]);
+    host.facts = facts(&["ens1"]);
+    assert_eq!(logins(&host.step()), std::slice::from_ref(&one));
+    host.logged_in(1, &one);
+    host.facts = facts(&[]);
+    host.sessions = vec![lost(session(1, one))];
+    host.step();
+    assert_eq!(states(&host.step_after(3000)), [bad(PathReason::InterfaceNotFound)]);
 }
 
 #[test]
-fn a12_an_address_that_changes_is_reason_enough_to_try_at_once() {
+fn a12_a_changed_address_is_tried_at_once() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&one)));
-    desk.step();
-    assert_eq!(logins(&desk.refused(&one, PathReason::PortalUnreachable)), []);
-    desk.facts.interfaces[1].addresses.push("10.9.9.9/24".into());
-    assert_eq!(logins(&desk.step()), [], "of another device it is not");
-    desk.facts.interfaces[0].addresses.push("10.9.9.9/24".into());
-    assert_eq!(logins(&desk.step()), [one]);
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
+    host.step();
+    assert_eq!(logins(&host.refused(&one, PathReason::PortalUnreachable)), []);
+    host.facts.interfaces[1].addresses.push("10.9.9.9/24".into());
+    assert_eq!(logins(&host.step()), [], "of another device it is not");
+    host.facts.interfaces[0].addresses.push("10.9.9.9/24".into());
+    assert_eq!(logins(&host.step()), [one]);
 }
 
 #[test]
-fn a23_a_path_waits_for_its_secret_and_a_missing_one_is_told() {
+fn a23_a_path_waits_for_its_secret_and_reports_a_missing_one() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(with_secret(plan("r", std::slice::from_ref(&one)), "array"));
-    let step = desk.step();
+    let mut host = Harness::new(with_secret(plan("r", std::slice::from_ref(&one)), "array"));
+    let step = host.step();
     assert_eq!((states(&step), logins(&step)), (vec![ok(Connecting)], vec![]));
-    desk.secrets.insert("array".into(), SecretState::Unusable("there is none in namespace frankfurt".into()));
-    let step = desk.step();
+    host.secrets.insert("array".into(), SecretState::Unusable("there is none in namespace frankfurt".into()));
+    let step = host.step();
     assert_eq!(states(&step), [bad(PathReason::SecretNotFound)]);
     let message = step.connections[0].message.as_deref();
     assert_eq!(message, Some("the Secret array cannot be used: there is none in namespace frankfurt"));
-    desk.secrets.insert("array".into(), password("hunter2"));
-    assert_eq!(logins(&desk.step()), [one]);
+    host.secrets.insert("array".into(), password("hunter2"));
+    assert_eq!(logins(&host.step()), [one]);
 }
 
 #[test]
-fn a23_a_refused_secret_is_tried_slowly_and_a_corrected_one_at_once() {
+fn a23_refused_credentials_are_retried_slowly_corrected_ones_at_once() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(with_secret(plan("r", std::slice::from_ref(&one)), "array"));
-    desk.secrets.insert("array".into(), password("wrong"));
-    desk.step();
-    let step = desk.refused(&one, PathReason::AuthenticationFailed);
+    let mut host = Harness::new(with_secret(plan("r", std::slice::from_ref(&one)), "array"));
+    host.secrets.insert("array".into(), password("wrong"));
+    host.step();
+    let step = host.refused(&one, PathReason::AuthenticationFailed);
     assert_eq!(step.connections[0].retry_every.as_deref(), Some("10m"));
-    assert_eq!(logins(&desk.step_after(59_000)), []);
-    desk.secrets.insert("array".into(), password("hunter2"));
-    assert_eq!(logins(&desk.step()), [one]);
+    assert_eq!(logins(&host.step_after(59_000)), []);
+    host.secrets.insert("array".into(), password("hunter2"));
+    assert_eq!(logins(&host.step()), [one]);
 }
 
 #[test]
-fn a23_a_rotated_secret_renews_one_session_at_a_time_and_stops_when_it_is_refused() {
+fn a23_relogins_go_one_by_one_and_stop_when_one_is_refused() {
     let paths = [path("a", "1", "ens1"), path("a", "2", "ens2"), path("a", "3", "ens3")];
-    let mut desk = Desk::new(with_secret(plan("r", &paths), "array"));
+    let mut host = Harness::new(with_secret(plan("r", &paths), "array"));
     let old = password("old");
     let with = |id, path: &IscsiPath, state| Session { credentials: fingerprint(state), ..session(id, path.clone()) };
-    desk.secrets.insert("array".into(), old.clone());
-    desk.sessions = (1..).zip(&paths).map(|(id, path)| with(id, path, &old)).collect();
-    assert_eq!(desk.step().actions.len(), 1, "tidy");
+    host.secrets.insert("array".into(), old.clone());
+    host.sessions = (1..).zip(&paths).map(|(id, path)| with(id, path, &old)).collect();
+    assert_eq!(host.step().actions.len(), 1, "tidy");
     let new = password("new");
-    desk.secrets.insert("array".into(), new.clone());
-    assert_eq!(logouts(&desk.step()), [(1, Why::Rotated)]);
-    assert_eq!(logouts(&desk.step()), []);
-    let step = desk.logged_out(1, Why::Rotated);
+    host.secrets.insert("array".into(), new.clone());
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::NewCredentials)]);
+    assert_eq!(logouts(&host.step()), []);
+    let step = host.logged_out(1, LogoutReason::NewCredentials);
     assert_eq!((logins(&step), logouts(&step)), (vec![paths[0].clone()], vec![]));
     assert_eq!(states(&step), [ok(Connected), ok(Connected), ok(Connected)], "a moment is no loss");
-    desk.sessions.push(with(4, &paths[0], &new));
-    desk.reconciler.login_ended(paths[0].clone(), Ok(()));
-    assert_eq!(logouts(&desk.step()), [(2, Why::Rotated)]);
-    desk.logged_out(2, Why::Rotated);
-    desk.refused(&paths[1], PathReason::AuthenticationFailed);
-    let step = desk.step_after(3000);
+    host.sessions.push(with(4, &paths[0], &new));
+    host.reconciler.login_ended(paths[0].clone(), Ok(()));
+    assert_eq!(logouts(&host.step()), [(2, LogoutReason::NewCredentials)]);
+    host.logged_out(2, LogoutReason::NewCredentials);
+    host.refused(&paths[1], PathReason::AuthenticationFailed);
+    let step = host.step_after(3000);
     assert_eq!(states(&step), [ok(Connected), bad(PathReason::AuthenticationFailed), ok(Connected)]);
     assert_eq!(logouts(&step), [], "the array does not know the new one yet: the rest is left alone");
-    desk.refused(&paths[1], PathReason::TargetNotFound);
-    assert_eq!(logouts(&desk.step_after(3000)), [], "the array does not prove itself with the new one");
+    host.refused(&paths[1], PathReason::TargetNotFound);
+    assert_eq!(logouts(&host.step_after(3000)), [], "the array does not prove itself with the new one");
 }
 
 #[test]
-fn a23_a_session_that_cannot_be_logged_out_is_made_anew_later() {
+fn a23_a_relogin_whose_logout_fails_is_retried_later() {
     let paths = [path("a", "1", "ens1"), path("a", "2", "ens2")];
-    let mut desk = Desk::new(with_secret(plan("r", &paths), "array"));
+    let mut host = Harness::new(with_secret(plan("r", &paths), "array"));
     let old = fingerprint(&password("old"));
-    desk.secrets.insert("array".into(), password("new"));
-    desk.sessions = (1..).zip(paths).map(|(id, path)| Session { credentials: old, ..session(id, path) }).collect();
-    assert_eq!(logouts(&desk.step()), [(1, Why::Rotated)]);
+    host.secrets.insert("array".into(), password("new"));
+    host.sessions = (1..).zip(paths).map(|(id, path)| Session { credentials: old, ..session(id, path) }).collect();
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::NewCredentials)]);
     let busy = PathError::new(PathReason::DatabaseLocked, "the database is locked");
-    desk.reconciler.logout_ended(1, Why::Rotated, Err(busy), desk.clock.now());
-    let step = desk.step();
-    assert_eq!((logouts(&step), wakes_in(&step, &desk)), (vec![], Some(Duration::from_secs(30))));
-    assert_eq!(logouts(&desk.step_after(30_000)), [(1, Why::Rotated)]);
+    host.reconciler.logout_ended(1, LogoutReason::NewCredentials, Err(busy), host.clock.now());
+    let step = host.step();
+    assert_eq!((logouts(&step), wakes_in(&step, &host)), (vec![], Some(Duration::from_secs(30))));
+    assert_eq!(logouts(&host.step_after(30_000)), [(1, LogoutReason::NewCredentials)]);
 }
 
 #[test]
-fn a13_old_paths_go_one_by_one_and_after_the_new_one_is_there() {
+fn a13_old_paths_are_logged_out_one_by_one_after_the_new_is_connected() {
     let (new, first, second) = (path("a", "1", "ens1"), path("a", "2", "ens2"), path("a", "3", "ens3"));
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&new)));
-    desk.sessions = vec![session(1, first), session(2, second)];
-    let step = desk.step();
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&new)));
+    host.sessions = vec![session(1, first), session(2, second)];
+    let step = host.step();
     assert_eq!((logins(&step), logouts(&step)), (vec![new.clone()], vec![]));
     assert_eq!(states(&step), [ok(Connecting), ok(Disconnecting), ok(Disconnecting)]);
-    assert_eq!(logouts(&desk.logged_in(3, &new)), [(1, Why::Surplus)]);
-    assert_eq!(logouts(&desk.step()), []);
-    let step = desk.logged_out(1, Why::Surplus);
-    assert_eq!((logouts(&step), step.observed), (vec![(2, Why::Surplus)], None));
-    let step = desk.logged_out(2, Why::Surplus);
-    assert_eq!(
-        (states(&step), step.observed.as_ref().map(|written| &*written.revision)),
-        (vec![ok(Connected)], Some("r"))
-    );
+    assert_eq!(logouts(&host.logged_in(3, &new)), [(1, LogoutReason::Surplus)]);
+    assert_eq!(logouts(&host.step()), []);
+    let step = host.logged_out(1, LogoutReason::Surplus);
+    assert_eq!((logouts(&step), step.acknowledged), (vec![(2, LogoutReason::Surplus)], None));
+    let step = host.logged_out(2, LogoutReason::Surplus);
+    assert_eq!((states(&step), acknowledged(&step)), (vec![ok(Connected)], Some("r")));
 }
 
 #[test]
-fn a13_when_the_new_path_fails_the_old_one_is_retained_and_goes_when_it_heals() {
+fn a13_an_old_path_is_retained_until_the_new_one_is_connected() {
     let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&new)));
-    desk.sessions = vec![session(1, old)];
-    desk.step();
-    let step = desk.refused(&new, PathReason::PortalUnreachable);
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&new)));
+    host.sessions = vec![session(1, old)];
+    host.step();
+    let step = host.refused(&new, PathReason::PortalUnreachable);
     assert_eq!(states(&step), [bad(PathReason::PortalUnreachable), (Retained, Some(PathReason::InUse))]);
     let message = step.connections[1].message.as_deref();
     assert_eq!(message, Some("kept, because no planned path of the target is connected"));
-    assert_eq!(step.observed.as_ref().map(|written| &*written.revision), Some("r"));
-    desk.step_after(5000);
-    let step = desk.logged_in(2, &new);
-    assert_eq!(logouts(&step), [(1, Why::Surplus)]);
+    assert_eq!(acknowledged(&step), Some("r"));
+    host.step_after(5000);
+    let step = host.logged_in(2, &new);
+    assert_eq!(logouts(&step), [(1, LogoutReason::Surplus)]);
     assert_eq!(states(&step), [ok(Connected), (Retained, Some(PathReason::InUse))], "it just goes");
 }
 
 #[test]
-fn a13b_a_map_in_use_is_given_time_to_take_up_the_new_path() {
+fn a13b_a_map_in_use_has_three_seconds_to_add_the_new_path() {
     let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&new)));
-    desk.sessions = vec![session(1, old)];
-    desk.maps = vec![map(1, &[(1, true)])];
-    desk.step();
-    let step = desk.logged_in(2, &new);
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&new)));
+    host.sessions = vec![session(1, old)];
+    host.maps = vec![map(1, &[(1, true)])];
+    host.step();
+    let step = host.logged_in(2, &new);
     assert_eq!((states(&step), logouts(&step)), (vec![ok(Connected), ok(Disconnecting)], vec![]));
-    assert_eq!(wakes_in(&step, &desk), Some(Duration::from_secs(3)));
-    let step = desk.step_after(3000);
+    assert_eq!(wakes_in(&step, &host), Some(Duration::from_secs(3)));
+    let step = host.step_after(3000);
     assert_eq!(states(&step)[1], (Retained, Some(PathReason::InUse)));
-    assert_eq!(wakes_in(&step, &desk), Some(Duration::from_secs(10)), "looked at again: use is not announced");
-    desk.maps = vec![map(1, &[(1, true), (2, true)])];
-    assert_eq!(logouts(&desk.step()), [(1, Why::Surplus)]);
+    assert_eq!(wakes_in(&step, &host), Some(Duration::from_secs(10)), "looked at again: use is not announced");
+    host.maps = vec![map(1, &[(1, true), (2, true)])];
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::Surplus)]);
 }
 
 #[test]
-fn a13b_what_keeps_a_session_is_told_and_told_anew_when_it_is_something_else() {
+fn a13b_the_message_changes_with_the_kind_of_thing_that_keeps_a_session() {
     let old = path("a", "2", "ens2");
-    let mut desk = Desk::new(plan("r", &[]));
-    desk.sessions = vec![used(session(1, old.clone()), &DeviceUser::Swap)];
-    let swap = desk.step();
+    let mut host = Harness::new(plan("r", &[]));
+    host.sessions = vec![used(session(1, old.clone()), &DeviceUser::Swap)];
+    let swap = host.step();
     assert_eq!(swap.connections[0].message.as_deref(), Some("kept, because its disk sd1 is used as swap"));
-    desk.sessions = vec![used(session(1, old.clone()), &DeviceUser::Mount("/data".into()))];
-    assert_eq!(desk.step_after(1000).connections, swap.connections, "no news: it is in use");
-    desk.plan = holding(plan("s", &[]), "a");
-    let held = desk.step();
+    host.sessions = vec![used(session(1, old.clone()), &DeviceUser::Mount("/data".into()))];
+    assert_eq!(host.step_after(1000).connections, swap.connections, "no news: it is in use");
+    host.plan = holding(plan("s", &[]), "a");
+    let held = host.step();
     assert_eq!(states(&held), [ok(Retained)]);
     assert!(held.connections[0].message.as_ref().unwrap().starts_with("held, because"));
-    desk.sessions = vec![lost(session(1, old))];
-    desk.step();
-    assert_eq!(states(&desk.step_after(3000)), [bad(PathReason::PortalUnreachable)], "a lost one keeps nothing alive");
+    host.sessions = vec![lost(session(1, old))];
+    host.step();
+    assert_eq!(states(&host.step_after(3000)), [bad(PathReason::PortalUnreachable)], "a lost one keeps nothing alive");
 }
 
 #[test]
-fn a_logout_that_fails_is_told_and_tried_again() {
-    let mut desk = Desk::new(plan("r", &[]));
-    desk.sessions = vec![session(1, path("a", "1", "ens1"))];
-    assert_eq!(logouts(&desk.step()), [(1, Why::Surplus)]);
+fn a_logout_that_fails_is_reported_and_retried() {
+    let mut host = Harness::new(plan("r", &[]));
+    host.sessions = vec![session(1, path("a", "1", "ens1"))];
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::Surplus)]);
     let busy = PathError::new(PathReason::DatabaseLocked, "the database is locked");
-    desk.reconciler.logout_ended(1, Why::Surplus, Err(busy), desk.clock.now());
-    let step = desk.step();
+    host.reconciler.logout_ended(1, LogoutReason::Surplus, Err(busy), host.clock.now());
+    let step = host.step();
     assert_eq!(states(&step), [(Retained, Some(PathReason::DatabaseLocked))]);
-    assert_eq!((logouts(&step), step.observed.as_ref().map(|written| &*written.revision)), (vec![], Some("r")));
-    assert_eq!(logouts(&desk.step_after(2000)), [(1, Why::Surplus)]);
+    assert_eq!((logouts(&step), acknowledged(&step)), (vec![], Some("r")));
+    assert_eq!(logouts(&host.step_after(2000)), [(1, LogoutReason::Surplus)]);
 }
 
 #[test]
-fn a20_a_foreign_session_on_a_planned_path_is_the_path_and_others_are_not_reported() {
+fn a20_foreign_sessions_are_reported_only_on_planned_paths() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&one)));
-    desk.sessions = vec![foreign(session(1, one)), foreign(session(2, path("a", "2", "ens2")))];
-    let step = desk.step();
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
+    host.sessions = vec![foreign(session(1, one)), foreign(session(2, path("a", "2", "ens2")))];
+    let step = host.step();
     assert_eq!((states(&step), logins(&step)), (vec![ok(Connected)], vec![]));
-    desk.plan = plan("s", &[]);
-    let step = desk.step();
-    assert_eq!(
-        (states(&step), logouts(&step), step.observed.as_ref().map(|written| &*written.revision)),
-        (vec![], vec![], Some("s"))
-    );
+    host.plan = plan("s", &[]);
+    let step = host.step();
+    assert_eq!((states(&step), logouts(&step), acknowledged(&step)), (vec![], vec![], Some("s")));
 }
 
 #[test]
-fn a26_a_restarted_agent_reports_what_it_has_reported() {
+fn a26_a_restarted_agent_reports_the_same_as_before() {
     let (good, dead, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"), path("a", "3", "ens3"));
     let wanted = plan("r", &[good.clone(), dead.clone()]);
-    let mut desk = Desk::new(wanted.clone());
-    desk.sessions = vec![used(session(9, old), &DeviceUser::Swap)];
-    desk.step();
-    desk.logged_in(1, &good);
-    let before = desk.refused(&dead, PathReason::PortalUnreachable);
+    let mut host = Harness::new(wanted.clone());
+    host.sessions = vec![used(session(9, old), &DeviceUser::Swap)];
+    host.step();
+    host.logged_in(1, &good);
+    let before = host.refused(&dead, PathReason::PortalUnreachable);
     assert_eq!(before.connections.len(), 3);
 
-    let mut restarted = Desk::after(wanted, &before.connections, Some("r"));
-    restarted.sessions = desk.sessions;
+    let mut restarted = Harness::after(wanted, &before.connections, Some("r"));
+    restarted.sessions = host.sessions;
     restarted.clock.pass(3_600_000);
     let step = restarted.step();
     assert_eq!(step.connections, before.connections);
-    assert_eq!((logins(&step), step.observed.as_ref().map(|written| &*written.revision)), (vec![dead], Some("r")));
+    assert_eq!((logins(&step), acknowledged(&step)), (vec![dead], Some("r")));
     assert!(logouts(&step).is_empty());
 }
 
 #[test]
-fn a26_a_session_that_was_lost_while_the_agent_was_away_is_made_anew() {
+fn a26_a_session_lost_while_the_agent_was_down_is_restored() {
     let one = path("a", "1", "ens1");
     let wanted = plan("r", std::slice::from_ref(&one));
-    let mut desk = Desk::new(wanted.clone());
-    desk.step();
-    let before = desk.logged_in(1, &one);
-    let mut restarted = Desk::after(wanted, &before.connections, Some("r"));
+    let mut host = Harness::new(wanted.clone());
+    host.step();
+    let before = host.logged_in(1, &one);
+    let mut restarted = Harness::after(wanted, &before.connections, Some("r"));
     let step = restarted.step();
     assert_eq!((logins(&step), &step.connections), (vec![one], &before.connections));
     assert_eq!(states(&restarted.step_after(3000)), [bad(PathReason::PortalUnreachable)]);
 }
 
 #[test]
-fn a_plan_that_comes_back_is_acknowledged_anew() {
+fn a_plan_that_comes_back_is_acknowledged_again() {
     let (one, two) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
-    let mut desk = Desk::new(plan("one", std::slice::from_ref(&one)));
-    desk.step();
-    assert_eq!(desk.logged_in(1, &one).observed.as_ref().map(|written| &*written.revision), Some("one"));
-    desk.plan = plan("two", &[one.clone(), two.clone()]);
-    assert_eq!(
-        desk.step().observed.as_ref().map(|written| &*written.revision),
-        Some("one"),
-        "the last that was carried out"
-    );
-    desk.plan = plan("one", std::slice::from_ref(&one));
-    assert_eq!(desk.step().observed, None, "the login to the second path has not ended");
-    let step = desk.logged_in(2, &two);
-    assert_eq!((logouts(&step), step.observed), (vec![(2, Why::Surplus)], None));
-    assert_eq!(desk.logged_out(2, Why::Surplus).observed.as_ref().map(|written| &*written.revision), Some("one"));
+    let mut host = Harness::new(plan("one", std::slice::from_ref(&one)));
+    host.step();
+    assert_eq!(acknowledged(&host.logged_in(1, &one)), Some("one"));
+    host.plan = plan("two", &[one.clone(), two.clone()]);
+    assert_eq!(acknowledged(&host.step()), Some("one"), "the last that was carried out");
+    host.plan = plan("one", std::slice::from_ref(&one));
+    assert_eq!(host.step().acknowledged, None, "the login to the second path has not ended");
+    let step = host.logged_in(2, &two);
+    assert_eq!((logouts(&step), step.acknowledged), (vec![(2, LogoutReason::Surplus)], None));
+    assert_eq!(acknowledged(&host.logged_out(2, LogoutReason::Surplus)), Some("one"));
 }
 
 #[test]
-fn a_path_whose_logout_has_not_ended_is_not_connected_before_it_has() {
+fn a_planned_path_waits_for_the_end_of_its_logout() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("none", &[]));
-    desk.sessions = vec![session(1, one.clone())];
-    assert_eq!(logouts(&desk.step()), [(1, Why::Surplus)]);
-    desk.plan = plan("one", std::slice::from_ref(&one));
-    let step = desk.step();
+    let mut host = Harness::new(plan("none", &[]));
+    host.sessions = vec![session(1, one.clone())];
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::Surplus)]);
+    host.plan = plan("one", std::slice::from_ref(&one));
+    let step = host.step();
     assert_eq!((states(&step), logins(&step)), (vec![ok(Connecting)], vec![]), "the session may go yet");
-    assert_eq!(step.observed, None);
-    desk.sessions.clear();
-    assert_eq!(logins(&desk.step()), [], "its record may still be being forgotten");
-    assert_eq!(logins(&desk.logged_out(1, Why::Surplus)), [one]);
+    assert_eq!(step.acknowledged, None);
+    host.sessions.clear();
+    assert_eq!(logins(&host.step()), [], "its record may still be being forgotten");
+    assert_eq!(logins(&host.logged_out(1, LogoutReason::Surplus)), [one]);
 }
 
 #[test]
-fn a_path_whose_logout_was_called_off_is_connected() {
+fn a_planned_path_whose_logout_was_refused_is_connected() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("none", &[]));
-    desk.sessions = vec![session(1, one.clone())];
-    assert_eq!(logouts(&desk.step()), [(1, Why::Surplus)]);
-    desk.plan = plan("one", &[one]);
-    desk.step();
-    desk.reconciler.logout_ended(1, Why::Surplus, Ok(false), desk.clock.now());
-    let step = desk.step();
+    let mut host = Harness::new(plan("none", &[]));
+    host.sessions = vec![session(1, one.clone())];
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::Surplus)]);
+    host.plan = plan("one", &[one]);
+    host.step();
+    host.reconciler.logout_ended(1, LogoutReason::Surplus, Ok(false), host.clock.now());
+    let step = host.step();
     assert_eq!(states(&step), [ok(Connected)]);
-    assert_eq!(step.observed.map(|written| written.revision).as_deref(), Some("one"));
+    assert_eq!(step.acknowledged.map(|version| version.revision).as_deref(), Some("one"));
 }
 
 #[test]
-fn a22_sixteen_logins_at_once_first_attempts_first_and_spread_over_portals() {
+fn a22_first_attempts_go_first_and_are_spread_over_the_portals() {
     let portals: Vec<String> = (10..28).map(|portal| portal.to_string()).collect();
     let paths: Vec<IscsiPath> = portals.iter().flat_map(|p| [path("a", p, "ens1"), path("a", p, "ens2")]).collect();
-    let mut desk = Desk::new(plan("r", &paths));
-    let first = logins(&desk.step());
+    let mut host = Harness::new(plan("r", &paths));
+    let first = logins(&host.step());
     assert_eq!(first.len(), 16);
     assert!(first.iter().all(|path| path.interface.as_deref() == Some("ens1")), "one of each portal: {first:?}");
     for path in &first {
-        desk.refused(path, PathReason::PortalUnreachable);
+        host.refused(path, PathReason::PortalUnreachable);
     }
-    desk.clock.pass(60_000);
-    let under_way: BTreeSet<IscsiPath> = desk.reconciler.logins.keys().cloned().collect();
+    host.clock.pass(60_000);
+    let under_way: BTreeSet<IscsiPath> = host.reconciler.logins.keys().cloned().collect();
     assert_eq!(under_way.len(), 16, "the rest of the first attempts");
     for path in &under_way {
-        desk.refused(path, PathReason::PortalUnreachable);
+        host.refused(path, PathReason::PortalUnreachable);
     }
-    let retries = desk.reconciler.logins.keys().filter(|path| first.contains(path)).count();
-    assert_eq!(retries, 5, "and then retries, which leave room: {:?}", desk.reconciler.logins);
+    let retries = host.reconciler.logins.keys().filter(|path| first.contains(path)).count();
+    assert_eq!(retries, 5, "and then retries, which leave room: {:?}", host.reconciler.logins);
 }
 
 #[test]
-fn a_live_session_is_brought_in_line_with_the_settings_once() {
+fn changed_settings_are_applied_to_a_live_session_once() {
     let one = path("a", "1", "ens1");
-    let mut desk = Desk::new(plan("r", std::slice::from_ref(&one)));
-    desk.sessions =
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
+    host.sessions =
         vec![Session { live_settings: Some(LiveSettings { replacement_timeout_seconds: 120 }), ..session(1, one) }];
     let adjusts = |step: &Step| step.actions.iter().filter(|action| matches!(action, Action::Adjust { .. })).count();
-    assert_eq!((adjusts(&desk.step()), adjusts(&desk.step())), (1, 0));
-    desk.plan.settings.replacement_timeout_seconds = 20;
-    assert_eq!(adjusts(&desk.step()), 1);
+    assert_eq!((adjusts(&host.step()), adjusts(&host.step())), (1, 0));
+    host.plan.settings.replacement_timeout_seconds = 20;
+    assert_eq!(adjusts(&host.step()), 1);
 }
 
 #[test]
 fn maps_are_reported_with_the_target_of_their_disks() {
-    let mut desk = Desk::new(plan("r", &[]));
-    desk.sessions = vec![foreign(session(1, path("a", "1", "ens1")))];
-    desk.maps = vec![map(0, &[(1, true), (8, false)]), map(0, &[(7, true)])];
+    let mut host = Harness::new(plan("r", &[]));
+    host.sessions = vec![foreign(session(1, path("a", "1", "ens1")))];
+    host.maps = vec![map(0, &[(1, true), (8, false)]), map(0, &[(7, true)])];
     let wwid = "3600a".to_owned();
     let target = "iqn.2003-01.org.example:a".to_owned();
-    assert_eq!(desk.step().multipath, [MultipathMap { wwid, target, paths: 2, active: 1 }]);
+    assert_eq!(host.step().multipath, [MultipathMap { wwid, target, paths: 2, active: 1 }]);
 }

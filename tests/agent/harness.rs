@@ -1,4 +1,4 @@
-//! One node with its Host and its agent, on an API server that is a table.
+//! A node with its agent, on a simulated host and a fake API server.
 
 use std::{
     collections::BTreeMap,
@@ -6,10 +6,12 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::reflector::ObjectRef;
 use multibond::{
     agent::{
         Agent,
-        cluster::{Cluster, ClusterError, hosts::Seen},
+        cluster::{Cluster, ClusterError, HostId, hosts::NodeHosts},
         credentials::SecretState,
         initiator::simulated::{Fault, FaultKind, Faults, SimulatedHost, Simulation},
         metrics::AgentMetrics,
@@ -21,21 +23,22 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-/// Hosts in a table; what is written is seen a moment later.
-pub struct Table {
+/// An API server with Hosts and Secrets in memory. The agent sees each write at once.
+pub struct FakeApi {
     pub hosts: Mutex<Vec<Host>>,
     version: Mutex<u64>,
-    pub seen: watch::Sender<Seen>,
-    /// The agent's writes, by the name of the Host, and whether they were accepted.
+    /// The Hosts that name the node, as a watch shows them.
+    pub seen: watch::Sender<NodeHosts>,
+    /// The agent's writes: the name of the Host, and whether the write was accepted.
     pub writes: Mutex<Vec<(String, bool)>>,
-    /// How many of the next writes fail.
+    /// The number of next writes that fail.
     pub failing: Mutex<u32>,
     pub secrets: Mutex<BTreeMap<String, watch::Sender<SecretState>>>,
 }
 
-impl Table {
+impl FakeApi {
     fn new() -> Arc<Self> {
-        Arc::new(Table {
+        Arc::new(FakeApi {
             hosts: Mutex::default(),
             version: Mutex::default(),
             seen: watch::Sender::new(None),
@@ -45,6 +48,7 @@ impl Table {
         })
     }
 
+    /// Applies a patch to a Host, and shows all Hosts to the agent.
     pub fn merge(&self, name: &str, patch: &Value) -> Option<Host> {
         let mut hosts = self.hosts.lock().unwrap();
         let host = hosts.iter_mut().find(|host| host.metadata.name.as_deref() == Some(name))?;
@@ -64,7 +68,7 @@ impl Table {
     }
 }
 
-/// RFC 7386.
+/// A JSON merge patch (RFC 7386).
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         *target = patch.clone();
@@ -82,33 +86,31 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-struct Client(Arc<Table>);
-
-impl Cluster for Client {
-    async fn write_status(&self, _namespace: &str, name: &str, patch: &Value) -> Result<Host, ClusterError> {
+impl Cluster for FakeApi {
+    async fn write_status(&self, host: &HostId, patch: &Value) -> Result<Host, ClusterError> {
         sleep(Duration::from_millis(5)).await;
         let fails = {
-            let mut failing = self.0.failing.lock().unwrap();
+            let mut failing = self.failing.lock().unwrap();
             let fails = *failing > 0;
             *failing = failing.saturating_sub(1);
             fails
         };
-        self.0.writes.lock().unwrap().push((name.to_owned(), !fails));
+        self.writes.lock().unwrap().push((host.name.clone(), !fails));
         if fails {
-            return Err(ClusterError::Failed("the server is away".into()));
+            return Err(ClusterError::Timeout);
         }
-        self.0.merge(name, patch).ok_or(ClusterError::NotFound)
+        self.merge(&host.name, patch).ok_or(ClusterError::NotFound)
     }
 
-    fn secret(&self, _namespace: &str, name: &Arc<str>) -> watch::Receiver<SecretState> {
-        let mut secrets = self.0.secrets.lock().unwrap();
-        secrets.entry(name.to_string()).or_insert_with(|| watch::Sender::new(SecretState::Unread)).subscribe()
+    fn secret(&self, secret: &ObjectRef<Secret>) -> watch::Receiver<SecretState> {
+        let mut secrets = self.secrets.lock().unwrap();
+        secrets.entry(secret.name.clone()).or_insert_with(|| watch::Sender::new(SecretState::Unread)).subscribe()
     }
 }
 
-/// One node, its Host and its agent.
-pub struct Site {
-    pub table: Arc<Table>,
+/// A node with its agent.
+pub struct TestNode {
+    pub api: Arc<FakeApi>,
     pub simulation: Arc<Simulation>,
     pub host: Arc<SimulatedHost>,
     agent: Option<(CancellationToken, JoinHandle<()>)>,
@@ -116,25 +118,24 @@ pub struct Site {
 
 pub const INTERFACES: [&str; 2] = ["ens1", "ens2"];
 
-impl Site {
+impl TestNode {
     pub fn new() -> Self {
         let simulation = Simulation::new(None);
         let host = simulation.host(&"node-1".into()).unwrap();
-        let mut site = Site { table: Table::new(), simulation, host, agent: None };
-        site.start();
-        site
+        let mut node = TestNode { api: FakeApi::new(), simulation, host, agent: None };
+        node.start_agent();
+        node
     }
 
-    pub fn start(&mut self) {
+    pub fn start_agent(&mut self) {
         let stop = CancellationToken::new();
-        let client = Arc::new(Client(self.table.clone()));
-        let agent =
-            Agent::new("node-1", self.host.clone(), client, self.table.seen.subscribe(), AgentMetrics::default());
+        let (api, hosts) = (self.api.clone(), self.api.seen.subscribe());
+        let agent = Agent::new("node-1", self.host.clone(), api, hosts, AgentMetrics::default());
         self.agent = Some((stop.clone(), tokio::spawn(agent.run(stop))));
     }
 
-    /// As by SIGKILL: nothing is finished.
-    pub fn kill(&mut self) {
+    /// Ends the agent like SIGKILL does: no job is finished.
+    pub fn kill_agent(&mut self) {
         if let Some((_, task)) = self.agent.take() {
             task.abort();
         }
@@ -147,8 +148,8 @@ impl Site {
             "metadata": {"name": name, "namespace": "frankfurt", "uid": name, "creationTimestamp": created},
             "spec": {"dataCenter": "frankfurt", "nodeName": "node-1", "interfaces": interfaces},
         });
-        self.table.hosts.lock().unwrap().push(serde_json::from_value(host).unwrap());
-        self.table.merge(name, &json!({}));
+        self.api.hosts.lock().unwrap().push(serde_json::from_value(host).unwrap());
+        self.api.merge(name, &json!({}));
     }
 
     pub fn plan(&self, name: &str, revision: &str, hold: &[&str], paths: &[IscsiPath]) {
@@ -171,13 +172,13 @@ impl Site {
             })
             .collect();
         let plan = json!({"revision": revision, "hold": hold, "session": {}, "paths": paths});
-        // A patch merges objects: the old plan has to go first.
-        self.table.merge(name, &json!({"status": {"plan": null}})).unwrap();
-        self.table.merge(name, &json!({"status": {"plan": plan}})).unwrap();
+        // A patch merges objects, so the old plan is removed first.
+        self.api.merge(name, &json!({"status": {"plan": null}})).unwrap();
+        self.api.merge(name, &json!({"status": {"plan": plan}})).unwrap();
     }
 
     pub fn status(&self, name: &str) -> HostStatus {
-        let hosts = self.table.hosts.lock().unwrap();
+        let hosts = self.api.hosts.lock().unwrap();
         let host = hosts.iter().find(|host| host.metadata.name.as_deref() == Some(name)).unwrap();
         host.status.clone().unwrap_or_default()
     }

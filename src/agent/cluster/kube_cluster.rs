@@ -1,0 +1,48 @@
+//! [`Cluster`] over a real API server.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    runtime::reflector::ObjectRef,
+};
+use serde_json::Value;
+use tokio::sync::{Semaphore, watch};
+
+use super::{Cluster, ClusterError, HostId, hosts, secrets::SecretWatches, with_timeout};
+use crate::{
+    agent::credentials::SecretState,
+    api::{AGENT_MANAGER, Host},
+};
+
+/// A real API server.
+#[derive(Clone)]
+pub struct KubeCluster {
+    client: Client,
+    requests: Arc<Semaphore>,
+    secrets: SecretWatches,
+}
+
+impl KubeCluster {
+    /// `requests` bounds the concurrent writes of all clusters that share it: more than a few only make each slower.
+    #[must_use]
+    pub fn new(client: Client, requests: Arc<Semaphore>) -> Self {
+        KubeCluster { secrets: SecretWatches::new(client.clone()), client, requests }
+    }
+}
+
+impl Cluster for KubeCluster {
+    async fn write_status(&self, host: &HostId, patch: &Value) -> Result<Host, ClusterError> {
+        // The semaphore is never closed, so there always is a permit.
+        let _permit = self.requests.acquire().await.ok();
+        let api: Api<Host> = Api::namespaced(self.client.clone(), &host.namespace);
+        let params = PatchParams { field_manager: Some(AGENT_MANAGER.into()), ..PatchParams::default() };
+        with_timeout(api.patch_status(&host.name, &params, &Patch::Merge(patch))).await.map(hosts::trimmed)
+    }
+
+    fn secret(&self, secret: &ObjectRef<Secret>) -> watch::Receiver<SecretState> {
+        self.secrets.watch(secret)
+    }
+}
