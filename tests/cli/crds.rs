@@ -25,7 +25,7 @@ fn files_in(directory: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_committed_files_are_what_the_types_say() {
+fn committed_crds_match_the_types() {
     let written = tempfile::tempdir().unwrap();
     multibond(&["crds", "--out-dir"]).arg(written.path()).assert().success().stdout("");
     assert!(
@@ -35,7 +35,7 @@ fn the_committed_files_are_what_the_types_say() {
 }
 
 #[test]
-fn what_is_printed_reads_back_as_the_definitions() {
+fn printed_crds_parse_back() {
     let output = multibond(&["crds"]).assert().success().get_output().stdout.clone();
     let read: Vec<CustomResourceDefinition> =
         serde_saphyr::from_multiple(std::str::from_utf8(&output).unwrap()).unwrap();
@@ -43,7 +43,7 @@ fn what_is_printed_reads_back_as_the_definitions() {
 }
 
 #[test]
-fn no_text_would_be_read_as_something_else_by_an_older_yaml() {
+fn no_text_is_a_boolean_or_number_in_yaml_1_1() {
     // YAML 1.1, which Kubernetes tools read: booleans and numbers that YAML 1.2 takes for texts must be quoted.
     let suspicious = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"];
     for (name, text) in files_in(&committed()) {

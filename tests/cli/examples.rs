@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::multibond;
 
 #[test]
-fn the_examples_are_planned_without_problems() {
+fn the_examples_have_no_problems() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut plan = multibond(&["plan", "-o", "json", "-f"]);
     let output = plan.arg(examples).assert().success().get_output().stdout.clone();

@@ -14,20 +14,20 @@ fn multibond(arguments: &[&str]) -> Command {
 }
 
 #[test]
-fn an_engine_becomes_a_namespace_with_manifests_for_each_data_center() {
+fn each_data_center_becomes_a_namespace_with_manifests() {
     let (code, manifests, _) = run(&mut multibond(&["import", "ovirt", "-f", "ovirt"]));
     assert_eq!(code, 2, "there is something to say");
     insta::assert_snapshot!(manifests);
 }
 
 #[test]
-fn what_has_no_counterpart_is_said_name_by_name() {
+fn what_has_no_counterpart_is_reported_by_name() {
     let (_, _, remarks) = run(&mut multibond(&["import", "ovirt", "-f", "ovirt"]));
     insta::assert_snapshot!(remarks);
 }
 
 #[test]
-fn the_manifests_are_such_as_the_api_server_takes() {
+fn the_manifests_are_valid() {
     let (_, manifests, _) = run(&mut multibond(&["import", "ovirt", "-f", "ovirt"]));
     let (code, plan, findings) = run(multibond(&["plan", "-f", "-"]).write_stdin(manifests));
     assert_eq!((code, findings.as_str()), (0, ""), "{plan}");
@@ -73,7 +73,7 @@ const HOST_AND_BOND: &str = r#"{"host": [{"id": "h", "name": "h", "cluster": {"i
       "storage_connections": {"storage_connection": [{"id": "p1"}]}}]}"#;
 
 #[test]
-fn networks_that_share_a_subnet_are_told_apart_by_their_devices() {
+fn networks_with_a_shared_subnet_name_their_devices() {
     let (manifests, remarks) = with(HOST_AND_BOND);
     assert!(!manifests.contains("subnets"), "{manifests}");
     assert!(manifests.contains("- name: ens1\n    networks:\n    - a\n  - name: ens2\n"), "{manifests}");
@@ -81,7 +81,7 @@ fn networks_that_share_a_subnet_are_told_apart_by_their_devices() {
 }
 
 #[test]
-fn a_bond_of_some_portals_of_a_target_says_that_it_will_have_all() {
+fn a_bond_with_some_portals_of_a_target_gets_a_remark() {
     let (manifests, remarks) = with(HOST_AND_BOND);
     assert!(remarks.contains("iSCSI bond bond: it has 1 of the 2 portals of iqn.2003-01.org.example:x"), "{remarks}");
     assert!(!manifests.contains("targets: []") && manifests.contains("address: fd00::1"), "{manifests}");
@@ -93,14 +93,14 @@ fn a_bond_of_some_portals_of_a_target_says_that_it_will_have_all() {
 #[case("{\"network\": [{\"id\": \"1\"}]}", "missing field `name`")]
 #[case("{\"network\": [{\"id\": \"1\", \"name\": \"a\", \"mtu\": \"many\"}]}", "\"many\": invalid digit")]
 #[case("{}", "add the answer of /api/datacenters")]
-fn what_cannot_be_read_says_what_was_expected(#[case] text: &str, #[case] expected: &str) {
+fn unreadable_input_names_what_was_expected(#[case] text: &str, #[case] expected: &str) {
     let (code, printed, error) = run(multibond(&["import", "ovirt", "-f", "-"]).write_stdin(text));
     assert_eq!((code, printed.as_str()), (1, ""));
     assert!(error.contains(expected), "{error}");
 }
 
 #[test]
-fn a_data_center_that_is_not_there_is_answered_with_those_that_are() {
+fn an_unknown_data_center_is_answered_with_the_known_ones() {
     let (code, _, error) = run(&mut multibond(&["import", "ovirt", "-f", "ovirt", "--data-center", "frankfurt"]));
     assert_eq!(code, 1);
     assert!(error.contains("there is no data center \"frankfurt\"; the input has Frankfurt Hall 2, office"), "{error}");

@@ -113,7 +113,7 @@ fn flags_are_environment_variables_too() {
 }
 
 #[test]
-fn an_object_without_a_namespace_is_in_the_one_of_the_flag_and_others_stay_where_they_are() {
+fn the_namespace_flag_applies_to_objects_without_a_namespace() {
     let there = DATA_CENTER.replace("{name: f}", "{name: f, namespace: there}");
     let (code, _, _) = run(plan().args(["-n", "there", "-f", "-"]).write_stdin(format!("{NETWORK}---\n{there}")));
     assert_eq!(code, 0);
@@ -133,7 +133,7 @@ fn the_same_object_twice_is_an_error_that_names_both_places() {
 }
 
 #[test]
-fn other_kinds_are_ignored_whatever_is_in_them() {
+fn other_kinds_are_not_validated() {
     let others = "apiVersion: apps/v1\nkind: Host\nmetadata: {name: A B}\nspec: {a: 1, a: 2}\n---\napiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
     assert_eq!(stdin(others).0, 0);
 }
@@ -158,7 +158,7 @@ fn other_kinds_are_ignored_whatever_is_in_them() {
 #[case::after_the_end("a: 1\n...\nb: 2\n", "line 3: text after the end of a document (`...`)")]
 #[case::items_of_a_list("apiVersion: v1\nkind: List\nitems: 3\n", "items: expected a list, found 3")]
 #[case::no_items("apiVersion: v1\nkind: List\n", "items: missing")]
-fn what_is_no_object_of_kubernetes_is_an_error(#[case] text: &str, #[case] says: &str) {
+fn input_that_is_not_a_kubernetes_object_is_an_error(#[case] text: &str, #[case] says: &str) {
     let (code, stdout, stderr) = stdin(text);
     assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
     assert!(stderr.starts_with("standard input, document 1") && stderr.contains(says), "{stderr}");
@@ -173,14 +173,14 @@ fn what_is_no_object_of_kubernetes_is_an_error(#[case] text: &str, #[case] says:
 #[case::list_of_null("apiVersion: v1\nkind: List\nitems: null\n")]
 #[case::typed_list_of_null("apiVersion: multibond.dev/v1alpha1\nkind: HostList\nitems: ~\n")]
 fn empty_input_is_an_error(#[case] text: &str) {
-    // A gate must not pass because the program before it in the pipe has failed.
+    // A pipeline must not pass because the program before `plan` has failed.
     let (code, stdout, stderr) = stdin(text);
     assert_eq!((code, stdout.as_str()), (1, ""));
     assert!(stderr.contains("the input is empty"), "{stderr}");
 }
 
 #[test]
-fn a_list_is_its_items_and_findings_name_the_item() {
+fn a_list_is_read_as_its_items_and_findings_name_the_item() {
     let list = |spec: &str| {
         format!(
             "apiVersion: v1\nkind: List\nitems:\n- apiVersion: multibond.dev/v1alpha1\n  kind: DataCenter\n  metadata: {{name: f}}\n  spec: {{}}\n- apiVersion: multibond.dev/v1alpha1\n  kind: Network\n  metadata: {{name: a}}\n  spec: {spec}\n"
@@ -197,7 +197,7 @@ fn a_list_is_its_items_and_findings_name_the_item() {
 }
 
 #[test]
-fn items_of_a_typed_list_need_not_say_what_they_are() {
+fn items_of_a_typed_list_need_no_kind() {
     let list = "apiVersion: multibond.dev/v1alpha1\nkind: NetworkList\nmetadata: {resourceVersion: \"1\"}\nitems:\n- metadata: {name: a}\n  spec: {dataCenter: f}\n";
     assert_eq!(stdin(format!("{list}---\n{DATA_CENTER}")).0, 0);
 }
@@ -210,7 +210,7 @@ fn a_finding_names_its_field_once() {
 }
 
 #[test]
-fn a_namespace_that_is_being_deleted_takes_its_data_center_with_it() {
+fn a_data_center_in_a_namespace_in_deletion_is_deleting() {
     let host =
         "apiVersion: multibond.dev/v1alpha1\nkind: Host\nmetadata: {name: w}\nspec: {dataCenter: f, nodeName: w}\n";
     let namespace =
@@ -240,20 +240,20 @@ fn a_malformed_status_of_a_host_is_a_finding(#[case] status: &str, #[case] says:
 }
 
 #[test]
-fn what_a_plan_does_not_read_of_a_status_may_be_of_another_version() {
+fn status_fields_that_a_plan_ignores_are_not_validated() {
     let host = "apiVersion: multibond.dev/v1alpha1\nkind: Host\nmetadata: {name: w}\nspec: {dataCenter: f, nodeName: w}\nstatus: {phase: Flying, connections: 7}\n";
     assert_eq!(stdin(format!("{host}---\n{DATA_CENTER}")).0, 0);
 }
 
 #[test]
-fn directories_are_read_without_those_in_them_unless_asked_for() {
+fn directories_are_read_recursively_only_with_a_flag() {
     let (code, _, stderr) = run(plan().args(["-R", "-f"]).arg(data("frankfurt")));
     assert_eq!(code, 1);
     assert!(stderr.contains("below/broken.yaml, document 1 (from line 1): line "), "{stderr}");
 }
 
 #[test]
-fn what_cannot_be_read_is_named_and_everything_else_is_still_checked() {
+fn unreadable_input_is_named_and_the_rest_is_checked() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("binary.yaml"), [0xff, 0xfe, 0x00]).unwrap();
     fs::create_dir(directory.path().join("empty")).unwrap();
@@ -274,13 +274,13 @@ fn what_cannot_be_read_is_named_and_everything_else_is_still_checked() {
 }
 
 #[test]
-fn windows_line_ends_and_a_byte_order_mark_do_no_harm() {
+fn windows_line_ends_and_a_byte_order_mark_are_accepted() {
     let text = format!("\u{feff}{NETWORK}---\n{DATA_CENTER}").replace('\n', "\r\n");
     assert_eq!(stdin(text), (0, "No hosts.\nNo problems.\n".to_owned(), String::new()));
 }
 
 #[test]
-fn a_reader_that_has_gone_is_no_error() {
+fn a_closed_pipe_is_no_error() {
     let mut child = Process::new(env!("CARGO_BIN_EXE_multibond"))
         .args(["plan", "-o", "json", "-f"])
         .arg(data("frankfurt"))
@@ -298,7 +298,7 @@ fn a_reader_that_has_gone_is_no_error() {
 #[case::flow("[".repeat(100_000))]
 #[case::objects("{\"a\":".repeat(100_000))]
 #[case::block((0..2_000).fold(String::new(), |text, depth| text + &" ".repeat(depth) + "a:\n"))]
-fn deep_nesting_is_a_finding_and_no_crash(#[case] text: String) {
+fn deep_nesting_is_a_finding(#[case] text: String) {
     let (code, _, stderr) = stdin(text);
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.starts_with("standard input, document 1"), "{stderr}");

@@ -3,7 +3,7 @@
 use super::schema_examples::{self, Example, findings};
 
 #[test]
-fn a02_what_is_valid_is_accepted() {
+fn a02_valid_examples_are_accepted() {
     let examples: Vec<Example> = schema_examples::all().into_iter().filter(|example| example.accepted).collect();
     let mut wrong = Vec::new();
     for (example, found) in examples.iter().zip(findings(&examples)) {
@@ -15,7 +15,7 @@ fn a02_what_is_valid_is_accepted() {
 }
 
 #[test]
-fn a02_what_is_invalid_is_refused_with_its_field_and_the_allowed_form() {
+fn a02_invalid_examples_are_refused_with_field_and_allowed_form() {
     let examples: Vec<Example> = schema_examples::all().into_iter().filter(|example| !example.accepted).collect();
     let mut wrong = Vec::new();
     for (example, found) in examples.iter().zip(findings(&examples)) {

@@ -1,5 +1,5 @@
-//! `tests/cli/data/schema-examples/`: what the API server takes and refuses, as data. One test holds `multibond plan` to it,
-//! another the API server.
+//! `tests/cli/data/schema-examples/`: objects that the API server accepts and refuses, as data. One test holds `multibond plan`
+//! to it, another the API server.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::fs;
@@ -18,7 +18,7 @@ struct Suite {
     refused: Vec<Rule>,
 }
 
-/// Values of a field that all get the same verdict.
+/// Values of a field that are all accepted, or all refused.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rule {
@@ -36,17 +36,17 @@ struct Rule {
     says: String,
 }
 
-/// One document, and the verdict on it.
+/// One document, and whether it is accepted.
 pub struct Example {
-    /// What it is, for the message of a failed test.
+    /// For the message of a failed test.
     pub name: String,
     pub kind: String,
     /// YAML or JSON.
     pub document: String,
     pub accepted: bool,
-    /// The field of the finding, if it is refused.
+    /// The field that the finding must name, if it is refused.
     pub field: String,
-    /// What the finding says.
+    /// A text that the finding must contain.
     pub says: String,
 }
 
@@ -110,7 +110,7 @@ fn read(file: &Path) -> Vec<Example> {
     std::iter::once(whole).chain(examples).collect()
 }
 
-/// What a value stands for; none if it stands for no field at all.
+/// Expands a placeholder value; `None` means that the field is absent.
 fn expand(value: Value) -> Option<Value> {
     let count = |count: &Value| usize::try_from(count.as_u64().unwrap()).unwrap();
     if value.get("$absent").is_some() {
@@ -126,7 +126,7 @@ fn expand(value: Value) -> Option<Value> {
     }
 }
 
-/// Sets a field such as `spec.storage[0].name`, or takes it away.
+/// Sets a field such as `spec.storage[0].name`, or removes it.
 pub fn set(object: &mut Value, field: &str, value: Option<Value>) {
     let (parent, name) = field.rsplit_once('.').unwrap_or(("", field));
     let steps = parent.replace('[', ".").replace(']', "");
@@ -144,7 +144,7 @@ pub fn set(object: &mut Value, field: &str, value: Option<Value>) {
     };
 }
 
-/// What `multibond plan` says of each example. One run, a file for each example, so that it is quick.
+/// The findings of `multibond plan` on each example: one run for all, with a file for each.
 pub fn findings(examples: &[Example]) -> Vec<Vec<String>> {
     let directory = tempfile::tempdir().unwrap();
     let file = |index: usize| directory.path().join(format!("{index:04}.yaml"));

@@ -1,4 +1,4 @@
-//! `multibond plan` beside a real API server: both take the same, and refuse the same.
+//! `multibond plan` beside a real API server: both accept and refuse the same.
 
 use futures::stream::{self, StreamExt as _};
 use kube::Client;
@@ -10,8 +10,8 @@ use super::{
     schema_examples::{self, Example, findings},
 };
 
-/// Whether the API server would take a document, with strict field validation; and what it says.
-async fn verdict(client: &Client, namespace: &str, example: &Example) -> Result<(), String> {
+/// Whether the API server would accept a document with strict field validation; the error is its message.
+async fn dry_run(client: &Client, namespace: &str, example: &Example) -> Result<(), String> {
     let plural = example.kind.to_lowercase() + "s";
     let uri = format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{plural}?dryRun=All&fieldValidation=Strict");
     let form = if example.document.starts_with('{') { "application/json" } else { "application/yaml" };
@@ -23,21 +23,21 @@ async fn verdict(client: &Client, namespace: &str, example: &Example) -> Result<
     }
 }
 
-/// Where the API server does not say what `multibond plan` says.
+/// The examples on which the API server and `multibond plan` disagree.
 async fn differences(examples: &[Example]) -> Vec<String> {
     let cluster = cluster().await;
     let client = cluster.client().await.unwrap();
     let namespace = cluster.namespace("verdicts").await.unwrap();
-    let verdicts = stream::iter(examples).map(|example| verdict(&client, &namespace, example)).buffered(8);
+    let verdicts = stream::iter(examples).map(|example| dry_run(&client, &namespace, example)).buffered(8);
     let verdicts: Vec<_> = verdicts.collect().await;
     let compared = examples.iter().zip(verdicts).zip(findings(examples));
     compared
         .filter_map(|((example, server), plan)| match (server, plan.is_empty()) {
             (Ok(()), true) | (Err(_), false) => None,
             (Ok(()), false) => {
-                Some(format!("{}\n  taken by the API server, but\n  {}", example.name, plan.join("\n  ")))
+                Some(format!("{}\n  accepted by the API server, but\n  {}", example.name, plan.join("\n  ")))
             }
-            (Err(message), true) => Some(format!("{}\n  taken by plan, but: {message}", example.name)),
+            (Err(message), true) => Some(format!("{}\n  accepted by plan, but: {message}", example.name)),
         })
         .collect()
 }
@@ -49,10 +49,10 @@ async fn a02_the_api_server_gives_every_example_the_verdict_of_the_table() {
     let namespace = cluster.namespace("table").await.unwrap();
     let mut wrong = Vec::new();
     for example in schema_examples::all() {
-        match verdict(&client, &namespace, &example).await {
+        match dry_run(&client, &namespace, &example).await {
             Ok(()) if example.accepted => {}
             Err(_) if !example.accepted => {}
-            Ok(()) => wrong.push(format!("{}: taken", example.name)),
+            Ok(()) => wrong.push(format!("{}: accepted", example.name)),
             Err(message) => wrong.push(format!("{}: refused: {message}", example.name)),
         }
     }
@@ -131,7 +131,7 @@ async fn kubectl_reads_yaml_as_multibond_does() {
     assert_eq!(differ.collect::<Vec<_>>(), [""; 0]);
 }
 
-/// Every value in an object, its `apiVersion` and `kind` apart: what another kind is, is not a question of its schema.
+/// JSON pointers to every value in an object except `apiVersion` and `kind`, which are no part of the schema.
 fn pointers(object: &Value) -> Vec<String> {
     fn walk(value: &Value, at: &str, found: &mut Vec<String>) {
         let children: Vec<(String, &Value)> = match value {

@@ -201,7 +201,7 @@ fn permissions(namespace: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a23_an_agent_that_may_read_one_secret_by_name_acts_when_it_appears_goes_and_comes_back() -> Result<()> {
+async fn a23_an_agent_follows_a_secret_that_it_may_read_only_by_name() -> Result<()> {
     let site = SimulatedSite::new().await?;
     site.cluster.apply_all(&permissions(&site.namespace)).await?;
     let token = site.cluster.service_account_token(&site.namespace, "agent", None).await?;

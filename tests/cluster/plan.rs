@@ -47,7 +47,7 @@ fn written(host: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a33_a_plan_on_files_is_the_plan_that_the_controller_makes() {
+async fn a33_a_plan_of_files_equals_that_of_the_controller() {
     let site = Site::new("plan").await;
     site.facts(
         "facts:\n\

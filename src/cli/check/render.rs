@@ -78,12 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn lines_stand_under_headings_with_what_was_found_and_what_to_do() {
+    fn lines_have_a_heading_findings_and_a_hint() {
         insta::assert_snapshot!(plain(&lines(&report())));
     }
 
     #[test]
-    fn programs_get_all_of_it() {
+    fn json_output_has_all_findings() {
         let json = crate::cli::output::json(&report()).unwrap();
         insta::assert_snapshot!(json.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
     }

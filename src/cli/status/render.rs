@@ -215,13 +215,13 @@ mod tests {
     }
 
     #[test]
-    fn programs_get_the_same_as_one_structure() {
+    fn yaml_output_is_the_status_document() {
         let view = StatusView::from(&snapshot());
         insta::assert_snapshot!(crate::ops::yaml(&Document::from(&view)).unwrap());
     }
 
     #[test]
-    fn the_order_of_what_is_read_does_not_matter() {
+    fn the_order_of_objects_does_not_matter() {
         let mut other = snapshot();
         other.hosts.reverse();
         other.bonds.reverse();
