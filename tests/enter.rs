@@ -1,4 +1,4 @@
-//! `multibond enter`: from the agent's program to a tool of the host, where neither side has anything else.
+//! `multibond enter` with real namespaces: it enters the host and becomes a tool.
 #![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
 
 use std::fs;
@@ -16,7 +16,7 @@ fn as_root(script: &str, directory: &Path) -> Assert {
 }
 
 #[test]
-fn a_tool_runs_in_the_mount_and_network_namespaces_of_the_process_and_all_that_it_tells_is_heard() {
+fn a_tool_runs_in_the_namespaces_of_the_process_with_its_output() {
     let directory = tempfile::tempdir().unwrap();
     let script = r#"
         namespaces='readlink /proc/self/ns/mnt /proc/self/ns/net'
@@ -35,7 +35,7 @@ fn a_tool_runs_in_the_mount_and_network_namespaces_of_the_process_and_all_that_i
 }
 
 #[test]
-fn below_another_root_a_tool_is_looked_for_there() {
+fn with_another_root_the_tool_is_searched_for_there() {
     let directory = tempfile::tempdir().unwrap();
     let script = r"
         mkdir -p host/usr host/tools
@@ -53,7 +53,7 @@ fn below_another_root_a_tool_is_looked_for_there() {
 #[case::no_directory("/no/host", "true", 125, "cannot enter /no/host: No such file or directory")]
 #[case::no_tool("/", "no-such-tool", 127, "there is no no-such-tool")]
 #[case::no_program("/", "/etc/passwd", 126, "cannot start /etc/passwd: Permission denied")]
-fn what_keeps_a_tool_from_running_is_told_without_its_arguments(
+fn an_error_before_the_tool_runs_does_not_show_its_arguments(
     #[case] place: &str,
     #[case] tool: &str,
     #[case] code: i32,
@@ -66,7 +66,7 @@ fn what_keeps_a_tool_from_running_is_told_without_its_arguments(
 }
 
 #[test]
-fn who_may_not_enter_is_told_so() {
+fn missing_permission_to_enter_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let assert = as_root("setpriv --bounding-set=-all $enter / true", directory.path());
     assert.code(125).stderr("cannot enter /: Operation not permitted (os error 1)\n");

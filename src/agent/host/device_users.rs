@@ -266,8 +266,7 @@ fn unescaped(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let code = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok();
-        if let (b'\\', Some(byte)) = (first, after.get(..3).and_then(code)) {
+        if let (b'\\', Some(byte)) = (first, after.get(..3).and_then(octal)) {
             bytes.push(byte);
             rest = &after[3..];
         } else {
@@ -276,6 +275,10 @@ fn unescaped(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn octal(digits: &[u8]) -> Option<u8> {
+    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
 }
 
 /// Checks that procfs shows all processes of the host. In a pod without `hostPID` every device would look unused.

@@ -4,7 +4,6 @@
 //! out, as if it had vanished before. All other errors are returned.
 
 use std::{
-    ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
     str::FromStr,
@@ -140,13 +139,22 @@ pub fn attribute(file: &Path) -> io::Result<Option<String>> {
 /// # Errors
 /// If it exists and cannot be read.
 pub fn names(directory: &Path) -> io::Result<Vec<String>> {
-    let read = || fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<OsString>>>();
-    let mut names: Vec<String> = match read() {
-        Ok(names) => names.into_iter().filter_map(|name| name.into_string().ok()).collect(),
-        Err(error) if has_vanished(&error) => Vec::new(),
-        Err(error) => return Err(read_error(directory, &error)),
-    };
-    names.sort();
+    match read_names(directory) {
+        Ok(mut names) => {
+            names.sort();
+            Ok(names)
+        }
+        Err(error) if has_vanished(&error) => Ok(Vec::new()),
+        Err(error) => Err(read_error(directory, &error)),
+    }
+}
+
+/// Names that are not UTF-8 are left out.
+fn read_names(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        names.extend(entry?.file_name().into_string());
+    }
     Ok(names)
 }
 

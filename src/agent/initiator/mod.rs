@@ -57,7 +57,7 @@ impl From<io::Error> for PathError {
 /// The iSCSI initiator of one host.
 ///
 /// Each call ends by itself; a login takes little longer than its login timeout. The agent never cancels a call, because
-/// a tool that is stopped half way may leave its lock behind (open-iscsi does).
+/// a tool that is stopped half way may leave a lock behind.
 pub trait Initiator: Send + Sync + 'static {
     /// Reads what the host has. The filter names interfaces to report in addition to those that can carry storage traffic
     /// by their kind.
@@ -148,12 +148,12 @@ impl Session {
     }
 }
 
-/// Who made a session. The initiator has to know.
+/// Who made a session. The initiator has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionOwner {
     /// The agent.
     Agent,
-    /// Somebody else; the text describes how, for messages (for open-iscsi: the name of the interface record).
+    /// Somebody else; the text says through what, for messages.
     Other(Arc<str>),
 }
 
@@ -166,7 +166,7 @@ pub struct LiveSettings {
 }
 
 impl From<SessionSettings> for LiveSettings {
-    /// Names every setting, so that each new one must be sorted here.
+    /// Lists every setting: a new one does not compile until it is decided here whether it is a live setting.
     fn from(settings: SessionSettings) -> Self {
         let SessionSettings {
             replacement_timeout_seconds,

@@ -77,17 +77,16 @@ pub fn sessions(sys: &Path) -> io::Result<Vec<SessionEntry>> {
 
 fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEntry>> {
     let connection = sys.join(format!("class/iscsi_connection/connection{id}:0"));
-    let own = |name: &str| attribute(&directory.join(name));
     let (Some(target), Some(tpgt), Some(address), Some(port), Some(state)) = (
-        own("targetname")?,
-        number(own("tpgt")?),
+        attribute(&directory.join("targetname"))?,
+        number(attribute(&directory.join("tpgt"))?),
         attribute(&connection.join("persistent_address"))?,
         number(attribute(&connection.join("persistent_port"))?),
-        own("state")?,
+        attribute(&directory.join("state"))?,
     ) else {
         return Ok(None);
     };
-    let record: Arc<str> = own("ifacename")?.as_deref().unwrap_or(DEFAULT_RECORD).into();
+    let record: Arc<str> = attribute(&directory.join("ifacename"))?.as_deref().unwrap_or(DEFAULT_RECORD).into();
     Ok(Some(SessionEntry {
         id,
         path: IscsiPath {
@@ -103,7 +102,7 @@ fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEn
             _ => SessionState::Free,
         },
         credentials: credentials(directory),
-        replacement_timeout: number(own("recovery_tmo")?),
+        replacement_timeout: number(attribute(&directory.join("recovery_tmo"))?),
         disks: disks(directory)?,
     }))
 }

@@ -11,7 +11,10 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::info;
 
-use super::{Faults, NodeFacts, Simulation};
+use super::{
+    faults::{Faults, NodeFacts},
+    simulation::Simulation,
+};
 use crate::ops::log_once::LogOnce;
 
 /// How often the files are checked.

@@ -13,7 +13,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::sleep};
 
-use super::{FaultKind, FaultSubject, Simulation};
+use super::{
+    conditions::Conditions,
+    faults::{FaultKind, FaultSubject},
+};
 use crate::{
     agent::{
         credentials::{Credentials, Fingerprint},
@@ -34,7 +37,7 @@ const OWN_RECORD_PREFIX: &str = "mb.";
 #[derive(Debug)]
 pub struct SimulatedHost {
     node: Arc<str>,
-    simulation: Arc<Simulation>,
+    conditions: Arc<Conditions>,
     state: Mutex<SimulatedState>,
     changes: watch::Sender<()>,
 }
@@ -82,10 +85,10 @@ struct Saved {
 
 impl SimulatedHost {
     /// The host of a node, with the sessions that are saved in `file`.
-    pub(super) fn new(node: Arc<str>, simulation: Arc<Simulation>, file: Option<PathBuf>) -> std::io::Result<Self> {
+    pub(super) fn new(node: Arc<str>, conditions: Arc<Conditions>, file: Option<PathBuf>) -> std::io::Result<Self> {
         let mut state = SimulatedState { next_id: 1, file, ..SimulatedState::default() };
         state.load()?;
-        Ok(SimulatedHost { node, simulation, state: Mutex::new(state), changes: watch::Sender::new(()) })
+        Ok(SimulatedHost { node, conditions, state: Mutex::new(state), changes: watch::Sender::new(()) })
     }
 
     fn state(&self) -> MutexGuard<'_, SimulatedState> {
@@ -145,17 +148,17 @@ impl SimulatedHost {
     }
 
     fn interfaces(&self, state: &SimulatedState) -> Vec<HostInterface> {
-        let mut interfaces = match self.simulation.facts_of(&self.node) {
+        let mut interfaces = match self.conditions.facts_of(&self.node) {
             Some(interfaces) => interfaces,
             None => default_interfaces(&self.node, &state.named),
         };
-        let (faults, elapsed) = self.simulation.faults();
+        let (faults, elapsed) = self.conditions.faults();
         interfaces.retain(|interface| !faults.hides(state.host.as_deref(), &self.node, &interface.name, elapsed));
         interfaces
     }
 
     fn fault(&self, state: &SimulatedState, path: &IscsiPath, network: Option<&str>) -> Option<FaultKind> {
-        let (faults, elapsed) = self.simulation.faults();
+        let (faults, elapsed) = self.conditions.faults();
         faults.of(FaultSubject { host: state.host.as_deref(), node: &self.node, path, network }, elapsed)
     }
 
@@ -271,7 +274,7 @@ impl Initiator for SimulatedHost {
     }
 
     async fn login(&self, login: &Login) -> Result<(), PathError> {
-        sleep(self.simulation.faults().0.latency).await;
+        sleep(self.conditions.faults().0.latency).await;
         if let Some(error) = self.login_error(login) {
             if error.reason == PathReason::Timeout {
                 sleep(Duration::from_secs(login.settings.login_timeout_seconds.into())).await;
