@@ -130,6 +130,16 @@ fn the_version_is_the_same_everywhere() {
     }
 }
 
+#[test]
+fn every_file_that_a_page_names_exists() {
+    let file = Regex::new(r"`((?:src|tests|charts|crds|docs|benches|examples)/[\w./-]+)`").unwrap();
+    for page in pages() {
+        for named in file.captures_iter(&read(&page)) {
+            assert!(root().join(&named[1]).exists(), "{page} names {}", &named[1]);
+        }
+    }
+}
+
 /// The IDs of the acceptance list's rows.
 fn acceptance_rows() -> BTreeSet<String> {
     let row = Regex::new(r"(?m)^\| (A\d\db?) \|").unwrap();
