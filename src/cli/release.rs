@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{Global, in_runtime, output, process};
 use crate::{
-    controller::release::{self, Hold},
+    controller::release::{self, Held},
     ops,
 };
 
@@ -38,7 +38,7 @@ pub(super) fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitC
         let client = global.client().await?;
         if dry_run {
             let held = release::held(&client).await?;
-            let lines = held.iter().map(|hold: &Hold| format!("would release {hold}\n"));
+            let lines = held.iter().map(|held: &Held| format!("would release {held}\n"));
             output::print(&lines.collect::<String>())?;
             return Ok(ExitCode::from(if held.is_empty() { 0 } else { 2 }));
         }

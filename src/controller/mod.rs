@@ -1,13 +1,19 @@
-//! The controller: decides what should be, writes it into each Host's status, and sums up what is.
+//! The controller: plans for each Host, publishes the plan in its status, and aggregates what the agents report.
 //!
-//! The watches feed one world, which tells what has to be looked at; a file per kind decides, as a pure function of the
-//! world; the engine carries the decisions out, one at a time per object, many objects at a time.
+//! ```text
+//!   store  <-  index  <-  reconcile  <-  engine
+//!   objects    who names    decisions:    run loop, queue, watches,
+//!   as seen    whom         pure          leadership, requests
+//! ```
 
 mod engine;
 mod index;
 mod reconcile;
 pub mod release;
 mod store;
+
+#[cfg(test)]
+mod fixtures;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -16,91 +22,92 @@ use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::ops::{self, ControllerMetrics, Readiness};
+use crate::ops::{self, Readiness};
 use engine::{
-    Engine, Report, ReportLines, Surroundings,
-    leadership::{Election, Timing},
-    watch::{Complaints, Watches},
+    Context, Engine,
+    health::{Health, HealthState},
+    leadership::{LeaderElection, Timing},
+    metrics::ControllerMetrics,
+    watch::{WatchErrors, Watches},
 };
 use reconcile::Settings;
 
 /// How the controller runs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where the leases are: the leader's and the agents'.
+    /// The namespace of the leases: the leader's and the agents'.
     pub namespace: String,
-    /// What this replica calls itself, different from all others.
+    /// The name of this replica, different from those of all others.
     pub identity: String,
-    /// Where metrics and health are served.
+    /// The address that serves metrics and health.
     pub listen: SocketAddr,
     /// How long a deletion may wait for acknowledgements.
     pub deletion_timeout: Duration,
     /// How long the leader's lease lasts without renewal.
     pub lease_duration: Duration,
-    /// How long a leader tries to renew before it stops acting; shorter than the lease.
+    /// How long a leader tries to renew its lease before it stops acting; shorter than the lease.
     pub renew_deadline: Duration,
-    /// Between two tries to get or to renew the lease.
+    /// The time between two attempts to get or to renew the lease.
     pub retry_period: Duration,
 }
 
-/// Runs the controller until `shutdown`; then the requests in flight end, and the leader's lease is released.
+/// Runs the controller until `shutdown`. Then it waits for the requests in flight, and releases the leader's lease.
 ///
 /// # Errors
-/// When the address cannot be listened on. Nothing that the API server does ends it.
+/// When it cannot listen on the address. Errors of the API server do not end it.
 pub async fn run(client: Client, options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = ops::bind(options.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "serving metrics and health");
     let mut registry = Registry::default();
     let metrics = ControllerMetrics::new(&mut registry);
     let (changes, received) = mpsc::channel(4096);
-    let complaints = Complaints::default();
-    let report = Report::default();
+    let errors = WatchErrors::default();
+    let health = Health::default();
 
     Watches {
         client: client.clone(),
         namespace: options.namespace.clone(),
         changes,
-        complaints: complaints.clone(),
+        errors: errors.clone(),
         metrics: metrics.clone(),
     }
     .start();
     let timing = Timing { lease: options.lease_duration, renew: options.renew_deadline, retry: options.retry_period };
     let leases = Api::namespaced(client.clone(), &options.namespace);
-    let (election, authority) = Election::new(leases, options.identity.clone(), timing);
-    // The lease is released after the last write, not before.
+    let (election, leadership) = LeaderElection::new(leases, options.identity.clone(), timing);
+    // The lease must be released after the last write.
     let drained = CancellationToken::new();
     let election = tokio::spawn(election.run(drained.clone()));
     let readiness = {
-        let report = report.clone();
-        move || readiness(&report, &complaints)
+        let health = health.clone();
+        move || readiness(&health, &errors)
     };
     let server = tokio::spawn(ops::serve(listener, registry, readiness, drained.clone()));
-    let settings = Settings { deletion_timeout: options.deletion_timeout };
-    let surroundings = Surroundings {
+    let ctx = Context {
         client,
         identity: options.identity,
-        settings,
+        settings: Settings { deletion_timeout: options.deletion_timeout },
         metrics,
-        report,
+        health,
         changes: received,
-        authority,
+        leadership,
         shutdown,
     };
-    Engine::new(surroundings).run().await;
+    Engine::new(ctx).run().await;
     drained.cancel();
     election.await?;
     server.await?;
     Ok(())
 }
 
-/// Ready: every cache is filled and every watch works, whether this replica leads or stands by.
-fn readiness(report: &Report, complaints: &Complaints) -> Readiness {
-    let ReportLines { leading, unfilled, undecodable, forbidden } = report.read();
-    let complaints = complaints.lines();
-    let ready = unfilled.is_empty() && complaints.is_empty();
+/// Ready when every cache is filled and every watch works, whether this replica leads or stands by.
+fn readiness(health: &Health, errors: &WatchErrors) -> Readiness {
+    let HealthState { leading, unfilled, undecodable, forbidden } = health.read();
+    let errors = errors.lines();
+    let ready = unfilled.is_empty() && errors.is_empty();
     let role = if leading { "leader" } else { "standby" };
     let waiting = unfilled.into_iter().map(|plural| format!("waiting for the first list of {plural}"));
-    // What concerns some objects only must not stop a rollout, which may be what mends it.
-    let some = undecodable.into_iter().chain(forbidden);
-    Readiness { ready, lines: std::iter::once(role.to_owned()).chain(waiting).chain(complaints).chain(some).collect() }
+    // A problem with single objects must not stop a rollout, which may be its repair.
+    let problems = undecodable.into_iter().chain(forbidden);
+    Readiness { ready, lines: std::iter::once(role.to_owned()).chain(waiting).chain(errors).chain(problems).collect() }
 }

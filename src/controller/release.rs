@@ -1,6 +1,7 @@
-//! Letting go of everything in the cluster, so that Multibond can leave it: finalizers, taints and Node conditions.
+//! Removes what Multibond has set on objects of the cluster, so that it can be uninstalled: finalizers, taints and Node
+//! conditions.
 //!
-//! It stands for election as a controller does: while it leads, no controller puts back what it takes away.
+//! It takes part in the leader election: while it leads, no controller sets them again.
 
 use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
@@ -14,82 +15,85 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::{
+    engine::{
+        Applier,
+        leadership::{LeaderElection, Leadership, Timing},
+    },
+    reconcile::{action::Action, finalizer::remove_finalizer, node},
+};
 use crate::{
     api::{DataCenter, Host, LEADER_LEASE, Network, NodePart, ObjectKey},
-    controller::{
-        engine::leadership::{Authority, Election, Timing},
-        reconcile::{action::Action, finalizer as deletion, node},
-    },
     ops::errors::{ErrorReason, brief},
     planner::Kind,
 };
 
-/// How long it leads without renewal; the times of a controller.
+/// The times of its leader election; they are the defaults of the controller.
 const TIMING: Timing =
     Timing { lease: Duration::from_secs(15), renew: Duration::from_secs(10), retry: Duration::from_secs(1) };
-/// What has changed meanwhile is tried again; others' writes are few once no controller acts.
+/// How often it looks for what is left. Others change objects too, but rarely while no controller acts.
 const ROUNDS: usize = 5;
-/// Requests at once.
+/// The largest number of requests at a time.
 const REQUESTS: usize = 16;
 
-/// What is held, and how it is let go.
+/// Something that Multibond has set on an object, and the action that removes it.
 #[derive(Debug)]
-pub struct Hold {
+pub struct Held {
     what: String,
     action: Action,
 }
 
-impl fmt::Display for Hold {
+impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
     }
 }
 
-/// Why nothing more could be released.
+/// Why the release was stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A controller would put everything back.
+    /// A controller leads, and would set everything again.
     #[error(
         "the controller {holder} still leads in namespace {namespace}, and would put back what is released: uninstall the \
          chart, or scale the controller to 0, and try again"
     )]
     StillLed {
-        /// Where its lease is.
+        /// The namespace of its lease.
         namespace: String,
-        /// What it calls itself.
+        /// The name of its replica.
         holder: String,
     },
-    /// The lease is another's now.
+    /// Another replica has taken the lease.
     #[error("a controller has taken the lead meanwhile: see that none runs, and try again")]
     Lost,
-    /// The API server refuses to say.
+    /// A request has failed.
     #[error("{what}: {}", brief(source))]
     Reading {
-        /// What was being done.
+        /// What the request was for.
         what: &'static str,
-        /// What it answered.
+        /// How it failed.
         source: kube::Error,
     },
 }
 
-/// What is held in the cluster. A kind that is gone holds nothing.
+/// Lists what Multibond has set in the cluster. A kind that does not exist has nothing set.
 ///
 /// # Errors
 /// When objects or Nodes may not be listed.
-pub async fn held(client: &Client) -> Result<Vec<Hold>, Error> {
+pub async fn held(client: &Client) -> Result<Vec<Held>, Error> {
     let reading = |source| Error::Reading { what: "listing what is held", source };
     let (hosts, networks, data_centers, nodes) = tokio::try_join!(
         finalizers::<Host>(client, Kind::Host),
         finalizers::<Network>(client, Kind::Network),
         finalizers::<DataCenter>(client, Kind::DataCenter),
-        marks(client),
+        node_marks(client),
     )
     .map_err(reading)?;
     Ok([nodes, hosts, networks, data_centers].into_iter().flatten().collect())
 }
 
-/// Finalizers of a kind. Metadata is all that is read: an object that cannot be decoded is released like any other.
-async fn finalizers<K>(client: &Client, kind: Kind) -> kube::Result<Vec<Hold>>
+/// The finalizers on objects of a kind. Only metadata is read, so an object that cannot be decoded is released too.
+async fn finalizers<K>(client: &Client, kind: Kind) -> kube::Result<Vec<Held>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + fmt::Debug,
 {
@@ -98,33 +102,35 @@ where
         Err(error) if ErrorReason::from(&error) == ErrorReason::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
-    let hold = |metadata| {
-        let key = ObjectKey::of(metadata);
-        let action = deletion::drop_finalizer(kind, &key, metadata)?;
-        Some(Hold { what: format!("the finalizer of {kind} {key}"), action })
-    };
-    Ok(objects.iter().filter_map(|object| hold(&object.metadata)).collect())
+    let held = objects.iter().filter_map(|object| {
+        let key = ObjectKey::of(&object.metadata);
+        let action = remove_finalizer(kind, &key, &object.metadata)?;
+        Some(Held { what: format!("the finalizer of {kind} {key}"), action })
+    });
+    Ok(held.collect())
 }
 
 /// Conditions and taints of Nodes.
-async fn marks(client: &Client) -> kube::Result<Vec<Hold>> {
+async fn node_marks(client: &Client) -> kube::Result<Vec<Held>> {
     let nodes: Api<NodePart> = Api::all(client.clone());
     let nodes = nodes.list(&ListParams::default()).await?;
-    let holds = |node: &NodePart| {
-        let name = Arc::from(node.metadata.name.as_deref().unwrap_or_default());
-        let hold = |mark: &str, action| Hold { what: format!("the {mark} of Node {name}"), action };
-        let condition = node::drop_condition(&name, node).map(|action| hold("condition", action));
-        let taint = node::drop_taint(&name, node).map(|action| hold("taint", action));
-        condition.into_iter().chain(taint).collect::<Vec<_>>()
-    };
-    Ok(nodes.items.iter().flat_map(holds).collect())
+    Ok(nodes.items.iter().flat_map(marks_of).collect())
 }
 
-/// Releases all that is held, as soon as no controller leads, and tells of each. Returns what is held still, and why.
+fn marks_of(node: &NodePart) -> Vec<Held> {
+    let name: Arc<str> = node.metadata.name.as_deref().unwrap_or_default().into();
+    let condition = node::drop_condition(&name, node).map(|action| ("condition", action));
+    let taint = node::drop_taint(&name, node).map(|action| ("taint", action));
+    let marks = condition.into_iter().chain(taint);
+    marks.map(|(mark, action)| Held { what: format!("the {mark} of Node {name}"), action }).collect()
+}
+
+/// Removes everything that Multibond has set, as soon as no controller leads, and reports each. Returns what is left, and
+/// why.
 ///
 /// # Errors
-/// When a controller still leads after `patience`, or takes the lead meanwhile, and when the API server refuses to say
-/// what is held.
+/// When a controller still leads after `patience`, or takes the lead meanwhile, and when listing what is
+/// set fails.
 pub async fn release(
     client: &Client,
     namespace: &str,
@@ -133,29 +139,30 @@ pub async fn release(
     tell: impl FnMut(&str),
 ) -> Result<Vec<String>, Error> {
     let lead = Lead::take(client, namespace, identity, patience).await?;
-    let ended = let_go(client, identity, &lead, tell).await;
-    lead.give_back().await;
+    let ended = release_all(client, identity, &lead, tell).await;
+    lead.release().await;
     ended
 }
 
-async fn let_go(
+async fn release_all(
     client: &Client,
     identity: &str,
     lead: &Lead,
     mut tell: impl FnMut(&str),
 ) -> Result<Vec<String>, Error> {
+    let applier = Applier { client: client.clone(), identity: identity.to_owned() };
     let mut failures = HashMap::new();
-    let mut holds = held(client).await?;
+    let mut left = held(client).await?;
     for _ in 0..ROUNDS {
-        if holds.is_empty() {
+        if left.is_empty() {
             break;
         }
         failures.clear();
-        let attempts = holds.into_iter().map(async |Hold { what, action }| {
-            if !lead.holds() {
+        let attempts = left.into_iter().map(async |Held { what, action }| {
+            if !lead.is_leader() {
                 return Err(Error::Lost);
             }
-            Ok((what, action.carry_out(client, identity).await))
+            Ok((what, applier.apply(action).await))
         });
         let mut attempts = stream::iter(attempts).buffer_unordered(REQUESTS);
         while let Some(attempt) = attempts.next().await {
@@ -164,32 +171,32 @@ async fn let_go(
                 (what, Err(error)) => drop(failures.insert(what, brief(&error))),
             }
         }
-        // What was changed by others in between is looked at again; and what was refused is still there.
-        holds = held(client).await?;
+        // Others may have changed an object meanwhile, and the API server may have refused a write.
+        left = held(client).await?;
     }
     let reason = |what: &str| failures.get(what).map_or("somebody puts it back", String::as_str);
-    Ok(holds.iter().map(|Hold { what, .. }| format!("{what}: {}", reason(what))).collect())
+    Ok(left.iter().map(|Held { what, .. }| format!("{what}: {}", reason(what))).collect())
 }
 
-/// The lead, or that nobody can have it.
+/// The leadership, or the fact that no controller can have it.
 struct Lead {
-    /// None: there is no place for a lease, so that no controller can lead.
-    authority: Option<Authority>,
+    /// `None` if there can be no lease, so that no controller can lead.
+    leadership: Option<Leadership>,
     done: CancellationToken,
     election: JoinHandle<()>,
 }
 
 impl Lead {
-    /// Stands for election until it leads.
+    /// Takes part in the election until it leads.
     async fn take(client: &Client, namespace: &str, identity: &str, patience: Duration) -> Result<Self, Error> {
         let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-        let (election, mut authority) = Election::new(leases.clone(), identity.to_owned(), TIMING);
+        let (election, mut leadership) = LeaderElection::new(leases.clone(), identity.to_owned(), TIMING);
         let done = CancellationToken::new();
         let election = tokio::spawn(election.run(done.clone()));
         let until = Instant::now() + patience;
         let ended = loop {
-            if authority.holds() {
-                break Ok(Some(authority));
+            if leadership.is_leader() {
+                break Ok(Some(leadership));
             }
             match state(client, &leases, namespace).await {
                 Ok(State::NoPlace) => break Ok(None),
@@ -197,34 +204,34 @@ impl Lead {
                     break Err(Error::StillLed { namespace: namespace.to_owned(), holder });
                 }
                 Err(error) if Instant::now() >= until => break Err(error),
-                Ok(State::Held(_)) | Err(_) => drop(timeout(TIMING.retry, authority.changed()).await),
+                Ok(State::Held(_)) | Err(_) => drop(timeout(TIMING.retry, leadership.changed()).await),
             }
         };
         match ended {
-            Ok(authority) => Ok(Lead { authority, done, election }),
+            Ok(leadership) => Ok(Lead { leadership, done, election }),
             Err(error) => {
-                Lead { authority: None, done, election }.give_back().await;
+                Lead { leadership: None, done, election }.release().await;
                 Err(error)
             }
         }
     }
 
-    fn holds(&self) -> bool {
-        self.authority.as_ref().is_none_or(Authority::holds)
+    fn is_leader(&self) -> bool {
+        self.leadership.as_ref().is_none_or(Leadership::is_leader)
     }
 
-    async fn give_back(self) {
+    async fn release(self) {
         self.done.cancel();
-        // Fails only if it has panicked, and then the lease runs out by itself.
+        // This fails only if the task has panicked; then the lease runs out.
         let _ = self.election.await;
     }
 }
 
-/// Who has the lead.
+/// The state of the leader's lease.
 enum State {
-    /// This one, or nobody.
+    /// Its holder; empty if nobody has it.
     Held(String),
-    /// Without its namespace there is no lease, and in one that is being deleted no new one.
+    /// Its namespace does not exist, or is being deleted, so that there can be no new lease.
     NoPlace,
 }
 

@@ -13,5 +13,5 @@ mod yaml;
 pub use clock::{Clock, Now};
 pub use duration::{DurationError, age, duration, positive_duration};
 pub use http::{BindError, ClientLimits, Readiness, bind, serve, serve_router};
-pub use metrics::{BondLabel, ControllerMetrics, KindLabel, PhaseLabel, ReasonLabel, WriteLabel, registered};
+pub use metrics::registered;
 pub use yaml::{YamlError, yaml};

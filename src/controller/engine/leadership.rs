@@ -1,8 +1,11 @@
-//! Leader election: one of several replicas acts, as client-go's `leaderelection` package does it.
+//! Leader election: one of several replicas acts, as with the package `leaderelection` of client-go.
 //!
-//! A lease is replaced with its resourceVersion, so that of two that try one wins. How long another's lease still runs
-//! is measured from when its renewal was seen, on this process's own clock: clocks differ between machines. A leader
-//! that cannot renew stops acting before its lease runs out, and stands in line again.
+//! A lease is replaced with its resourceVersion, so that of two replicas that try to take it one fails. How long the
+//! lease of another replica still runs is measured from when its renewal was seen, on the monotonic clock of this
+//! process: clocks differ between machines. A leader that cannot renew its lease stops acting before the lease runs out.
+//!
+//! The crates for this were not used: each write has to ask for the leadership by the clock ([`Leadership`]), not by an
+//! event that a stalled process may see too late, and the lease must be released after the last write, not before.
 
 use std::time::Duration;
 
@@ -23,58 +26,58 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::LEADER_LEASE;
 
-/// How an election runs; the defaults are client-go's.
+/// The times of an election; the defaults are those of client-go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
     /// How long a lease lasts without renewal.
     pub lease: Duration,
     /// How long a leader tries to renew before it stops acting; shorter than the lease.
     pub renew: Duration,
-    /// Between two tries.
+    /// The time between two attempts.
     pub retry: Duration,
 }
 
-/// Whether this replica may act.
+/// Whether this replica leads.
 ///
-/// It is asked for right before each write, and answers by the clock: a process that stood still for longer than its
-/// lease may be told so last of all its tasks.
+/// It is asked before each write, and answers by the clock: in a process that was stopped for longer than its lease, the
+/// task that writes may run before the task that renews the lease.
 #[derive(Clone, Debug)]
-pub(crate) struct Authority(watch::Receiver<Option<Instant>>);
+pub(crate) struct Leadership(watch::Receiver<Option<Instant>>);
 
-impl Authority {
-    /// Whether this replica leads, for all that it can know.
-    pub(crate) fn holds(&self) -> bool {
+impl Leadership {
+    /// Whether this replica leads now.
+    pub(crate) fn is_leader(&self) -> bool {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Returns when it was given, prolonged or taken.
+    /// Waits until the leadership was gained, prolonged or lost.
     pub(crate) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
         self.0.changed().await
     }
 }
 
-/// The lease as last seen, and when it last changed by our own clock.
-struct Seen {
+/// The lease as last seen, and when it was first seen like this.
+struct SeenLease {
     lease: Lease,
     at: Instant,
 }
 
-/// A replica's part in the election.
-pub(crate) struct Election {
+/// A candidate.
+pub(crate) struct LeaderElection {
     leases: Api<Lease>,
     identity: String,
     timing: Timing,
-    authority: watch::Sender<Option<Instant>>,
+    leadership: watch::Sender<Option<Instant>>,
 }
 
-impl Election {
-    /// A candidate, and whether it may act.
-    pub(crate) fn new(leases: Api<Lease>, identity: String, timing: Timing) -> (Self, Authority) {
-        let (authority, receiver) = watch::channel(None);
-        (Election { leases, identity, timing, authority }, Authority(receiver))
+impl LeaderElection {
+    /// A candidate, and its leadership.
+    pub(crate) fn new(leases: Api<Lease>, identity: String, timing: Timing) -> (Self, Leadership) {
+        let (leadership, receiver) = watch::channel(None);
+        (LeaderElection { leases, identity, timing, leadership }, Leadership(receiver))
     }
 
-    /// Runs until `shutdown`. At the end the lease is released, so that another replica need not wait for it.
+    /// Runs until `shutdown`. Then it releases the lease, so that another replica need not wait for it to run out.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut seen = None;
         let mut renewed: Option<Instant> = None;
@@ -90,18 +93,18 @@ impl Election {
             match outcome {
                 Ok(Ok(true)) => renewed = Some(begun),
                 Ok(Ok(false)) => {
-                    // Another has it, or was quicker this time.
+                    // Another replica has the lease, or was faster this time.
                     if self.held_by_another(seen.as_ref()) {
                         renewed = None;
                     }
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "the leader's lease could not be read or written"),
-                Err(_) => tracing::debug!("the leader's lease could not be read or written in time"),
+                Ok(Err(error)) => tracing::debug!(%error, "cannot read or write the leader's lease"),
+                Err(_) => tracing::debug!("cannot read or write the leader's lease in time"),
             }
             if renewed.is_some_and(|at| Instant::now() >= at + self.timing.renew) {
                 renewed = None;
             }
-            let before = self.authority.send_replace(renewed.map(|at| at + self.timing.renew));
+            let before = self.leadership.send_replace(renewed.map(|at| at + self.timing.renew));
             if before.is_some() != renewed.is_some() {
                 tracing::info!(identity = self.identity, leading = renewed.is_some(), "leader election");
             }
@@ -110,11 +113,11 @@ impl Election {
                 () = shutdown.cancelled() => break,
             }
         }
-        self.authority.send_replace(None);
+        self.leadership.send_replace(None);
         if renewed.is_none() {
             return;
         }
-        let unreleased = "the leader's lease could not be released; another replica waits until it runs out";
+        let unreleased = "cannot release the leader's lease; another replica waits until it runs out";
         match timeout(self.timing.renew, self.release()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::info!(%error, "{unreleased}"),
@@ -122,13 +125,13 @@ impl Election {
         }
     }
 
-    fn held_by_another(&self, seen: Option<&Seen>) -> bool {
+    fn held_by_another(&self, seen: Option<&SeenLease>) -> bool {
         let holder = seen.and_then(|seen| seen.lease.spec.as_ref()?.holder_identity.as_deref());
         holder.is_some_and(|holder| !holder.is_empty() && holder != self.identity)
     }
 
-    /// Takes or renews the lease; whether it is ours now.
-    async fn attempt(&self, seen: &mut Option<Seen>) -> kube::Result<bool> {
+    /// Takes or renews the lease. Returns whether this replica has it now.
+    async fn attempt(&self, seen: &mut Option<SeenLease>) -> kube::Result<bool> {
         let Some(lease) = self.leases.get_opt(LEADER_LEASE).await? else {
             let lease = self.renewal(None);
             let created = self.leases.create(&PostParams::default(), &lease).await;
@@ -144,7 +147,7 @@ impl Election {
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         let free = holder.is_empty() || holder == self.identity || Instant::now() >= at + lasts;
         let renewal = self.renewal(Some(&lease));
-        *seen = Some(Seen { lease, at });
+        *seen = Some(SeenLease { lease, at });
         if !free {
             return Ok(false);
         }
@@ -152,7 +155,7 @@ impl Election {
         ours_unless_taken(replaced, seen)
     }
 
-    /// The lease as it is when this replica holds it. It carries the resourceVersion that was seen.
+    /// The lease as this replica writes it, with the resourceVersion that was seen.
     fn renewal(&self, current: Option<&Lease>) -> Lease {
         let now = MicroTime(Timestamp::now());
         let before = current.and_then(|lease| lease.spec.clone()).unwrap_or_default();
@@ -172,7 +175,7 @@ impl Election {
         }
     }
 
-    /// Gives the lease back. A conflict, such as with our own last renewal, only means to look at it once more.
+    /// Releases the lease. After a conflict, such as with the last renewal of this replica, it is read again.
     async fn release(&self) -> kube::Result<()> {
         loop {
             let Some(mut lease) = self.leases.get_opt(LEADER_LEASE).await? else { return Ok(()) };
@@ -189,16 +192,16 @@ impl Election {
     }
 }
 
-/// Rounded up: others must not take a lease for expired that its holder still counts on.
+/// Rounded up: other replicas must not take a lease before its holder stops acting.
 fn whole_seconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i32::MAX)
 }
 
-/// Of two that write the same version one gets a conflict: it has lost, and that is no error.
-fn ours_unless_taken(written: kube::Result<Lease>, seen: &mut Option<Seen>) -> kube::Result<bool> {
+/// Of two replicas that replace the same version, one gets a conflict. It has lost, and that is no error.
+fn ours_unless_taken(written: kube::Result<Lease>, seen: &mut Option<SeenLease>) -> kube::Result<bool> {
     match written {
         Ok(lease) => {
-            *seen = Some(Seen { lease, at: Instant::now() });
+            *seen = Some(SeenLease { lease, at: Instant::now() });
             Ok(true)
         }
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),

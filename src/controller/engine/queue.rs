@@ -1,4 +1,4 @@
-//! What to look at next: each object once, however often something has happened to it.
+//! The objects to reconcile: each at most once, however often it was added.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
@@ -7,45 +7,45 @@ use std::{
 
 use crate::{controller::store::key::Key, planner::Kind};
 
-/// Sums settle for this long before they are looked at the first time...
-const SETTLE: Duration = Duration::from_millis(100);
-/// ...and no more often than this, while they keep changing.
-const SUMS_PAUSE: Duration = Duration::from_millis(500);
+/// The time between a change of an aggregate and the reconcile that shows it...
+const DEBOUNCE: Duration = Duration::from_millis(100);
+/// ...and the shortest time between two such reconciles of an object whose aggregates keep changing.
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Keys to look at, now or later. Times are since the process began.
+/// Keys to reconcile now, or later. Times are those of the monotonic clock.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// Before everything else: never many at a time.
-    few: VecDeque<Key>,
-    /// Few objects that many depend on go first, so that thousands of hosts do not hold them up.
+    /// Hosts that go before everything else. There are never many.
     first: VecDeque<Key>,
+    /// Objects of other kinds, which go before hosts: they are few, and many objects depend on them.
+    others: VecDeque<Key>,
     hosts: VecDeque<Key>,
     queued: HashSet<Key>,
     later: BTreeSet<(Duration, Key)>,
     due: HashMap<Key, Duration>,
-    looked_at: HashMap<Key, Duration>,
+    last_reconciled: HashMap<Key, Duration>,
 }
 
 impl Queue {
-    /// To be looked at now.
+    /// Adds a key that is due now.
     pub(crate) fn add(&mut self, key: Key) {
         if !self.queued.insert(key.clone()) {
             return;
         }
         match key {
             Key::Object(Kind::Host, _) => self.hosts.push_back(key),
-            Key::Object(..) | Key::Node(_) => self.first.push_back(key),
+            Key::Object(..) | Key::Node(_) => self.others.push_back(key),
         }
     }
 
-    /// To be looked at now, before everything else.
+    /// Adds a key that is due now, before all others.
     pub(crate) fn add_first(&mut self, key: Key) {
         if self.queued.insert(key.clone()) {
-            self.few.push_back(key);
+            self.first.push_back(key);
         }
     }
 
-    /// To be looked at then, or earlier.
+    /// Adds a key that is due at this time, unless it is due earlier.
     pub(crate) fn add_at(&mut self, key: Key, due: Duration) {
         match self.due.get(&key) {
             Some(earlier) if *earlier <= due => return,
@@ -58,13 +58,13 @@ impl Queue {
         self.later.insert((due, key));
     }
 
-    /// A sum over hosts: to be looked at when the dust settles.
-    pub(crate) fn add_sum(&mut self, key: Key, now: Duration) {
+    /// Adds a key that shows aggregates: it is due after the debounce time.
+    pub(crate) fn add_debounced(&mut self, key: Key, now: Duration) {
         if self.queued.contains(&key) {
             return;
         }
-        let rested = self.looked_at.get(&key).map_or(Duration::ZERO, |last| *last + SUMS_PAUSE);
-        self.add_at(key, rested.max(now + SETTLE));
+        let earliest = self.last_reconciled.get(&key).map_or(Duration::ZERO, |last| *last + MIN_INTERVAL);
+        self.add_at(key, earliest.max(now + DEBOUNCE));
     }
 
     /// The next key, if one is due.
@@ -75,10 +75,10 @@ impl Queue {
                 self.add(key);
             }
         }
-        let key = [&mut self.few, &mut self.first, &mut self.hosts].into_iter().find_map(VecDeque::pop_front)?;
+        let key = [&mut self.first, &mut self.others, &mut self.hosts].into_iter().find_map(VecDeque::pop_front)?;
         self.queued.remove(&key);
         if !matches!(key, Key::Object(Kind::Host, _) | Key::Node(_)) {
-            self.looked_at.insert(key.clone(), now);
+            self.last_reconciled.insert(key.clone(), now);
         }
         Some(key)
     }
@@ -88,19 +88,19 @@ impl Queue {
         self.later.first().map(|(due, _)| *due)
     }
 
-    /// Whether hosts wait to be looked at now.
+    /// Whether hosts are due.
     pub(crate) fn hosts_wait(&self) -> bool {
-        !(self.few.is_empty() && self.hosts.is_empty())
+        !(self.first.is_empty() && self.hosts.is_empty())
     }
 
-    /// Keys that wait to be looked at now.
+    /// How many keys are due.
     pub(crate) fn len(&self) -> usize {
-        self.few.len() + self.first.len() + self.hosts.len()
+        self.first.len() + self.others.len() + self.hosts.len()
     }
 
-    /// Forgets when sums were looked at that have rested since.
-    pub(crate) fn forget_rested(&mut self, now: Duration) {
-        self.looked_at.retain(|_, last| *last + SUMS_PAUSE > now);
+    /// Forgets when keys were reconciled whose aggregates did not change since.
+    pub(crate) fn forget_idle(&mut self, now: Duration) {
+        self.last_reconciled.retain(|_, last| *last + MIN_INTERVAL > now);
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_added_twice_is_looked_at_once_and_bonds_go_before_hosts() {
+    fn a_key_that_is_added_twice_is_due_once_and_bonds_go_before_hosts() {
         let mut queue = Queue::default();
         for key in [host("a"), host("b"), host("a"), bond()] {
             queue.add(key);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_hosts_may_go_before_bonds() {
+    fn hosts_that_are_added_first_go_before_bonds() {
         let mut queue = Queue::default();
         queue.add(bond());
         queue.add_first(host("b"));
@@ -151,11 +151,11 @@ mod tests {
     }
 
     #[test]
-    fn sums_that_keep_changing_are_looked_at_twice_a_second() {
+    fn aggregates_that_keep_changing_are_reconciled_twice_a_second() {
         let mut queue = Queue::default();
         let mut looks = Vec::new();
         for now in (0..2000).step_by(10).map(ms) {
-            queue.add_sum(bond(), now);
+            queue.add_debounced(bond(), now);
             looks.extend(queue.pop(now).map(|_| now));
         }
         assert_eq!(looks, [ms(100), ms(600), ms(1100), ms(1600)]);

@@ -1,15 +1,14 @@
-//! Watches that never end: what they bring goes to the engine, what goes wrong is said once, counted, and retried.
+//! The watches. They end with the engine; a watch that fails is logged once, counted, and started again.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     fmt::Debug,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use backon::{BackoffBuilder as _, ExponentialBuilder};
 use futures::StreamExt as _;
+use jiff::Timestamp;
 use kube::{
     Api, Client, Resource,
     runtime::watcher::{self, watcher},
@@ -17,6 +16,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use super::metrics::{ControllerMetrics, ReasonLabel};
 use crate::{
     api::{DataCenter, Host, IscsiBond, LeasePart, NamespacePart, Network, NodePart, ObjectKey},
     controller::store::{
@@ -24,57 +24,50 @@ use crate::{
         watched::{Event, Watched},
     },
     ops::{
-        ControllerMetrics, ReasonLabel,
+        backoff::Backoff,
         errors::{ErrorReason, brief},
+        log_once::LastErrors,
     },
 };
 
-/// How long one request of a watch lasts, in seconds. It is also how long, with five seconds more, the controller may be
-/// blind when a connection has died and nobody has said so: it goes on with what it knew.
+/// How long one request of a watch lasts, in seconds. If a connection dies without notice, this and five seconds more is
+/// the time until a new request shows what has changed meanwhile.
 const WATCH_LASTS: u32 = 30;
 
-/// Before a watch that has failed is begun anew; doubled with each failure in a row...
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// ...up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// The pauses before a watch that has failed is started again.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(10) };
 
-/// How many times in a row a list must be refused: an API server that has just started may not know its roles yet.
+/// After this many refusals in a row a list counts as refused: an API server that has just started may not know its roles
+/// yet.
 const REFUSALS: u32 = 3;
 
-/// What each watch last complained of, by the plural of its kind; nothing while it works.
+/// The watches that do not work at present, with their last errors. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Complaints(Arc<Mutex<BTreeMap<&'static str, String>>>);
+pub(crate) struct WatchErrors(Arc<Mutex<LastErrors<&'static str>>>);
 
-impl Complaints {
-    /// One line per watch that does not work.
+impl WatchErrors {
+    /// One line for each watch that does not work.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let complaints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        complaints.iter().map(|(plural, error)| format!("watching {plural}: {error}")).collect()
+        self.lock().iter().map(|(plural, error)| format!("watching {plural}: {error}")).collect()
     }
 
-    /// Whether this is news.
-    fn begin(&self, plural: &'static str, error: String) -> bool {
-        let mut complaints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        complaints.insert(plural, error).is_none()
-    }
-
-    fn end(&self, plural: &'static str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(plural).is_some()
+    fn lock(&self) -> MutexGuard<'_, LastErrors<&'static str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Everything a watch needs besides its kind.
+/// What the watches depend on.
 #[derive(Clone)]
 pub(crate) struct Watches {
     pub client: Client,
-    /// Where the leases are.
+    /// The namespace of the leases.
     pub namespace: String,
     pub changes: mpsc::Sender<Change>,
-    pub complaints: Complaints,
+    pub errors: WatchErrors,
     pub metrics: ControllerMetrics,
 }
 
-/// Whether asking again is not enough: the kind does not exist, or it may not be read.
+/// Whether the list is refused: the kind does not exist, or this controller may not read it.
 fn refused(error: &watcher::Error) -> bool {
     let reason = ErrorReason::from(error);
     matches!(error, watcher::Error::InitialListFailed(_))
@@ -82,7 +75,7 @@ fn refused(error: &watcher::Error) -> bool {
 }
 
 impl Watches {
-    /// Starts them all; they end when the receiver of the changes does.
+    /// Starts all watches. They end when the receiver of the changes is dropped.
     pub(crate) fn start(self) {
         let all = self.client.clone();
         self.watch::<DataCenter>(Api::all(all.clone()), "datacenters", Change::DataCenter);
@@ -100,9 +93,8 @@ impl Watches {
     {
         let watches = self.clone();
         tokio::spawn(async move {
-            let mut pauses = pauses();
             let mut failures = 0_u32;
-            let mut unread = Unread::default();
+            let mut undecodable = UndecodableObjects::default();
             loop {
                 let mut stream = pin!(watcher(api.clone(), watcher::Config::default().timeout(WATCH_LASTS)));
                 let error = loop {
@@ -111,16 +103,15 @@ impl Watches {
                         Some(Err(error)) => break error,
                         None => return,
                     };
-                    // A watch that only begins to begin again has not succeeded yet.
+                    // `Init` comes before the first answer of the API server.
                     if !matches!(event, watcher::Event::Init) {
-                        pauses = self::pauses();
                         failures = 0;
-                        if watches.complaints.end(plural) {
+                        if watches.errors.lock().recovered(&plural) {
                             tracing::info!(kind = plural, "the watch works again");
                         }
                     }
                     let event = event.into();
-                    unread.look_at(plural, &event);
+                    undecodable.log_once(plural, &event);
                     if watches.changes.send(wrap(event)).await.is_err() {
                         return;
                     }
@@ -128,45 +119,40 @@ impl Watches {
                 failures += 1;
                 let reason = ErrorReason::from(&error).as_str();
                 watches.metrics.errors.get_or_create(&ReasonLabel { operation: "watch", reason }).inc();
-                if watches.complaints.begin(plural, brief(&error)) {
-                    tracing::warn!(kind = plural, error = brief(&error), "a watch has failed; it is retried");
+                if watches.errors.lock().failed(plural, brief(&error)) {
+                    tracing::warn!(kind = plural, error = brief(&error), "a watch has failed; trying again");
                 }
                 let refused = failures >= REFUSALS && refused(&error);
                 if watches.changes.send(wrap(Event::Fails { refused })).await.is_err() {
                     return;
                 }
-                // Then with a new list: a watch that is taken up again says nothing until something changes.
-                tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+                // A new watcher starts with a list. The old one would resume, and report nothing until something changes.
+                tokio::time::sleep(RETRY.pause(failures, (plural, Timestamp::now()))).await;
             }
         });
     }
 }
 
-/// Objects that cannot be decoded, and why: each is said once.
+/// Logs once that an object cannot be decoded, and once that it can be decoded again.
 #[derive(Default)]
-struct Unread(HashMap<ObjectKey, String>);
+struct UndecodableObjects(LastErrors<ObjectKey>);
 
-impl Unread {
-    fn look_at<K: Resource<DynamicType = ()>>(&mut self, plural: &'static str, event: &Event<Watched<K>>) {
+impl UndecodableObjects {
+    fn log_once<K: Resource<DynamicType = ()>>(&mut self, plural: &'static str, event: &Event<Watched<K>>) {
         match event {
             Event::Listed(Watched::Bad(bad)) | Event::Applied(Watched::Bad(bad)) => {
                 let key = ObjectKey::of(&bad.metadata);
-                if self.0.get(&key) != Some(&bad.error) {
-                    tracing::warn!(kind = plural, object = %key, error = bad.error, "an object cannot be decoded; its data center stands still");
-                    self.0.insert(key, bad.error.clone());
+                if self.0.failed(key.clone(), &bad.error) {
+                    tracing::warn!(kind = plural, object = %key, error = bad.error, "an object cannot be decoded; its data center is frozen");
                 }
             }
             Event::Listed(object) | Event::Applied(object) | Event::Deleted(object) => {
-                if !self.0.is_empty() && self.0.remove(&ObjectKey::of(object.meta())).is_some() {
-                    tracing::info!(kind = plural, object = %ObjectKey::of(object.meta()), "the object can be decoded again, or is gone");
+                let key = ObjectKey::of(object.meta());
+                if self.0.recovered(&key) {
+                    tracing::info!(kind = plural, object = %key, "the object can be decoded again, or is gone");
                 }
             }
             Event::ListBegins | Event::ListEnds | Event::Fails { .. } => {}
         }
     }
-}
-
-fn pauses() -> impl Iterator<Item = Duration> + Send {
-    let pauses = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE);
-    pauses.without_max_times().with_jitter().build()
 }

@@ -1,4 +1,4 @@
-//! Which nodes' agents are heard of, from their leases.
+//! Which agents are alive, from their leases.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,30 +10,30 @@ use crate::{
     planner::AgentState,
 };
 
-/// What is known of the agents, by node.
+/// The agents, by node.
 #[derive(Debug, Default)]
 pub(crate) struct Agents {
-    by_node: HashMap<Arc<str>, Heard>,
-    /// Leases cannot be watched: that nothing is heard of an agent is not its silence.
-    unwatched: bool,
-    /// The leader's own lease could not be renewed: nor could the agents renew theirs, or nobody saw it.
-    out_of_office: bool,
+    by_node: HashMap<Arc<str>, Renewal>,
+    /// Leases cannot be watched, so a lease that seems to have expired may have been renewed.
+    watch_down: bool,
+    /// This replica has lost the leadership: what kept it from renewing its lease may keep the agents from renewing theirs.
+    paused: bool,
 }
 
 #[derive(Debug)]
-struct Heard {
+struct Renewal {
     renewed: Timestamp,
-    /// When the renewal was seen, on this process's own clock: clocks of hosts differ.
+    /// When the renewal was seen, on the monotonic clock of this process: clocks of hosts differ.
     seen: Duration,
     lasts: Duration,
     alive: bool,
 }
 
 impl Agents {
-    /// The agent of a node.
+    /// Whether the agent of a node is alive.
     pub(crate) fn state(&self, node: &str) -> AgentState {
         match self.by_node.get(node) {
-            Some(heard) if heard.alive => AgentState::Alive,
+            Some(renewal) if renewal.alive => AgentState::Alive,
             Some(_) => AgentState::Silent,
             None => AgentState::Missing,
         }
@@ -44,75 +44,78 @@ impl Agents {
         self.by_node.keys()
     }
 
-    /// Leases cannot be watched any more.
-    pub(crate) fn lost(&mut self) {
-        self.unwatched = true;
+    /// The watch of leases has failed.
+    pub(crate) fn watch_lost(&mut self) {
+        self.watch_down = true;
     }
 
-    /// Leases can be watched again: who was alive has a lease's time to say so.
-    pub(crate) fn regained(&mut self, now: Now) {
-        if std::mem::take(&mut self.unwatched) {
-            self.give_time(now);
+    /// The watch of leases works again. Agents that were alive get one lease period to renew.
+    pub(crate) fn watch_regained(&mut self, now: Now) {
+        if std::mem::take(&mut self.watch_down) {
+            self.grant_lease_period(now);
         }
     }
 
-    /// This process does not lead any more.
-    pub(crate) fn left_office(&mut self) {
-        self.out_of_office = true;
+    /// This replica does not lead any more.
+    pub(crate) fn paused(&mut self) {
+        self.paused = true;
     }
 
-    /// It leads again: who was alive when it last did has a lease's time to say so.
-    pub(crate) fn took_office(&mut self, now: Now) {
-        if std::mem::take(&mut self.out_of_office) {
-            self.give_time(now);
+    /// This replica leads again. Agents that were alive when it last led get one lease period to renew.
+    pub(crate) fn resumed(&mut self, now: Now) {
+        if std::mem::take(&mut self.paused) {
+            self.grant_lease_period(now);
         }
     }
 
-    fn give_time(&mut self, now: Now) {
-        self.by_node.values_mut().filter(|heard| heard.alive).for_each(|heard| heard.seen = now.monotonic);
+    fn grant_lease_period(&mut self, now: Now) {
+        self.by_node.values_mut().filter(|renewal| renewal.alive).for_each(|renewal| renewal.seen = now.monotonic);
     }
 
-    fn is_deaf(&self) -> bool {
-        self.unwatched || self.out_of_office
+    /// Whether renewals may be missed now.
+    fn may_miss_renewals(&self) -> bool {
+        self.watch_down || self.paused
     }
 
-    /// Takes a lease in; the node, if what is known of its agent has changed.
-    pub(crate) fn renewed(&mut self, lease: &LeasePart, now: Now) -> Option<Arc<str>> {
+    /// Applies a lease. Returns the node if the state of its agent has changed.
+    pub(crate) fn lease_seen(&mut self, lease: &LeasePart, now: Now) -> Option<Arc<str>> {
         let node: Arc<str> = lease.metadata.name.as_deref()?.strip_prefix(AGENT_LEASE_PREFIX)?.into();
         let renewed = lease.spec.renew_time.as_ref()?.0;
         let lasts = Duration::from_secs(u64::from(lease.spec.lease_duration_seconds?));
         let before = self.by_node.get(&node);
-        let was_alive = before.map(|heard| heard.alive);
+        let was_alive = before.map(|renewal| renewal.alive);
         let seen = match before {
-            Some(heard) if heard.renewed == renewed => heard.seen,
+            Some(renewal) if renewal.renewed == renewed => renewal.seen,
             Some(_) => now.monotonic,
-            // Nobody could renew it, or nobody could see that.
-            None if self.is_deaf() => now.monotonic,
-            // The first look at a lease: how old it is, only its own time tells.
+            // It may have been renewed without being seen.
+            None if self.may_miss_renewals() => now.monotonic,
+            // The first sight of a lease: only its own time says how old it is.
             None => now.monotonic.saturating_sub(age(renewed, now.wall)),
         };
-        let first_look_says_dead = before.is_none() && !self.is_deaf() && age(renewed, now.wall) >= lasts;
-        let alive = !first_look_says_dead && now.monotonic < seen + lasts;
-        self.by_node.insert(node.clone(), Heard { renewed, seen, lasts, alive });
+        let expired_at_first_sight = before.is_none() && !self.may_miss_renewals() && age(renewed, now.wall) >= lasts;
+        let alive = !expired_at_first_sight && now.monotonic < seen + lasts;
+        self.by_node.insert(node.clone(), Renewal { renewed, seen, lasts, alive });
         (was_alive != Some(alive)).then_some(node)
     }
 
-    /// A lease is gone; the node, if that changes what is known of its agent.
-    pub(crate) fn forgotten(&mut self, lease_name: &str) -> Option<Arc<str>> {
+    /// A lease is gone. Returns the node if it was the lease of an agent.
+    pub(crate) fn lease_removed(&mut self, lease_name: &str) -> Option<Arc<str>> {
         let node = lease_name.strip_prefix(AGENT_LEASE_PREFIX)?;
         self.by_node.remove_entry(node).map(|(node, _)| node)
     }
 
-    /// Nodes whose agents have fallen silent.
+    /// Marks agents whose leases have expired as silent, and returns their nodes.
     pub(crate) fn expire(&mut self, now: Now) -> Vec<Arc<str>> {
-        if self.is_deaf() {
+        if self.may_miss_renewals() {
             return Vec::new();
         }
-        let expired =
-            self.by_node.iter_mut().filter(|(_, heard)| heard.alive && now.monotonic >= heard.seen + heard.lasts);
+        let expired = self
+            .by_node
+            .iter_mut()
+            .filter(|(_, renewal)| renewal.alive && now.monotonic >= renewal.seen + renewal.lasts);
         expired
-            .map(|(node, heard)| {
-                heard.alive = false;
+            .map(|(node, renewal)| {
+                renewal.alive = false;
                 node.clone()
             })
             .collect()
@@ -134,17 +137,17 @@ mod tests {
     }
 
     #[test]
-    fn whoever_could_not_be_heard_while_nobody_led_has_a_leases_time_to_be_heard() {
+    fn a_new_leader_grants_agents_one_lease_period_before_they_are_silent() {
         let lease: LeasePart = serde_json::from_value(json!({
             "metadata": {"name": "agent-w1"},
             "spec": {"renewTime": "1970-01-01T00:00:00.000000Z", "leaseDurationSeconds": 4}}))
         .unwrap();
         let mut agents = Agents::default();
-        agents.renewed(&lease, at(0));
-        agents.left_office();
+        agents.lease_seen(&lease, at(0));
+        agents.paused();
         assert!(agents.expire(at(10)).is_empty() && agents.state("w1") == AgentState::Alive);
-        agents.took_office(at(10));
+        agents.resumed(at(10));
         assert!(agents.expire(at(13)).is_empty());
-        assert_eq!(agents.expire(at(14)).len(), 1, "it has not said anything");
+        assert_eq!(agents.expire(at(14)).len(), 1, "it did not renew");
     }
 }

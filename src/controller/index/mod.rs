@@ -1,13 +1,24 @@
-//! Everything that the controller knows: the objects as last seen, and what follows from them.
+//! What the controller knows: the objects as last seen, which objects name which others, and what was decided for them.
 //!
-//! No client, no clock, no async: events go in, and the keys of objects to look at come out.
+//! A change of a watch goes in through [`Index::apply`]; it updates the indexes and marks the objects that have to be
+//! reconciled because of it, which [`Index::take_pending`] hands out. No client, no clock, no async.
+//!
+//! ```text
+//!   watch -> apply -> ObjectCache per kind         the newest version of each object
+//!                  -> DataCenterIndex              networks, bonds and hosts by the data center that they name
+//!                  -> hosts_of_node                hosts by the Node that they name
+//!                  -> Agents                       whether the agent of a Node is alive, from its lease
+//!                  -> PendingWork                  which objects to reconcile
+//!   decision -> remember -> HostState, ...         what later decisions need of it
+//! ```
 
 pub(crate) mod agents;
 mod changes;
-mod unread;
+mod frozen;
+pub(crate) mod state;
 
 use std::{
-    cell::{Cell, OnceCell, RefCell},
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
@@ -21,72 +32,72 @@ use crate::{
         AGENT_LEASE_PREFIX, DataCenter, Host, IscsiBond, LeasePart, NamespacePart, Network, NodePart, ObjectKey,
         node_owner::OwnerRank,
     },
-    controller::{
-        index::agents::Agents,
-        reconcile::{aggregate::Sums, host::HostState},
-        store::{Change, Written, cache::Cache, key::Key, watched::Event},
-    },
+    controller::store::{Change, Written, cache::ObjectCache, key::Key, watched::Event},
     ops::Now,
-    planner::{Kind, Planner, View},
+    planner::{AgentState, Kind, Planner, View},
 };
+use agents::Agents;
+use state::{Aggregates, HostState, Memo};
 
-/// What names one data center, whether that exists or not.
+/// The objects that name one data center, and what follows from them. The data center itself need not exist.
 #[derive(Debug, Default)]
-pub(crate) struct Center {
+pub(crate) struct DataCenterIndex {
     pub networks: BTreeSet<Arc<str>>,
     pub bonds: BTreeSet<Arc<str>>,
     pub hosts: BTreeSet<Arc<str>>,
-    /// Made when first needed after a change.
+    /// Compiled when it is first needed after a change.
     planner: OnceCell<Option<Arc<Planner>>>,
-    /// Which change of what plans are made from was the last: no other has this number, of whatever data center.
-    pub stamp: u64,
-    /// Whether the storage, and not the hosts, was at fault when that was last looked at.
-    at_fault: bool,
-    /// Made when first needed after a change: while there are none, all that is made from them waits to be looked at.
-    sums: OnceCell<Arc<Sums>>,
+    /// The number of the last change that plans of this data center depend on. Each number is used once in the
+    /// controller, so a plan of another data center never has this one.
+    pub plan_epoch: u64,
+    /// Whether the storage, and not its hosts, was at fault at the last decision for the data center.
+    storage_at_fault: bool,
+    /// Computed when they are first needed after a change. While they are missing, all objects whose status shows them
+    /// are pending.
+    aggregates: OnceCell<Arc<Aggregates>>,
 }
 
-/// Keys of objects that something has happened to.
+/// Objects that have to be reconciled.
 #[derive(Debug, Default)]
-pub(crate) struct Dirty {
-    /// To be looked at now.
+pub(crate) struct PendingWork {
+    /// To be reconciled now.
     pub now: Vec<Key>,
-    /// Hosts of data centers whose plans may have changed, to be looked at now.
+    /// Hosts whose plans may have changed, to be reconciled now.
     pub hosts: Vec<ObjectKey>,
-    /// Sums over hosts, to be looked at when the dust settles.
-    pub sums: Vec<Key>,
+    /// Objects whose status shows aggregates, to be reconciled after the debounce time.
+    pub debounced: Vec<Key>,
 }
 
-/// Everything that the controller knows.
+/// See the module.
 #[derive(Debug, Default)]
-pub(crate) struct World {
-    pub data_centers: Cache<DataCenter>,
-    pub networks: Cache<Network>,
-    pub hosts: Cache<Host>,
-    pub bonds: Cache<IscsiBond>,
-    pub nodes: Cache<NodePart>,
-    namespaces: Cache<NamespacePart>,
-    leases: Cache<LeasePart>,
+pub(crate) struct Index {
+    pub data_centers: ObjectCache<DataCenter>,
+    pub networks: ObjectCache<Network>,
+    pub hosts: ObjectCache<Host>,
+    pub bonds: ObjectCache<IscsiBond>,
+    pub nodes: ObjectCache<NodePart>,
+    namespaces: ObjectCache<NamespacePart>,
+    leases: ObjectCache<LeasePart>,
     agents: Agents,
-    centers: HashMap<ObjectKey, Center>,
-    /// Counts the changes of what plans are made from.
-    stamps: u64,
-    /// Sorted. Nearly always one, for which a tree would take ten times the room.
+    by_data_center: HashMap<ObjectKey, DataCenterIndex>,
+    /// The last plan epoch that was given out.
+    last_epoch: u64,
+    /// Sorted. There is nearly always one, for which a tree would need ten times the memory.
     hosts_of_node: HashMap<String, Vec<ObjectKey>>,
-    states: HashMap<ObjectKey, HostState>,
-    /// Hosts that the API server refused to create when that was last tried, with what it said, by data center.
-    refusals: HashMap<ObjectKey, BTreeMap<ObjectKey, String>>,
-    dirty: Dirty,
-    /// Data centers whose hosts have to be planned anew.
-    replanned: BTreeSet<ObjectKey>,
-    /// When the last eviction was decided: its taint may still be on its way.
-    pub evicted_at: Cell<Option<Timestamp>>,
-    /// Since when deletions have waited for hosts, by this process's own clock: clocks of machines differ.
-    waits: RefCell<HashMap<Key, Duration>>,
+    host_states: HashMap<ObjectKey, HostState>,
+    /// Hosts that the API server refused to create at the last attempt, with its answer, by data center.
+    create_errors: HashMap<ObjectKey, BTreeMap<ObjectKey, String>>,
+    pending: PendingWork,
+    /// Data centers whose hosts have to be replanned.
+    to_replan: BTreeSet<ObjectKey>,
+    /// When the last taint that evicts was decided. It may not be on its Node yet.
+    evicted_at: Option<Timestamp>,
+    /// When the deletion of an object was first decided about, on the monotonic clock: clocks of machines differ.
+    deletions: HashMap<Key, Duration>,
 }
 
-impl World {
-    /// Takes a step of a watch in.
+impl Index {
+    /// Applies a change that a watch has reported.
     pub(crate) fn apply(&mut self, change: Change, now: Now) {
         match change {
             Change::DataCenter(event) => {
@@ -122,81 +133,81 @@ impl World {
             Change::Lease(event) => {
                 let ends = matches!(event, Event::ListEnds);
                 if matches!(event, Event::Fails { .. }) {
-                    self.agents.lost();
+                    self.agents.watch_lost();
                 }
                 for difference in self.leases.apply(event) {
                     self.lease_changed(&difference, now);
                 }
                 if ends {
-                    self.agents.regained(now);
+                    self.agents.watch_regained(now);
                 }
             }
         }
     }
 
-    /// Takes the answer to a write in, so that what was written is not written again.
-    pub(crate) fn wrote(&mut self, written: Written) {
+    /// Applies the answer to a write, so that the same is not written again before the watch has reported it.
+    pub(crate) fn apply_written(&mut self, written: Written) {
         match written {
             Written::DataCenter(object) => {
-                if let Some(difference) = self.data_centers.wrote(object) {
+                if let Some(difference) = self.data_centers.apply_written(object) {
                     self.data_center_changed(&difference);
                 }
             }
             Written::Network(object) => {
-                if let Some(difference) = self.networks.wrote(object) {
+                if let Some(difference) = self.networks.apply_written(object) {
                     self.network_changed(&difference);
                 }
             }
             Written::Bond(object) => {
-                if let Some(difference) = self.bonds.wrote(object) {
+                if let Some(difference) = self.bonds.apply_written(object) {
                     self.bond_changed(&difference);
                 }
             }
             Written::Host(object) => {
-                if let Some(difference) = self.hosts.wrote(object) {
+                if let Some(difference) = self.hosts.apply_written(object) {
                     self.host_changed(&difference);
                 }
             }
             Written::Node(object) => {
-                if let Some(difference) = self.nodes.wrote(object) {
+                if let Some(difference) = self.nodes.apply_written(object) {
                     self.node_changed(&difference);
                 }
             }
         }
     }
 
-    /// Lets time pass: agents fall silent.
+    /// Finds agents whose leases have expired.
     pub(crate) fn tick(&mut self, now: Now) {
         for node in self.agents.expire(now) {
             self.agent_changed(&node);
         }
     }
 
-    /// The keys of objects that something has happened to since the last call.
-    pub(crate) fn take_dirty(&mut self) -> Dirty {
-        for key in std::mem::take(&mut self.replanned) {
-            let names = self.centers.get(&key).into_iter().flat_map(|center| &center.hosts);
-            self.dirty.hosts.extend(names.map(|name| key.beside(name.clone())));
+    /// The objects that have to be reconciled because of what happened since the last call.
+    pub(crate) fn take_pending(&mut self) -> PendingWork {
+        for key in std::mem::take(&mut self.to_replan) {
+            let names = self.by_data_center.get(&key).into_iter().flat_map(|center| &center.hosts);
+            self.pending.hosts.extend(names.map(|name| key.beside(name.clone())));
         }
-        std::mem::take(&mut self.dirty)
+        std::mem::take(&mut self.pending)
     }
 
-    /// Everything has to be looked at: this process has just begun to act.
-    pub(crate) fn begin_to_act(&mut self, now: Now) {
-        // While nobody acted nobody told the hosts.
-        self.waits.get_mut().clear();
-        self.agents.took_office(now);
-        self.everything();
+    /// This replica leads now: everything has to be reconciled.
+    pub(crate) fn resume(&mut self, now: Now) {
+        // Deletion timeouts start again: without a leader the hosts had no new plans.
+        self.deletions.clear();
+        self.agents.resumed(now);
+        self.wake_all();
     }
 
-    /// This process does not act any more.
-    pub(crate) fn cease_to_act(&mut self) {
-        self.agents.left_office();
+    /// This replica does not lead any more.
+    pub(crate) fn pause(&mut self) {
+        self.agents.paused();
     }
 
-    /// Everything has to be looked at.
-    pub(crate) fn everything(&mut self) {
-        fn keys<K: Resource<DynamicType = ()>>(kind: Kind, cache: &Cache<K>) -> impl Iterator<Item = Key> {
+    /// Everything has to be reconciled.
+    pub(crate) fn wake_all(&mut self) {
+        fn keys<K: Resource<DynamicType = ()>>(kind: Kind, cache: &ObjectCache<K>) -> impl Iterator<Item = Key> {
             cache.iter().map(move |(key, _)| Key::Object(kind, key.clone()))
         }
         let nodes = self.nodes.iter().map(|(key, _)| key.name.clone());
@@ -207,32 +218,26 @@ impl World {
             .chain(keys(Kind::DataCenter, &self.data_centers))
             .chain(nodes.into_iter().map(Key::Node))
             .collect();
-        self.dirty.now.extend(all);
+        self.pending.now.extend(all);
     }
 
-    /// What names a data center.
-    pub(crate) fn center(&self, key: &ObjectKey) -> Option<&Center> {
-        self.centers.get(key)
+    /// The objects that name a data center.
+    pub(crate) fn data_center(&self, key: &ObjectKey) -> Option<&DataCenterIndex> {
+        self.by_data_center.get(key)
     }
 
-    /// A data center as the planner needs it, if it exists.
+    /// A data center as the planner needs it; `None` if it does not exist.
     pub(crate) fn view(&self, key: &ObjectKey) -> Option<Arc<View>> {
         Some(self.planner(key)?.view().clone())
     }
 
-    /// The planner of a data center, if that exists.
+    /// The planner of a data center; `None` if that does not exist.
     pub(crate) fn planner(&self, key: &ObjectKey) -> Option<Arc<Planner>> {
-        let center = self.centers.get(key)?;
+        let center = self.by_data_center.get(key)?;
         center.planner.get_or_init(|| self.compile(key, center)).clone()
     }
 
-    /// Sums over the hosts of a data center, if anything names it.
-    pub(crate) fn sums(&self, key: &ObjectKey) -> Option<Arc<Sums>> {
-        let center = self.centers.get(key)?;
-        Some(center.sums.get_or_init(|| Arc::new(Sums::new(self, key, center))).clone())
-    }
-
-    fn compile(&self, key: &ObjectKey, center: &Center) -> Option<Arc<Planner>> {
+    fn compile(&self, key: &ObjectKey, center: &DataCenterIndex) -> Option<Arc<Planner>> {
         let data_center = self.data_centers.get(key)?;
         let networks: Vec<&Network> =
             center.networks.iter().filter_map(|name| self.networks.get(&key.beside(name.clone()))).collect();
@@ -248,8 +253,8 @@ impl World {
         namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
     }
 
-    /// The Host that has a node.
-    pub(crate) fn claimant(&self, node: &str) -> Option<&ObjectKey> {
+    /// The Host that owns a node: of several Hosts that name it, one.
+    pub(crate) fn owner_of_node(&self, node: &str) -> Option<&ObjectKey> {
         let hosts = self.hosts_of_node.get(node)?;
         let rank = |key: &&ObjectKey| self.hosts.get(key).and_then(OwnerRank::of);
         hosts.iter().filter(|key| rank(key).is_some()).min_by_key(rank)
@@ -260,13 +265,18 @@ impl World {
         self.hosts_of_node.get(node).into_iter().flatten()
     }
 
-    /// Since when the deletion of an object has waited for hosts: since it was first asked for, while this process acts.
-    pub(crate) fn waits_since(&self, kind: Kind, key: &ObjectKey, now: Now) -> Duration {
-        *self.waits.borrow_mut().entry(Key::Object(kind, key.clone())).or_insert(now.monotonic)
+    /// When the deletion of an object was first decided about, on the monotonic clock; `None` if it was not yet.
+    pub(crate) fn deletion_since(&self, kind: Kind, key: &ObjectKey) -> Option<Duration> {
+        self.deletions.get(&Key::Object(kind, key.clone())).copied()
     }
 
-    /// Whether the agent of a node is heard of.
-    pub(crate) fn agent(&self, node: &str) -> crate::planner::AgentState {
+    /// When the last taint that evicts was decided.
+    pub(crate) fn evicted_at(&self) -> Option<Timestamp> {
+        self.evicted_at
+    }
+
+    /// Whether the agent of a node is alive.
+    pub(crate) fn agent(&self, node: &str) -> AgentState {
         self.agents.state(node)
     }
 
@@ -276,82 +286,107 @@ impl World {
     }
 
     /// What was last decided for a host.
-    pub(crate) fn state(&self, key: &ObjectKey) -> Option<&HostState> {
-        self.states.get(key)
+    pub(crate) fn host_state(&self, key: &ObjectKey) -> Option<&HostState> {
+        self.host_states.get(key)
     }
 
-    /// What the API server said when it was last asked for a Host for a data center, and refused it.
-    pub(crate) fn refusal(&self, center: &ObjectKey, host: &ObjectKey) -> Option<&str> {
-        self.refusals.get(center)?.get(host).map(String::as_str)
+    /// Why the API server refused to create a Host for a data center at the last attempt.
+    pub(crate) fn create_error(&self, center: &ObjectKey, host: &ObjectKey) -> Option<&str> {
+        self.create_errors.get(center)?.get(host).map(String::as_str)
     }
 
-    /// Keeps which Hosts the API server has just refused to create for a data center; it says so.
-    pub(crate) fn refused(&mut self, center: &ObjectKey, refusals: BTreeMap<ObjectKey, String>) {
-        let before = if refusals.is_empty() {
-            self.refusals.remove(center)
+    /// Stores which Hosts the API server refused to create for a data center, whose status shows it.
+    pub(crate) fn set_create_errors(&mut self, center: &ObjectKey, create_errors: BTreeMap<ObjectKey, String>) {
+        let before = if create_errors.is_empty() {
+            self.create_errors.remove(center)
         } else {
-            self.refusals.insert(center.clone(), refusals)
+            self.create_errors.insert(center.clone(), create_errors)
         };
-        if before.as_ref() != self.refusals.get(center) {
-            self.dirty.sums.push(Key::Object(Kind::DataCenter, center.clone()));
+        if before.as_ref() != self.create_errors.get(center) {
+            self.pending.debounced.push(Key::Object(Kind::DataCenter, center.clone()));
         }
     }
 
-    /// Compares whether the storage is at fault with what it was. The Nodes of hosts that have failed depend on it.
-    pub(crate) fn look_for_fault(&mut self, key: &ObjectKey) {
-        let at_fault = self.sums(key).is_some_and(|sums| sums.storage_at_fault().is_some());
-        let Some(center) = self.centers.get_mut(key) else { return };
-        if std::mem::replace(&mut center.at_fault, at_fault) != at_fault {
-            self.nodes_of(key);
+    /// Stores what a decision leaves behind for later ones.
+    pub(crate) fn remember(&mut self, key: &Key, memo: Memo, now: Now) {
+        let Memo { host, deletion, evicted_at, storage_at_fault } = memo;
+        if deletion {
+            self.deletions.entry(key.clone()).or_insert(now.monotonic);
         }
-    }
-
-    /// Keeps what was decided for a host.
-    pub(crate) fn decided(&mut self, key: ObjectKey, state: HostState) {
-        if self.hosts.get(&key).is_none() {
-            return;
+        if evicted_at.is_some() {
+            self.evicted_at = evicted_at;
         }
-        // Equal texts are kept once: with thousands of hosts that is most of the memory.
-        if let Some(status) = self.hosts.get_mut(&key).and_then(|host| host.status.as_mut()) {
-            state.share(status);
-        }
-        let before = self.states.get(&key);
-        let differs = before.is_none_or(|before| before.differs_beyond_stamp(&state));
-        let made_anew = before.is_none_or(|before| before.stamp != state.stamp);
-        if (differs || made_anew)
-            && let Some(host) = self.hosts.get(&key)
-        {
-            let center = key.beside(host.spec.data_center.as_str());
-            if differs {
-                self.dirty.now.push(Key::Node(host.spec.node_name.as_str().into()));
+        match key {
+            Key::Object(Kind::Host, key) => {
+                if let Some(state) = host {
+                    self.remember_host(key, state);
+                }
             }
-            self.sums_of(&center);
+            Key::Object(Kind::DataCenter, key) => {
+                if let Some(at_fault) = storage_at_fault {
+                    self.remember_fault(key, at_fault);
+                }
+            }
+            Key::Object(..) | Key::Node(_) => {}
         }
-        self.states.insert(key, state);
+    }
+
+    /// The taints of hosts that have failed depend on whether the storage is at fault.
+    fn remember_fault(&mut self, key: &ObjectKey, at_fault: bool) {
+        let Some(center) = self.by_data_center.get_mut(key) else { return };
+        if std::mem::replace(&mut center.storage_at_fault, at_fault) != at_fault {
+            self.wake_nodes_of(key);
+        }
+    }
+
+    fn remember_host(&mut self, key: &ObjectKey, state: HostState) {
+        let Some(host) = self.hosts.get_mut(key) else { return };
+        if let Some(status) = &mut host.status {
+            state.intern(status);
+        }
+        let center = key.beside(host.spec.data_center.as_str());
+        let node = Key::Node(host.spec.node_name.as_str().into());
+        let before = self.host_states.get(key);
+        let differs = before.is_none_or(|before| before.differs_beyond_epoch(&state));
+        let replanned = before.is_none_or(|before| before.plan_epoch != state.plan_epoch);
+        if differs {
+            self.pending.now.push(node);
+        }
+        if differs || replanned {
+            self.invalidate_aggregates(&center);
+        }
+        self.host_states.insert(key.clone(), state);
+    }
+}
+
+impl DataCenterIndex {
+    /// The aggregates over the hosts of the data center, which are computed if there are none since the last change.
+    pub(crate) fn aggregates(&self, compute: impl FnOnce() -> Aggregates) -> Arc<Aggregates> {
+        self.aggregates.get_or_init(|| Arc::new(compute())).clone()
     }
 }
 
 #[cfg(test)]
-impl World {
-    /// A world that has read its lists, in which there was nothing: a data center stands still until then.
+impl Index {
+    /// An index of an empty cluster, whose lists have been read: until then every data center is frozen.
     pub(crate) fn listed(now: Now) -> Self {
-        let mut world = World::default();
+        let mut index = Index::default();
         for change in [Event::ListBegins, Event::ListEnds].map(Change::DataCenter) {
-            world.apply(change, now);
+            index.apply(change, now);
         }
         for change in [Event::ListBegins, Event::ListEnds].map(Change::Network) {
-            world.apply(change, now);
+            index.apply(change, now);
         }
         for change in [Event::ListBegins, Event::ListEnds].map(Change::Host) {
-            world.apply(change, now);
+            index.apply(change, now);
         }
         for change in [Event::ListBegins, Event::ListEnds].map(Change::Bond) {
-            world.apply(change, now);
+            index.apply(change, now);
         }
         for change in [Event::ListBegins, Event::ListEnds].map(Change::Node) {
-            world.apply(change, now);
+            index.apply(change, now);
         }
-        world
+        index
     }
 }
 

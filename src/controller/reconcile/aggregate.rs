@@ -1,129 +1,68 @@
-//! Sums over the hosts of a data center: one pass, however many bonds and networks ask.
+//! Counts over the hosts of a data center: computed in one pass when they are first needed after a change, and shared by
+//! all bonds and networks of the data center.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    api::{BondHostCounts, Host, HostCounts, ObjectKey, PathCounts, Phase},
+    api::{Host, ObjectKey, Phase},
     controller::{
-        index::{Center, World},
-        reconcile::host::HostState,
+        index::{
+            DataCenterIndex, Index,
+            state::{Aggregates, BondAggregate, HostState, SHOWN},
+        },
         store::watched::is_being_deleted,
     },
-    planner::{AgentState, Usage},
+    planner::AgentState,
 };
 
-/// Names that a message shows.
-const SHOWN: usize = 3;
-
-/// Sums over the hosts of a data center.
-#[derive(Debug, Default)]
-pub(crate) struct Sums {
-    pub phases: HostCounts,
-    /// Hosts in service, by network that they carry.
-    pub carriers: HashMap<Arc<str>, u32>,
-    /// By bond.
-    pub bonds: HashMap<Arc<str>, BondSums>,
-    pub usage: Usage,
-    /// Whether every host's plan follows from what there is now; if not, `usage` is of yesterday.
-    pub current: bool,
-    /// Hosts in service with a live agent that have not finished the first attempts of their newest plan.
-    pub pending: u32,
-    /// Hosts that are NonOperational.
-    pub non_operational: Named,
-    /// Hosts with a known verdict.
-    pub known: u32,
-    /// Among them, those without any session, by target.
-    pub without_session: HashMap<Arc<str>, u32>,
+/// The aggregates of a data center; `None` if no object names it.
+pub(crate) fn aggregates(index: &Index, key: &ObjectKey) -> Option<Arc<Aggregates>> {
+    let center = index.data_center(key)?;
+    Some(center.aggregates(|| compute(index, key, center)))
 }
 
-/// How many, and the names of the first few.
-#[derive(Debug, Default)]
-pub(crate) struct Named {
-    pub count: u32,
-    first: Vec<String>,
-}
-
-impl Named {
-    fn add(&mut self, name: &str) {
-        self.count += 1;
-        if self.first.len() < SHOWN {
-            self.first.push(name.to_owned());
-        }
-    }
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.first.join(", "))?;
-        match self.count as usize - self.first.len() {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
-    }
-}
-
-/// Sums over the hosts of a data center, for one of its bonds.
-#[derive(Debug, Default)]
-pub(crate) struct BondSums {
-    pub hosts: BondHostCounts,
-    pub paths: PathCounts,
-    /// Failed paths of hosts whose agent is heard of.
-    pub failed: u32,
-    /// Paths in their first attempt, of hosts whose agent is heard of.
-    pub pending: u32,
-    /// Planned paths by network.
-    pub by_network: HashMap<Arc<str>, u32>,
-    /// The first host that is NonOperational.
-    pub non_operational: Option<String>,
-    /// The first host on which a path of the bond has failed.
-    pub degraded: Option<String>,
-    /// The first host whose agent is not heard of.
-    pub unknown: Option<String>,
-}
-
-/// A host's share of one bond.
+/// The paths of one bond on one host.
 #[derive(Clone, Copy, Default)]
-struct Share {
+struct PathShare {
     desired: u32,
     connected: u32,
     failed: u32,
 }
 
-impl Sums {
-    /// Goes through the hosts of a data center once.
-    pub(crate) fn new(world: &World, key: &ObjectKey, center: &Center) -> Self {
-        let mut sums = Sums { current: true, ..Sums::default() };
-        let bonds: Vec<(&Arc<str>, &[String])> = center
-            .bonds
-            .iter()
-            .filter_map(|name| Some((name, world.bonds.get(&key.beside(name.clone()))?.spec.networks.as_slice())))
-            .collect();
-        let index: HashMap<&str, usize> = bonds.iter().enumerate().map(|(at, (name, _))| (&***name, at)).collect();
-        let mut per_bond: Vec<BondSums> = bonds.iter().map(|_| BondSums::default()).collect();
+fn compute(index: &Index, key: &ObjectKey, center: &DataCenterIndex) -> Aggregates {
+    let mut aggregates = Aggregates { current: true, ..Aggregates::default() };
+    let bonds: Vec<(&Arc<str>, &[String])> = center
+        .bonds
+        .iter()
+        .filter_map(|name| Some((name, index.bonds.get(&key.beside(name.clone()))?.spec.networks.as_slice())))
+        .collect();
+    let positions: HashMap<&str, usize> = bonds.iter().enumerate().map(|(at, (name, _))| (&***name, at)).collect();
+    let mut per_bond: Vec<BondAggregate> = bonds.iter().map(|_| BondAggregate::default()).collect();
 
-        for name in &center.hosts {
-            let host_key = key.beside(name.clone());
-            let Some(host) = world.hosts.get(&host_key) else { continue };
-            if is_being_deleted(&host.metadata) {
-                continue;
-            }
-            sums.phases.total += 1;
-            let Some(state) = world.state(&host_key) else {
-                sums.current = false;
-                sums.pending += u32::from(world.agent(&host.spec.node_name) == AgentState::Alive);
-                continue;
-            };
-            sums.current &= state.stamp == Some(center.stamp);
-            sums.count_phase(state.phase);
-            if state.plan.in_service() {
-                sums.count_in_service(name, host, state, center.stamp);
-                count_for_bonds(name, state, &bonds, &index, &mut per_bond);
-            }
+    for name in &center.hosts {
+        let host_key = key.beside(name.clone());
+        let Some(host) = index.hosts.get(&host_key) else { continue };
+        if is_being_deleted(&host.metadata) {
+            continue;
         }
-        sums.bonds = bonds.into_iter().map(|(name, _)| name.clone()).zip(per_bond).collect();
-        sums
+        aggregates.phases.total += 1;
+        let Some(state) = index.host_state(&host_key) else {
+            aggregates.current = false;
+            aggregates.pending += u32::from(index.agent(&host.spec.node_name) == AgentState::Alive);
+            continue;
+        };
+        aggregates.current &= state.plan_epoch == Some(center.plan_epoch);
+        aggregates.count_phase(state.phase);
+        if state.plan.in_service() {
+            aggregates.count_in_service(name, host, state, center.plan_epoch);
+            count_for_bonds(name, state, &bonds, &positions, &mut per_bond);
+        }
     }
+    aggregates.bonds = bonds.into_iter().map(|(name, _)| name.clone()).zip(per_bond).collect();
+    aggregates
+}
 
+impl Aggregates {
     fn count_phase(&mut self, phase: Phase) {
         match phase {
             Phase::Up => self.phases.up += 1,
@@ -135,9 +74,9 @@ impl Sums {
         }
     }
 
-    fn count_in_service(&mut self, name: &Arc<str>, host: &Host, state: &HostState, stamp: u64) {
+    fn count_in_service(&mut self, name: &Arc<str>, host: &Host, state: &HostState, plan_epoch: u64) {
         let written = host.status.as_ref().and_then(|status| status.plan.as_ref()).map(|plan| &plan.revision);
-        let finished = state.settled && state.stamp == Some(stamp) && written == state.told.as_ref();
+        let finished = state.settled && state.plan_epoch == Some(plan_epoch) && written == state.published.as_ref();
         self.pending += u32::from(state.agent == AgentState::Alive && !finished);
         if state.phase == Phase::NonOperational {
             self.non_operational.add(name);
@@ -153,68 +92,61 @@ impl Sums {
             }
         }
     }
-
-    /// Whether a target is without a session on more than half of the hosts (two or more) whose verdict is known:
-    /// then it is the storage and not the hosts.
-    pub(crate) fn storage_at_fault(&self) -> Option<&Arc<str>> {
-        let most = |(target, hosts): (_, &u32)| (*hosts >= 2 && *hosts * 2 > self.known).then_some(target);
-        self.without_session.iter().filter_map(most).min()
-    }
 }
 
 fn count_for_bonds(
     name: &Arc<str>,
     state: &HostState,
     bonds: &[(&Arc<str>, &[String])],
-    index: &HashMap<&str, usize>,
-    sums: &mut [BondSums],
+    positions: &HashMap<&str, usize>,
+    per_bond: &mut [BondAggregate],
 ) {
-    let mut shares = vec![Share::default(); bonds.len()];
+    let mut shares = vec![PathShare::default(); bonds.len()];
     for (at, path) in state.plan.paths.iter().enumerate() {
-        for bond in path.bonds.iter().filter_map(|bond| index.get(&**bond).copied()) {
+        for bond in path.bonds.iter().filter_map(|bond| positions.get(&**bond).copied()) {
             let share = &mut shares[bond];
             share.desired += 1;
             share.connected += u32::from(state.connected[at]);
             share.failed += u32::from(state.failed[at]);
             if let Some(network) = &path.network {
-                count(&mut sums[bond].by_network, network);
+                count(&mut per_bond[bond].by_network, network);
             }
         }
     }
     let uses_default = state.plan.paths.iter().any(|path| path.interface.is_none());
-    for ((share, sums), (_, networks)) in shares.into_iter().zip(sums).zip(bonds) {
+    for ((share, bond), (_, networks)) in shares.into_iter().zip(per_bond).zip(bonds) {
         let carries = state.plan.networks.iter().any(|carried| networks.iter().any(|name| **name == *carried.name));
-        sums.paths.desired += share.desired;
-        sums.paths.connected += share.connected;
+        bond.paths.desired += share.desired;
+        bond.paths.connected += share.connected;
         if state.phase != Phase::Unknown {
-            sums.failed += share.failed;
-            sums.pending += share.desired - share.connected - share.failed;
+            bond.failed += share.failed;
+            bond.pending += share.desired - share.connected - share.failed;
         }
-        sums.hosts.total += 1;
-        sums.hosts.default += u32::from(!carries && uses_default);
+        bond.hosts.total += 1;
+        bond.hosts.default += u32::from(!carries && uses_default);
         let fine = if share.desired == 0 { state.phase == Phase::Up } else { share.connected == share.desired };
         let degraded = if share.desired == 0 { state.phase == Phase::Degraded } else { share.failed > 0 };
         match state.phase {
             Phase::Unknown => {
-                sums.hosts.unknown += 1;
-                sums.unknown.get_or_insert_with(|| name.to_string());
+                bond.hosts.unknown += 1;
+                bond.unknown.get_or_insert_with(|| name.to_string());
             }
             Phase::NonOperational => {
-                sums.hosts.non_operational += 1;
-                sums.non_operational.get_or_insert_with(|| name.to_string());
+                bond.hosts.non_operational += 1;
+                bond.non_operational.get_or_insert_with(|| name.to_string());
             }
             Phase::Up | Phase::Degraded | Phase::Connecting | Phase::Maintenance | Phase::Unassigned => {
-                sums.hosts.connected += u32::from(fine);
-                sums.hosts.degraded += u32::from(degraded);
+                bond.hosts.connected += u32::from(fine);
+                bond.hosts.degraded += u32::from(degraded);
             }
         }
         if degraded {
-            sums.degraded.get_or_insert_with(|| name.to_string());
+            bond.degraded.get_or_insert_with(|| name.to_string());
         }
     }
 }
 
-/// Takes a name over only when it is new: most hosts say what another has said.
+/// Clones the name only when it is new: most hosts have the same names as another host.
 fn count(counts: &mut HashMap<Arc<str>, u32>, name: &Arc<str>) {
     match counts.get_mut(name) {
         Some(count) => *count += 1,
@@ -223,21 +155,21 @@ fn count(counts: &mut HashMap<Arc<str>, u32>, name: &Arc<str>) {
 }
 
 /// How many hosts in service carry a network.
-pub(crate) fn hosts_that_carry(world: &World, center: &ObjectKey, network: &str) -> u32 {
-    world.sums(center).and_then(|sums| sums.carriers.get(network).copied()).unwrap_or(0)
+pub(crate) fn hosts_with_network(index: &Index, center: &ObjectKey, network: &str) -> u32 {
+    aggregates(index, center).and_then(|aggregates| aggregates.carriers.get(network).copied()).unwrap_or(0)
 }
 
 /// The bonds of a data center that name a network.
-pub(crate) fn bonds_that_name(world: &World, center_key: &ObjectKey, network: &str) -> Vec<String> {
-    let Some(center) = world.center(center_key) else { return Vec::new() };
+pub(crate) fn bonds_naming(index: &Index, center_key: &ObjectKey, network: &str) -> Vec<String> {
+    let Some(center) = index.data_center(center_key) else { return Vec::new() };
     let names = |name: &&Arc<str>| {
-        let bond = world.bonds.get(&center_key.beside((*name).clone()));
+        let bond = index.bonds.get(&center_key.beside((*name).clone()));
         bond.is_some_and(|bond| bond.spec.networks.iter().any(|named| named == network))
     };
     center.bonds.iter().filter(names).map(ToString::to_string).collect()
 }
 
-/// The first few names of a list that may be long.
+/// The first few names of a list that may be long, and how many more there are.
 pub(crate) fn shortened(names: &[String]) -> String {
     match names.len().saturating_sub(SHOWN) {
         0 => names.join(", "),

@@ -1,8 +1,15 @@
-//! A `DataCenter`: its sums, and what goes with it.
+//! A `DataCenter`: its status, the Hosts that are generated for it, and what is deleted with it.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Resource, api::ObjectMeta};
+use kube::api::ObjectMeta;
 
+use super::{
+    Settings,
+    action::{Action, Outcome, Requires, Step},
+    aggregate::{aggregates, shortened},
+    finalizer::{Wait, ensure_finalizer, finalize, unacknowledged},
+    generated_hosts,
+    ownership::owner_reference,
+};
 use crate::{
     api::{
         DataCenter, DataCenterStatus, ObjectKey, Summary,
@@ -11,15 +18,7 @@ use crate::{
         reason::{ConditionType, Reason},
     },
     controller::{
-        index::World,
-        reconcile::{
-            Settings,
-            action::{Action, Outcome},
-            aggregate::shortened,
-            finalizer as deletion,
-            finalizer::Wait,
-            generated_hosts as made_hosts,
-        },
+        index::Index,
         store::watched::{Undecodable, is_being_deleted},
     },
     ops::Now,
@@ -27,48 +26,55 @@ use crate::{
 };
 
 /// Decides for one data center.
-pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now: Now) -> Outcome {
-    if let Some(bad) = world.data_centers.get_undecodable(key) {
-        return undecodable(world, key, bad, now);
-    }
-    let Some(data_center) = world.data_centers.get(key) else { return Outcome::default() };
+pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now: Now) -> Outcome {
+    let mut outcome = decide(index, key, settings, now);
+    let at_fault = aggregates(index, key).is_some_and(|aggregates| aggregates.storage_at_fault().is_some());
+    outcome.memo.storage_at_fault = Some(at_fault);
+    outcome
+}
+
+fn decide(index: &Index, key: &ObjectKey, settings: &Settings, now: Now) -> Outcome {
     let mut outcome = Outcome::default();
+    if let Some(bad) = index.data_centers.get_undecodable(key) {
+        outcome.extend(write_frozen(index, key, bad, now));
+        return outcome;
+    }
+    let Some(data_center) = index.data_centers.get(key) else { return outcome };
     let mut waiting_for = Vec::new();
-    let mut made = None;
+    let mut hosts_made = None;
     if is_being_deleted(&data_center.metadata) {
-        waiting_for = leave(world, key, data_center, &mut outcome);
-        let wait = Wait::new(world, Kind::DataCenter, key, waiting_for.clone(), now);
-        deletion::let_go(Kind::DataCenter, key, &data_center.metadata, &wait, settings, now, &mut outcome);
+        waiting_for = delete_children(index, key, data_center, &mut outcome);
+        let wait = Wait::new(index, Kind::DataCenter, key, waiting_for.clone(), now);
+        finalize(Kind::DataCenter, key, &data_center.metadata, &wait, settings, now, &mut outcome);
         if waiting_for.is_empty() {
             return outcome;
         }
     } else {
-        outcome.actions.extend(deletion::hold(Kind::DataCenter, key, &data_center.metadata));
-        if world.frozen(key).is_none() && !world.terminating(&key.namespace) && world.nodes.filled() {
-            made = made_hosts::reconcile(world, key, data_center, now, &mut outcome);
+        outcome.extend(ensure_finalizer(Kind::DataCenter, key, &data_center.metadata));
+        if index.frozen(key).is_none() && !index.terminating(&key.namespace) && index.nodes.filled() {
+            hosts_made = generated_hosts::reconcile(index, key, data_center, now, &mut outcome);
         }
     }
-    outcome.actions.extend(write(world, key, data_center, made, &waiting_for, now));
+    outcome.extend(write(index, key, data_center, hosts_made, &waiting_for, now));
     outcome
 }
 
 fn write(
-    world: &World,
+    index: &Index,
     key: &ObjectKey,
     data_center: &DataCenter,
-    made: Option<Verdict>,
+    hosts_made: Option<Verdict>,
     waiting_for: &[String],
     now: Now,
 ) -> Option<Action> {
     let nothing = DataCenterStatus::default();
     let current = data_center.status.as_ref().unwrap_or(&nothing);
-    let hosts = world.sums(key).map(|sums| sums.phases).unwrap_or_default();
-    let center = world.center(key);
-    let count = |n: Option<usize>| u32::try_from(n.unwrap_or(0)).unwrap_or(u32::MAX);
+    let hosts = aggregates(index, key).map(|aggregates| aggregates.phases).unwrap_or_default();
+    let center = index.data_center(key);
     let generation = data_center.metadata.generation;
-    let valid = storage_valid(world.view(key).as_deref(), key);
+    let valid = storage_valid(index.view(key).as_deref(), key);
     let verdicts =
-        [Some(valid), made, Some(ready(world, key, data_center, waiting_for))].into_iter().flatten().collect();
+        [Some(valid), hosts_made, Some(ready(index, key, data_center, waiting_for))].into_iter().flatten().collect();
     let mut conditions = condition::merge(&current.conditions, verdicts, generation, now.wall);
     if data_center.spec.hosts.is_none() {
         conditions = condition::without(&conditions, ConditionType::HostsMade);
@@ -76,34 +82,41 @@ fn write(
     let desired = DataCenterStatus {
         observed_generation: generation,
         hosts,
-        bonds: count(center.map(|center| center.bonds.len())),
-        networks: count(center.map(|center| center.networks.len())),
-        storage: count(Some(data_center.spec.storage.len())),
+        bonds: count(center.map_or(0, |center| center.bonds.len())),
+        networks: count(center.map_or(0, |center| center.networks.len())),
+        storage: count(data_center.spec.storage.len()),
         summary: Summary { hosts: Some(format!("{}/{}", hosts.up, hosts.total)), paths: None },
         conditions,
     };
-    (*current != desired)
-        .then(|| Action::write_status(Kind::DataCenter, key, &desired, data_center.metadata.uid.clone(), None))
+    if *current == desired {
+        return None;
+    }
+    Action::write_status(Kind::DataCenter, key, data_center.metadata.uid.as_ref(), &desired, None)
 }
 
-/// Says of a data center that cannot be decoded that it stands still, if its status can be read.
-fn undecodable(world: &World, key: &ObjectKey, bad: &Undecodable<DataCenter>, now: Now) -> Outcome {
-    let outline = bad.outline.as_ref().and_then(|outline| Some((outline, outline.status.as_ref()?)));
-    let Some((outline, status)) = outline else { return Outcome::default() };
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+/// Reports that a data center that cannot be decoded is frozen, if its status can be decoded.
+fn write_frozen(index: &Index, key: &ObjectKey, bad: &Undecodable<DataCenter>, now: Now) -> Option<Action> {
+    let outline = bad.outline.as_ref()?;
+    let status = outline.status.as_ref()?;
     let generation = outline.metadata.generation;
-    let ready = ready(world, key, outline, &[]);
+    let ready = ready(index, key, outline, &[]);
     let conditions = condition::merge(&status.conditions, vec![ready], generation, now.wall);
     let desired = DataCenterStatus { observed_generation: generation, conditions, ..status.clone() };
-    let uid = outline.metadata.uid.clone();
-    let write = (desired != *status).then(|| Action::write_status(Kind::DataCenter, key, &desired, uid, None));
-    Outcome { actions: write.into_iter().collect(), recheck_at: None }
+    if desired == *status {
+        return None;
+    }
+    Action::write_status(Kind::DataCenter, key, outline.metadata.uid.as_ref(), &desired, None)
 }
 
 fn storage_valid(view: Option<&View>, key: &ObjectKey) -> Verdict {
     let problems = view.map(|view| data_center_problems(view, &key.namespace, &key.name)).unwrap_or_default();
     let kind = ConditionType::StorageValid;
     match problems.first() {
-        None => Verdict::new(kind, Status::True, Reason::Valid, "the storage is listed without contradiction"),
+        None => Verdict::new(kind, Status::True, Reason::Valid, "the storage is valid"),
         Some(first) => {
             let all: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
             Verdict::new(kind, Status::False, first.reason, all.join("; "))
@@ -111,59 +124,116 @@ fn storage_valid(view: Option<&View>, key: &ObjectKey) -> Verdict {
     }
 }
 
-fn ready(world: &World, key: &ObjectKey, data_center: &DataCenter, waiting_for: &[String]) -> Verdict {
-    let ready = |status, reason: Reason, message: &str| Verdict::new(ConditionType::Ready, status, reason, message);
-    if is_being_deleted(&data_center.metadata) || world.terminating(&key.namespace) {
-        let message = format!("waiting for {}", shortened(waiting_for));
-        return ready(
-            Status::False,
-            Reason::Deleting,
-            if waiting_for.is_empty() { "its namespace is being deleted" } else { &message },
-        );
-    }
-    match world.frozen(key) {
-        Some(message) => ready(Status::False, Reason::Frozen, &message),
-        None => ready(Status::True, Reason::Ready, "plans follow from what is declared"),
-    }
+fn ready(index: &Index, key: &ObjectKey, data_center: &DataCenter, waiting_for: &[String]) -> Verdict {
+    let (status, reason, message) = if is_being_deleted(&data_center.metadata) || index.terminating(&key.namespace) {
+        let message = match waiting_for {
+            [] => "its namespace is being deleted".to_owned(),
+            waiting_for => format!("waiting for {}", shortened(waiting_for)),
+        };
+        (Status::False, Reason::Deleting, message)
+    } else if let Some(message) = index.frozen(key) {
+        (Status::False, Reason::Frozen, message)
+    } else {
+        (Status::True, Reason::Ready, "the plans of its hosts are up to date".to_owned())
+    };
+    Verdict::new(ConditionType::Ready, status, reason, message)
 }
 
-pub(super) fn owner_reference(data_center: &DataCenter) -> OwnerReference {
-    OwnerReference { block_owner_deletion: Some(true), ..data_center.owner_ref(&()).unwrap_or_default() }
-}
-
-/// A data center that is being deleted takes its bonds, its networks and the Hosts made for it along, however it is
-/// deleted; users' Hosts stay, with their sessions logged out. What is still to be waited for is returned.
-fn leave(world: &World, key: &ObjectKey, data_center: &DataCenter, outcome: &mut Outcome) -> Vec<String> {
-    let owner = owner_reference(data_center);
+/// Deletes the bonds, the networks and the generated Hosts of a data center that is being deleted, also with
+/// `--cascade=orphan`. Hosts of users stay, and log out. Returns what the deletion has to wait for.
+fn delete_children(index: &Index, key: &ObjectKey, data_center: &DataCenter, outcome: &mut Outcome) -> Vec<String> {
+    let bonds = index.bonds_of(key).into_iter().map(|(child, metadata)| (Kind::IscsiBond, child, metadata));
+    let networks = index.networks_of(key).into_iter().map(|(child, metadata)| (Kind::Network, child, metadata));
+    let hosts = generated_hosts::generated_for(index, key);
+    let hosts = hosts.into_iter().map(|(child, host)| (Kind::Host, child, &host.metadata));
     let mut waiting_for = Vec::new();
-    let mut take = |kind: Kind, child: ObjectKey, metadata: &ObjectMeta| {
-        let deleting = is_being_deleted(metadata);
-        // For finalizers of others it is not waited.
-        if !deleting || has_finalizer(metadata) {
+    for (kind, child, metadata) in bonds.chain(networks).chain(hosts) {
+        // The deletion does not wait for finalizers of others.
+        if !is_being_deleted(metadata) || has_finalizer(metadata) {
             waiting_for.push(format!("{kind} {}", child.name));
         }
-        if deleting {
-            return;
+        if !is_being_deleted(metadata) {
+            outcome.steps.extend(delete_child(kind, child, metadata, data_center));
         }
-        let owners = metadata.owner_references.clone().unwrap_or_default();
-        if !owners.iter().any(|known| known.uid == owner.uid) {
-            let owners = owners.into_iter().chain([owner.clone()]).collect();
-            let version = metadata.resource_version.clone();
-            outcome.actions.push(Action::SetOwners { kind, key: child.clone(), owners, version });
-        }
-        outcome.actions.push(Action::Delete { kind, key: child, uid: metadata.uid.clone() });
-    };
-    for (child, metadata) in world.bonds_of(key) {
-        take(Kind::IscsiBond, child, metadata);
     }
-    for (child, metadata) in world.networks_of(key) {
-        take(Kind::Network, child, metadata);
-    }
-    let mut made: Vec<_> = made_hosts::made_for(world, key).collect();
-    made.sort_by(|a, b| a.0.cmp(&b.0));
-    for (child, host) in made {
-        take(Kind::Host, child, &host.metadata);
-    }
-    waiting_for.extend(deletion::unacknowledged(world, key));
+    waiting_for.extend(unacknowledged(index, key));
     waiting_for
+}
+
+/// Deletes an object of the data center, which becomes its owner first, if it is not.
+fn delete_child(kind: Kind, child: ObjectKey, metadata: &ObjectMeta, data_center: &DataCenter) -> Vec<Step> {
+    let owner = owner_reference(data_center);
+    let mut owners = metadata.owner_references.clone().unwrap_or_default();
+    let delete = Action::Delete { kind, key: child.clone(), uid: metadata.uid.clone() };
+    if owners.iter().any(|known| known.uid == owner.uid) {
+        return vec![delete.into()];
+    }
+    owners.push(owner);
+    let set_owners = Action::SetOwners { kind, key: child, owners, version: metadata.resource_version.clone() };
+    vec![set_owners.into(), Step { action: delete, requires: Requires::Previous }]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::controller::fixtures::{
+        NOW, actions, applied, at, cluster, condition, decide, deleting, key, object, read, status, storage,
+    };
+
+    fn data_center(name: &str) -> Value {
+        let mut object = object("DataCenter", name, &json!({"storage": storage("10.0.0.1")}));
+        object["metadata"]["finalizers"] = json!([crate::api::FINALIZER]);
+        object
+    }
+
+    fn reconcile(index: &mut Index) -> Outcome {
+        decide(index, &key(Kind::DataCenter, "dc"), NOW)
+    }
+
+    #[test]
+    fn a_valid_data_center_is_ready_and_written_once() {
+        let mut index = cluster([data_center("dc"), object("Network", "n", &json!({"dataCenter": "dc"}))]);
+        let written = status(reconcile(&mut index)).unwrap();
+        assert_eq!(condition(&written, "Ready"), ("True", "Ready"));
+        assert_eq!(condition(&written, "StorageValid"), ("True", "Valid"));
+        assert_eq!((&written["networks"], &written["storage"]), (&json!(1), &json!(1)));
+        let mut again = data_center("dc");
+        again["status"] = written;
+        index.apply(applied(again), NOW);
+        assert_eq!(actions(&reconcile(&mut index)), [""; 0]);
+    }
+
+    #[test]
+    fn a_data_center_with_an_unreadable_network_is_frozen() {
+        let mut index =
+            cluster([data_center("dc"), object("Network", "n", &json!({"dataCenter": "dc", "subnets": 7}))]);
+        assert_eq!(condition(&status(reconcile(&mut index)).unwrap(), "Ready"), ("False", "Frozen"));
+    }
+
+    #[test]
+    fn a_data_center_that_is_being_deleted_deletes_its_children_and_waits() {
+        let network = object("Network", "n", &json!({"dataCenter": "dc"}));
+        let mut index = cluster([deleting(data_center("dc")), network.clone()]);
+        let outcome = reconcile(&mut index);
+        assert_eq!(actions(&outcome), ["owners", "delete", "status"]);
+        assert_eq!(outcome.steps[1].requires, Requires::Previous, "a child without its owner is not deleted");
+        assert!(outcome.recheck_at.is_some());
+        let gone = read(network);
+        index.apply(
+            crate::controller::store::Change::Network(crate::controller::store::watched::Event::Deleted(gone)),
+            NOW,
+        );
+        assert_eq!(actions(&reconcile(&mut index)), ["finalizers"]);
+    }
+
+    #[test]
+    fn a_deletion_of_a_data_center_that_times_out_removes_the_finalizer_first() {
+        let network = deleting(object("Network", "n", &json!({"dataCenter": "dc"})));
+        let mut index = cluster([deleting(data_center("dc")), network]);
+        assert_eq!(actions(&reconcile(&mut index)), ["status"]);
+        let outcome = decide(&mut index, &key(Kind::DataCenter, "dc"), at(120));
+        assert_eq!(actions(&outcome), ["finalizers", "event", "status"]);
+    }
 }

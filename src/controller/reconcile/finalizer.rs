@@ -1,20 +1,17 @@
-//! Finalizers: held from the first look, let go when the hosts concerned have acknowledged, and never held for ever.
+//! Finalizers: added at the first reconcile, removed when the hosts have acknowledged or the deletion timeout is over.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::api::ObjectMeta;
 
+use super::{
+    Settings,
+    action::{Action, EventSpec, Outcome, Requires, Step},
+};
 use crate::{
-    api::{FINALIZER, ObjectKey, has_finalizer},
-    controller::{
-        index::World,
-        reconcile::{
-            Settings,
-            action::{Action, Announcement, Outcome},
-            host::HostState,
-        },
-    },
+    api::{FINALIZER, Host, ObjectKey, has_finalizer, reason::EventReason},
+    controller::index::{Index, state::HostState},
     ops::Now,
     planner::{AgentState, Kind},
 };
@@ -22,39 +19,39 @@ use crate::{
 /// What a deletion waits for.
 pub(crate) struct Wait {
     since: Duration,
-    /// Names of what has not acknowledged yet; none: nothing is waited for.
+    /// The names of what has not acknowledged yet. If there are none, the deletion does not wait.
     pub waiting_for: Vec<String>,
 }
 
 impl Wait {
-    /// Waiting begins when the mark for deletion is first seen by a controller that can tell the hosts.
-    pub(crate) fn new(world: &World, kind: Kind, key: &ObjectKey, waiting_for: Vec<String>, now: Now) -> Self {
-        Wait { since: world.waits_since(kind, key, now), waiting_for }
+    /// The deletion timeout starts with the first decision about the deletion while this replica leads.
+    pub(crate) fn new(index: &Index, kind: Kind, key: &ObjectKey, waiting_for: Vec<String>, now: Now) -> Self {
+        Wait { since: index.deletion_since(kind, key).unwrap_or(now.monotonic), waiting_for }
     }
 }
 
-/// Puts our finalizer on an object that does not have it.
-pub(crate) fn hold(kind: Kind, key: &ObjectKey, metadata: &ObjectMeta) -> Option<Action> {
-    let add = || {
-        let before = metadata.finalizers.clone().unwrap_or_default();
-        let after = [before.as_slice(), &[FINALIZER.to_owned()]].concat();
-        Action::SetFinalizers { kind, key: key.clone(), uid: metadata.uid.clone(), before, after }
-    };
-    (!has_finalizer(metadata)).then(add)
+/// Adds the finalizer to an object that does not have it.
+pub(crate) fn ensure_finalizer(kind: Kind, key: &ObjectKey, metadata: &ObjectMeta) -> Option<Action> {
+    if has_finalizer(metadata) {
+        return None;
+    }
+    let before = metadata.finalizers.clone().unwrap_or_default();
+    let after = [before.as_slice(), &[FINALIZER.to_owned()]].concat();
+    Some(Action::SetFinalizers { kind, key: key.clone(), uid: metadata.uid.clone(), before, after })
 }
 
-/// Takes our finalizer off an object that has it.
-pub(crate) fn drop_finalizer(kind: Kind, key: &ObjectKey, metadata: &ObjectMeta) -> Option<Action> {
-    let drop = || {
-        let before = metadata.finalizers.clone().unwrap_or_default();
-        let after = before.iter().filter(|name| *name != FINALIZER).cloned().collect();
-        Action::SetFinalizers { kind, key: key.clone(), uid: metadata.uid.clone(), before, after }
-    };
-    has_finalizer(metadata).then(drop)
+/// Removes the finalizer from an object that has it.
+pub(crate) fn remove_finalizer(kind: Kind, key: &ObjectKey, metadata: &ObjectMeta) -> Option<Action> {
+    if !has_finalizer(metadata) {
+        return None;
+    }
+    let before = metadata.finalizers.clone().unwrap_or_default();
+    let after = before.iter().filter(|name| *name != FINALIZER).cloned().collect();
+    Some(Action::SetFinalizers { kind, key: key.clone(), uid: metadata.uid.clone(), before, after })
 }
 
-/// Lets an object go when nothing is waited for any more, or when it has taken too long.
-pub(crate) fn let_go(
+/// Removes the finalizer when the deletion waits for nothing any more, or has waited too long.
+pub(crate) fn finalize(
     kind: Kind,
     key: &ObjectKey,
     metadata: &ObjectMeta,
@@ -63,15 +60,15 @@ pub(crate) fn let_go(
     now: Now,
     outcome: &mut Outcome,
 ) {
-    let Some(let_go) = drop_finalizer(kind, key, metadata) else { return };
-    let left = (wait.since + settings.deletion_timeout).saturating_sub(now.monotonic);
-    if !wait.waiting_for.is_empty() && !left.is_zero() {
-        let until = now.wall.saturating_add(left).unwrap_or(Timestamp::MAX);
-        outcome.recheck_at = Some(outcome.recheck_at.map_or(until, |earlier| earlier.min(until)));
+    outcome.memo.deletion = true;
+    let Some(remove) = remove_finalizer(kind, key, metadata) else { return };
+    if wait.waiting_for.is_empty() {
+        outcome.push(remove);
         return;
     }
-    if wait.waiting_for.is_empty() {
-        outcome.actions.push(let_go);
+    let left = (wait.since + settings.deletion_timeout).saturating_sub(now.monotonic);
+    if !left.is_zero() {
+        outcome.recheck(now.wall.saturating_add(left).unwrap_or(Timestamp::MAX));
         return;
     }
     let note = format!(
@@ -79,71 +76,90 @@ pub(crate) fn let_go(
         wait.waiting_for.join(", "),
         settings.deletion_timeout.as_secs()
     );
-    let announcement = Announcement { warning: true, reason: "DeletionTimedOut", note };
-    let announce = Action::Announce { kind, key: key.clone(), uid: metadata.uid.clone(), announcement };
-    // What has not succeeded in all this time must not stand in the way now.
-    outcome.actions = vec![let_go, announce];
+    let event = EventSpec::warning(EventReason::DeletionTimedOut, note);
+    let publish = Action::PublishEvent { kind, key: key.clone(), uid: metadata.uid.clone(), event };
+    // The steps so far have not led to an acknowledgement in all this time. They must not keep the object from going.
+    outcome.steps = vec![remove.into(), Step { action: publish, requires: Requires::AllBefore }];
 }
 
-/// Hosts of a data center that live and have not acknowledged the plan that follows from what there is now.
-pub(crate) fn unacknowledged(world: &World, center_key: &ObjectKey) -> Vec<String> {
-    let missing = world.missing().into_iter().map(|plural| format!("the list of {plural}"));
-    let Some(center) = world.center(center_key) else { return missing.collect() };
+/// Hosts of a data center with a live agent that have not acknowledged the plan of the present plan epoch, and lists
+/// that were not read.
+pub(crate) fn unacknowledged(index: &Index, center_key: &ObjectKey) -> Vec<String> {
+    let unread = index.unfilled_plan_inputs().into_iter().map(|plural| format!("the list of {plural}"));
+    let Some(center) = index.data_center(center_key) else { return unread.collect() };
     let hosts = center.hosts.iter().map(|name| center_key.beside(name.clone()));
     let pending = hosts.filter(|key| {
-        let Some(host) = world.hosts.get(key) else { return false };
-        let lives = world.agent(&host.spec.node_name) == AgentState::Alive
-            && world.claimant(&host.spec.node_name).is_some_and(|winner| winner == key);
-        lives && !world.state(key).is_some_and(|state| acknowledged(host, state, center.stamp))
+        let Some(host) = index.hosts.get(key) else { return false };
+        let served = index.agent(&host.spec.node_name) == AgentState::Alive
+            && index.owner_of_node(&host.spec.node_name).is_some_and(|owner| owner == key);
+        served && !index.host_state(key).is_some_and(|state| has_acknowledged(host, state, center.plan_epoch))
     });
-    pending.map(|key| format!("host {key}")).chain(missing).collect()
+    pending.map(|key| format!("host {key}")).chain(unread).collect()
 }
 
-/// Whether the agent has carried out the plan that follows from what there is now.
-fn acknowledged(host: &crate::api::Host, state: &HostState, stamp: u64) -> bool {
+/// Whether the agent has carried out the plan of this plan epoch.
+fn has_acknowledged(host: &Host, state: &HostState, plan_epoch: u64) -> bool {
     let Some(status) = &host.status else { return false };
-    // A host that was never told anything has nothing to acknowledge.
-    let told_nothing = status.plan.is_none() && state.plan.paths.is_empty();
-    let done = || state.told.as_ref().is_some_and(|revision| status.has_carried_out(revision));
-    state.stamp == Some(stamp) && (told_nothing || done())
+    if state.plan_epoch != Some(plan_epoch) {
+        return false;
+    }
+    // A host that never had a plan, and gets none, has nothing to acknowledge.
+    let never_planned = status.plan.is_none() && state.plan.paths.is_empty();
+    never_planned || state.published.as_ref().is_some_and(|revision| status.has_carried_out(revision))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::{
+        fixtures::{SETTINGS, at},
+        store::key::Key,
+    };
 
-    const SETTINGS: Settings = Settings { deletion_timeout: Duration::from_secs(120) };
-
-    /// A clock that goes on by `monotonic` seconds, and says something else on the wall.
-    fn at(monotonic: u64, wall: i64) -> Now {
-        Now { monotonic: Duration::from_secs(monotonic), wall: Timestamp::from_second(wall).unwrap() }
+    /// A clock that has run for `monotonic` seconds, and shows another time of day.
+    fn clock(monotonic: u64, wall: i64) -> Now {
+        Now { wall: Timestamp::from_second(wall).unwrap(), ..at(monotonic) }
     }
 
-    /// Until when a network waits for a host; none when it has been let go.
-    fn waits_until(world: &World, now: Now) -> Option<i64> {
+    /// Until when a network waits for a host; `None` when its finalizer is removed.
+    fn waits_until(index: &mut Index, now: Now) -> Option<i64> {
         let key = ObjectKey::new("ns", "san-a");
         let metadata = ObjectMeta { finalizers: Some(vec![FINALIZER.to_owned()]), ..ObjectMeta::default() };
-        let wait = Wait::new(world, Kind::Network, &key, vec!["host ns/h1".to_owned()], now);
+        let wait = Wait::new(index, Kind::Network, &key, vec!["host ns/h1".to_owned()], now);
         let mut outcome = Outcome::default();
-        let_go(Kind::Network, &key, &metadata, &wait, &SETTINGS, now, &mut outcome);
-        assert_eq!(outcome.recheck_at.is_none(), matches!(outcome.actions[..], [Action::SetFinalizers { .. }, _]));
+        finalize(Kind::Network, &key, &metadata, &wait, &SETTINGS, now, &mut outcome);
+        index.remember(&Key::Object(Kind::Network, key), outcome.memo, now);
+        let removed = matches!(outcome.steps[..], [Step { action: Action::SetFinalizers { .. }, .. }, _]);
+        assert_eq!(outcome.recheck_at.is_none(), removed);
         outcome.recheck_at.map(Timestamp::as_second)
     }
 
     #[test]
-    fn a_deletion_waits_as_long_as_is_set_whatever_the_clocks_of_machines_say() {
-        let world = World::default();
-        assert_eq!(waits_until(&world, at(10, 9_000)), Some(9_120));
-        assert_eq!(waits_until(&world, at(129, 99_000)), Some(99_001), "the clock was set forward");
-        assert_eq!(waits_until(&world, at(129, 1_000)), Some(1_001), "and back");
-        assert_eq!(waits_until(&world, at(130, 1_001)), None);
+    fn a_deletion_times_out_by_the_monotonic_clock() {
+        let mut index = Index::default();
+        assert_eq!(waits_until(&mut index, clock(10, 9_000)), Some(9_120));
+        assert_eq!(waits_until(&mut index, clock(129, 99_000)), Some(99_001), "the wall clock was set forward");
+        assert_eq!(waits_until(&mut index, clock(129, 1_000)), Some(1_001), "and back");
+        assert_eq!(waits_until(&mut index, clock(130, 1_001)), None);
     }
 
     #[test]
-    fn a_deletion_waits_anew_for_a_controller_that_has_just_begun_to_act() {
-        let mut world = World::default();
-        assert_eq!(waits_until(&world, at(10, 1_000)), Some(1_120));
-        world.begin_to_act(at(500, 1_490));
-        assert_eq!(waits_until(&world, at(500, 1_490)), Some(1_610));
+    fn a_new_leader_starts_the_deletion_timeout_again() {
+        let mut index = Index::default();
+        assert_eq!(waits_until(&mut index, clock(10, 1_000)), Some(1_120));
+        index.resume(clock(500, 1_490));
+        assert_eq!(waits_until(&mut index, clock(500, 1_490)), Some(1_610));
+    }
+
+    #[test]
+    fn the_event_about_a_timeout_is_published_only_if_the_finalizer_was_removed() {
+        let key = ObjectKey::new("ns", "san-a");
+        let metadata = ObjectMeta { finalizers: Some(vec![FINALIZER.to_owned()]), ..ObjectMeta::default() };
+        let wait = Wait { since: Duration::ZERO, waiting_for: vec!["host ns/h1".to_owned()] };
+        let mut outcome = Outcome::default();
+        finalize(Kind::Network, &key, &metadata, &wait, &SETTINGS, at(120), &mut outcome);
+        let [remove, publish] = &outcome.steps[..] else { panic!("{outcome:?}") };
+        assert!(remove.requires.is_met(&[]));
+        assert!(!publish.requires.is_met(&[false]) && publish.requires.is_met(&[true]));
     }
 }

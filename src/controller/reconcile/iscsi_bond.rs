@@ -1,16 +1,19 @@
-//! An `IscsiBond`: whether its networks exist and lead somewhere, and how its hosts stand.
+//! An `IscsiBond`: whether its networks exist and lead to portals, and the state of its hosts and paths.
 
+use super::{
+    action::{Action, EventSpec, Outcome},
+    aggregate::aggregates,
+};
 use crate::{
     api::{
         BondHostCounts, BondNetwork, IscsiBond, IscsiBondStatus, ObjectKey, Summary,
         condition::{self, Status, Verdict},
-        reason::{ConditionType, Reason},
+        reason::{ConditionType, EventReason, Reason},
     },
     controller::{
-        index::World,
-        reconcile::{
-            action::{Action, Announcement, Outcome},
-            aggregate::{BondSums, Sums},
+        index::{
+            Index,
+            state::{Aggregates, BondAggregate},
         },
         store::watched::is_being_deleted,
     },
@@ -18,41 +21,41 @@ use crate::{
     planner::{Findings, Kind, bond_problems},
 };
 
-/// Decides for one bond. A bond that is being deleted needs nothing: gone is gone.
-pub(crate) fn reconcile(world: &World, key: &ObjectKey, now: Now) -> Outcome {
-    let Some(bond) = world.bonds.get(key) else { return Outcome::default() };
-    if is_being_deleted(&bond.metadata) || world.bonds.get_undecodable(key).is_some() {
-        return Outcome::default();
+/// Decides for one bond. A bond that is being deleted needs nothing: it has no finalizer.
+pub(super) fn reconcile(index: &Index, key: &ObjectKey, now: Now) -> Outcome {
+    let mut outcome = Outcome::default();
+    let Some(bond) = index.bonds.get(key) else { return outcome };
+    if is_being_deleted(&bond.metadata) || index.bonds.get_undecodable(key).is_some() {
+        return outcome;
     }
     let nothing = IscsiBondStatus::default();
     let current = bond.status.as_ref().unwrap_or(&nothing);
-    let desired = status(world, key, bond, current, now);
-    if desired == *current {
-        return Outcome::default();
+    let desired = status(index, key, bond, current, now);
+    if desired != *current {
+        let event = event(index, key, bond, &current.hosts, &desired.hosts);
+        outcome.extend(Action::write_status(Kind::IscsiBond, key, bond.metadata.uid.as_ref(), &desired, event));
     }
-    let uid = &bond.metadata.uid;
-    let announcement = announcement(world, key, &current.hosts, &desired.hosts);
-    let write = Action::write_status(Kind::IscsiBond, key, &desired, uid.clone(), announcement);
-    Outcome { actions: vec![write], recheck_at: None }
+    outcome
 }
 
-fn status(world: &World, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondStatus, now: Now) -> IscsiBondStatus {
+fn status(index: &Index, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondStatus, now: Now) -> IscsiBondStatus {
     let center = key.beside(bond.spec.data_center.as_str());
-    let sums = world.sums(&center);
-    let own = sums.as_deref().and_then(|sums| sums.bonds.get(&key.name));
+    let aggregates = aggregates(index, &center);
+    let aggregates = aggregates.as_deref();
+    let own = aggregates.and_then(|aggregates| aggregates.bonds.get(&key.name));
     let (hosts, paths) = own.map(|own| (own.hosts, own.paths)).unwrap_or_default();
     let exists = |name: &str| {
-        world.networks.get(&key.beside(name)).is_some_and(|network| network.metadata.deletion_timestamp.is_none())
+        index.networks.get(&key.beside(name)).is_some_and(|network| network.metadata.deletion_timestamp.is_none())
     };
-    let usage = sums.as_deref().map(|sums| &sums.usage);
-    let findings = bond_problems(bond, world.view(&center).as_deref(), usage, &exists);
-    let verdicts = conditions(bond, &findings, sums.as_deref(), own, world.frozen(&center));
+    let usage = aggregates.map(|aggregates| &aggregates.usage);
+    let findings = bond_problems(bond, index.view(&center).as_deref(), usage, &exists);
+    let verdicts = conditions(bond, &findings, aggregates, own, index.frozen(&center));
     let generation = bond.metadata.generation;
     IscsiBondStatus {
         observed_generation: generation,
         hosts,
         paths,
-        networks: networks(bond, sums.as_deref(), own),
+        networks: networks(bond, aggregates, own),
         summary: Summary {
             hosts: Some(format!("{}/{}", hosts.connected, hosts.total)),
             paths: Some(format!("{}/{}", paths.connected, paths.desired)),
@@ -61,10 +64,10 @@ fn status(world: &World, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondS
     }
 }
 
-fn networks(bond: &IscsiBond, sums: Option<&Sums>, own: Option<&BondSums>) -> Vec<BondNetwork> {
+fn networks(bond: &IscsiBond, aggregates: Option<&Aggregates>, own: Option<&BondAggregate>) -> Vec<BondNetwork> {
     let of = |name: &String| BondNetwork {
         name: name.clone(),
-        hosts: sums.and_then(|sums| sums.carriers.get(name.as_str()).copied()).unwrap_or(0),
+        hosts: aggregates.and_then(|aggregates| aggregates.carriers.get(name.as_str()).copied()).unwrap_or(0),
         paths: own.and_then(|own| own.by_network.get(name.as_str()).copied()).unwrap_or(0),
     };
     bond.spec.networks.iter().map(of).collect()
@@ -73,13 +76,13 @@ fn networks(bond: &IscsiBond, sums: Option<&Sums>, own: Option<&BondSums>) -> Ve
 fn conditions(
     bond: &IscsiBond,
     findings: &Findings,
-    sums: Option<&Sums>,
-    own: Option<&BondSums>,
+    aggregates: Option<&Aggregates>,
+    own: Option<&BondAggregate>,
     frozen: Option<String>,
 ) -> Vec<Verdict> {
     let resolved = resolved(bond, findings);
-    // Until every host has its new plan, what the networks lead to is not known anew.
-    let used = sums.is_none_or(|sums| sums.current).then(|| used(findings));
+    // Unknown until every host is replanned: the condition stays as it is.
+    let used = aggregates.is_none_or(|aggregates| aggregates.current).then(|| used(findings));
     let fully = fully_connected(findings, own);
     let ready =
         |status, reason: &'static str, message: &str| Verdict::new(ConditionType::Ready, status, reason, message);
@@ -87,11 +90,13 @@ fn conditions(
         ready(Status::False, Reason::Frozen.into(), &message)
     } else if resolved.status != Status::True {
         ready(Status::False, resolved.reason, &resolved.message)
-    } else if let Some(failing) = sums.map(|sums| &sums.non_operational).filter(|hosts| hosts.count > 0) {
+    } else if let Some(failing) =
+        aggregates.map(|aggregates| &aggregates.non_operational).filter(|hosts| hosts.count > 0)
+    {
         let message = format!("{} NonOperational: {failing}", counted(failing.count));
         ready(Status::False, Reason::HostsNonOperational.into(), &message)
-    } else if sums.is_some_and(|sums| sums.pending > 0 || !sums.current) {
-        // Not which are left, and how many: that would be a write for each.
+    } else if aggregates.is_some_and(|aggregates| aggregates.pending > 0 || !aggregates.current) {
+        // Without a number: that would be one write for each host.
         ready(Status::False, Reason::Progressing.into(), "hosts are connecting")
     } else {
         ready(Status::True, Reason::Ready.into(), "every host has what the bond asks for, as far as its paths allow")
@@ -125,7 +130,7 @@ fn resolved(bond: &IscsiBond, findings: &Findings) -> Verdict {
     }
 }
 
-fn fully_connected(findings: &Findings, own: Option<&BondSums>) -> Verdict {
+fn fully_connected(findings: &Findings, own: Option<&BondAggregate>) -> Verdict {
     let kind = ConditionType::FullyConnected;
     if let Some(message) = &findings.data_center_not_found {
         return Verdict::new(kind, Status::Unknown, Reason::DataCenterNotFound, message);
@@ -152,33 +157,115 @@ fn fully_connected(findings: &Findings, own: Option<&BondSums>) -> Verdict {
     Verdict::new(kind, Status::True, Reason::AllPathsConnected, "every planned path is connected")
 }
 
-/// The first host that has a problem is news, and so is the last that had it; of two problems the worse.
-fn announcement(world: &World, key: &ObjectKey, before: &BondHostCounts, now: &BondHostCounts) -> Option<Announcement> {
-    let bond = world.bonds.get(key);
-    let sums = bond.and_then(|bond| world.sums(&key.beside(bond.spec.data_center.as_str())));
-    let own = sums.as_deref().and_then(|sums| sums.bonds.get(&key.name));
-    let first = |name: Option<&String>| name.cloned().unwrap_or_default();
-    let host = first(own.and_then(|own| own.non_operational.as_ref()));
-    let degraded = first(own.and_then(|own| own.degraded.as_ref()));
-    let failed = |counts: &BondHostCounts| counts.degraded + counts.non_operational > 0;
-    let (warning, reason, note) = match (before.non_operational > 0, now.non_operational > 0) {
-        (false, true) => (
-            true,
-            "HostsNonOperational",
-            format!("host {host} is NonOperational: see its conditions for targets, portals and reasons"),
-        ),
-        (true, false) => {
-            (false, "HostsOperational", "no host of the data center is NonOperational any more".to_owned())
-        }
-        (false, false) if !failed(before) && failed(now) => (
-            true,
-            "PathsFailed",
+/// The Event about a change of the bond's hosts: when the first host gets a problem, and when the last one has none any
+/// more. NonOperational hosts come before failed paths.
+fn event(
+    index: &Index,
+    key: &ObjectKey,
+    bond: &IscsiBond,
+    before: &BondHostCounts,
+    now: &BondHostCounts,
+) -> Option<EventSpec> {
+    let aggregates = aggregates(index, &key.beside(bond.spec.data_center.as_str()));
+    let own = aggregates.as_deref().and_then(|aggregates| aggregates.bonds.get(&key.name));
+    let non_operational = own.and_then(|own| own.non_operational.as_deref()).unwrap_or_default();
+    let degraded = own.and_then(|own| own.degraded.as_deref()).unwrap_or_default();
+    match (before.non_operational > 0, now.non_operational > 0) {
+        (false, true) => Some(EventSpec::warning(
+            EventReason::HostsNonOperational,
+            format!("host {non_operational} is NonOperational: see its conditions for targets, portals and reasons"),
+        )),
+        (true, false) => Some(EventSpec::normal(
+            EventReason::HostsOperational,
+            "no host of the data center is NonOperational any more".to_owned(),
+        )),
+        (false, false) if !has_failed(before) && has_failed(now) => Some(EventSpec::warning(
+            EventReason::PathsFailed,
             format!("host {degraded} is Degraded: see its conditions for targets, portals and reasons"),
-        ),
-        (false, false) if failed(before) && !failed(now) => {
-            (false, "PathsRecovered", "no path of the bond is failed any more".to_owned())
+        )),
+        (false, false) if has_failed(before) && !has_failed(now) => {
+            Some(EventSpec::normal(EventReason::PathsRecovered, "no path of the bond is failed any more".to_owned()))
         }
-        (false, false) | (true, true) => return None,
-    };
-    Some(Announcement { warning, reason, note })
+        (false, false) | (true, true) => None,
+    }
+}
+
+fn has_failed(hosts: &BondHostCounts) -> bool {
+    hosts.degraded + hosts.non_operational > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::controller::fixtures::{NOW, applied, cluster, condition, decide, key, message, object};
+
+    fn bond(networks: &[&str]) -> Value {
+        object("IscsiBond", "b", &json!({"dataCenter": "dc", "networks": networks}))
+    }
+
+    fn network(name: &str, data_center: &str) -> Value {
+        object("Network", name, &json!({"dataCenter": data_center}))
+    }
+
+    fn status(index: &mut Index) -> Option<Value> {
+        crate::controller::fixtures::status(decide(index, &key(Kind::IscsiBond, "b"), NOW))
+    }
+
+    #[test]
+    fn a_bond_whose_networks_exist_is_resolved_and_ready() {
+        let mut index = cluster([object("DataCenter", "dc", &json!({})), network("san-a", "dc"), bond(&["san-a"])]);
+        let written = status(&mut index).unwrap();
+        assert_eq!(condition(&written, "NetworksResolved"), ("True", "Resolved"));
+        assert_eq!(condition(&written, "Ready"), ("True", "Ready"));
+        let mut again = bond(&["san-a"]);
+        again["status"] = written;
+        index.apply(applied(again), NOW);
+        assert_eq!(status(&mut index), None, "it is written once");
+    }
+
+    #[test]
+    fn a_bond_names_the_networks_that_do_not_exist() {
+        let mut index =
+            cluster([object("DataCenter", "dc", &json!({})), network("san-a", "dc"), bond(&["san-a", "typo"])]);
+        let written = status(&mut index).unwrap();
+        assert_eq!(condition(&written, "NetworksResolved"), ("False", "NetworkNotFound"));
+        assert_eq!(condition(&written, "Ready"), ("False", "NetworkNotFound"));
+        let message = message(&written, "NetworksResolved");
+        assert!(message.contains("typo") && !message.contains("san-a"), "{message}");
+    }
+
+    #[test]
+    fn a_bond_without_its_data_center_says_so() {
+        let written = status(&mut cluster([bond(&["san-a"])])).unwrap();
+        assert_eq!(condition(&written, "NetworksResolved"), ("False", "DataCenterNotFound"));
+        assert_eq!(condition(&written, "FullyConnected"), ("Unknown", "DataCenterNotFound"));
+    }
+
+    #[test]
+    fn a_bond_is_progressing_until_its_hosts_are_planned() {
+        let host = object("Host", "h", &json!({"dataCenter": "dc", "nodeName": "h"}));
+        let mut index =
+            cluster([object("DataCenter", "dc", &json!({})), network("san-a", "dc"), bond(&["san-a"]), host]);
+        assert_eq!(condition(&status(&mut index).unwrap(), "Ready"), ("False", "Progressing"));
+        decide(&mut index, &key(Kind::Host, "h"), NOW);
+        assert_eq!(condition(&status(&mut index).unwrap(), "Ready"), ("True", "Ready"));
+    }
+
+    #[test]
+    fn an_event_is_published_for_the_first_problem_and_the_last_recovery() {
+        let index = cluster([bond(&[])]);
+        let key = ObjectKey::new("ns", "b");
+        let counts =
+            |degraded, non_operational| BondHostCounts { degraded, non_operational, ..BondHostCounts::default() };
+        let reason = |before: BondHostCounts, now: BondHostCounts| {
+            event(&index, &key, index.bonds.get(&key).unwrap(), &before, &now).map(|event| event.reason)
+        };
+        assert_eq!(reason(counts(0, 0), counts(1, 0)), Some("PathsFailed"));
+        assert_eq!(reason(counts(1, 0), counts(2, 0)), None, "not the first");
+        assert_eq!(reason(counts(1, 0), counts(1, 1)), Some("HostsNonOperational"));
+        assert_eq!(reason(counts(1, 1), counts(2, 0)), Some("HostsOperational"));
+        assert_eq!(reason(counts(2, 0), counts(0, 0)), Some("PathsRecovered"));
+    }
 }

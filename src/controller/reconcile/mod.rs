@@ -1,21 +1,43 @@
-//! The decisions, one file per kind: each is a function of the index, the key of an object, and the time. No client, no
-//! clock, no async.
+//! The decisions, one file per kind: each is a function of the index, the key of an object and the time. No client, no
+//! clock, no async, no state: what a decision leaves behind for later ones is part of its [`Outcome`].
 
 pub(crate) mod action;
-pub(crate) mod aggregate;
-pub(crate) mod data_center;
+mod aggregate;
+mod data_center;
 pub(crate) mod finalizer;
-pub(crate) mod generated_hosts;
-pub(crate) mod host;
-pub(crate) mod iscsi_bond;
-pub(crate) mod network;
+mod generated_hosts;
+mod host;
+mod iscsi_bond;
+mod network;
 pub(crate) mod node;
+mod ownership;
 
 use std::time::Duration;
+
+pub(crate) use aggregate::aggregates;
+pub(crate) use host::partition_changed;
+
+use crate::{
+    controller::{index::Index, store::key::Key},
+    ops::Now,
+    planner::Kind,
+};
+use action::Outcome;
 
 /// Settings of the administrator that decisions depend on.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// How long a deletion may wait for acknowledgements.
     pub deletion_timeout: Duration,
+}
+
+/// Decides what to do about one object.
+pub(crate) fn reconcile(index: &Index, key: &Key, settings: &Settings, now: Now) -> Outcome {
+    match key {
+        Key::Object(Kind::Host, key) => host::reconcile(index, key, settings, now),
+        Key::Object(Kind::Network, key) => network::reconcile(index, key, settings, now),
+        Key::Object(Kind::IscsiBond, key) => iscsi_bond::reconcile(index, key, now),
+        Key::Object(Kind::DataCenter, key) => data_center::reconcile(index, key, settings, now),
+        Key::Node(name) => node::reconcile(index, name, now),
+    }
 }

@@ -1,59 +1,57 @@
-//! A Network: who carries it, who names it, and its leave-taking.
+//! A Network: its status, and its deletion.
 
+use super::{
+    Settings,
+    action::{Action, Outcome, Requires, Step},
+    aggregate::{bonds_naming, hosts_with_network, shortened},
+    finalizer::{Wait, ensure_finalizer, finalize, unacknowledged},
+};
 use crate::{
     api::{
         Network, NetworkStatus, ObjectKey,
         condition::{self, Status, Verdict},
         reason::{ConditionType, Reason},
     },
-    controller::{
-        index::World,
-        reconcile::{
-            Settings,
-            action::{Action, Outcome},
-            aggregate as sums, finalizer as deletion,
-            finalizer::Wait,
-        },
-        store::watched::is_being_deleted,
-    },
+    controller::{index::Index, store::watched::is_being_deleted},
     ops::Now,
     planner::{Kind, network_problems},
 };
 
 /// Decides for one Network.
-pub(crate) fn reconcile(world: &World, key: &ObjectKey, settings: &Settings, now: Now) -> Outcome {
-    let Some(network) = world.networks.get(key).filter(|_| world.networks.get_undecodable(key).is_none()) else {
-        return Outcome::default();
-    };
+pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now: Now) -> Outcome {
     let mut outcome = Outcome::default();
-    let waiting_for = if is_being_deleted(&network.metadata) {
-        let waiting_for = leave(world, key, network, &mut outcome);
-        let wait = Wait::new(world, Kind::Network, key, waiting_for, now);
-        deletion::let_go(Kind::Network, key, &network.metadata, &wait, settings, now, &mut outcome);
-        wait.waiting_for
-    } else {
-        outcome.actions.extend(deletion::hold(Kind::Network, key, &network.metadata));
-        Vec::new()
+    let Some(network) = index.networks.get(key).filter(|_| index.networks.get_undecodable(key).is_none()) else {
+        return outcome;
     };
-    outcome.actions.extend(write(world, key, network, &waiting_for, now));
+    if !is_being_deleted(&network.metadata) {
+        outcome.extend(ensure_finalizer(Kind::Network, key, &network.metadata));
+        outcome.extend(write(index, key, network, &[], now));
+        return outcome;
+    }
+    let waiting_for = drop_from_bonds(index, key, network, &mut outcome);
+    let wait = Wait::new(index, Kind::Network, key, waiting_for, now);
+    finalize(Kind::Network, key, &network.metadata, &wait, settings, now, &mut outcome);
+    // The status says that the bonds do not name the network any more, so that this happens once: only when it has.
+    let write = write(index, key, network, &wait.waiting_for, now);
+    outcome.steps.extend(write.map(|action| Step { action, requires: Requires::AllBefore }));
     outcome
 }
 
-fn write(world: &World, key: &ObjectKey, network: &Network, waiting_for: &[String], now: Now) -> Option<Action> {
+fn write(index: &Index, key: &ObjectKey, network: &Network, waiting_for: &[String], now: Now) -> Option<Action> {
     if is_being_deleted(&network.metadata) && waiting_for.is_empty() {
         return None;
     }
     let center = key.beside(network.spec.data_center.as_str());
     let nothing = NetworkStatus::default();
     let current = network.status.as_ref().unwrap_or(&nothing);
-    let problem = network_problems(network, world.view(&center).as_deref());
+    let problem = network_problems(network, index.view(&center).as_deref());
     let kind = ConditionType::Ready;
     let ready = match problem {
         _ if !waiting_for.is_empty() => Verdict::new(
             kind,
             Status::False,
             Reason::Deleting,
-            format!("waiting for {} to let go of it", sums::shortened(waiting_for)),
+            format!("waiting for {} to let go of it", shortened(waiting_for)),
         ),
         Some(problem) => Verdict::new(kind, Status::False, problem.reason, problem.message),
         None => Verdict::new(kind, Status::True, Reason::Ready, "the network is part of its data center"),
@@ -61,32 +59,87 @@ fn write(world: &World, key: &ObjectKey, network: &Network, waiting_for: &[Strin
     let generation = network.metadata.generation;
     let desired = NetworkStatus {
         observed_generation: generation,
-        hosts: sums::hosts_that_carry(world, &center, &key.name),
-        bonds: sums::bonds_that_name(world, &center, &key.name),
+        hosts: hosts_with_network(index, &center, &key.name),
+        bonds: bonds_naming(index, &center, &key.name),
         conditions: condition::merge(&current.conditions, vec![ready], generation, now.wall),
     };
-    let differs = *current != desired;
-    differs.then(|| Action::write_status(Kind::Network, key, &desired, network.metadata.uid.clone(), None))
+    if *current == desired {
+        return None;
+    }
+    Action::write_status(Kind::Network, key, network.metadata.uid.as_ref(), &desired, None)
 }
 
-/// Drops the network from the bonds of its data center, and tells which hosts still have to disconnect.
-fn leave(world: &World, key: &ObjectKey, network: &Network, outcome: &mut Outcome) -> Vec<String> {
+/// Removes the network from the bonds of its data center. Returns what the deletion has to wait for.
+fn drop_from_bonds(index: &Index, key: &ObjectKey, network: &Network, outcome: &mut Outcome) -> Vec<String> {
     let center_key = key.beside(network.spec.data_center.as_str());
-    let Some(center) = world.center(&center_key) else { return Vec::new() };
+    let Some(center) = index.data_center(&center_key) else { return Vec::new() };
     let mut waiting_for = Vec::new();
-    // Once: whoever puts the name back meanwhile is told so by the bond, and is not fought.
+    // Only once: a user who puts the name back meanwhile sees the problem in the bond's conditions.
     let conditions = network.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let dropped = condition::find(conditions, ConditionType::Ready)
         .is_some_and(|ready| ready.reason == Reason::Deleting.as_str());
-    for bond in center.bonds.iter().map(|name| key.beside(name.clone())) {
-        let networks = world.bonds.get(&bond).map(|bond| bond.spec.networks.as_slice()).unwrap_or_default();
-        if !dropped && let Some(index) = networks.iter().position(|name| **name == *key.name) {
-            waiting_for.push(format!("bond {}", bond.name));
-            outcome.actions.push(Action::DropNetwork { bond, index, network: key.name.clone() });
+    for bond_key in center.bonds.iter().map(|name| key.beside(name.clone())) {
+        let Some(bond) = index.bonds.get(&bond_key) else { continue };
+        if !dropped && let Some(at) = bond.spec.networks.iter().position(|name| **name == *key.name) {
+            waiting_for.push(format!("bond {}", bond_key.name));
+            let uid = bond.metadata.uid.clone();
+            outcome.push(Action::DropNetwork { bond: bond_key, uid, at, network: key.name.clone() });
         }
     }
-    if world.data_centers.get(&center_key).is_some() {
-        waiting_for.extend(deletion::unacknowledged(world, &center_key));
+    if index.data_centers.get(&center_key).is_some() {
+        waiting_for.extend(unacknowledged(index, &center_key));
     }
     waiting_for
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::controller::fixtures::{
+        NOW, actions, applied, cluster, condition, decide, deleting, key, object, status,
+    };
+
+    fn bond(networks: &[&str]) -> Value {
+        object("IscsiBond", "b", &json!({"dataCenter": "dc", "networks": networks}))
+    }
+
+    fn network() -> Value {
+        object("Network", "san-a", &json!({"dataCenter": "dc"}))
+    }
+
+    fn reconcile(index: &mut Index) -> Outcome {
+        decide(index, &key(Kind::Network, "san-a"), NOW)
+    }
+
+    #[test]
+    fn a_new_network_gets_its_finalizer_and_counts_its_bonds() {
+        let mut index = cluster([object("DataCenter", "dc", &json!({})), network(), bond(&["san-a"])]);
+        let outcome = reconcile(&mut index);
+        assert_eq!(actions(&outcome), ["finalizers", "status"]);
+        let written = status(outcome).unwrap();
+        assert_eq!(written["bonds"], json!(["b"]));
+        assert_eq!(condition(&written, "Ready"), ("True", "Ready"));
+    }
+
+    #[test]
+    fn a_network_that_is_being_deleted_is_dropped_from_its_bonds_once() {
+        let mut index =
+            cluster([object("DataCenter", "dc", &json!({})), deleting(network()), bond(&["san-b", "san-a"])]);
+        let outcome = reconcile(&mut index);
+        assert_eq!(actions(&outcome), ["drop-network", "status"]);
+        assert!(matches!(outcome.steps[0].action, Action::DropNetwork { at: 1, .. }));
+        assert!(!outcome.steps[1].requires.is_met(&[false]), "a name that is still there is dropped again");
+        let mut told = deleting(network());
+        told["status"] = status(outcome).unwrap();
+        index.apply(applied(told), NOW);
+        assert_eq!(actions(&reconcile(&mut index)), ["finalizers"], "a user has put it back");
+    }
+
+    #[test]
+    fn a_network_that_no_host_uses_is_deleted_at_once() {
+        let mut index = cluster([object("DataCenter", "dc", &json!({})), deleting(network())]);
+        assert_eq!(actions(&reconcile(&mut index)), ["finalizers"]);
+    }
 }

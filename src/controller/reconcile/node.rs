@@ -1,118 +1,103 @@
-//! A Node: our condition and our taint on it, for the scheduler; and the lease of its agent, which goes after it.
+//! A Node: Multibond's condition and taint, for the scheduler; and the lease of its agent, once the Node is gone.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Taint, apimachinery::pkg::apis::meta::v1::Time};
 
+use super::{
+    action::{Action, NodeCondition, Outcome},
+    aggregate::aggregates,
+};
 use crate::{
     api::{
         Host, LeasePart, NODE_CONDITION, NODE_TAINT, NodePart, NonOperationalTaint, ObjectKey, Phase,
         condition::{self, Status},
         reason::ConditionType,
     },
-    controller::{
-        index::World,
-        reconcile::{
-            action::{Action, NodeCondition, Outcome},
-            host::HostState,
-        },
-    },
+    controller::index::{Index, state::HostState},
     ops::Now,
     planner::AgentState,
 };
 
 /// The effect that evicts.
 const NO_EXECUTE: &str = "NoExecute";
-/// Between two hosts that are evicted.
+/// The shortest time between the evictions of two hosts.
 const EVICTION_PAUSE: Duration = Duration::from_secs(10);
-/// Taints that are this young are withdrawn when it turns out that the storage is at fault.
+/// When the storage turns out to be at fault, taints that are younger than this are removed.
 const WITHDRAWN: Duration = Duration::from_secs(300);
 
 /// Decides for one Node.
-pub(crate) fn reconcile(world: &World, name: &Arc<str>, now: Now) -> Outcome {
-    let Some(node) = world.nodes.get(&ObjectKey::new("", name)) else { return gone(world, name) };
+pub(super) fn reconcile(index: &Index, name: &Arc<str>, now: Now) -> Outcome {
     let mut outcome = Outcome::default();
-    let host = world.claimant(name).and_then(|key| Some((key, world.hosts.get(key)?)));
-    let in_service = host.and_then(|(key, host)| {
-        let state = world.state(key)?;
-        state.plan.in_service().then_some((key, host, state))
-    });
-    // A host that nothing was decided for yet may be in service: nothing is taken away.
-    let undecided = host.is_some_and(|(key, _)| world.state(key).is_none());
-    if undecided {
+    let Some(node) = index.nodes.get(&ObjectKey::new("", name)) else {
+        outcome.extend(delete_unused_lease(index, name));
+        return outcome;
+    };
+    let host = index.owner_of_node(name).and_then(|key| Some((key, index.hosts.get(key)?)));
+    let Some((key, host)) = host else {
+        outcome.extend(drop_condition(name, node));
+        outcome.extend(drop_taint(name, node));
+        return outcome;
+    };
+    // Before the first decision for a host it is unknown whether it is in service: the Node stays as it is.
+    let Some(state) = index.host_state(key) else { return outcome };
+    if !state.plan.in_service() {
+        outcome.extend(drop_condition(name, node));
+        outcome.extend(drop_taint(name, node));
         return outcome;
     }
-    outcome.actions.extend(condition(name, node, in_service.map(|(_, host, _)| host), now.wall));
-    let desired = match in_service {
-        None => Desired::No,
-        Some((key, host, state)) => desired_taint(world, key, host, state),
-    };
-    taint(
-        world,
-        name,
-        node,
-        desired,
-        in_service.map(|(key, host, _)| key.beside(host.spec.data_center.as_str())),
-        now,
-        &mut outcome,
-    );
+    outcome.extend(condition(name, node, host, now.wall));
+    taint(index, name, node, (key, host, state), now, &mut outcome);
     outcome
 }
 
-/// The lease of an agent goes when nothing is left that it tells of: the Node is gone, no Host names it, and nobody renews
-/// it. An agent that was only away makes a new one. Leases of others may have such a name, but not such a holder.
-fn gone(world: &World, name: &str) -> Outcome {
-    let named = world.hosts_of_node(name).next().is_some();
-    let unneeded = world.nodes.filled() && world.hosts.filled() && !named && world.agent(name) == AgentState::Silent;
-    let of_agent = |(_, lease): &(&ObjectKey, &LeasePart)| lease.spec.holder_identity.as_deref() == Some(name);
-    let delete = |(key, lease): (&ObjectKey, &LeasePart)| {
-        let (uid, version) = (lease.metadata.uid.clone(), lease.metadata.resource_version.clone());
-        Action::DeleteLease { lease: key.clone(), uid, version }
-    };
-    let actions =
-        if unneeded { world.lease(name).filter(of_agent).map(delete).into_iter().collect() } else { Vec::new() };
-    Outcome { actions, recheck_at: None }
+/// Deletes the lease of an agent when nothing needs it: the Node is gone, no Host names it, and the lease has expired. If
+/// the agent comes back, it creates a new one. A lease with such a name but another holder is not an agent's.
+fn delete_unused_lease(index: &Index, name: &str) -> Option<Action> {
+    let named = index.hosts_of_node(name).next().is_some();
+    if named || !index.nodes.filled() || !index.hosts.filled() || index.agent(name) != AgentState::Silent {
+        return None;
+    }
+    let (key, LeasePart { metadata, spec }) = index.lease(name)?;
+    let (uid, version) = (metadata.uid.clone(), metadata.resource_version.clone());
+    (spec.holder_identity.as_deref() == Some(name)).then(|| Action::DeleteLease { lease: key.clone(), uid, version })
 }
 
-/// The Operational verdict, where the scheduler's people look. Unknown changes nothing.
-fn condition(name: &Arc<str>, node: &NodePart, host: Option<&Host>, now: Timestamp) -> Option<Action> {
-    let Some(host) = host else { return drop_condition(name, node) };
+/// Copies the Host's `Operational` condition to its Node. `Unknown` leaves the Node's condition as it is.
+fn condition(name: &Arc<str>, node: &NodePart, host: &Host, now: Timestamp) -> Option<Action> {
     let current = node.status.conditions.iter().find(|condition| condition.kind == NODE_CONDITION);
     let conditions = host.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let verdict = condition::find(conditions, ConditionType::Operational)?;
-    let status = [Status::True, Status::False].into_iter().find(|status| status.as_str() == verdict.status)?;
-    let same = current.is_some_and(|current| {
-        current.status == verdict.status && current.reason == verdict.reason && current.message == verdict.message
-    });
+    let wanted = condition::find(conditions, ConditionType::Operational)?;
+    let status = [Status::True, Status::False].into_iter().find(|status| status.as_str() == wanted.status)?;
     let since = match current {
-        Some(current) if current.status == verdict.status => current.last_transition_time.clone(),
-        _ => None,
+        Some(current) if current.status != wanted.status => None,
+        Some(current) if current.reason == wanted.reason && current.message == wanted.message => return None,
+        Some(current) => current.last_transition_time.clone(),
+        None => None,
     };
-    (!same).then(|| Action::NodeCondition {
-        node: name.clone(),
-        condition: Some(NodeCondition {
-            status: status.as_str(),
-            reason: verdict.reason.clone(),
-            message: verdict.message.clone(),
-            since: since.unwrap_or_else(|| condition::whole_second(now)),
-        }),
-    })
+    let condition = NodeCondition {
+        status: status.as_str(),
+        reason: wanted.reason.clone(),
+        message: wanted.message.clone(),
+        since: since.unwrap_or_else(|| condition::whole_second(now)),
+    };
+    Some(Action::NodeCondition { node: name.clone(), uid: node.metadata.uid.clone(), condition: Some(condition) })
 }
 
-/// Takes our condition off a Node that has it.
+/// Removes Multibond's condition from a Node that has it.
 pub(crate) fn drop_condition(name: &Arc<str>, node: &NodePart) -> Option<Action> {
     let ours = node.status.conditions.iter().any(|condition| condition.kind == NODE_CONDITION);
-    ours.then(|| Action::NodeCondition { node: name.clone(), condition: None })
+    ours.then(|| Action::NodeCondition { node: name.clone(), uid: node.metadata.uid.clone(), condition: None })
 }
 
-/// Takes our taint off a Node that has it.
+/// Removes Multibond's taint from a Node that has it.
 pub(crate) fn drop_taint(name: &Arc<str>, node: &NodePart) -> Option<Action> {
     let ours = node.spec.taints.iter().any(|taint| taint.key == NODE_TAINT);
     ours.then(|| replace_taint(name, node, None))
 }
 
-/// Gives a Node this taint of ours, and leaves it those of others.
+/// Replaces Multibond's taint on a Node. The taints of others stay.
 fn replace_taint(name: &Arc<str>, node: &NodePart, taint: Option<Taint>) -> Action {
     let others = node.spec.taints.iter().filter(|taint| taint.key != NODE_TAINT).cloned();
     Action::NodeTaints {
@@ -122,17 +107,19 @@ fn replace_taint(name: &Arc<str>, node: &NodePart, taint: Option<Taint>) -> Acti
     }
 }
 
-/// Which taint a Node should have.
+/// The taint that a Node should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Desired {
+    /// None.
     No,
+    /// One with this effect.
     Yes(&'static str),
-    /// The one that it has.
+    /// The present one, if there is one.
     Unchanged,
 }
 
-fn desired_taint(world: &World, key: &ObjectKey, host: &Host, state: &HostState) -> Desired {
-    let data_center = world.data_centers.get(&key.beside(host.spec.data_center.as_str()));
+fn desired_taint(index: &Index, key: &ObjectKey, host: &Host, state: &HostState) -> Desired {
+    let data_center = index.data_centers.get(&key.beside(host.spec.data_center.as_str()));
     let effect = match data_center.map(|center| center.spec.non_operational_taint).unwrap_or_default() {
         NonOperationalTaint::None => return Desired::No,
         NonOperationalTaint::NoSchedule => "NoSchedule",
@@ -147,33 +134,33 @@ fn desired_taint(world: &World, key: &ObjectKey, host: &Host, state: &HostState)
 }
 
 fn taint(
-    world: &World,
+    index: &Index,
     name: &Arc<str>,
     node: &NodePart,
-    desired: Desired,
-    center: Option<ObjectKey>,
+    (key, host, state): (&ObjectKey, &Host, &HostState),
     now: Now,
     outcome: &mut Outcome,
 ) {
-    let ours = |taint: &&Taint| taint.key == NODE_TAINT;
-    let current: Vec<&Taint> = node.spec.taints.iter().filter(ours).collect();
-    let has = |effect: &str| current.len() == 1 && current[0].effect == effect;
-    let wanted = match desired {
+    let current: Vec<&Taint> = node.spec.taints.iter().filter(|taint| taint.key == NODE_TAINT).collect();
+    let has = |effect: &str| matches!(current[..], [taint] if taint.effect == effect);
+    let wanted = match desired_taint(index, key, host, state) {
         Desired::Unchanged => return,
         Desired::No => None,
         Desired::Yes(NO_EXECUTE) => {
-            let at_fault = center.and_then(|center| world.sums(&center)?.storage_at_fault().cloned()).is_some();
+            let center = key.beside(host.spec.data_center.as_str());
+            let aggregates = aggregates(index, &center);
+            let at_fault = aggregates.is_some_and(|aggregates| aggregates.storage_at_fault().is_some());
             let added = current.first().and_then(|taint| taint.time_added.as_ref());
             let young = added.is_some_and(|added| age(added.0, now.wall) < WITHDRAWN);
             match (at_fault, has(NO_EXECUTE)) {
                 (true, true) if young => None,
                 (true, _) | (false, true) => return,
                 (false, false) => {
-                    if let Some(until) = eviction_pause(world, now.wall) {
-                        outcome.recheck_at = Some(until);
+                    if let Some(until) = eviction_pause(index, now.wall) {
+                        outcome.recheck(until);
                         return;
                     }
-                    world.evicted_at.set(Some(now.wall));
+                    outcome.memo.evicted_at = Some(now.wall);
                     Some(NO_EXECUTE)
                 }
             }
@@ -182,7 +169,7 @@ fn taint(
         Desired::Yes(effect) => Some(effect),
     };
     if wanted.is_some() || !current.is_empty() {
-        outcome.actions.push(replace_taint(name, node, wanted.map(|effect| new_taint(effect, now.wall))));
+        outcome.push(replace_taint(name, node, wanted.map(|effect| new_taint(effect, now.wall))));
     }
 }
 
@@ -199,95 +186,122 @@ fn age(added: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(added)).unwrap_or_default()
 }
 
-/// Until when no further host may be evicted: at most one in ten seconds, counted by the taints themselves, so that a
-/// new leader keeps the pace.
-fn eviction_pause(world: &World, now: Timestamp) -> Option<Timestamp> {
-    let ours = world.nodes.iter().flat_map(|(_, node)| &node.spec.taints);
+/// Until when no further host may be evicted, if one was evicted just now. The times of the taints count, so that a new
+/// leader keeps the pause too.
+fn eviction_pause(index: &Index, now: Timestamp) -> Option<Timestamp> {
+    let ours = index.nodes.iter().flat_map(|(_, node)| &node.spec.taints);
     let ours = ours.filter(|taint| taint.key == NODE_TAINT && taint.effect == NO_EXECUTE);
     let written = ours.filter_map(|taint| taint.time_added.as_ref()).map(|time| time.0);
-    // One that is far ahead was written by a clock that has been set back since.
+    // A time that is far ahead was written by a clock that was set back since.
     let latest = now.saturating_add(EVICTION_PAUSE).unwrap_or(Timestamp::MAX);
-    let newest = written.chain(world.evicted_at.get()).filter(|time| *time <= latest).max()?;
+    let newest = written.chain(index.evicted_at()).filter(|time| *time <= latest).max()?;
     let until = newest.saturating_add(EVICTION_PAUSE).unwrap_or(Timestamp::MAX);
     (until > now).then_some(until)
 }
 
 #[cfg(test)]
 mod tests {
-    use serde::de::DeserializeOwned;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::controller::store::{Change, watched::Event};
+    use crate::controller::{
+        fixtures::{NOW, TARGET, actions, applied, at, cluster, decide, key, lease, node, object, storage},
+        store::{Change, key::Key, watched::Event},
+    };
+    use crate::planner::Kind;
 
-    const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, monotonic: Duration::ZERO };
-
-    fn read<T: DeserializeOwned>(object: Value) -> T {
-        serde_json::from_value(object).unwrap()
+    fn host(on: &str) -> Value {
+        object("Host", "h1", &json!({"dataCenter": "dc", "nodeName": on}))
     }
 
-    fn node(name: &str) -> Change {
-        Change::Node(Event::Applied(read(json!({"metadata": {"name": name}}))))
+    fn agent_lease(of: &str, holder: &str, version: &str) -> Value {
+        let mut lease = lease(of, 40);
+        lease["metadata"]["uid"] = json!("u1");
+        lease["metadata"]["resourceVersion"] = json!(version);
+        lease["spec"]["holderIdentity"] = json!(holder);
+        lease
     }
 
-    fn lease(of: &str) -> Change {
-        lease_held_by(of, of, "7")
+    /// An index with two agents' leases, so many seconds after they were renewed.
+    fn index(objects: Vec<Value>, seconds: u64) -> Index {
+        let leases = [agent_lease("n1", "n1", "7"), agent_lease("n10", "n10", "7")];
+        let mut index = cluster(leases.into_iter().chain(objects));
+        index.tick(at(seconds));
+        index
     }
 
-    fn lease_held_by(holder: &str, of: &str, version: &str) -> Change {
-        Change::Lease(Event::Applied(read(json!({
-            "metadata": {"name": format!("agent-{of}"), "namespace": "system", "uid": "u1", "resourceVersion": version},
-            "spec": {"holderIdentity": holder, "renewTime": "1970-01-01T00:00:00.000000Z", "leaseDurationSeconds": 40}}))))
-    }
-
-    fn host(on: &str) -> Change {
-        Change::Host(Event::Applied(read(json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "Host",
-            "metadata": {"name": "h1", "namespace": "ns"}, "spec": {"dataCenter": "dc", "nodeName": on}}))))
-    }
-
-    /// A world that has read its lists, so long after the lease of `n1` was renewed.
-    fn world(changes: Vec<Change>, seconds: u64) -> World {
-        let mut world = World::listed(NOW);
-        for change in [lease("n1"), lease("n10")].into_iter().chain(changes) {
-            world.apply(change, NOW);
-        }
-        world.tick(Now { monotonic: Duration::from_secs(seconds), ..NOW });
-        world
-    }
-
-    /// The lease that goes, with the version that was looked at.
-    fn goes(world: &World) -> Option<(String, Option<String>)> {
-        match reconcile(world, &"n1".into(), NOW).actions.pop()? {
+    /// The lease that is deleted, with the version that was looked at.
+    fn deleted_lease(index: &Index) -> Option<(String, Option<String>)> {
+        match reconcile(index, &"n1".into(), NOW).steps.pop()?.action {
             Action::DeleteLease { lease, version, .. } => Some((lease.to_string(), version)),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn the_lease_of_an_agent_goes_when_its_node_is_gone_and_nobody_names_it_or_renews_it() {
+    fn the_lease_of_an_agent_is_deleted_when_nothing_needs_it() {
         let gone = Some(("system/agent-n1".to_owned(), Some("7".to_owned())));
-        assert_eq!(goes(&world(vec![], 40)), gone);
-        assert_eq!(goes(&world(vec![], 39)), None, "it may be renewed yet");
-        assert_eq!(goes(&world(vec![host("n1")], 40)), None, "a Host names the node");
-        assert_eq!(goes(&world(vec![host("n10")], 40)), gone, "a Host names another");
-        assert_eq!(goes(&world(vec![node("n1")], 40)), None, "the Node is there");
-        assert_eq!(goes(&world(vec![lease_held_by("another", "n1", "8")], 40)), None, "it is not an agent's");
-        let unread = Change::Node(Event::ListBegins);
-        let mut nothing_read = World::default();
-        for change in [unread, lease("n1")] {
-            nothing_read.apply(change, NOW);
+        assert_eq!(deleted_lease(&index(vec![], 40)), gone);
+        assert_eq!(deleted_lease(&index(vec![], 39)), None, "it may be renewed yet");
+        assert_eq!(deleted_lease(&index(vec![host("n1")], 40)), None, "a Host names the node");
+        assert_eq!(deleted_lease(&index(vec![host("n10")], 40)), gone, "a Host names another node");
+        assert_eq!(deleted_lease(&index(vec![node("n1")], 40)), None, "the Node exists");
+        assert_eq!(deleted_lease(&index(vec![agent_lease("n1", "another", "8")], 40)), None, "it is not an agent's");
+        let mut lists_unread = Index::default();
+        for change in [Change::Node(Event::ListBegins), applied(agent_lease("n1", "n1", "7"))] {
+            lists_unread.apply(change, NOW);
         }
-        nothing_read.tick(Now { monotonic: Duration::from_secs(40), ..NOW });
-        assert_eq!(goes(&nothing_read), None, "nobody knows which Nodes there are");
+        lists_unread.tick(at(40));
+        assert_eq!(deleted_lease(&lists_unread), None, "it is not known which Nodes exist");
     }
 
     #[test]
-    fn a_node_is_looked_at_again_when_its_agent_falls_silent_and_when_a_controller_begins_to_act() {
-        let mut world = world(vec![], 39);
-        world.take_dirty();
-        world.tick(Now { monotonic: Duration::from_secs(40), ..NOW });
-        assert!(world.take_dirty().now.contains(&crate::controller::store::key::Key::Node("n1".into())));
-        world.begin_to_act(Now { monotonic: Duration::from_secs(40), ..NOW });
-        assert!(world.take_dirty().now.contains(&crate::controller::store::key::Key::Node("n1".into())));
+    fn a_node_is_reconciled_when_its_agent_falls_silent_and_by_a_new_leader() {
+        let mut index = index(vec![], 39);
+        index.take_pending();
+        index.tick(at(40));
+        assert!(index.take_pending().now.contains(&Key::Node("n1".into())));
+        index.resume(at(40));
+        assert!(index.take_pending().now.contains(&Key::Node("n1".into())));
+    }
+
+    /// A NonOperational host on each of these nodes, in data centers of their own that evict.
+    fn evicting(nodes: &[&str]) -> Index {
+        let objects = nodes.iter().flat_map(|name| {
+            let spec = json!({"storage": storage("10.0.0.1"), "nonOperationalTaint": "NoExecute",
+                "nonOperationalAfterSeconds": 0});
+            let mut host = object("Host", name, &json!({"dataCenter": name, "nodeName": name}));
+            host["status"] = json!({"targets": [{"target": TARGET, "lostAt": "1960-01-01T00:00:00Z"}],
+                "connections": [{"target": TARGET, "portal": "10.0.0.1:3260", "tpgt": 1, "state": "Failed",
+                    "reason": "PortalUnreachable", "since": "1960-01-01T00:00:00Z"}]});
+            [object("DataCenter", name, &spec), host, lease(name, 40), node(name)]
+        });
+        let mut index = cluster(objects);
+        for name in nodes {
+            decide(&mut index, &key(Kind::Host, name), NOW);
+        }
+        index
+    }
+
+    #[test]
+    fn the_second_host_is_evicted_ten_seconds_after_the_first() {
+        let mut index = evicting(&["n1", "n2"]);
+        assert_eq!(index.host_state(&ObjectKey::new("ns", "n1")).unwrap().phase, Phase::NonOperational);
+        assert_eq!(actions(&decide(&mut index, &Key::Node("n1".into()), NOW)), ["node-taints"]);
+        let waiting = decide(&mut index, &Key::Node("n2".into()), NOW);
+        assert_eq!((actions(&waiting), waiting.recheck_at), (vec![], Timestamp::from_second(10).ok()));
+        let later = Now { wall: Timestamp::from_second(10).unwrap(), ..NOW };
+        assert_eq!(actions(&decide(&mut index, &Key::Node("n2".into()), later)), ["node-taints"]);
+    }
+
+    #[test]
+    fn a_node_without_a_host_loses_the_condition_and_the_taint() {
+        let mut marked = node("n1");
+        marked["spec"] =
+            json!({"taints": [{"key": NODE_TAINT, "effect": "NoSchedule"}, {"key": "other", "effect": "NoSchedule"}]});
+        marked["status"] = json!({"conditions": [{"type": NODE_CONDITION, "status": "True"}]});
+        let outcome = reconcile(&cluster([marked]), &"n1".into(), NOW);
+        assert_eq!(actions(&outcome), ["node-condition", "node-taints"]);
+        assert!(matches!(&outcome.steps[1].action, Action::NodeTaints { taints, .. } if taints.len() == 1));
     }
 }

@@ -1,4 +1,8 @@
-//! All objects of one kind, as last seen.
+//! The objects of one kind, as last seen.
+//!
+//! kube's `reflector::Store` is not used. It drops an object that cannot be decoded, while this cache keeps its last
+//! version that could be: with an object missing, agents would log sessions out. This cache also says what an event has
+//! changed, and applies the answers to the controller's own writes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,11 +12,11 @@ use crate::{
 };
 use kube::Resource;
 
-/// All objects of one kind. During a list the old ones stay until the list is complete: planning from a half-filled
-/// cache would log sessions out.
+/// The objects of one kind. During a list the old objects stay until the list is complete: plans from a half-filled cache
+/// would log sessions out.
 #[derive(Debug)]
-pub(crate) struct Cache<K> {
-    /// Boxed, because a map has room for up to twice as many as are in it.
+pub(crate) struct ObjectCache<K> {
+    /// Boxed, because a map has capacity for up to twice as many entries as are in it.
     objects: HashMap<ObjectKey, Box<K>>,
     undecodable: HashMap<ObjectKey, Undecodable<K>>,
     listed: Option<HashSet<ObjectKey>>,
@@ -20,25 +24,31 @@ pub(crate) struct Cache<K> {
     refused: bool,
 }
 
-impl<K> Default for Cache<K> {
+impl<K> Default for ObjectCache<K> {
     fn default() -> Self {
-        Cache { objects: HashMap::new(), undecodable: HashMap::new(), listed: None, filled: false, refused: false }
+        ObjectCache {
+            objects: HashMap::new(),
+            undecodable: HashMap::new(),
+            listed: None,
+            filled: false,
+            refused: false,
+        }
     }
 }
 
-/// What an event did to one object.
+/// How an event has changed one object.
 #[derive(Debug)]
 pub(crate) struct Difference<K> {
     pub key: ObjectKey,
     pub before: Option<K>,
-    /// The object is in the cache now.
+    /// Whether the object is in the cache now.
     pub present: bool,
-    /// The data centers that an undecodable version of it concerned or concerns: `None` stands for every one of its
+    /// The data centers that an undecodable version of the object concerns, before or now; `None` stands for all of its
     /// namespace.
     pub undecodable: Vec<Option<String>>,
 }
 
-impl<K: Resource<DynamicType = ()>> Cache<K> {
+impl<K: Resource<DynamicType = ()>> ObjectCache<K> {
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<&K> {
         self.objects.get(key).map(|object| &**object)
     }
@@ -47,12 +57,12 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         self.objects.iter().map(|(key, object)| (key, &**object))
     }
 
-    /// Whether a complete list has been seen.
+    /// Whether a complete list was read.
     pub(crate) fn filled(&self) -> bool {
         self.filled
     }
 
-    /// Whether a list has been asked for and refused: waiting for one may take for ever.
+    /// Whether the list was refused. There may never be one.
     pub(crate) fn refused(&self) -> bool {
         self.refused
     }
@@ -66,7 +76,7 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         self.undecodable.get(key)
     }
 
-    /// Takes an event of a watch in, and tells what it did.
+    /// Applies an event of a watch. Returns what it has changed.
     pub(crate) fn apply(&mut self, event: Event<Watched<K>>) -> Vec<Difference<K>> {
         match event {
             Event::ListBegins => {
@@ -96,8 +106,8 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         }
     }
 
-    /// Takes the answer to a write in, unless something newer is known, or the object is gone.
-    pub(crate) fn wrote(&mut self, object: Watched<K>) -> Option<Difference<K>> {
+    /// Applies the answer to a write, unless a newer version is known, or the object is gone.
+    pub(crate) fn apply_written(&mut self, object: Watched<K>) -> Option<Difference<K>> {
         let key = ObjectKey::of(object.meta());
         let known = self.get(&key).map(Resource::meta);
         let known = known.or_else(|| self.undecodable.get(&key).map(|bad| &bad.metadata))?;
@@ -109,8 +119,8 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         let good = self.objects.get(&key).map(|known| version(known.meta()));
         let bad = self.undecodable.get(&key).map(|known| version(&known.metadata));
         let new = version(object.meta());
-        // The watch may bring what an answer to a write has already told, or less. A new schema may change what can be
-        // read of a version.
+        // The watch may report a version that is known from the answer to a write, or an older one. A version that could
+        // not be decoded may be decodable now, with another schema.
         let known = match object {
             Watched::Good(_) => {
                 if bad.is_none() {
@@ -129,9 +139,9 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
             Watched::Bad(bad) => {
                 let now = bad.data_center.clone();
                 let before = self.undecodable.insert(key.clone(), *bad);
-                let concerned = before.map(|bad| bad.data_center).into_iter().chain([now]).collect();
-                // The last version that could be read stays: nothing is taken away.
-                Some(Difference { present: self.objects.contains_key(&key), before: None, undecodable: concerned, key })
+                let changed = before.map(|bad| bad.data_center).into_iter().chain([now]).collect();
+                // The last version that could be decoded stays.
+                Some(Difference { present: self.objects.contains_key(&key), before: None, undecodable: changed, key })
             }
         }
     }
@@ -149,8 +159,79 @@ impl<K: Resource<DynamicType = ()>> Cache<K> {
         Difference { key, before, present: false, undecodable }
     }
 
-    /// The object, to change what is derived from it in place.
+    /// The object, to intern its texts.
     pub(crate) fn get_mut(&mut self, key: &ObjectKey) -> Option<&mut K> {
         self.objects.get_mut(key).map(|object| &mut **object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        api::Network,
+        controller::fixtures::{object, read},
+    };
+
+    fn network(version: u64, subnets: &Value) -> Watched<Network> {
+        let mut network = object("Network", "n", &json!({"dataCenter": "dc", "subnets": subnets}));
+        network["metadata"]["resourceVersion"] = json!(version.to_string());
+        read(network)
+    }
+
+    fn good(version: u64) -> Watched<Network> {
+        network(version, &json!([]))
+    }
+
+    fn bad(version: u64) -> Watched<Network> {
+        network(version, &json!(7))
+    }
+
+    fn key() -> ObjectKey {
+        ObjectKey::new("ns", "n")
+    }
+
+    #[test]
+    fn an_older_version_does_not_replace_a_newer_one() {
+        let mut cache = ObjectCache::default();
+        assert_eq!(cache.apply(Event::Applied(good(5))).len(), 1);
+        assert_eq!(cache.apply(Event::Applied(good(4))).len(), 0);
+        assert_eq!(cache.apply(Event::Applied(good(5))).len(), 0, "known from the answer to a write");
+        assert_eq!(cache.apply(Event::Applied(good(6))).len(), 1);
+    }
+
+    #[test]
+    fn objects_stay_until_a_new_list_is_complete() {
+        let mut cache = ObjectCache::default();
+        cache.apply(Event::Applied(good(5)));
+        cache.apply(Event::<Watched<Network>>::ListBegins);
+        assert!(cache.get(&key()).is_some() && !cache.filled());
+        assert_eq!(cache.apply(Event::<Watched<Network>>::ListEnds).len(), 1);
+        assert!(cache.get(&key()).is_none() && cache.filled());
+    }
+
+    #[test]
+    fn the_last_version_that_could_be_decoded_stays() {
+        let mut cache = ObjectCache::default();
+        cache.apply(Event::Applied(good(5)));
+        let difference = cache.apply(Event::Applied(bad(6))).pop().unwrap();
+        assert_eq!(difference.undecodable, [Some("dc".to_owned())]);
+        assert!(cache.get(&key()).is_some() && cache.get_undecodable(&key()).is_some());
+        cache.apply(Event::Applied(good(7)));
+        assert!(cache.get_undecodable(&key()).is_none());
+    }
+
+    #[test]
+    fn the_answer_to_a_write_counts_for_the_same_object_only() {
+        let mut cache = ObjectCache::default();
+        assert!(cache.apply_written(good(5)).is_none(), "it is gone");
+        cache.apply(Event::Applied(good(5)));
+        let mut successor = object("Network", "n", &json!({"dataCenter": "dc"}));
+        successor["metadata"]["uid"] = json!("another");
+        successor["metadata"]["resourceVersion"] = json!("6");
+        assert!(cache.apply_written(read(successor)).is_none(), "it is another object");
+        assert!(cache.apply_written(good(6)).is_some());
     }
 }

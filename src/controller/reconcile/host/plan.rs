@@ -1,44 +1,45 @@
-//! The plan of a Host, as the controller comes by it, and which of many Hosts get another one.
+//! The plan of a Host, and which of many Hosts get a new one.
 
 use std::sync::Arc;
 
 use crate::{
     api::{Host, ObjectKey, Phase, PlannedPath, reason::EmptyReason},
-    controller::index::World,
+    controller::index::Index,
     planner::{HostPlan, Planner},
 };
 
-/// Tells the hosts whose plans, made anew, are others than what was last decided from the rest. To plan is a small part
-/// of the work for a host: a few that a change concerns need not wait for thousands that it leaves alone.
-pub(crate) fn concerned(world: &World, hosts: Vec<ObjectKey>) -> (Vec<ObjectKey>, Vec<ObjectKey>) {
-    // They come data center by data center.
-    let mut last: Option<Basis> = None;
+/// Splits hosts into those whose plans have changed and those whose plans have not. Planning is a small part of the
+/// work for a host, so it pays to find the few that a change concerns before reconciling thousands that it does not.
+pub(crate) fn partition_changed(index: &Index, hosts: Vec<ObjectKey>) -> (Vec<ObjectKey>, Vec<ObjectKey>) {
+    // The hosts are sorted by data center.
+    let mut last: Option<PlanInputs> = None;
     let mut plan = |key: &ObjectKey| {
-        let host = world.hosts.get(key)?;
-        let basis = last.take().filter(|basis| basis.is_of(key, host)).unwrap_or_else(|| Basis::of(world, key, host));
-        let plan = basis.plan(world, key, host);
-        last = Some(basis);
+        let host = index.hosts.get(key)?;
+        let inputs =
+            last.take().filter(|inputs| inputs.is_of(key, host)).unwrap_or_else(|| PlanInputs::of(index, key, host));
+        let plan = inputs.plan(index, key, host);
+        last = Some(inputs);
         plan.map(|(plan, _)| plan)
     };
-    hosts.into_iter().partition(|key| plan(key).as_ref() != world.state(key).map(|state| &state.plan))
+    hosts.into_iter().partition(|key| plan(key).as_ref() != index.host_state(key).map(|state| &state.plan))
 }
 
-/// What the plans of all hosts of a data center are made from.
-pub(super) struct Basis {
+/// What the plans of all hosts of a data center depend on.
+pub(super) struct PlanInputs {
     center: ObjectKey,
     frozen: bool,
     planner: Option<Arc<Planner>>,
-    stamp: Option<u64>,
+    plan_epoch: Option<u64>,
 }
 
-impl Basis {
-    /// That of a host's data center.
-    pub(super) fn of(world: &World, key: &ObjectKey, host: &Host) -> Self {
+impl PlanInputs {
+    /// The inputs from a host's data center.
+    pub(super) fn of(index: &Index, key: &ObjectKey, host: &Host) -> Self {
         let center = key.beside(host.spec.data_center.as_str());
-        Basis {
-            frozen: world.frozen(&center).is_some(),
-            planner: world.planner(&center),
-            stamp: world.center(&center).map(|center| center.stamp),
+        PlanInputs {
+            frozen: index.frozen(&center).is_some(),
+            planner: index.planner(&center),
+            plan_epoch: index.data_center(&center).map(|center| center.plan_epoch),
             center,
         }
     }
@@ -47,9 +48,9 @@ impl Basis {
         self.center.namespace == key.namespace && *self.center.name == *host.spec.data_center
     }
 
-    /// The plan of a host, and the data center's stamp. While that stands still, there is none, and the plan is the one
-    /// that was last written, if there is one.
-    pub(super) fn plan(&self, world: &World, key: &ObjectKey, host: &Host) -> Option<(HostPlan, Option<u64>)> {
+    /// The plan of a host, and the data center's plan epoch. While the data center is frozen, the plan is the one in the
+    /// Host's status, if there is one, and has no epoch.
+    pub(super) fn plan(&self, index: &Index, key: &ObjectKey, host: &Host) -> Option<(HostPlan, Option<u64>)> {
         if self.frozen {
             let status = host.status.as_ref()?;
             let reason = match status.phase? {
@@ -59,37 +60,43 @@ impl Basis {
             };
             return Some((HostPlan::from_status(status.plan.as_ref()?, &status.networks, reason), None));
         }
-        let claimed = world.claimant(&host.spec.node_name).is_some_and(|winner| winner != key);
+        let claimed = index.owner_of_node(&host.spec.node_name).is_some_and(|owner| owner != key);
         let plan = match &self.planner {
             Some(planner) => planner.plan_host(host, claimed),
             None => HostPlan::without_data_center(claimed),
         };
-        Some((plan, self.stamp))
+        Some((plan, self.plan_epoch))
     }
 }
 
-/// An object has room for 1.5 MB (etcd's `--max-request-bytes`); a tenth of it is for what grows with no path.
-const ROOM: usize = 1_400_000;
-/// What a path takes in the plan and, with a state, a reason and a message, among the connections: names of fields and
-/// what has no name.
-const PATH_FORM: usize = 450;
+/// The largest plan, with the agent's report on its paths, in bytes. An object may have 1.5 MB (`--max-request-bytes` of
+/// etcd); a tenth of that is left for the rest of the Host, which does not grow with the paths.
+const LARGEST: usize = 1_400_000;
+/// What each path adds to the object besides names that are counted: names of JSON fields, a state, a reason and a
+/// message.
+const OVERHEAD_PER_PATH: usize = 450;
 
-/// Why a plan cannot be written. The agent's report on its paths goes into the same object, and is counted in.
+/// Why a plan cannot be written, if it is too large. The agent's report on its paths goes into the same object.
 pub(super) fn too_large(plan: &HostPlan) -> Option<String> {
-    let length = |text: &Option<Arc<str>>| text.as_deref().map_or(0, str::len);
-    let of_path = |path: &PlannedPath| {
-        let PlannedPath { target, portal, tpgt: _, interface, network, storage, bonds, chap_secret } = path;
-        let twice = target.len() + portal.len() + length(interface);
-        let bonds: usize = bonds.iter().map(|bond| bond.len() + 3).sum();
-        PATH_FORM + 2 * twice + length(network) + storage.len() + bonds + length(chap_secret)
-    };
-    let size: usize = plan.paths.iter().map(of_path).sum();
-    (size > ROOM).then(|| {
+    let size: usize = plan.paths.iter().map(size_of_path).sum();
+    (size > LARGEST).then(|| {
         format!(
             "the plan has {} paths, which with the agent's report on them need about {} kB; an object of Kubernetes has room for {} kB: let the host's bonds have fewer networks or targets, or use pairing Auto",
             plan.paths.len(),
             size / 1000,
-            ROOM / 1000
+            LARGEST / 1000
         )
     })
+}
+
+/// The size of a path in the plan, and again among the connections that the agent reports.
+fn size_of_path(path: &PlannedPath) -> usize {
+    let PlannedPath { target, portal, tpgt: _, interface, network, storage, bonds, chap_secret } = path;
+    let in_plan_and_report = target.len() + portal.len() + length(interface);
+    let bonds: usize = bonds.iter().map(|bond| bond.len() + 3).sum();
+    OVERHEAD_PER_PATH + 2 * in_plan_and_report + length(network) + storage.len() + bonds + length(chap_secret)
+}
+
+fn length(text: &Option<Arc<str>>) -> usize {
+    text.as_deref().map_or(0, str::len)
 }

@@ -1,19 +1,20 @@
-//! What the controller does not know: lists that it has not read, and objects that cannot be decoded.
+//! What the controller cannot know: lists that were not read, and objects that cannot be decoded. The data centers that
+//! this concerns are frozen: their plans stay as they are.
 
 use kube::{Resource, api::ObjectMeta};
 
-use super::{World, changes::Member};
+use super::{Index, changes::Member};
 use crate::{
     api::ObjectKey,
     controller::store::{
-        cache::Cache,
+        cache::ObjectCache,
         watched::{Undecodable, is_being_deleted},
     },
     planner::Kind,
 };
 
-impl World {
-    /// The caches that have not been filled yet, by the name of what they hold.
+impl Index {
+    /// The plural names of the kinds whose first list was not read yet.
     pub(crate) fn unfilled(&self) -> Vec<&'static str> {
         let cluster = [
             ("nodes", self.nodes.filled()),
@@ -21,11 +22,11 @@ impl World {
             ("leases", self.leases.filled()),
         ];
         let missing = cluster.into_iter().filter_map(|(name, filled)| (!filled).then_some(name));
-        self.missing().into_iter().chain(missing).collect()
+        self.unfilled_plan_inputs().into_iter().chain(missing).collect()
     }
 
-    /// Those of them that plans are made from.
-    pub(crate) fn missing(&self) -> Vec<&'static str> {
+    /// Those among them that plans depend on.
+    pub(crate) fn unfilled_plan_inputs(&self) -> Vec<&'static str> {
         let kinds = [
             ("datacenters", self.data_centers.filled()),
             ("networks", self.networks.filled()),
@@ -35,9 +36,9 @@ impl World {
         kinds.into_iter().filter_map(|(name, filled)| (!filled).then_some(name)).collect()
     }
 
-    /// Whether every list has been read, or refused: of what is not to be had the rest must not wait.
+    /// Whether every list has been read, or refused. A list that is refused must not hold up the rest.
     pub(crate) fn complete(&self) -> bool {
-        fn known<K: Resource<DynamicType = ()>>(cache: &Cache<K>) -> bool {
+        fn known<K: Resource<DynamicType = ()>>(cache: &ObjectCache<K>) -> bool {
             cache.filled() || cache.refused()
         }
         known(&self.data_centers)
@@ -51,7 +52,7 @@ impl World {
 
     /// One line for each object that cannot be decoded.
     pub(crate) fn undecodable(&self) -> Vec<String> {
-        fn lines<K: Resource<DynamicType = ()>>(kind: Kind, cache: &Cache<K>) -> impl Iterator<Item = String> {
+        fn lines<K: Resource<DynamicType = ()>>(kind: Kind, cache: &ObjectCache<K>) -> impl Iterator<Item = String> {
             cache.undecodable().map(move |(key, bad)| format!("{kind} {key} cannot be read: {}", bad.error))
         }
         let mut lines: Vec<String> = lines(Kind::DataCenter, &self.data_centers)
@@ -63,14 +64,14 @@ impl World {
         lines
     }
 
-    /// Why a data center's plans must stay as they are: an object of it that cannot be decoded, or a kind that cannot
-    /// be listed. With a data center that is being deleted everything goes, whatever it says.
+    /// Why a data center is frozen: one of its objects cannot be decoded, or a kind cannot be listed. A data center that is
+    /// being deleted is not frozen: the hosts disconnect whatever the objects say.
     pub(crate) fn frozen(&self, center: &ObjectKey) -> Option<String> {
         let deleting = self.data_centers.get(center).is_some_and(|found| is_being_deleted(&found.metadata));
         if deleting || self.terminating(&center.namespace) {
             return None;
         }
-        if let Some(plural) = self.missing().first() {
+        if let Some(plural) = self.unfilled_plan_inputs().first() {
             return Some(format!("{plural} cannot be listed; the plans of this data center stay as they are"));
         }
         let networks = undecodable(Kind::Network, &self.networks, center);
@@ -93,7 +94,7 @@ impl World {
     }
 }
 
-fn members<'a, K: Member>(cache: &'a Cache<K>, center: &ObjectKey) -> Vec<(ObjectKey, &'a ObjectMeta)> {
+fn members<'a, K: Member>(cache: &'a ObjectCache<K>, center: &ObjectKey) -> Vec<(ObjectKey, &'a ObjectMeta)> {
     let bad = cache.undecodable().filter(|(_, bad)| bad.data_center.as_deref() == Some(&*center.name));
     let bad = bad.map(|(key, bad)| (key, &bad.metadata));
     let good =
@@ -106,7 +107,7 @@ fn members<'a, K: Member>(cache: &'a Cache<K>, center: &ObjectKey) -> Vec<(Objec
 
 fn undecodable<'a, K: Member>(
     kind: Kind,
-    cache: &'a Cache<K>,
+    cache: &'a ObjectCache<K>,
     center: &ObjectKey,
 ) -> Option<(Kind, &'a ObjectKey, &'a String)> {
     let concerns = |(key, bad): &(&ObjectKey, &Undecodable<K>)| {

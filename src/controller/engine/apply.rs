@@ -1,0 +1,290 @@
+//! Carries out actions: one function, and one request, for each kind of action.
+
+use std::{fmt::Debug, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1::Taint, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{
+    Api, Client, Resource,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::{ApiResource, DynamicObject, NamespaceResourceScope},
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::events;
+use crate::{
+    api::{
+        CONTROLLER_MANAGER, DataCenter, Host, HostSpec, IscsiBond, LeasePart, MADE_FOR_LABEL, NODE_CONDITION,
+        NODE_GONE_ANNOTATION, Network, NodePart, ObjectKey,
+    },
+    controller::{
+        reconcile::action::{Action, NodeCondition, StatusFields},
+        store::{Written, watched::Watched},
+    },
+    planner::Kind,
+};
+
+/// What the requests need besides the action.
+#[derive(Clone)]
+pub(crate) struct Applier {
+    pub client: Client,
+    /// The name of this replica, for Events.
+    pub identity: String,
+}
+
+/// The answer to a write: the object as it is now, unless it is deleted or of no interest.
+type Answer = kube::Result<Option<Written>>;
+
+impl Applier {
+    /// Carries out one action.
+    pub(crate) async fn apply(&self, action: Action) -> Answer {
+        match action {
+            Action::WriteStatus { kind, key, uid, fields, event } => {
+                let written = self.write_status(kind, &key, uid.as_deref(), &fields).await?;
+                if let Some(event) = event {
+                    events::publish(&self.client, &self.identity, kind, &key, uid, event).await;
+                }
+                Ok(Some(written))
+            }
+            Action::PublishEvent { kind, key, uid, event } => {
+                events::publish_once(&self.client, &self.identity, kind, &key, uid, event).await;
+                Ok(None)
+            }
+            Action::SetFinalizers { kind, key, uid, before, after } => {
+                self.set_finalizers(kind, &key, uid.as_deref(), &before, &after).await
+            }
+            Action::SetOwners { kind, key, owners, version } => self.set_owners(kind, &key, &owners, version).await,
+            Action::DropNetwork { bond, uid, at, network } => {
+                self.drop_network(&bond, uid.as_deref(), at, &network).await
+            }
+            Action::Delete { kind, key, uid } => self.delete(kind, &key, uid).await,
+            Action::DeleteLease { lease, uid, version } => self.delete_lease(&lease, uid, version).await,
+            Action::CreateHost { key, data_center, node, owner } => {
+                self.create_host(&key, data_center, node, owner).await
+            }
+            Action::MoveHost { key, uid, data_center } => {
+                let body = json!({"metadata": {"uid": uid}, "spec": {"dataCenter": data_center}});
+                self.patch(Kind::Host, &key, Part::Object, &Patch::Merge(body)).await.map(Some)
+            }
+            Action::NodeGone { key, uid, since } => self.note_node_gone(&key, uid.as_deref(), since).await,
+            Action::NodeCondition { node, uid, condition } => {
+                self.set_node_condition(&node, uid.as_deref(), condition).await
+            }
+            Action::NodeTaints { node, taints, version } => self.set_node_taints(&node, &taints, version).await,
+        }
+    }
+
+    async fn write_status(
+        &self,
+        kind: Kind,
+        key: &ObjectKey,
+        uid: Option<&str>,
+        fields: &StatusFields,
+    ) -> kube::Result<Written> {
+        self.patch(kind, key, Part::Status, &json_patch(status_patch(uid, fields))?).await
+    }
+
+    async fn set_finalizers(
+        &self,
+        kind: Kind,
+        key: &ObjectKey,
+        uid: Option<&str>,
+        before: &[String],
+        after: &[String],
+    ) -> Answer {
+        let patch = json_patch(finalizer_patch(uid, before, after))?;
+        self.patch(kind, key, Part::Object, &patch).await.map(Some)
+    }
+
+    async fn set_owners(
+        &self,
+        kind: Kind,
+        key: &ObjectKey,
+        owners: &[OwnerReference],
+        version: Option<String>,
+    ) -> Answer {
+        let body = json!({"metadata": {"ownerReferences": owners, "resourceVersion": version}});
+        self.patch(kind, key, Part::Object, &Patch::Merge(body)).await.map(Some)
+    }
+
+    async fn drop_network(&self, bond: &ObjectKey, uid: Option<&str>, at: usize, network: &Arc<str>) -> Answer {
+        let path = format!("/spec/networks/{at}");
+        let patch = json_patch(json!([
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": path, "value": network},
+            {"op": "remove", "path": path},
+        ]))?;
+        self.patch(Kind::IscsiBond, bond, Part::Object, &patch).await.map(Some)
+    }
+
+    async fn delete(&self, kind: Kind, key: &ObjectKey, uid: Option<String>) -> Answer {
+        match kind {
+            Kind::DataCenter => self.delete_as::<DataCenter>(key, uid).await,
+            Kind::Network => self.delete_as::<Network>(key, uid).await,
+            Kind::Host => self.delete_as::<Host>(key, uid).await,
+            Kind::IscsiBond => self.delete_as::<IscsiBond>(key, uid).await,
+        }
+    }
+
+    async fn delete_as<K>(&self, key: &ObjectKey, uid: Option<String>) -> Answer
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let preconditions = Some(Preconditions { uid, resource_version: None });
+        let parameters = DeleteParams { preconditions, ..DeleteParams::background() };
+        let api: Api<Watched<K>> = Api::namespaced(self.client.clone(), &key.namespace);
+        api.delete(&key.name, &parameters).await.map(|_| None)
+    }
+
+    async fn delete_lease(&self, lease: &ObjectKey, uid: Option<String>, version: Option<String>) -> Answer {
+        let preconditions = Some(Preconditions { uid, resource_version: version });
+        let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
+        let leases: Api<LeasePart> = Api::namespaced(self.client.clone(), &lease.namespace);
+        leases.delete(&lease.name, &parameters).await.map(|_| None)
+    }
+
+    async fn create_host(&self, key: &ObjectKey, data_center: String, node: String, owner: OwnerReference) -> Answer {
+        let spec = HostSpec { data_center: data_center.clone(), node_name: node, ..HostSpec::default() };
+        let mut host = Host::new(&key.name, spec);
+        host.metadata.labels = Some([(MADE_FOR_LABEL.to_owned(), data_center)].into());
+        host.metadata.owner_references = Some(vec![owner]);
+        // Only the fields that the controller owns: the API server sets the defaults of the others.
+        let mut body = serde_json::to_value(&host).map_err(kube::Error::SerdeError)?;
+        if let Some(spec) = body.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.retain(|field, _| field == "dataCenter" || field == "nodeName");
+        }
+        let host: DynamicObject = serde_json::from_value(body).map_err(kube::Error::SerdeError)?;
+        let resource = ApiResource::erase::<Host>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
+        let parameters = PostParams { field_manager: Some(CONTROLLER_MANAGER.to_owned()), ..PostParams::default() };
+        match api.create(&parameters, &host).await {
+            Ok(_) => Ok(None),
+            // A user has created a Host of that name in the meantime. It is never changed.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn note_node_gone(&self, key: &ObjectKey, uid: Option<&str>, since: Option<Timestamp>) -> Answer {
+        let since = since.map(|since| since.to_string());
+        let body = json!({"metadata": {"uid": uid, "annotations": {NODE_GONE_ANNOTATION: since}}});
+        self.patch(Kind::Host, key, Part::Object, &Patch::Merge(body)).await.map(Some)
+    }
+
+    async fn set_node_condition(&self, node: &str, uid: Option<&str>, condition: Option<NodeCondition>) -> Answer {
+        let condition = match condition {
+            Some(NodeCondition { status, reason, message, since }) => json!({"type": NODE_CONDITION,
+                "status": status, "reason": reason, "message": message,
+                "lastTransitionTime": since, "lastHeartbeatTime": since}),
+            None => json!({"type": NODE_CONDITION, "$patch": "delete"}),
+        };
+        let body = json!({"metadata": {"uid": uid}, "status": {"conditions": [condition]}});
+        let node = self.nodes().patch_status(node, &parameters(), &Patch::Strategic(body)).await?;
+        Ok(Some(Written::Node(node)))
+    }
+
+    async fn set_node_taints(&self, node: &str, taints: &[Taint], version: Option<String>) -> Answer {
+        let body = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
+        let node = self.nodes().patch(node, &parameters(), &Patch::Merge(body)).await?;
+        Ok(Some(Written::Node(node)))
+    }
+
+    fn nodes(&self) -> Api<Watched<NodePart>> {
+        Api::all(self.client.clone())
+    }
+
+    async fn patch(&self, kind: Kind, key: &ObjectKey, part: Part, body: &Patch<Value>) -> kube::Result<Written> {
+        Ok(match kind {
+            Kind::DataCenter => Written::DataCenter(self.patch_as(key, part, body).await?),
+            Kind::Network => Written::Network(self.patch_as(key, part, body).await?),
+            Kind::Host => Written::Host(self.patch_as(key, part, body).await?),
+            Kind::IscsiBond => Written::Bond(self.patch_as(key, part, body).await?),
+        })
+    }
+
+    async fn patch_as<K>(&self, key: &ObjectKey, part: Part, body: &Patch<Value>) -> kube::Result<Watched<K>>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    {
+        let api: Api<Watched<K>> = Api::namespaced(self.client.clone(), &key.namespace);
+        match part {
+            Part::Object => api.patch(&key.name, &parameters(), body).await,
+            Part::Status => api.patch_status(&key.name, &parameters(), body).await,
+        }
+    }
+}
+
+/// Which part of an object a patch changes.
+#[derive(Clone, Copy)]
+enum Part {
+    /// Metadata and spec.
+    Object,
+    /// The status subresource.
+    Status,
+}
+
+fn parameters() -> PatchParams {
+    PatchParams { field_manager: Some(CONTROLLER_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+/// These operations are a JSON patch by construction.
+fn json_patch(operations: Value) -> kube::Result<Patch<Value>> {
+    serde_json::from_value(operations).map(Patch::Json).map_err(kube::Error::SerdeError)
+}
+
+/// Replaces fields of the status of the object with this uid. A test is needed for that: in a merge patch of the status
+/// of a custom resource the API server ignores `metadata`, also a `uid` that is not the object's. The resourceVersion
+/// would do too, but then each report of an agent would make the controller's write conflict. An added `null` removes
+/// the field: the schema has no nullable fields.
+fn status_patch(uid: Option<&str>, fields: &StatusFields) -> Value {
+    let same_object = json!({"op": "test", "path": "/metadata/uid", "value": uid});
+    let fields = fields.0.iter();
+    let fields = fields.map(|(name, value)| json!({"op": "add", "path": format!("/status/{name}"), "value": value}));
+    std::iter::once(same_object).chain(fields).collect()
+}
+
+/// Replaces the finalizers of the object with this uid. It tests no resourceVersion: the agent's first report on a new
+/// Host must not make the controller's finalizer conflict. Finalizers of others are not lost, since all are tested; if
+/// there are none, the field is missing, which tests as null.
+fn finalizer_patch(uid: Option<&str>, before: &[String], after: &[String]) -> Value {
+    let before = (!before.is_empty()).then_some(before);
+    json!([
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "test", "path": "/metadata/finalizers", "value": before},
+        {"op": "add", "path": "/metadata/finalizers", "value": after},
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finalizer_patch_tests_the_uid_and_all_finalizers_only() {
+        let ours = || vec!["multibond.dev/disconnect".to_owned()];
+        let put = finalizer_patch(Some("u1"), &[], &ours());
+        let expected = json!([
+            {"op": "test", "path": "/metadata/uid", "value": "u1"},
+            {"op": "test", "path": "/metadata/finalizers", "value": null},
+            {"op": "add", "path": "/metadata/finalizers", "value": ["multibond.dev/disconnect"]},
+        ]);
+        assert_eq!(put, expected);
+        let taken = finalizer_patch(Some("u1"), &ours(), &[]);
+        assert_eq!((&taken[1]["value"], &taken[2]["value"]), (&json!(["multibond.dev/disconnect"]), &json!([])));
+        assert!(json_patch(put).is_ok());
+    }
+
+    #[test]
+    fn a_status_patch_tests_the_uid_and_replaces_each_field() {
+        let fields = json!({"phase": "Up", "plan": null}).as_object().cloned().unwrap();
+        let patch = status_patch(Some("u1"), &StatusFields(fields));
+        let expected = json!([
+            {"op": "test", "path": "/metadata/uid", "value": "u1"},
+            {"op": "add", "path": "/status/phase", "value": "Up"},
+            {"op": "add", "path": "/status/plan", "value": null},
+        ]);
+        assert_eq!(patch, expected);
+        assert!(json_patch(patch).is_ok());
+    }
+}

@@ -1,0 +1,173 @@
+//! What was decided for objects, kept for later decisions. Data only: `reconcile` computes it.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{BondHostCounts, HostCounts, HostStatus, PathCounts, Phase},
+    planner::{AgentState, HostPlan, Usage},
+};
+
+/// What a decision leaves behind for later ones. The index stores it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memo {
+    /// What was decided for the Host.
+    pub host: Option<HostState>,
+    /// The object is being deleted, so its deletion timeout runs from the first such decision.
+    pub deletion: bool,
+    /// When a taint that evicts was decided: it may not be on its Node yet.
+    pub evicted_at: Option<Timestamp>,
+    /// Whether the storage of the data center, and not its hosts, is at fault.
+    pub storage_at_fault: Option<bool>,
+}
+
+/// The last decision for a host. Aggregates, the host's Node and deletions depend on it.
+#[derive(Clone, Debug)]
+pub(crate) struct HostState {
+    pub plan: HostPlan,
+    /// The data center's plan epoch when the plan was made; `None` while the data center is frozen.
+    pub plan_epoch: Option<u64>,
+    pub phase: Phase,
+    pub agent: AgentState,
+    pub settled: bool,
+    /// The revision of the plan in the Host's status, which its agent carries out; `None` while there is none.
+    pub published: Option<String>,
+    pub without_session: Vec<Arc<str>>,
+    /// Whether there is a session, for each path of the plan, in order.
+    pub connected: Vec<bool>,
+    /// Whether the path has failed, for each path of the plan, in order.
+    pub failed: Vec<bool>,
+}
+
+impl HostState {
+    /// Whether two states differ in more than the plan epoch. A change of a data center replans all of its hosts, and
+    /// the plans of most of them stay the same.
+    pub(crate) fn differs_beyond_epoch(&self, other: &HostState) -> bool {
+        let HostState { plan, plan_epoch: _, phase, agent, settled, published, without_session, connected, failed } =
+            self;
+        *plan != other.plan
+            || *phase != other.phase
+            || *agent != other.agent
+            || *settled != other.settled
+            || *published != other.published
+            || *without_session != other.without_session
+            || *connected != other.connected
+            || *failed != other.failed
+    }
+
+    /// Replaces texts of a status by equal ones of this state's plan, so that each is in memory once: with thousands of
+    /// hosts these texts are most of the memory. Frees unused capacity too.
+    pub(crate) fn intern(&self, status: &mut HostStatus) {
+        if let Some(plan) = &mut status.plan
+            && plan.paths == self.plan.paths
+        {
+            plan.paths = self.plan.paths.clone();
+        }
+        if status.networks == self.plan.networks {
+            status.networks = self.plan.networks.clone();
+        }
+        for connection in &mut status.connections {
+            let same = self.plan.paths.binary_search_by(|path| path.key().cmp(&connection.key()));
+            if let Some(path) = same.ok().map(|at| &self.plan.paths[at]) {
+                connection.target = path.target.clone();
+                connection.portal = path.portal.clone();
+                connection.interface.clone_from(&path.interface);
+            }
+        }
+        for target in &mut status.targets {
+            let same = self.plan.paths.binary_search_by(|path| path.target.cmp(&target.target));
+            if let Some(path) = same.ok().map(|at| &self.plan.paths[at]) {
+                target.target = path.target.clone();
+            }
+        }
+        // A list that was decoded may have capacity for twice as many elements.
+        status.connections.shrink_to_fit();
+        status.conditions.shrink_to_fit();
+        status.targets.shrink_to_fit();
+        if let Some(interfaces) = &mut status.interfaces {
+            interfaces.shrink_to_fit();
+            for interface in interfaces {
+                interface.addresses.shrink_to_fit();
+            }
+        }
+    }
+}
+
+/// Names that a message lists before it says how many more there are.
+pub(crate) const SHOWN: usize = 3;
+
+/// Counts over all hosts of a data center.
+#[derive(Debug, Default)]
+pub(crate) struct Aggregates {
+    pub phases: HostCounts,
+    /// Hosts in service, by network that they carry.
+    pub carriers: HashMap<Arc<str>, u32>,
+    /// Counts for each bond.
+    pub bonds: HashMap<Arc<str>, BondAggregate>,
+    pub usage: Usage,
+    /// Whether every host has been replanned since the last change; if not, `usage` is outdated.
+    pub current: bool,
+    /// Hosts in service with a live agent that have not finished the first attempts of their newest plan.
+    pub pending: u32,
+    /// Hosts that are NonOperational.
+    pub non_operational: SampleNames,
+    /// Hosts in service whose phase is known.
+    pub known: u32,
+    /// Among them, those without any session, by target.
+    pub without_session: HashMap<Arc<str>, u32>,
+}
+
+/// A number of objects, and the names of the first few.
+#[derive(Debug, Default)]
+pub(crate) struct SampleNames {
+    pub count: u32,
+    first: Vec<String>,
+}
+
+impl SampleNames {
+    pub(crate) fn add(&mut self, name: &str) {
+        self.count += 1;
+        if self.first.len() < SHOWN {
+            self.first.push(name.to_owned());
+        }
+    }
+}
+
+impl fmt::Display for SampleNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.first.join(", "))?;
+        match self.count as usize - self.first.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// Counts over all hosts of a data center, for one of its bonds.
+#[derive(Debug, Default)]
+pub(crate) struct BondAggregate {
+    pub hosts: BondHostCounts,
+    pub paths: PathCounts,
+    /// Failed paths of hosts whose agent is alive.
+    pub failed: u32,
+    /// Paths in their first attempt, of hosts whose agent is alive.
+    pub pending: u32,
+    /// Planned paths by network.
+    pub by_network: HashMap<Arc<str>, u32>,
+    /// The first host that is NonOperational.
+    pub non_operational: Option<String>,
+    /// The first host on which a path of the bond has failed.
+    pub degraded: Option<String>,
+    /// The first host whose agent is not alive.
+    pub unknown: Option<String>,
+}
+
+impl Aggregates {
+    /// The target that has no session on more than half of the hosts (two or more) whose phase is known. Then the
+    /// storage has failed, and not the hosts.
+    pub(crate) fn storage_at_fault(&self) -> Option<&Arc<str>> {
+        let most = |(target, hosts): (_, &u32)| (*hosts >= 2 && *hosts * 2 > self.known).then_some(target);
+        self.without_session.iter().filter_map(most).min()
+    }
+}

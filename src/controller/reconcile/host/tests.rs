@@ -1,0 +1,109 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    api::FINALIZER,
+    controller::fixtures::{
+        NOW, TARGET, actions, applied, cluster, condition, decide, key, lease, object, status, storage,
+    },
+};
+
+/// A data center with so many targets of 32 portals, and a host that uses the default network.
+fn index(targets: usize) -> Index {
+    let portals: Vec<Value> = (1..=32).map(|last| json!({"address": format!("10.0.1.{last}")})).collect();
+    let target = |number| json!({"iqn": format!("iqn.2003-01.org.example:{number}"), "portals": portals});
+    let targets: Vec<Value> = (0..targets).map(target).collect();
+    let storage = json!({"storage": [{"name": "array", "targets": targets}]});
+    cluster([object("DataCenter", "dc", &storage), host(&json!({}))])
+}
+
+fn host(status: &Value) -> Value {
+    let mut host = object("Host", "h1", &json!({"dataCenter": "dc", "nodeName": "h1"}));
+    host["metadata"]["finalizers"] = json!([FINALIZER]);
+    host["status"] = status.clone();
+    host
+}
+
+fn set_status(index: &mut Index, status: &Value) {
+    index.apply(applied(host(status)), NOW);
+}
+
+/// The status that is written, if one is.
+fn written(index: &mut Index) -> Option<Value> {
+    status(decide(index, &key(Kind::Host, "h1"), NOW))
+}
+
+#[test]
+fn the_sequence_of_plans_starts_again_after_the_largest_number() {
+    let mut index = index(1);
+    let mut status = written(&mut index).unwrap();
+    assert_eq!(status["plan"]["sequence"], 1);
+    status["plan"]["revision"] = json!("another");
+    for (before, after) in [(1, 2), (i64::MAX, 1)] {
+        status["plan"]["sequence"] = json!(before);
+        set_status(&mut index, &status);
+        assert_eq!(written(&mut index).unwrap()["plan"]["sequence"], after);
+    }
+}
+
+#[test]
+fn a_plan_that_is_too_large_is_reported_once_and_not_written() {
+    let mut index = index(128);
+    let part = written(&mut index).unwrap();
+    assert_eq!(part["plan"], Value::Null);
+    assert_eq!(condition(&part, "Ready"), ("False", "PlanTooLarge"));
+    assert_eq!(condition(&part, "Operational"), ("Unknown", "PlanTooLarge"));
+    set_status(&mut index, &part);
+    assert_eq!(written(&mut index), None);
+}
+
+#[test]
+fn a_host_whose_plan_becomes_too_large_keeps_its_previous_plan() {
+    let part = written(&mut index(1)).unwrap();
+    assert_eq!(part["plan"]["paths"].as_array().unwrap().len(), 32);
+    let mut index = index(128);
+    set_status(&mut index, &part);
+    let kept = written(&mut index).unwrap();
+    assert_eq!(kept["plan"], part["plan"]);
+    assert_eq!(condition(&kept, "Ready"), ("False", "PlanTooLarge"));
+    assert_ne!(condition(&kept, "Operational").1, "PlanTooLarge");
+    set_status(&mut index, &kept);
+    assert_eq!(written(&mut index), None);
+}
+
+#[test]
+fn the_status_of_a_host_is_written_to_the_object_with_its_uid_only() {
+    let steps = decide(&mut index(1), &key(Kind::Host, "h1"), NOW).steps;
+    let [step] = &steps[..] else { panic!("{steps:?}") };
+    assert!(matches!(&step.action, Action::WriteStatus { uid: Some(uid), .. } if uid == "h1"), "{step:?}");
+}
+
+#[test]
+fn a_new_host_gets_its_finalizer_before_its_status() {
+    let mut fresh = host(&json!({}));
+    fresh["metadata"]["finalizers"] = json!([]);
+    let mut index = cluster([object("DataCenter", "dc", &json!({"storage": storage("10.0.0.1")})), fresh]);
+    assert_eq!(actions(&decide(&mut index, &key(Kind::Host, "h1"), NOW)), ["finalizers", "status"]);
+}
+
+#[test]
+fn a_host_with_all_paths_connected_is_up_and_gets_one_event() {
+    let mut index = cluster([
+        object("DataCenter", "dc", &json!({"storage": storage("10.0.0.1")})),
+        host(&json!({})),
+        lease("h1", 40),
+    ]);
+    let mut status = written(&mut index).unwrap();
+    status["connections"] = json!([{"target": TARGET, "portal": "10.0.0.1:3260", "tpgt": 1, "state": "Connected",
+        "sessionID": 1, "since": "1970-01-01T00:00:00Z"}]);
+    status["agent"] = json!({"observedRevision": status["plan"]["revision"], "observedSequence": 1});
+    set_status(&mut index, &status);
+    let outcome = decide(&mut index, &key(Kind::Host, "h1"), NOW);
+    let [Action::WriteStatus { event: Some(event), .. }] =
+        &outcome.steps.iter().map(|step| &step.action).collect::<Vec<_>>()[..]
+    else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!((event.reason, event.warning), ("Up", false));
+    assert_eq!(super::super::super::fixtures::status(outcome).unwrap()["phase"], "Up");
+}
