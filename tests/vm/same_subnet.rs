@@ -22,7 +22,11 @@ pub async fn a35_two_interfaces_in_one_subnet_are_warned_of_with_working_advice(
         .await
         .unwrap();
     node.start_agent("").await;
-    let warned = |host: &Value| reason(host, "HostPrepared") == "ReversePathFilter";
+    // san1 comes first: its sessions exist already.
+    let warned = |host: &Value| {
+        let message = condition(host, "HostPrepared")["message"].as_str().unwrap_or_default();
+        reason(host, "HostPrepared") == "ReversePathFilter" && message.contains("san3.arp_announce")
+    };
     let host = node.site.until("a warning of both interfaces", "Host", "w1", warned).await;
     let message = condition(&host, "HostPrepared")["message"].as_str().unwrap();
     let advice: Vec<&str> = message.split("set ").skip(1).collect();
