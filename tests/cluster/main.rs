@@ -14,6 +14,7 @@ mod made_hosts;
 mod nodes;
 mod operations;
 mod plan;
+mod successors;
 mod verdicts;
 
 use multibond_testbed::site::{self, fixtures};
