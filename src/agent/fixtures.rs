@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     initiator::{DeviceUser, Disk, Facts, Inventory, Map, MapPath, Session, SessionOwner, SessionState},
-    path::IscsiPath,
     reconcile::plan::{LoginParams, Plan, PlanVersion},
+    types::IscsiPath,
 };
 use crate::{api::HostInterface, ops::Now};
 

@@ -9,12 +9,12 @@ use tracing::{Instrument as _, Span, debug, debug_span, info, info_span};
 use super::{
     cluster::{Cluster, ClusterError, HostId},
     initiator::{Initiator, Inventory, LiveSettings, PathError, Session},
-    path::IscsiPath,
     reconcile::{
         Action, LogoutReason,
         logout::{self, LogoutDecision},
         plan::Plan,
     },
+    types::IscsiPath,
 };
 use crate::api::{Host, reason::PathReason};
 

@@ -5,15 +5,14 @@
 //! host. An initiator is anything that implements [`Initiator`](initiator::Initiator).
 
 pub mod cluster;
-pub mod credentials;
 pub mod fleet;
 pub mod host;
 pub mod initiator;
 mod jobs;
 pub mod metrics;
-pub mod path;
 pub mod reconcile;
 mod run;
+pub mod types;
 
 pub use run::Agent;
 

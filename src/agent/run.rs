@@ -28,17 +28,16 @@ use super::{
         node_owner,
         outbox::{Due, Outbox},
     },
-    credentials::SecretState,
     initiator::{Facts, Initiator, InterfaceFilter, Inventory, PathError},
     jobs::{JobResult, Jobs},
     metrics::{AgentMetrics, OutcomeLabel, PathGauge},
-    path::IscsiPath,
     reconcile::{
         Reconciler,
         input::StepInput,
         plan::{Plan, PlanVersion},
         report::{PathReport, StatusReport},
     },
+    types::{IscsiPath, credentials::SecretState},
 };
 use crate::{
     api::{AgentStatus, Connection, Host, HostStatus, reason::PathReason},

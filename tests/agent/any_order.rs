@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use multibond::{
     agent::{
         initiator::simulated::{Fault, FaultKind, Faults},
-        path::IscsiPath,
+        types::IscsiPath,
     },
     api::ConnectionState,
 };

@@ -5,9 +5,11 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::Secret;
 use multibond::{
     agent::{
-        credentials::{Credentials, SecretState},
         initiator::simulated::{Fault, FaultKind, Faults},
-        path::IscsiPath,
+        types::{
+            IscsiPath,
+            credentials::{Credentials, SecretState},
+        },
     },
     api::{Connection, ConnectionState, reason::PathReason},
 };

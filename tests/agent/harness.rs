@@ -12,10 +12,9 @@ use multibond::{
     agent::{
         Agent,
         cluster::{Cluster, ClusterError, HostId, hosts::NodeHosts},
-        credentials::SecretState,
         initiator::simulated::{Fault, FaultKind, Faults, SimulatedHost, Simulation},
         metrics::AgentMetrics,
-        path::IscsiPath,
+        types::{IscsiPath, credentials::SecretState},
     },
     api::{Connection, ConnectionState, Host, HostStatus, reason::PathReason},
 };

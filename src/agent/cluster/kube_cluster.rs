@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{Cluster, ClusterError, HostId, hosts, secrets::SecretWatches, with_timeout};
 use crate::{
-    agent::credentials::SecretState,
+    agent::types::credentials::SecretState,
     api::{AGENT_MANAGER, Host},
 };
 

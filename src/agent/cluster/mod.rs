@@ -8,7 +8,7 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 
-use super::credentials::SecretState;
+use super::types::credentials::SecretState;
 use crate::{api::Host, ops::errors::brief};
 
 pub mod hosts;

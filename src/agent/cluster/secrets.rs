@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{ClusterError, with_timeout};
 use crate::{
-    agent::credentials::{Credentials, SecretState},
+    agent::types::credentials::{Credentials, SecretState},
     ops::log_once::LogOnce,
 };
 

@@ -13,9 +13,11 @@ use tokio::sync::watch;
 
 pub use super::host::{device_mapper::MapPath, device_users::DeviceUser, interfaces::InterfaceFilter};
 use super::{
-    credentials::{Credentials, Fingerprint},
     host::error::HostError,
-    path::IscsiPath,
+    types::{
+        IscsiPath,
+        credentials::{Credentials, Fingerprint},
+    },
 };
 use crate::api::{HostInterface, HostWarning, SessionSettings, reason::PathReason};
 

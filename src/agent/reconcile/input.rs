@@ -12,9 +12,11 @@ use super::{
 };
 use crate::{
     agent::{
-        credentials::{Credentials, SecretState},
         initiator::{Facts, Inventory, PathError, Session},
-        path::IscsiPath,
+        types::{
+            IscsiPath,
+            credentials::{Credentials, SecretState},
+        },
     },
     api::{HostInterface, reason::PathReason},
     ops::Now,

@@ -18,9 +18,11 @@ use self::{
     surplus::SurplusSessions,
 };
 use super::{
-    credentials::{Credentials, SecretState},
     initiator::{Inventory, LiveSettings, Login, PathError, Session},
-    path::IscsiPath,
+    types::{
+        IscsiPath,
+        credentials::{Credentials, SecretState},
+    },
 };
 use crate::{
     api::{Connection, MultipathMap, reason::PathReason},

@@ -12,7 +12,7 @@ use super::backoff;
 use crate::{
     agent::{
         initiator::{PathError, Session},
-        path::IscsiPath,
+        types::IscsiPath,
     },
     api::{Connection, ConnectionState, condition::whole_second, reason::PathReason},
     ops::Now,

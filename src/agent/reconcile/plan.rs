@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    agent::path::IscsiPath,
+    agent::types::IscsiPath,
     api::{PlanStatus, PlannedPath, SessionSettings},
 };
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     agent::{
         initiator::{Inventory, PathError, Session},
-        path::IscsiPath,
+        types::IscsiPath,
     },
     api::{Connection, ConnectionState, condition::whole_second, reason::PathReason},
     ops::Now,

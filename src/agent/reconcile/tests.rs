@@ -1,9 +1,9 @@
 use super::*;
 use crate::{
     agent::{
-        credentials::{Account, Fingerprint, Password, SecretState},
         fixtures::{TestClock, facts, foreign, holding, inventory, lost, map, path, plan, session, used, with_secret},
         initiator::{DeviceUser, Facts, LiveSettings, Map},
+        types::credentials::{Account, Fingerprint, Password, SecretState},
     },
     api::ConnectionState::{self, Connected, Connecting, Disconnecting, Failed, Retained},
 };

@@ -42,7 +42,6 @@ use self::{
 use super::{Facts, Initiator, InterfaceFilter, Inventory, LiveSettings, Login, Map, PathError, Session, SessionOwner};
 use crate::{
     agent::{
-        credentials::Credentials,
         host::{
             access::{AccessMode, HostAccess},
             events,
@@ -51,7 +50,7 @@ use crate::{
             sysfs,
             tools::HostTools,
         },
-        path::IscsiPath,
+        types::{IscsiPath, credentials::Credentials},
     },
     api::{
         HostWarning,

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::OwnedMutexGuard;
 
-use crate::agent::path::IscsiPath;
+use crate::agent::types::IscsiPath;
 
 /// One lock for each path. A lock exists as long as somebody holds it or waits for it.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{agent::path::IscsiPath, api::address::canonical_portal};
+use crate::{agent::types::IscsiPath, api::address::canonical_portal};
 
 /// The prefix of the agent's interface records.
 const OWN_PREFIX: &str = "mb.";

@@ -7,10 +7,12 @@ use std::{io, path::Path, str::FromStr, sync::Arc};
 use super::record::{DEFAULT_RECORD, InterfaceRecord};
 use crate::{
     agent::{
-        credentials::{Account, Credentials, Fingerprint, Password},
         host::sysfs::{BlockDevice, attribute, names},
         initiator::{SessionOwner, SessionState},
-        path::IscsiPath,
+        types::{
+            IscsiPath,
+            credentials::{Account, Credentials, Fingerprint, Password},
+        },
     },
     api::address::canonical_portal,
 };

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     agent::{
-        credentials::{Account, Credentials, Password},
         fixtures::path,
+        types::credentials::{Account, Credentials, Password},
     },
     api::SessionSettings,
 };

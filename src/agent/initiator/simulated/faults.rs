@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{agent::path::IscsiPath, api::HostInterface, ops};
+use crate::{agent::types::IscsiPath, api::HostInterface, ops};
 
 /// How long a login takes by default.
 const DEFAULT_LATENCY: Duration = Duration::from_millis(50);

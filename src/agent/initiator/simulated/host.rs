@@ -19,12 +19,14 @@ use super::{
 };
 use crate::{
     agent::{
-        credentials::{Credentials, Fingerprint},
         initiator::{
             DeviceUser, Disk, Facts, Initiator, InterfaceFilter, Inventory, LiveSettings, Login, Map, MapPath,
             PathError, Session, SessionOwner, SessionState,
         },
-        path::IscsiPath,
+        types::{
+            IscsiPath,
+            credentials::{Credentials, Fingerprint},
+        },
     },
     api::{HostInterface, SessionSettings, reason::PathReason},
     ops::backoff,

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::agent::{
-    credentials::Password,
     initiator::open_iscsi::record::{InterfaceRecord, NodeRecord},
+    types::credentials::Password,
 };
 
 /// One setting of a record.
@@ -149,7 +149,7 @@ impl fmt::Display for Command<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::path::IscsiPath;
+    use crate::agent::types::IscsiPath;
 
     fn record(portal: &str, device: Option<&str>) -> NodeRecord {
         let interface = device.map(Into::into);

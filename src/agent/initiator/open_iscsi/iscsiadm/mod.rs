@@ -20,9 +20,9 @@ use self::{
 use super::record::NodeRecord;
 use crate::{
     agent::{
-        credentials::{Account, Credentials, Password},
         host::{access::HostAccess, error::HostError, tools::HostTools},
         initiator::PathError,
+        types::credentials::{Account, Credentials, Password},
     },
     api::SessionSettings,
 };

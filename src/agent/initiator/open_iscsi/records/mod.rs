@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{
     agent::{
-        credentials::{Account, Credentials, Password},
         host::access::HostAccess,
         initiator::{Login, PathError},
+        types::credentials::{Account, Credentials, Password},
     },
     api::{SessionSettings, reason::PathReason},
 };
