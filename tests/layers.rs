@@ -76,6 +76,8 @@ fn module_of(path: &Path) -> Option<String> {
 fn without_tests(source: &str) -> String {
     let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
     let code = code.collect::<Vec<_>>().join("\n");
+    // Visibility is no import.
+    let code = code.replace("(in crate::", "(in ");
     code.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().replace("#[cfg(test)]\n", "#[cfg(test)] ")
 }
 

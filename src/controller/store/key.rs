@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{api::ObjectKey, planner::Kind};
+use crate::api::{ObjectKey, ObjectKind as Kind};
 
 /// An object that the controller reconciles.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
