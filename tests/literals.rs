@@ -123,11 +123,12 @@ fn closed_sets(found: &mut Found) {
 
 fn command_line(found: &mut Found, command: &clap::Command, name: &str) {
     found.add("command", name);
-    for argument in command.get_arguments() {
+    // A positional argument has no name that anybody types.
+    for argument in command.get_arguments().filter(|argument| !argument.is_positional()) {
         let flag = match (argument.get_long(), argument.get_short()) {
             (Some(long), Some(short)) => format!("--{long} -{short}"),
             (Some(long), None) => format!("--{long}"),
-            (None, _) => argument.get_id().to_string(),
+            (None, short) => format!("-{}", short.unwrap_or_default()),
         };
         let variable = argument.get_env().map(|name| format!(" {}", name.to_string_lossy())).unwrap_or_default();
         found.add("flag", format!("{name} {flag}{variable}"));
