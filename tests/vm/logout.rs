@@ -26,12 +26,17 @@ fn session(fabric: u8, number: u8, target: &str) -> String {
 
 #[tokio::test]
 async fn a13_a13b_only_surplus_sessions_without_a_user_are_logged_out() {
-    let node = RealNode::new("logout").await;
-    node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
-    node.start_agent("").await;
+    let node = start("logout").await;
     a13_surplus_sessions_go_but_never_the_last_good_path(&node).await;
     a13b_a_map_in_use_keeps_its_sessions_and_its_user_is_named(&node).await;
-    a13b_a_bare_disk_in_use_keeps_its_session(&node).await;
+}
+
+/// A node whose agent runs.
+async fn start(name: &str) -> RealNode {
+    let node = RealNode::new(name).await;
+    node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
+    node.start_agent("").await;
+    node
 }
 
 /// Connects the node to this storage, each target through both fabrics.
@@ -125,8 +130,11 @@ async fn a13_surplus_sessions_go_but_never_the_last_good_path(node: &RealNode) {
     until_no_trace(node).await;
 }
 
-async fn a13b_a_bare_disk_in_use_keeps_its_session(node: &RealNode) {
-    connect(node, &[storage(ALPHA, 1)]).await;
+/// On a host of its own: LVM remembers the maps that another story has used.
+#[tokio::test]
+async fn a13b_a_bare_disk_in_use_keeps_its_session() {
+    let node = start("bare").await;
+    connect(&node, &[storage(ALPHA, 1)]).await;
     until_paths(&node.guest, 4, 0).await;
     let [_, second] = maps_of(&node.guest, ALPHA).await.try_into().unwrap();
     let wwid = second.trim_start_matches("/dev/mapper/");
@@ -144,8 +152,8 @@ async fn a13b_a_bare_disk_in_use_keeps_its_session(node: &RealNode) {
         node.guest.run_ok(&lvm(&command)).await.unwrap();
     }
     node.guest.run_ok(&lvm("lvcreate --extents 100%FREE --name volume bare")).await.unwrap();
-    plan_networks(node, &["san-a"]).await;
-    until_kept(node, "10.0.102.1:3260", &format!("its disk {disk} is held by dm-")).await;
+    plan_networks(&node, &["san-a"]).await;
+    until_kept(&node, "10.0.102.1:3260", &format!("its disk {disk} is held by dm-")).await;
     node.until_paths("1/1").await;
 
     node.guest.run_ok(&lvm("vgremove --force bare")).await.unwrap();
