@@ -75,12 +75,12 @@ mod tests {
     fn an_owner_reference_alone_does_not_make_a_host_generated() {
         let owner =
             OwnerReference { kind: "DataCenter".to_owned(), name: "fra".to_owned(), ..OwnerReference::default() };
-        let owned = ObjectMeta {
+        let metadata = ObjectMeta {
             namespace: Some("ns".to_owned()),
             owner_references: Some(vec![owner]),
             ..ObjectMeta::default()
         };
-        assert!(!is_generated_for(&owned, "ns", "fra"));
-        assert_eq!(generated_for(&owned), None);
+        assert!(!is_generated_for(&metadata, "ns", "fra"));
+        assert_eq!(generated_for(&metadata), None);
     }
 }

@@ -58,7 +58,7 @@ pub(crate) struct NodeSpecPart {
     pub taints: Vec<Taint>,
 }
 
-/// The part of a Node's status that is read: only [`NODE_CONDITION`](super::NODE_CONDITION).
+/// The part of a Node's status that is read: only [`NODE_CONDITION`].
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct NodeStatusPart {
     #[serde(default, deserialize_with = "only_ours")]

@@ -23,13 +23,13 @@ pub struct Arguments {
     tool: OsString,
     /// Its arguments, after `--` where they begin with a dash
     #[arg(value_name = "ARGUMENT")]
-    arguments: Vec<OsString>,
+    with: Vec<OsString>,
 }
 
 /// Becomes the tool, or prints why it cannot. The message contains none of the tool's arguments.
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let Arguments { place, tool, arguments } = arguments;
-    let error = exec_on_host(place, tool, arguments);
+    let Arguments { place, tool, with } = arguments;
+    let error = exec_on_host(place, tool, with);
     output::complain(format_args!("{error}"));
     ExitCode::from(error.exit_code())
 }
@@ -48,7 +48,7 @@ mod tests {
             let line = ["multibond".into()].into_iter().chain(access.enter_arguments().unwrap()).chain(tool.clone());
             let Command::Enter(parsed) = Cli::try_parse_from(line).unwrap().command else { panic!("not enter") };
             assert_eq!((parsed.place, parsed.tool.as_os_str()), (access, tool[0].as_os_str()));
-            assert_eq!(parsed.arguments, tool[1..]);
+            assert_eq!(parsed.with, tool[1..]);
         }
     }
 

@@ -33,7 +33,7 @@ pub fn print(text: &str) -> io::Result<()> {
 /// Writes styled text to standard output, without its styles where they are not wanted.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_styled(text: &str) -> io::Result<()> {
     write(AutoStream::auto(io::stdout()).lock(), text)
 }

@@ -5,6 +5,7 @@
 //! token. If it changes something, its `Origin` is the console, and its form carries a key that only pages of the
 //! console know.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -191,7 +192,10 @@ fn token_of(request: &Request) -> Option<String> {
 fn random() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
 }
 
 fn digest(text: &str) -> [u8; 32] {

@@ -180,7 +180,7 @@ pub fn device_users<'a>(
         let mut found = holders(&mount_points.sys, &device, &partitions).unwrap_or_else(|error| vec![unknown(&error)]);
         match &direct {
             Ok(direct) => {
-                found.extend(iter::once(&device).chain(&partitions).flat_map(|part| direct.of(part)).cloned())
+                found.extend(iter::once(&device).chain(&partitions).flat_map(|part| direct.of(part)).cloned());
             }
             Err(error) => found.push(unknown(error)),
         }

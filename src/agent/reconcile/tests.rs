@@ -126,7 +126,7 @@ fn acknowledged(step: &Step) -> Option<&str> {
 }
 
 fn wakes_in(step: &Step, host: &Harness) -> Option<Duration> {
-    step.wake_at.map(|at| at - host.clock.now().monotonic)
+    step.wake_at.map(|at| at.checked_sub(host.clock.now().monotonic).unwrap())
 }
 
 #[test]

@@ -160,7 +160,7 @@ impl ManifestReader {
         } else if group == GROUP {
             match self.kinds.iter().position(|known| known.name == kind) {
                 Some(known) if version == format!("{GROUP}/{VERSION}") => {
-                    self.ours(location, known, value, &duplicates)
+                    self.ours(location, known, value, &duplicates);
                 }
                 Some(_) => self.report(format_args!(
                     "{location}: {kind}: apiVersion: found {version:?}; allowed: {GROUP}/{VERSION}"

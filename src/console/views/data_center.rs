@@ -122,7 +122,7 @@ fn storage(spec: Option<&DataCenter>, dc: &DataCenterRef) -> Table {
             html! { @match &target.chap { Some(chap) => { "Secret " span .code { (chap.secret_ref.name) } }, None => "–" } }
         }),
         actions(dc, "storage", |(storage, target): &Row| {
-            let iqn = target.iqn.to_string();
+            let iqn = target.iqn.clone();
             (iqn.clone(), vec![("storage", storage.name.clone()), ("target", iqn)])
         }),
     ];

@@ -109,11 +109,11 @@ impl Applier {
     }
 
     async fn drop_network(&self, bond: &ObjectKey, uid: Option<&str>, at: usize, network: &Arc<str>) -> Answer {
-        let path = format!("/spec/networks/{at}");
+        let element = format!("/spec/networks/{at}");
         let patch = json_patch(json!([
             {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "test", "path": path, "value": network},
-            {"op": "remove", "path": path},
+            {"op": "test", "path": element, "value": network},
+            {"op": "remove", "path": element},
         ]))?;
         self.patch(Kind::IscsiBond, bond, Part::Object, &patch).await.map(Some)
     }

@@ -217,9 +217,9 @@ mod tests {
 
     #[track_caller]
     fn check(objects: Vec<Value>, says: &[&str], creates: &[&str]) {
-        let (condition, created) = one(&index(objects));
+        let (condition, names) = one(&index(objects));
         let condition = condition.unwrap();
-        assert_eq!(created, creates, "{condition}");
+        assert_eq!(names, creates, "{condition}");
         for words in says {
             assert!(condition.contains(words), "{condition}");
         }

@@ -92,11 +92,16 @@ pub(super) fn too_large(plan: &HostPlan) -> Option<String> {
 /// The size of a path in the plan, and again among the connections that the agent reports.
 fn size_of_path(path: &PlannedPath) -> usize {
     let PlannedPath { target, portal, tpgt: _, interface, network, storage, bonds, chap_secret } = path;
-    let in_plan_and_report = target.len() + portal.len() + length(interface);
+    let in_plan_and_report = target.len() + portal.len() + length(interface.as_ref());
     let bonds: usize = bonds.iter().map(|bond| bond.len() + 3).sum();
-    OVERHEAD_PER_PATH + 2 * in_plan_and_report + length(network) + storage.len() + bonds + length(chap_secret)
+    OVERHEAD_PER_PATH
+        + 2 * in_plan_and_report
+        + length(network.as_ref())
+        + storage.len()
+        + bonds
+        + length(chap_secret.as_ref())
 }
 
-fn length(text: &Option<Arc<str>>) -> usize {
-    text.as_deref().map_or(0, str::len)
+fn length(text: Option<&Arc<str>>) -> usize {
+    text.map_or(0, |text| text.len())
 }
