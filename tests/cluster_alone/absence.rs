@@ -120,7 +120,7 @@ async fn a30_without_permissions_on_nodes_events_and_leases_paths_connect_and_de
     site.until_node("told", "w1", |node| site::storage_operational(node).is_some()).await;
     until_ready_says(&leader, "200", "leader").await;
     for plural in ["nodes", "leases"] {
-        let times = said(&leader, &format!("a watch has failed; it is retried kind=\"{plural}\""));
+        let times = said(&leader, &format!("a watch has failed; trying again kind=\"{plural}\""));
         assert_eq!(times, 1, "{plural}: {}", leader.log());
     }
 }
@@ -136,7 +136,7 @@ async fn a30_a_forbidden_write_is_said_once_for_all_objects_and_on_readiness_and
     site.until_phase("w1", "Maintenance").await;
     site.patch("Host", "w1", json!({"spec": {"maintenance": false}})).await;
     site.until("connected", "Host", "w1", |host| paths(host) == [A, B] && ready(host)).await;
-    assert_eq!(said(&leader, "a write has failed; it is retried"), 1, "{}", leader.log());
+    assert_eq!(said(&leader, "a write has failed; trying again"), 1, "{}", leader.log());
 
     allow(cluster, before).await;
     for node in ["w1", "n1"] {
