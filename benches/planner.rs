@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource as _;
 use multibond::{
     api::{
-        Connection, ConnectionState, DataCenter, DataCenterSpec, Host, HostInterface, HostSpec, HostStatus, IscsiBond,
-        IscsiBondSpec, Network, NetworkSpec, PlannedPath, Portal, Storage, Target,
+        Connection, ConnectionState, DataCenter, DataCenterSpec, Host, HostInterface, HostSpec, HostStatus, Iqn,
+        IscsiBond, IscsiBondSpec, Network, NetworkSpec, PlannedPath, PortalSpec, Storage, Target,
     },
     planner::{AgentState, HostPlan, Objects, Observation, Planner, View, judge, plan_all},
 };
@@ -36,7 +36,7 @@ fn objects(shape: Shape) -> Objects {
     let networks = || (0..shape.networks).map(|network| format!("fabric-{network:02}"));
     let portals = |target: usize| {
         let address = move |network| format!("10.{network}.{}.{}", target / 200, target % 200 + 1);
-        (0..shape.networks).map(|network| Portal { address: address(network), ..Portal::default() }).collect()
+        (0..shape.networks).map(|network| PortalSpec { address: address(network), ..PortalSpec::default() }).collect()
     };
     let targets = (0..shape.targets).map(|target| Target { iqn: iqn(target), portals: portals(target), chap: None });
     let storage = vec![Storage { name: "array".to_owned(), targets: targets.collect() }];
@@ -97,7 +97,7 @@ fn view(objects: &Objects) -> Arc<View> {
 /// Every path is connected, but the first of each target.
 fn reported(host: &Host, plan: &HostPlan) -> Host {
     let mut host = host.clone();
-    let mut last: Option<Arc<str>> = None;
+    let mut last: Option<Iqn> = None;
     let connection = |path: &PlannedPath| {
         let PlannedPath { target, portal, tpgt, interface, .. } = path;
         let failed = last.replace(target.clone()).as_ref() != Some(target);

@@ -16,8 +16,8 @@ use kube::ResourceExt as _;
 use crate::api::condition::Status;
 use crate::api::reason::{ConditionType, PathReason, Reason};
 use crate::api::{
-    BondHostCounts, Connection, ConnectionState, DataCenter, Host, IscsiBond, Network, PathCounts, PathKey, Phase,
-    PlannedPath,
+    BondHostCounts, BondName, Connection, ConnectionState, DataCenter, Host, InterfaceName, Iqn, IscsiBond, Network,
+    NetworkName, PathCounts, PathKey, Phase, PlannedPath, Portal,
 };
 
 /// The objects that were read from a cluster.
@@ -159,17 +159,17 @@ pub struct HostView {
 #[derive(Debug)]
 pub struct PathView {
     /// The iSCSI name of the target.
-    pub target: String,
+    pub target: Iqn,
     /// Address and port, in canonical form.
-    pub portal: String,
+    pub portal: Portal,
     /// The target portal group tag.
     pub tpgt: u16,
     /// The network device; `None` for the default network.
-    pub interface: Option<String>,
+    pub interface: Option<InterfaceName>,
     /// The name of the network; `None` for the default network, and for a path that is not planned.
-    pub network: Option<String>,
+    pub network: Option<NetworkName>,
     /// The bonds that it belongs to; empty for the default network.
-    pub bonds: Vec<String>,
+    pub bonds: Vec<BondName>,
     /// Whether it is in the plan of the host.
     pub planned: bool,
     /// The state that the agent has reported; `None` before its first report.
@@ -273,16 +273,16 @@ pub fn host(host: &Host) -> HostView {
     let paths = planned.iter().map(|path| {
         let connection = actual.get(&path.key()).copied();
         PathView {
-            network: path.network.as_deref().map(str::to_owned),
-            bonds: path.bonds.iter().map(ToString::to_string).collect(),
+            network: path.network.clone(),
+            bonds: path.bonds.clone(),
             planned: true,
-            interface: path.interface.as_deref().map(str::to_owned),
+            interface: path.interface.clone(),
             ..path_view(&path.target, &path.portal, path.tpgt, connection)
         }
     });
     let surplus = connections.iter().filter(|connection| !wanted.contains(&connection.key()));
     let surplus = surplus.map(|connection| PathView {
-        interface: connection.interface.as_deref().map(str::to_owned),
+        interface: connection.interface.clone(),
         ..path_view(&connection.target, &connection.portal, connection.tpgt, Some(connection))
     });
     HostView {
@@ -295,10 +295,10 @@ pub fn host(host: &Host) -> HostView {
     }
 }
 
-fn path_view(target: &str, portal: &str, tpgt: u16, connection: Option<&Connection>) -> PathView {
+fn path_view(target: &Iqn, portal: &Portal, tpgt: u16, connection: Option<&Connection>) -> PathView {
     PathView {
-        target: target.to_owned(),
-        portal: portal.to_owned(),
+        target: target.clone(),
+        portal: portal.clone(),
         tpgt,
         interface: None,
         network: None,

@@ -237,5 +237,5 @@ fn revision_of_a_plan() -> String {
         )],
         ..Objects::default()
     };
-    plan_all(&objects).hosts[0].plan.revision.clone()
+    plan_all(&objects).hosts[0].plan.revision.to_string()
 }

@@ -1,6 +1,6 @@
 //! Short constructors for the tests of the agent.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -86,7 +86,7 @@ pub fn inventory(sessions: Vec<Session>, maps: Vec<Map>) -> Inventory {
 /// A host with these interfaces, each up and with an address.
 pub fn facts(interfaces: &[&str]) -> Facts {
     let interface = |name: &&str| HostInterface {
-        name: Arc::from(*name),
+        name: (*name).into(),
         up: true,
         addresses: vec!["10.0.1.21/24".into()],
         ..HostInterface::default()

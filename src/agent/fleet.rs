@@ -28,6 +28,7 @@ use crate::{
         initiator::simulated::{SimulatedHost, Simulation},
         metrics::{AgentMetrics, WatchGauge},
     },
+    api::NodeName,
     ops::log_once::LogOnce,
 };
 
@@ -43,9 +44,9 @@ pub struct Fleet {
     namespace: String,
     timing: LeaseTiming,
     /// The running agents, by node.
-    agents: HashMap<Arc<str>, RunningAgent>,
+    agents: HashMap<NodeName, RunningAgent>,
     /// Hosts without an agent that still have sessions. They keep them, like real hosts.
-    hosts_without_agent: HashMap<Arc<str>, Arc<SimulatedHost>>,
+    hosts_without_agent: HashMap<NodeName, Arc<SimulatedHost>>,
     tasks: TaskTracker,
     metrics: AgentMetrics,
     stop: CancellationToken,
@@ -131,8 +132,8 @@ impl Fleet {
     }
 
     /// Starts and stops agents, so that each token has one.
-    fn use_tokens(&mut self, config: &Config, tokens: &HashMap<Arc<str>, PathBuf>) -> io::Result<()> {
-        let gone: Vec<Arc<str>> = self.agents.keys().filter(|node| !tokens.contains_key(*node)).cloned().collect();
+    fn use_tokens(&mut self, config: &Config, tokens: &HashMap<NodeName, PathBuf>) -> io::Result<()> {
+        let gone: Vec<NodeName> = self.agents.keys().filter(|node| !tokens.contains_key(*node)).cloned().collect();
         for node in gone {
             self.stop_agent(&node);
         }
@@ -155,7 +156,7 @@ impl Fleet {
 
     fn start_agent(
         &mut self,
-        node: &Arc<str>,
+        node: &NodeName,
         client: Client,
         cluster: Arc<KubeCluster>,
         requests: Arc<Semaphore>,
@@ -165,7 +166,7 @@ impl Fleet {
         self.hosts_without_agent.remove(node);
         let (seen, receiver) = watch::channel(hosts);
         let stop = self.stop.child_token();
-        let agent = Agent::new(node, host.clone(), cluster, receiver, self.metrics.clone());
+        let agent = Agent::new(node.clone(), host.clone(), cluster, receiver, self.metrics.clone());
         let metrics = self.metrics.clone();
         let renewer = LeaseRenewer::new(client, &self.namespace, node.clone(), self.timing, requests, metrics);
         self.tasks.spawn(agent.run(stop.clone()));
@@ -175,7 +176,7 @@ impl Fleet {
         Ok(())
     }
 
-    fn stop_agent(&mut self, node: &Arc<str>) {
+    fn stop_agent(&mut self, node: &NodeName) {
         let Some(RunningAgent { host, seen: _, stop }) = self.agents.remove(node) else { return };
         stop.cancel();
         if host.has_sessions() {
@@ -191,7 +192,7 @@ impl Fleet {
 }
 
 /// The token files, by node. Hidden files are skipped: a mounted Secret or projected volume has some.
-fn tokens(directory: &Path) -> io::Result<HashMap<Arc<str>, PathBuf>> {
+fn tokens(directory: &Path) -> io::Result<HashMap<NodeName, PathBuf>> {
     let mut tokens = HashMap::new();
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;

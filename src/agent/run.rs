@@ -40,7 +40,7 @@ use super::{
     types::{IscsiPath, credentials::SecretState},
 };
 use crate::{
-    api::{AgentStatus, Connection, Host, HostStatus, reason::PathReason},
+    api::{AgentStatus, Connection, Host, HostStatus, NodeName, SecretName, reason::PathReason},
     ops::{Clock, Now, log_once::LogOnce},
 };
 
@@ -55,7 +55,7 @@ const READ_RETRY: Duration = Duration::from_secs(5);
 
 /// The agent of one node.
 pub struct Agent<I, C> {
-    node: String,
+    node: NodeName,
     initiator: Arc<I>,
     cluster: Arc<C>,
     /// The Hosts that name the node.
@@ -85,7 +85,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
     /// The agent of the node that `hosts` name.
     #[must_use]
     pub fn new(
-        node: &str,
+        node: NodeName,
         initiator: Arc<I>,
         cluster: Arc<C>,
         hosts: watch::Receiver<NodeHosts>,
@@ -93,13 +93,12 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
     ) -> Self {
         let plan = watch::Sender::new(None);
         Agent {
-            node: node.to_owned(),
             jobs: Jobs::new(initiator.clone(), cluster.clone(), plan.subscribe()),
             initiator,
             cluster,
             hosts,
             clock: Clock::start(),
-            seed: RandomState::new().hash_one(node),
+            seed: RandomState::new().hash_one(&node),
             served: None,
             plan_source: None,
             plan,
@@ -111,6 +110,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             read_log: LogOnce::new(format!("read the devices of node {node}")),
             path_gauge: PathGauge::new(&metrics),
             metrics,
+            node,
         }
     }
 
@@ -174,7 +174,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         Ok((facts, self.initiator.inventory(&candidates).await?))
     }
 
-    fn secret_states(&self) -> BTreeMap<Arc<str>, SecretState> {
+    fn secret_states(&self) -> BTreeMap<SecretName, SecretState> {
         self.secrets.iter().map(|(secret, state)| (secret.name.as_str().into(), state.borrow().clone())).collect()
     }
 
@@ -234,7 +234,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let host = self.served_host();
         let in_spec = host.iter().flat_map(|host| &host.spec.interfaces);
         InterfaceFilter {
-            host: host.and_then(|host| host.metadata.name.as_deref()).map(Arc::from),
+            host: host.and_then(|host| host.metadata.name.as_deref()).map(Into::into),
             in_spec: in_spec.map(|interface| interface.name.as_str().into()).collect(),
             in_plan: self.plan.borrow().as_ref().map(|plan| plan.interfaces()).unwrap_or_default(),
         }

@@ -89,7 +89,7 @@ pub struct Target {
     /// The addresses at which the target answers, each with its port; at least 1, at most 32.
     #[schemars(length(min = 1, max = 32))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["address".into(), "port".into()]))]
-    pub portals: Vec<Portal>,
+    pub portals: Vec<PortalSpec>,
     /// How hosts authenticate to the target; without it they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chap: Option<Chap>,
@@ -98,7 +98,7 @@ pub struct Target {
 /// A portal of a target.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Portal {
+pub struct PortalSpec {
     /// An IPv4 address, an IPv6 address (without brackets) or a DNS name.
     #[schemars(schema_with = "schema::address")]
     pub address: String,
@@ -124,9 +124,9 @@ fn default_tpgt() -> u16 {
     1
 }
 
-impl Default for Portal {
+impl Default for PortalSpec {
     fn default() -> Self {
-        Portal { address: String::new(), port: default_port(), tpgt: default_tpgt(), network: None }
+        PortalSpec { address: String::new(), port: default_port(), tpgt: default_tpgt(), network: None }
     }
 }
 

@@ -7,7 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{SessionSettings, Summary, closed_set::closed_set, reason::PathReason, schema};
+use super::{
+    BondName, InterfaceName, Iqn, NetworkName, Portal, Revision, SecretName, SessionSettings, StorageName, Summary,
+    closed_set::closed_set, reason::PathReason, schema,
+};
 
 /// A host of a data center.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -177,9 +180,9 @@ pub struct PathCounts {
 #[serde(rename_all = "camelCase")]
 pub struct CarriedNetwork {
     /// The network's name.
-    pub name: Arc<str>,
+    pub name: NetworkName,
     /// The device that carries it.
-    pub interface: Arc<str>,
+    pub interface: InterfaceName,
     /// How this is known.
     pub source: CarrySource,
     /// The address of the device in one of the network's subnets, with its prefix length; only for `Subnet`.
@@ -202,7 +205,7 @@ closed_set! {
 #[serde(rename_all = "camelCase")]
 pub struct TargetStatus {
     /// The target's iSCSI name.
-    pub target: Arc<str>,
+    pub target: Iqn,
     /// When the last planned path to it was lost; absent while it is reachable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
@@ -214,16 +217,16 @@ pub struct TargetStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct PlanStatus {
     /// Changes exactly when the host has something else to do.
-    pub revision: String,
+    pub revision: Revision,
     /// Counts the plans that were written to this host: going back to an earlier plan is a new one, which the agent has
     /// not carried out, though its revision is an old one.
     #[schemars(range(min = 0))]
     pub sequence: i64,
     /// Targets whose sessions are left as they are: a bond that covers them names an unknown network, or the host has not
     /// reported its interfaces.
-    pub hold: Vec<Arc<str>>,
+    pub hold: Vec<Iqn>,
     /// Targets without a path: the host carries none of their bonds' networks, and `defaultNetwork` is `Never`.
-    pub no_network: Vec<Arc<str>>,
+    pub no_network: Vec<Iqn>,
     /// The data center's session settings.
     pub session: SessionSettings,
     /// The planned paths, sorted.
@@ -235,26 +238,26 @@ pub struct PlanStatus {
 #[serde(rename_all = "camelCase")]
 pub struct PlannedPath {
     /// The target's iSCSI name.
-    pub target: Arc<str>,
+    pub target: Iqn,
     /// Address and port, canonical: `10.0.1.10:3260`, `[fd00::10]:3260` or `san.example.com:3260`.
-    pub portal: Arc<str>,
+    pub portal: Portal,
     /// The target portal group tag.
     #[schemars(with = "i32")]
     pub tpgt: u16,
     /// The device that the session is bound to; absent for a path through the default network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interface: Option<Arc<str>>,
+    pub interface: Option<InterfaceName>,
     /// The network that the device carries; absent for a path through the default network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network: Option<Arc<str>>,
+    pub network: Option<NetworkName>,
     /// The storage that the target belongs to.
-    pub storage: Arc<str>,
+    pub storage: StorageName,
     /// The bonds that ask for the path; none for a path through the default network.
     #[serde(default)]
-    pub bonds: Vec<Arc<str>>,
+    pub bonds: Vec<BondName>,
     /// The Secret with the target's CHAP credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chap_secret: Option<Arc<str>>,
+    pub chap_secret: Option<SecretName>,
 }
 
 /// What tells a path from others: target, portal, portal group tag, and the device. Sorts as plans are sorted.
@@ -284,7 +287,7 @@ pub struct AgentStatus {
     pub version: String,
     /// The last plan of which every path has ended its first attempt, and every surplus path is gone or retained.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub observed_revision: Option<String>,
+    pub observed_revision: Option<Revision>,
     /// The `sequence` of that plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
@@ -315,7 +318,7 @@ pub struct HostWarning {
 #[serde(rename_all = "camelCase")]
 pub struct HostInterface {
     /// The device's name.
-    pub name: Arc<str>,
+    pub name: InterfaceName,
     /// The hardware address.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mac: String,
@@ -336,15 +339,15 @@ pub struct HostInterface {
 #[serde(rename_all = "camelCase")]
 pub struct Connection {
     /// The target's iSCSI name.
-    pub target: Arc<str>,
+    pub target: Iqn,
     /// Address and port, canonical.
-    pub portal: Arc<str>,
+    pub portal: Portal,
     /// The target portal group tag.
     #[schemars(with = "i32")]
     pub tpgt: u16,
     /// The device that the session is bound to; absent for the default network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interface: Option<Arc<str>>,
+    pub interface: Option<InterfaceName>,
     /// Where the path stands.
     pub state: ConnectionState,
     /// The kernel's session number, while there is a session.

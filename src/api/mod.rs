@@ -10,6 +10,7 @@ mod data_center;
 #[allow(clippy::duplicated_attributes, reason = "columns that look alike are no duplicates")]
 mod host;
 mod iscsi_bond;
+mod names;
 mod network;
 pub mod node_owner;
 mod object_key;
@@ -20,7 +21,7 @@ pub mod schema;
 
 pub use data_center::{
     Chap, DataCenter, DataCenterSpec, DataCenterStatus, DefaultNetwork, HostCounts, HostTemplate, NonOperationalTaint,
-    Portal, SecretReference, SessionSettings, Storage, Target,
+    PortalSpec, SecretReference, SessionSettings, Storage, Target,
 };
 pub use host::{
     AGENT_STATUS_FIELDS, AgentStatus, CarriedNetwork, CarrySource, Connection, ConnectionState, Host, HostInterface,
@@ -28,6 +29,10 @@ pub use host::{
     PlannedPath, TargetStatus,
 };
 pub use iscsi_bond::{BondHostCounts, BondNetwork, IscsiBond, IscsiBondSpec, IscsiBondStatus, Pairing};
+pub use names::{
+    BondName, InterfaceName, Iqn, Namespace, NetworkName, NodeName, ObjectName, Portal, Revision, SecretName,
+    StorageName,
+};
 pub use network::{Network, NetworkSpec, NetworkStatus};
 pub(crate) use object_key::ObjectKey;
 pub(crate) use parts::{LeasePart, NamespacePart, NodePart};

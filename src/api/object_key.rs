@@ -1,14 +1,16 @@
 //! The name of an object within one kind.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use kube::api::ObjectMeta;
+
+use super::{Namespace, ObjectName};
 
 /// Namespace and name of an object. The namespace of a cluster-wide object is empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ObjectKey {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
+    pub namespace: Namespace,
+    pub name: ObjectName,
 }
 
 impl ObjectKey {
@@ -22,7 +24,7 @@ impl ObjectKey {
     }
 
     /// The key of another object of the same namespace.
-    pub(crate) fn beside(&self, name: impl Into<Arc<str>>) -> Self {
+    pub(crate) fn beside(&self, name: impl Into<ObjectName>) -> Self {
         ObjectKey { namespace: self.namespace.clone(), name: name.into() }
     }
 }

@@ -25,6 +25,7 @@ use crate::{
         },
         metrics::AgentMetrics,
     },
+    api::NodeName,
     ops,
 };
 
@@ -201,7 +202,7 @@ async fn serve(
     stop: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
     let timing = arguments.lease.timing()?;
-    let node: Arc<str> = arguments.node_name.into();
+    let node: NodeName = arguments.node_name.into();
     let client = global.client().await?;
     let metrics = arguments.health.start(stop.clone()).await?;
     let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
@@ -214,7 +215,7 @@ async fn serve(
     let hosts = tokio::spawn(hosts::watch_node(client.clone(), node.clone(), sender, metrics.clone()));
     info!(%node, "serving");
     let cluster = Arc::new(KubeCluster::new(client, requests));
-    Agent::new(&node, initiator, cluster, node_hosts, metrics).run(stop).await;
+    Agent::new(node.clone(), initiator, cluster, node_hosts, metrics).run(stop).await;
     lease.abort();
     hosts.abort();
     info!(%node, "stopped; sessions stay");

@@ -1,9 +1,9 @@
 //! A portal as one line of text, as forms and tables show it.
 
-use crate::api::Portal;
+use crate::api::PortalSpec;
 
 /// Writes a portal as one line.
-pub fn format(Portal { address, port, tpgt, network }: &Portal) -> String {
+pub fn format(PortalSpec { address, port, tpgt, network }: &PortalSpec) -> String {
     let mut line = match (address.contains(':'), port) {
         (_, 3260) => address.clone(),
         (true, port) => format!("[{address}]:{port}"),
@@ -27,7 +27,7 @@ pub struct NotAPortal(String);
 ///
 /// # Errors
 /// When the line does not have this form.
-pub fn parse(line: &str) -> Result<Portal, NotAPortal> {
+pub fn parse(line: &str) -> Result<PortalSpec, NotAPortal> {
     let wrong = || NotAPortal(line.to_owned());
     let mut words = line.split_whitespace();
     let endpoint = words.next().ok_or_else(wrong)?;
@@ -35,7 +35,7 @@ pub fn parse(line: &str) -> Result<Portal, NotAPortal> {
     if words.next().is_some() {
         return Err(wrong());
     }
-    let mut portal = Portal { network, ..Portal::default() };
+    let mut portal = PortalSpec { network, ..PortalSpec::default() };
     let endpoint = match endpoint.rsplit_once(',') {
         Some((endpoint, tpgt)) => {
             portal.tpgt = tpgt.parse().map_err(|_| wrong())?;
@@ -62,8 +62,8 @@ pub fn parse(line: &str) -> Result<Portal, NotAPortal> {
 mod tests {
     use super::*;
 
-    fn portal_of(address: &str, port: u16, tpgt: u16, network: Option<&str>) -> Portal {
-        Portal { address: address.to_owned(), port, tpgt, network: network.map(str::to_owned) }
+    fn portal_of(address: &str, port: u16, tpgt: u16, network: Option<&str>) -> PortalSpec {
+        PortalSpec { address: address.to_owned(), port, tpgt, network: network.map(str::to_owned) }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! It takes part in the leader election: while it leads, no controller sets them again.
 
-use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, time::Duration};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Namespace};
@@ -23,7 +23,7 @@ use super::{
     reconcile::{action::Action, finalizer::remove_finalizer, node},
 };
 use crate::{
-    api::{DataCenter, Host, LEADER_LEASE, Network, NodePart, ObjectKey},
+    api::{DataCenter, Host, LEADER_LEASE, Network, NodeName, NodePart, ObjectKey},
     ops::errors::{ErrorReason, brief},
     planner::Kind,
 };
@@ -118,7 +118,7 @@ async fn node_marks(client: &Client) -> kube::Result<Vec<Held>> {
 }
 
 fn marks_of(node: &NodePart) -> Vec<Held> {
-    let name: Arc<str> = node.metadata.name.as_deref().unwrap_or_default().into();
+    let name: NodeName = node.metadata.name.as_deref().unwrap_or_default().into();
     let condition = node::drop_condition(&name, node).map(|action| ("condition", action));
     let taint = node::drop_taint(&name, node).map(|action| ("taint", action));
     let marks = condition.into_iter().chain(taint);

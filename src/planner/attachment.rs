@@ -1,12 +1,14 @@
 //! Which networks a host is attached to, and through which devices. To users a host "carries" these networks.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use super::{
     address::host_address,
     view::{NetworkView, View},
 };
-use crate::api::{CarriedNetwork, CarrySource, Host, HostInterface, HostSpec, HostWarning, reason::PreparedReason};
+use crate::api::{
+    CarriedNetwork, CarrySource, Host, HostInterface, HostSpec, HostWarning, NetworkName, reason::PreparedReason,
+};
 
 /// A network that a host carries.
 #[derive(Clone, Debug)]
@@ -48,11 +50,11 @@ fn spec_names(spec: &HostSpec, network: &str) -> bool {
     spec.interfaces.iter().any(|interface| interface.networks.iter().any(|name| name == network))
 }
 
-fn by_spec(spec: &HostSpec, network: &Arc<str>) -> Vec<CarriedNetwork> {
+fn by_spec(spec: &HostSpec, network: &NetworkName) -> Vec<CarriedNetwork> {
     let mut entries: Vec<CarriedNetwork> = spec
         .interfaces
         .iter()
-        .filter(|interface| interface.networks.iter().any(|name| **name == **network))
+        .filter(|interface| interface.networks.iter().any(|name| network == name))
         .map(|interface| CarriedNetwork {
             name: network.clone(),
             interface: interface.name.as_str().into(),

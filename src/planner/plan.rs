@@ -8,7 +8,8 @@ use super::{
     view::{BondView, Place, TargetView, View},
 };
 use crate::api::{
-    CarriedNetwork, DefaultNetwork, Host, Pairing, PlanStatus, PlannedPath, SessionSettings, reason::EmptyReason,
+    BondName, CarriedNetwork, DefaultNetwork, Host, Iqn, NetworkName, Pairing, PlanStatus, PlannedPath, Revision,
+    SessionSettings, reason::EmptyReason,
 };
 
 /// What a host should be connected to.
@@ -20,18 +21,18 @@ pub struct HostPlan {
     pub networks: Arc<[CarriedNetwork]>,
     /// Targets whose sessions are left as they are: a bond that covers them names an unknown network, or the host has not
     /// reported its interfaces.
-    pub hold: Vec<Arc<str>>,
+    pub hold: Vec<Iqn>,
     /// Targets that have no network on this host, and the default network may not be used.
-    pub no_network: Vec<Arc<str>>,
+    pub no_network: Vec<Iqn>,
     /// The paths, sorted by target, portal, tpgt and interface.
     pub paths: Arc<[PlannedPath]>,
     /// Which networks of which bonds lead to a path, as (bond, network), sorted. A path names one network only,
     /// though its device may carry several.
-    pub uses: Arc<[(Arc<str>, Arc<str>)]>,
+    pub uses: Arc<[(BondName, NetworkName)]>,
     /// Settings of every session.
     pub session: SessionSettings,
     /// Changes exactly when the host has something else to do.
-    pub revision: String,
+    pub revision: Revision,
 }
 
 impl HostPlan {
@@ -51,7 +52,7 @@ impl HostPlan {
     /// A plan that leaves every session as it is and asks for none: the host is not known well enough.
     #[must_use]
     pub fn holding(view: &View) -> Self {
-        let hold: Vec<Arc<str>> = view.targets.iter().map(|target| target.iqn.clone()).collect();
+        let hold: Vec<Iqn> = view.targets.iter().map(|target| target.iqn.clone()).collect();
         let revision = revision(&[], &hold, view.session);
         HostPlan { session: view.session, hold, revision, ..HostPlan::default() }
     }
@@ -138,10 +139,10 @@ pub(super) fn plan_attachments(view: &View, attachments: &[Attachment]) -> HostP
 /// The lists of a plan, filled target by target.
 #[derive(Default)]
 struct PlanLists {
-    hold: Vec<Arc<str>>,
-    no_network: Vec<Arc<str>>,
+    hold: Vec<Iqn>,
+    no_network: Vec<Iqn>,
     paths: Vec<PlannedPath>,
-    uses: Vec<(Arc<str>, Arc<str>)>,
+    uses: Vec<(BondName, NetworkName)>,
 }
 
 /// The attachments to networks of a bond.
@@ -157,7 +158,7 @@ fn plan_target(view: &View, target: &TargetView, attachments: &[Attachment], lis
         } else if view.default_network == DefaultNetwork::Use {
             lists.paths.extend(target.portals.iter().map(|portal| PlannedPath {
                 target: target.iqn.clone(),
-                portal: portal.text.clone(),
+                portal: portal.name.clone(),
                 tpgt: portal.tpgt,
                 interface: None,
                 network: None,
@@ -178,13 +179,13 @@ fn plan_target(view: &View, target: &TargetView, attachments: &[Attachment], lis
     links.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
     for same_path in links.chunk_by(|a, b| (a.portal, &a.carried.interface) == (b.portal, &b.carried.interface)) {
         let portal = &target.portals[same_path[0].portal];
-        let mut bonds: Vec<Arc<str>> = same_path.iter().map(|link| link.bond.clone()).collect();
+        let mut bonds: Vec<BondName> = same_path.iter().map(|link| link.bond.clone()).collect();
         bonds.sort_unstable();
         bonds.dedup();
         lists.uses.extend(same_path.iter().map(|link| (link.bond.clone(), link.carried.name.clone())));
         lists.paths.push(PlannedPath {
             target: target.iqn.clone(),
-            portal: portal.text.clone(),
+            portal: portal.name.clone(),
             tpgt: portal.tpgt,
             interface: Some(same_path[0].carried.interface.clone()),
             network: Some(same_path[0].carried.name.clone()),
@@ -199,7 +200,7 @@ fn plan_target(view: &View, target: &TargetView, attachments: &[Attachment], lis
 struct Link<'a> {
     portal: usize,
     carried: &'a CarriedNetwork,
-    bond: &'a Arc<str>,
+    bond: &'a BondName,
 }
 
 impl Link<'_> {

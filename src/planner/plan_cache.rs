@@ -11,7 +11,7 @@ use super::{
     plan::{HostPlan, empty_reason, plan_attachments},
     view::View,
 };
-use crate::api::Host;
+use crate::api::{Host, InterfaceName};
 
 /// Plans the hosts of one data center.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ const CAPACITY: usize = 1024;
 
 /// What the paths of a host depend on: which networks (indices in the view) are attached through which devices.
 /// Addresses do not count.
-type AttachmentKey = Vec<(usize, Arc<str>)>;
+type AttachmentKey = Vec<(usize, InterfaceName)>;
 
 /// Plans by attachments. It has no effect on results; it only saves work and memory.
 #[derive(Debug, Default)]

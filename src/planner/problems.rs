@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    hash::Hash,
 };
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     view::{BondView, Place, TargetView, View},
 };
 use crate::api::{
-    Host, IscsiBond, Network, ObjectKind,
+    BondName, Host, Iqn, IscsiBond, Network, NetworkName, ObjectKind, Portal,
     reason::{EmptyReason, Reason},
 };
 
@@ -63,7 +63,7 @@ pub fn data_center_problems(view: &View, namespace: &str, name: &str) -> Vec<Pro
             Reason::PortalNetworkNotFound,
             format!(
                 "portal {} of target {} is pinned to the network {pin}, and the data center has no such Network",
-                portal.text, target.iqn
+                portal.name, target.iqn
             ),
         ))
     });
@@ -145,7 +145,7 @@ pub(super) fn empty_message(host: &Host, reason: EmptyReason, node_owner: Option
 }
 
 /// Why a host cannot use the default network, for people.
-pub(super) fn no_network_message(targets: &[Arc<str>]) -> String {
+pub(super) fn no_network_message(targets: &[Iqn]) -> String {
     format!(
         "this host carries none of the networks of the bonds for {}, and the data center's defaultNetwork is Never",
         targets.join(", ")
@@ -156,11 +156,11 @@ pub(super) fn no_network_message(targets: &[Arc<str>]) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
     /// Networks.
-    carried: HashSet<Arc<str>>,
+    carried: HashSet<NetworkName>,
     /// Of each bond, the networks that lead to a path.
-    uses: HashMap<Arc<str>, HashSet<Arc<str>>>,
+    uses: HashMap<BondName, HashSet<NetworkName>>,
     /// Of each target, the portals with a path of a bond.
-    portals: HashMap<Arc<str>, HashSet<Arc<str>>>,
+    portals: HashMap<Iqn, HashSet<Portal>>,
 }
 
 impl Usage {
@@ -182,13 +182,13 @@ impl Usage {
 }
 
 /// Takes a name over only when it is new: most hosts say what another has said.
-fn note(known: &mut HashSet<Arc<str>>, name: &Arc<str>) {
+fn note<T: Clone + Eq + Hash>(known: &mut HashSet<T>, name: &T) {
     if !known.contains(name) {
         known.insert(name.clone());
     }
 }
 
-fn note_of(known: &mut HashMap<Arc<str>, HashSet<Arc<str>>>, of: &Arc<str>, name: &Arc<str>) {
+fn note_of<K: Clone + Eq + Hash, T: Clone + Eq + Hash>(known: &mut HashMap<K, HashSet<T>>, of: &K, name: &T) {
     match known.get_mut(of) {
         Some(names) => note(names, name),
         None => drop(known.insert(of.clone(), HashSet::from([name.clone()]))),
@@ -234,20 +234,20 @@ fn without_path(bond: &IscsiBond, view: &View, usage: &Usage) -> Vec<String> {
     let Ok(index) = view.bonds.binary_search_by(|candidate| (*candidate.name).cmp(name)) else { return Vec::new() };
     let this = &view.bonds[index];
     let names = this.networks.iter().map(|&network| &view.networks[network].name);
-    let carried: Vec<&Arc<str>> = names.filter(|&name| usage.carried.contains(name)).collect();
+    let carried: Vec<&NetworkName> = names.filter(|&name| usage.carried.contains(name)).collect();
     if view.targets.is_empty() {
         return Vec::new();
     }
-    let used = |network: &Arc<str>| usage.uses.get(&this.name).is_some_and(|used| used.contains(network));
+    let used = |network: &NetworkName| usage.uses.get(&this.name).is_some_and(|used| used.contains(network));
     let idle = carried.into_iter().filter(|network| !used(network));
     let mut found: Vec<String> = idle.map(|network| format!("network {network} leads to no portal")).collect();
 
     for target in view.targets.iter().filter(|target| target.bonds.binary_search(&index).is_ok()) {
         // A target without any bond path uses the default network, or is held: that is said elsewhere.
         let Some(reached) = usage.portals.get(&target.iqn) else { continue };
-        let unreached = target.portals.iter().filter(|portal| !reached.contains(&portal.text));
+        let unreached = target.portals.iter().filter(|portal| !reached.contains(&portal.name));
         let why = unreached.filter_map(|portal| Some((portal, why_unreached(view, this, target, &portal.place)?)));
-        found.extend(why.map(|(portal, why)| format!("portal {} of {} {why}", portal.text, target.iqn)));
+        found.extend(why.map(|(portal, why)| format!("portal {} of {} {why}", portal.name, target.iqn)));
     }
     found
 }

@@ -1,16 +1,16 @@
 //! The revision of a plan: a hash of what a host has to do.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::api::{PlannedPath, SessionSettings};
+use crate::api::{Iqn, PlannedPath, Revision, SessionSettings};
 
 /// Changes exactly when the host has something else to do; the names of bonds, networks and storages are not in it.
 ///
 /// Stable across versions of the program: the text that is hashed is fixed here and tested literally. Every part ends
 /// with a byte that no part contains.
-pub(super) fn revision(paths: &[PlannedPath], hold: &[Arc<str>], session: SessionSettings) -> String {
+pub(super) fn revision(paths: &[PlannedPath], hold: &[Iqn], session: SessionSettings) -> Revision {
     let mut text = String::with_capacity(128 * (paths.len() + hold.len()));
     let SessionSettings {
         login_timeout_seconds,
@@ -39,7 +39,7 @@ pub(super) fn revision(paths: &[PlannedPath], hold: &[Arc<str>], session: Sessio
         let _ = writeln!(text, "hold\t{target}");
     }
     let digest = Sha256::digest(text.as_bytes());
-    digest.first_chunk().map_or_else(String::new, |first| format!("{:08x}", u32::from_be_bytes(*first)))
+    digest.first_chunk().map(|first| format!("{:08x}", u32::from_be_bytes(*first)).into()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
             target: "iqn.2003-01.org.example:a".into(),
             portal: "10.0.1.10:3260".into(),
             tpgt: 1,
-            interface: interface.map(Arc::from),
+            interface: interface.map(Into::into),
             network: Some("san-a".into()),
             storage: "array".into(),
             bonds: vec!["storage".into()],

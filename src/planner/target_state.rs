@@ -1,6 +1,6 @@
 //! The state of each target of a host, and since when it is lost.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -10,11 +10,11 @@ use super::{
     plan::HostPlan,
     reported::{ObservedPath, ReportedConnections},
 };
-use crate::api::{ConnectionState, HostStatus, TargetStatus};
+use crate::api::{ConnectionState, HostStatus, Iqn, TargetStatus};
 
 /// A target of a host in service.
 pub(super) struct ObservedTarget<'a> {
-    pub target: &'a Arc<str>,
+    pub target: &'a Iqn,
     pub paths: Vec<ObservedPath<'a>>,
     pub state: TargetState,
     /// What to remember of it in the Host's status.
@@ -77,7 +77,7 @@ pub(super) fn observe_targets<'a>(
 }
 
 fn planned_target(
-    target: &Arc<str>,
+    target: &Iqn,
     paths: &[ObservedPath<'_>],
     reported: &ReportedConnections<'_>,
     history: &TargetHistory<'_>,

@@ -2,7 +2,7 @@
 //!
 //! Per target: reachable, or not, and since when. From that the phase, the conditions, and when to look again.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
@@ -14,7 +14,7 @@ use super::{
     target_state::{ObservedTarget, TargetHistory, TargetState, observe_targets},
 };
 use crate::api::{
-    Connection, ConnectionState, Host, PathCounts, Phase, PlannedPath, TargetStatus,
+    Connection, ConnectionState, Host, Iqn, PathCounts, Phase, PlannedPath, TargetStatus,
     condition::{ConditionUpdate, Status},
     reason::{ConditionType, EmptyReason, Reason},
 };
@@ -36,7 +36,7 @@ pub struct HostVerdict {
     pub recheck_at: Option<Timestamp>,
     /// Targets without any live session, retained ones included, from the moment that it is lost: what the Node's
     /// taint is about, and whether the storage and not the host is at fault.
-    pub without_session: Vec<Arc<str>>,
+    pub without_session: Vec<Iqn>,
     /// Whether every path has ended its first attempt, and the agent has acknowledged the plan.
     pub settled: bool,
 }
@@ -78,7 +78,7 @@ enum ServiceState<'a> {
     /// These targets have no path, and the delay is over.
     Unreachable(Vec<&'a ObservedTarget<'a>>),
     /// The host carries none of the networks for these targets.
-    NoNetwork(Vec<Arc<str>>),
+    NoNetwork(Vec<Iqn>),
     /// The agent has not reported the host's interfaces.
     InterfacesUnknown,
     /// These targets are held, and have no session.
@@ -212,7 +212,7 @@ fn counts(plan: &HostPlan, reported: &ReportedConnections<'_>) -> PathCounts {
     PathCounts { desired: count(plan.paths.len()), connected: count(plan.paths.iter().filter(connected).count()) }
 }
 
-fn without_session(plan: &HostPlan, reported: &ReportedConnections<'_>) -> Vec<Arc<str>> {
+fn without_session(plan: &HostPlan, reported: &ReportedConnections<'_>) -> Vec<Iqn> {
     let planned = plan.paths.chunk_by(|a, b| a.target == b.target).map(|paths| &paths[0].target);
     planned.chain(&plan.no_network).filter(|target| !reported.has_live_session(target)).cloned().collect()
 }

@@ -1,16 +1,13 @@
 //! A data center as the planner needs it: compiled once, then used for each of its hosts. Plain data.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use ipnet::IpNet;
 
 use super::address::subnets;
 use crate::api::{
-    DataCenter, DefaultNetwork, IscsiBond, Network, Pairing, SessionSettings, Storage,
-    address::{canonical_portal, parse_ip},
+    BondName, DataCenter, DefaultNetwork, Iqn, IscsiBond, Network, NetworkName, Pairing, Portal, PortalSpec,
+    SecretName, SessionSettings, Storage, StorageName, address::parse_ip,
 };
 
 /// A data center with its networks and bonds, indexed, so that the work to plan a host does not grow with the number of
@@ -29,19 +26,19 @@ pub struct View {
     /// Targets that more than one storage lists, with these storages.
     pub(super) duplicate_targets: BTreeMap<String, Vec<String>>,
     /// Portals that a target has more than once, as (target, canonical portal).
-    pub(super) duplicate_portals: Vec<(String, String)>,
+    pub(super) duplicate_portals: Vec<(String, Portal)>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct NetworkView {
-    pub name: Arc<str>,
+    pub name: NetworkName,
     pub subnets: Vec<IpNet>,
     pub mtu: Option<u32>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct BondView {
-    pub name: Arc<str>,
+    pub name: BondName,
     /// Indices of its networks that exist.
     pub networks: Vec<usize>,
     /// Whether it names a network that does not exist in the data center.
@@ -51,10 +48,10 @@ pub(super) struct BondView {
 
 #[derive(Clone, Debug)]
 pub(super) struct TargetView {
-    pub iqn: Arc<str>,
-    pub storage: Arc<str>,
-    pub chap_secret: Option<Arc<str>>,
-    /// Sorted by canonical text.
+    pub iqn: Iqn,
+    pub storage: StorageName,
+    pub chap_secret: Option<SecretName>,
+    /// Sorted by name.
     pub portals: Vec<PortalView>,
     /// Indices of the bonds that cover it.
     pub bonds: Vec<usize>,
@@ -62,7 +59,7 @@ pub(super) struct TargetView {
 
 #[derive(Clone, Debug)]
 pub(super) struct PortalView {
-    pub text: Arc<str>,
+    pub name: Portal,
     pub tpgt: u16,
     /// The network's name, whether such a network exists or not.
     pub pin: Option<String>,
@@ -101,7 +98,7 @@ impl View {
                 bonds: coverage.of(iqn),
                 iqn: iqn.into(),
                 storage: target.storage.into(),
-                chap_secret: target.secret.map(Arc::from),
+                chap_secret: target.secret.map(SecretName::from),
             })
             .collect();
         View {
@@ -189,7 +186,7 @@ fn bond_views(bonds: &[&IscsiBond], networks: &HashMap<&str, usize>) -> (Vec<Bon
 struct MergedTarget<'a> {
     storage: &'a str,
     secret: Option<&'a str>,
-    portals: Vec<&'a crate::api::Portal>,
+    portals: Vec<&'a PortalSpec>,
 }
 
 struct MergedTargets<'a> {
@@ -219,22 +216,22 @@ fn merge_targets(storage: &[Storage]) -> MergedTargets<'_> {
 /// One portal per canonical address and port; of equal ones the one with the smallest pin counts.
 fn portal_views(
     iqn: &str,
-    portals: &[&crate::api::Portal],
+    portals: &[&PortalSpec],
     networks: &[NetworkView],
     index: &HashMap<&str, usize>,
-    duplicates: &mut Vec<(String, String)>,
+    duplicates: &mut Vec<(String, Portal)>,
 ) -> Vec<PortalView> {
-    let mut sorted: Vec<(String, &crate::api::Portal)> =
-        portals.iter().map(|portal| (canonical_portal(&portal.address, portal.port), *portal)).collect();
-    sorted.sort_by(|(a_text, a), (b_text, b)| (a_text, &a.network, a.tpgt).cmp(&(b_text, &b.network, b.tpgt)));
+    let mut sorted: Vec<(Portal, &PortalSpec)> =
+        portals.iter().map(|portal| (Portal::new(&portal.address, portal.port), *portal)).collect();
+    sorted.sort_by(|(a_name, a), (b_name, b)| (a_name, &a.network, a.tpgt).cmp(&(b_name, &b.network, b.tpgt)));
     let mut views: Vec<PortalView> = Vec::with_capacity(sorted.len());
-    for (text, portal) in sorted {
-        if views.last().is_some_and(|last| *last.text == *text) {
-            duplicates.push((iqn.to_owned(), text));
+    for (name, portal) in sorted {
+        if views.last().is_some_and(|last| last.name == name) {
+            duplicates.push((iqn.to_owned(), name));
             continue;
         }
         views.push(PortalView {
-            text: text.into(),
+            name,
             tpgt: portal.tpgt,
             pin: portal.network.clone(),
             place: place(portal, networks, index),
@@ -244,7 +241,7 @@ fn portal_views(
     views
 }
 
-fn place(portal: &crate::api::Portal, networks: &[NetworkView], index: &HashMap<&str, usize>) -> Place {
+fn place(portal: &PortalSpec, networks: &[NetworkView], index: &HashMap<&str, usize>) -> Place {
     if let Some(pin) = &portal.network {
         return Place::On(index.get(pin.as_str()).copied().into_iter().collect());
     }

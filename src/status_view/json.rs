@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{BondView, ConditionView, DataCenterView, HostView, NetworkView, PathView, StatusView};
 use crate::api::reason::PathReason;
-use crate::api::{BondHostCounts, ConnectionState, PathCounts, Phase};
+use crate::api::{BondHostCounts, BondName, ConnectionState, PathCounts, Phase};
 
 /// The document, which borrows from the view that it shows.
 #[derive(Debug, Serialize)]
@@ -83,7 +83,7 @@ struct Path<'a> {
     interface: Option<&'a str>,
     /// Null for the default network, and for a path that is not planned.
     network: Option<&'a str>,
-    bonds: &'a [String],
+    bonds: &'a [BondName],
     planned: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<ConnectionState>,

@@ -45,7 +45,7 @@ async fn a10_a11_a13_an_edit_costs_one_write_and_nothing_more_is_written() {
         let revision = format!("r{number}");
         node.plan("worker", &revision, &[], paths);
         sleep(Duration::from_millis(200)).await;
-        assert_eq!(node.observed("worker"), Some(revision), "within the time of one login");
+        assert_eq!(node.observed("worker").as_deref(), Some(revision.as_str()), "within the time of one login");
         let connections = node.status("worker").connections;
         assert_eq!(connections.iter().map(IscsiPath::from).collect::<Vec<_>>(), *paths);
         assert!(all(&connections, ConnectionState::Connected));

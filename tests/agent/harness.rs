@@ -16,7 +16,7 @@ use multibond::{
         metrics::AgentMetrics,
         types::{IscsiPath, credentials::SecretState},
     },
-    api::{Connection, ConnectionState, Host, HostStatus, reason::PathReason},
+    api::{Connection, ConnectionState, Host, HostStatus, Revision, reason::PathReason},
 };
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
@@ -129,7 +129,7 @@ impl TestNode {
     pub fn start_agent(&mut self) {
         let stop = CancellationToken::new();
         let (api, hosts) = (self.api.clone(), self.api.seen.subscribe());
-        let agent = Agent::new("node-1", self.host.clone(), api, hosts, AgentMetrics::default());
+        let agent = Agent::new("node-1".into(), self.host.clone(), api, hosts, AgentMetrics::default());
         self.agent = Some((stop.clone(), tokio::spawn(agent.run(stop))));
     }
 
@@ -182,7 +182,7 @@ impl TestNode {
         host.status.clone().unwrap_or_default()
     }
 
-    pub fn observed(&self, name: &str) -> Option<String> {
+    pub fn observed(&self, name: &str) -> Option<Revision> {
         self.status(name).agent?.observed_revision
     }
 

@@ -163,7 +163,7 @@ impl Flaws {
             for planned in plans.iter().filter(|planned| planned.data_center == bond.spec.data_center) {
                 let host = objects.hosts.iter().find(|host| host.name_any() == planned.name);
                 let status = host.and_then(|host| host.status.clone()).unwrap_or_default();
-                for path in planned.plan.paths.iter().filter(|path| path.bonds.iter().any(|bond| **bond == *name)) {
+                for path in planned.plan.paths.iter().filter(|path| path.bonds.iter().any(|bond| *bond == name)) {
                     paths.0 += 1;
                     paths.1 += u32::from(state(&status, path) == Some(ConnectionState::Connected));
                 }
@@ -250,11 +250,11 @@ impl Flaws {
         let plan = status.plan.unwrap_or_default();
         for session in held {
             let planned = plan.paths.iter().any(|path| session.is(path));
-            let of_target = || plan.paths.iter().filter(|path| *path.target == *session.target);
+            let of_target = || plan.paths.iter().filter(|path| path.target == session.target);
             let works = |path: &PlannedPath| {
                 held.iter().any(|other| other.is(path) && named.get(&other.id) == Some(&ConnectionState::Connected))
             };
-            let needed = plan.hold.iter().any(|held| **held == *session.target)
+            let needed = plan.hold.iter().any(|held| *held == session.target)
                 || (of_target().next().is_some() && !of_target().any(works));
             if !planned && !needed {
                 self.add(format!("{node} holds a session that nobody asks for: {session:?}"));

@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 use multibond::{
     api::{
         CarriedNetwork, CarrySource, DataCenter, DataCenterSpec, DefaultNetwork, Host, HostInterface, HostSpec,
-        HostStatus, InterfaceNetworks, IscsiBond, IscsiBondSpec, Network, NetworkSpec, Pairing, Portal, Storage,
+        HostStatus, InterfaceNetworks, IscsiBond, IscsiBondSpec, Network, NetworkSpec, Pairing, PortalSpec, Storage,
         Target,
     },
     planner::Objects,
@@ -63,10 +63,10 @@ fn data_center_name() -> impl Strategy<Value = String> {
     prop_oneof![6 => Just("hall"), 2 => Just("cellar"), 1 => Just("typo")].prop_map(str::to_owned)
 }
 
-fn portals() -> impl Strategy<Value = Vec<Portal>> {
+fn portals() -> impl Strategy<Value = Vec<PortalSpec>> {
     let pin = option::weighted(0.3, network_name());
     let portal = (select(&PORTALS[..]), select(vec![3260, 860]), 1..3_u16, pin)
-        .prop_map(|(address, port, tpgt, network)| Portal { address: address.to_owned(), port, tpgt, network });
+        .prop_map(|(address, port, tpgt, network)| PortalSpec { address: address.to_owned(), port, tpgt, network });
     vec(portal, 1..4)
 }
 

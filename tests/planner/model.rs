@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use multibond::{
-    api::{CarriedNetwork, DefaultNetwork, IscsiBond, Network, Pairing, Portal, address::canonical_portal},
+    api::{CarriedNetwork, DefaultNetwork, IscsiBond, Network, Pairing, PortalSpec, address::canonical_portal},
     planner::Objects,
 };
 
@@ -35,11 +35,11 @@ pub fn outcomes(objects: &Objects, data_center: &str, carried: &[CarriedNetwork]
     let found = objects.data_centers.iter().find(|d| d.metadata.name.as_deref() == Some(data_center));
     let spec = &found.expect("the data center").spec;
 
-    let mut targets: BTreeMap<String, Vec<&Portal>> = BTreeMap::new();
+    let mut targets: BTreeMap<String, Vec<&PortalSpec>> = BTreeMap::new();
     for target in spec.storage.iter().flat_map(|storage| &storage.targets) {
         targets.entry(target.iqn.clone()).or_default().extend(&target.portals);
     }
-    let outcome = |iqn: &str, portals: &[&Portal]| {
+    let outcome = |iqn: &str, portals: &[&PortalSpec]| {
         let covering: Vec<&IscsiBond> = bonds
             .iter()
             .copied()
@@ -66,7 +66,7 @@ pub fn outcomes(objects: &Objects, data_center: &str, carried: &[CarriedNetwork]
 }
 
 /// Of equal portals the one with the smallest pin.
-fn unique<'a>(portals: &[&'a Portal]) -> BTreeMap<String, &'a Portal> {
+fn unique<'a>(portals: &[&'a PortalSpec]) -> BTreeMap<String, &'a PortalSpec> {
     let mut sorted = portals.to_vec();
     sorted.sort_by_key(|portal| std::cmp::Reverse((&portal.network, portal.tpgt)));
     sorted.into_iter().map(|portal| (canonical_portal(&portal.address, portal.port), portal)).collect()
@@ -75,7 +75,7 @@ fn unique<'a>(portals: &[&'a Portal]) -> BTreeMap<String, &'a Portal> {
 fn pair(
     bonds: &[&IscsiBond],
     networks: &[&Network],
-    portals: &[&Portal],
+    portals: &[&PortalSpec],
     carried: &[CarriedNetwork],
     pairing: impl Fn(&IscsiBond) -> Pairing,
 ) -> Paths {
@@ -99,7 +99,7 @@ fn pair(
     paths
 }
 
-fn leads_to(portal: &Portal, network: &str, networks: &[&Network]) -> bool {
+fn leads_to(portal: &PortalSpec, network: &str, networks: &[&Network]) -> bool {
     if let Some(pin) = &portal.network {
         return pin == network;
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use multibond::{
-    api::{CarriedNetwork, Host, HostStatus, IscsiBond, IscsiBondSpec, Network, NetworkSpec, PlannedPath},
+    api::{CarriedNetwork, Host, HostStatus, Iqn, IscsiBond, IscsiBondSpec, Network, NetworkSpec, PlannedPath},
     planner::{HostPlan, Objects, PlannedHost, plan_all},
 };
 use proptest::prelude::*;
@@ -34,7 +34,7 @@ fn written(objects: &Objects) -> Objects {
 }
 
 /// The part of a plan that a host acts on.
-fn work(plan: &HostPlan) -> (Vec<impl Ord + Clone + std::fmt::Debug + use<>>, Vec<std::sync::Arc<str>>) {
+fn work(plan: &HostPlan) -> (Vec<impl Ord + Clone + std::fmt::Debug + use<>>, Vec<Iqn>) {
     let key = |path: &PlannedPath| (path.target.clone(), path.portal.clone(), path.tpgt, path.interface.clone());
     (plan.paths.iter().map(key).collect(), plan.hold.clone())
 }
@@ -106,7 +106,7 @@ proptest! {
                 for name in &path.bonds {
                     let bond = objects.bonds.iter().find(|bond| bond.metadata.name.as_deref() == Some(name));
                     let IscsiBondSpec { networks, targets, .. } = &bond.expect("the bond").spec;
-                    prop_assert!(targets.is_empty() || targets.iter().any(|target| **target == *path.target));
+                    prop_assert!(targets.is_empty() || targets.iter().any(|target| *target == path.target));
                     prop_assert!(networks.iter().any(|network| carried(network)));
                 }
             }
@@ -126,7 +126,7 @@ proptest! {
                 prop_assert!(planned.plan.paths.iter().all(|p| p.target != path.target || p.interface.is_none()));
                 let here = |b: &&IscsiBond| b.spec.data_center == planned.data_center && b.metadata.deletion_timestamp.is_none();
                 for IscsiBondSpec { networks, targets, .. } in objects.bonds.iter().filter(here).map(|bond| &bond.spec) {
-                    if targets.is_empty() || targets.iter().any(|target| **target == *path.target) {
+                    if targets.is_empty() || targets.iter().any(|target| *target == path.target) {
                         prop_assert!(networks.iter().all(|network| exists(network, &planned.data_center).is_some()));
                     }
                     if host(&objects, &planned).status.as_ref().is_none_or(|status| status.interfaces.is_none()) {

@@ -1,7 +1,9 @@
 //! The revision changes exactly when the host has something else to do (behaviour 1.8).
 
-use super::fixture::only_plan;
+use multibond::api::Revision;
 use rstest::rstest;
+
+use super::fixture::only_plan;
 
 const BASE: &str = "
     hall:
@@ -14,7 +16,7 @@ const BASE: &str = "
       hosts: {h1: {interfaces: [{name: ens3, networks: [san-a]}]}}
     ";
 
-fn revision(yaml: &str) -> String {
+fn revision(yaml: &str) -> Revision {
     only_plan(yaml).revision
 }
 

@@ -27,7 +27,7 @@ fn a18_a_lost_target_is_non_operational_after_the_delay_and_not_before() {
     let mut world = running();
     let lost = world.reports("FF").judge();
     assert_eq!(line(&lost), "Connecting 0/2 | Unknown Progressing | False PathsFailed | False Progressing");
-    assert_eq!(lost.without_session, ["iqn.2003-01.org.example:alpha".into()]);
+    assert_eq!(lost.without_session, ["iqn.2003-01.org.example:alpha"]);
     let boundary = lost.recheck_at.expect("a time to look again");
     // Lost at 1000.4 s: the API's times have whole seconds, and the delay never ends early.
     assert_eq!(boundary.as_millisecond(), 1_061_000);

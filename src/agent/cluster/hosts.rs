@@ -24,7 +24,7 @@ use tracing::warn;
 
 use crate::{
     agent::metrics::{AgentMetrics, WatchGauge},
-    api::Host,
+    api::{Host, NodeName},
     ops::{errors::brief, log_once::LogOnce},
 };
 
@@ -37,8 +37,8 @@ pub type NodeHosts = Option<Arc<[Arc<Host>]>>;
 /// last version that could.
 #[derive(Debug, Default)]
 pub struct HostStore {
-    by_node: HashMap<Arc<str>, Vec<Arc<Host>>>,
-    nodes: HashMap<ObjectRef<Host>, Arc<str>>,
+    by_node: HashMap<NodeName, Vec<Arc<Host>>>,
+    nodes: HashMap<ObjectRef<Host>, NodeName>,
     /// While a new list is read: the Hosts that are in it so far.
     listing: Option<HashSet<ObjectRef<Host>>>,
     /// Whether a list was ever complete.
@@ -48,7 +48,7 @@ pub struct HostStore {
 impl HostStore {
     /// Applies an event, and returns the nodes whose Hosts have changed. It returns none until the first list is
     /// complete, and then all.
-    pub fn apply(&mut self, event: Event<DeserializeGuard<Host>>) -> BTreeSet<Arc<str>> {
+    pub fn apply(&mut self, event: Event<DeserializeGuard<Host>>) -> BTreeSet<NodeName> {
         let mut changed = BTreeSet::new();
         match event {
             Event::Init => self.listing = Some(HashSet::new()),
@@ -84,7 +84,7 @@ impl HostStore {
         self.complete
     }
 
-    fn put(&mut self, host: Result<Host, InvalidObject>) -> BTreeSet<Arc<str>> {
+    fn put(&mut self, host: Result<Host, InvalidObject>) -> BTreeSet<NodeName> {
         let host = match host {
             Ok(host) => Arc::new(trimmed(host)),
             Err(invalid) => {
@@ -98,7 +98,7 @@ impl HostStore {
             }
         };
         let key = object_ref(&host.metadata);
-        let node: Arc<str> = match self.by_node.get_key_value(host.spec.node_name.as_str()) {
+        let node: NodeName = match self.by_node.get_key_value(host.spec.node_name.as_str()) {
             Some((node, _)) => node.clone(),
             None => host.spec.node_name.as_str().into(),
         };
@@ -109,7 +109,7 @@ impl HostStore {
         changed
     }
 
-    fn remove(&mut self, key: &ObjectRef<Host>) -> Option<Arc<str>> {
+    fn remove(&mut self, key: &ObjectRef<Host>) -> Option<NodeName> {
         let node = self.nodes.remove(key)?;
         if let Some(hosts) = self.by_node.get_mut(&node) {
             hosts.retain(|host| object_ref(&host.metadata) != *key);
@@ -177,7 +177,7 @@ pub fn events(
 }
 
 /// Watches the Hosts of one node, for as long as there is a receiver.
-pub async fn watch_node(client: Client, node: Arc<str>, hosts: watch::Sender<NodeHosts>, metrics: AgentMetrics) {
+pub async fn watch_node(client: Client, node: NodeName, hosts: watch::Sender<NodeHosts>, metrics: AgentMetrics) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let events = events(client, config, WatchGauge::new(metrics));
     pin_mut!(events);
@@ -216,7 +216,7 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
-    fn nodes(changed: &BTreeSet<Arc<str>>) -> Vec<String> {
+    fn nodes(changed: &BTreeSet<NodeName>) -> Vec<String> {
         changed.iter().map(ToString::to_string).collect()
     }
 

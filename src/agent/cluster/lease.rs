@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     agent::metrics::{AgentMetrics, OutcomeLabel},
-    api::{AGENT_LEASE_PREFIX, AGENT_MANAGER},
+    api::{AGENT_LEASE_PREFIX, AGENT_MANAGER, NodeName},
     ops::{backoff, errors::brief, log_once::LogOnce},
 };
 
@@ -42,7 +42,7 @@ pub struct LeaseTiming {
 #[derive(Clone)]
 pub struct LeaseRenewer {
     api: Api<Lease>,
-    node: Arc<str>,
+    node: NodeName,
     timing: LeaseTiming,
     requests: Arc<Semaphore>,
     metrics: AgentMetrics,
@@ -54,7 +54,7 @@ impl LeaseRenewer {
     pub fn new(
         client: Client,
         namespace: &str,
-        node: Arc<str>,
+        node: NodeName,
         timing: LeaseTiming,
         requests: Arc<Semaphore>,
         metrics: AgentMetrics,

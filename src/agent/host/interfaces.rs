@@ -7,7 +7,6 @@ use std::{
     io,
     net::IpAddr,
     path::Path,
-    sync::Arc,
     time::Duration,
 };
 
@@ -21,18 +20,18 @@ use rtnetlink::packet_route::{
 use tokio::time::timeout;
 
 use super::sysfs::attribute;
-use crate::api::{HostInterface, HostWarning, reason::PreparedReason};
+use crate::api::{HostInterface, HostWarning, InterfaceName, ObjectName, reason::PreparedReason};
 
 /// Interfaces that are reported because they are named, and the Host that names them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InterfaceFilter {
     /// The name of the Host that the agent serves.
-    pub host: Option<Arc<str>>,
+    pub host: Option<ObjectName>,
     /// The interfaces in `Host.spec.interfaces`: reported whatever their kind is.
-    pub in_spec: BTreeSet<Arc<str>>,
+    pub in_spec: BTreeSet<InterfaceName>,
     /// The interfaces of the planned paths: reported even without an address, so that a missing address can be told
     /// from a missing interface.
-    pub in_plan: BTreeSet<Arc<str>>,
+    pub in_plan: BTreeSet<InterfaceName>,
 }
 
 impl InterfaceFilter {

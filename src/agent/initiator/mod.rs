@@ -19,7 +19,7 @@ use super::{
         credentials::{Credentials, Fingerprint},
     },
 };
-use crate::api::{HostInterface, HostWarning, SessionSettings, reason::PathReason};
+use crate::api::{HostInterface, HostWarning, NetworkName, SessionSettings, reason::PathReason};
 
 /// Why an action on a path failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -233,7 +233,7 @@ pub struct Login {
     /// The path to connect.
     pub path: IscsiPath,
     /// The name of the path's network; none for the default network. Faults of a simulation refer to it.
-    pub network: Option<Arc<str>>,
+    pub network: Option<NetworkName>,
     /// The session's settings.
     pub settings: SessionSettings,
     /// The CHAP credentials, if the target requires them.

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher as _},
-    sync::Arc,
 };
 
 use super::{
@@ -18,7 +17,7 @@ use crate::{
             credentials::{Credentials, SecretState},
         },
     },
-    api::{HostInterface, reason::PathReason},
+    api::{HostInterface, SecretName, reason::PathReason},
     ops::Now,
 };
 
@@ -36,7 +35,7 @@ pub struct StepInput<'a> {
     /// The host's interfaces and initiator.
     pub facts: &'a Facts,
     /// The Secrets that the plan names.
-    pub secrets: &'a BTreeMap<Arc<str>, SecretState>,
+    pub secrets: &'a BTreeMap<SecretName, SecretState>,
     /// The time of the inventory.
     pub now: Now,
 }
@@ -118,7 +117,7 @@ fn secret_problem(params: &LoginParams, secret: Option<&SecretState>) -> Option<
 /// The credentials for a login, if it needs some and they have been read.
 pub(super) fn credentials<'a>(
     params: &LoginParams,
-    secrets: &'a BTreeMap<Arc<str>, SecretState>,
+    secrets: &'a BTreeMap<SecretName, SecretState>,
 ) -> Option<&'a Credentials> {
     match secrets.get(params.chap_secret.as_ref()?)? {
         SecretState::Read(credentials) => Some(credentials),

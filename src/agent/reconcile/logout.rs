@@ -175,7 +175,7 @@ impl<'a> Devices<'a> {
         if plan.hold.contains(target) {
             return LogoutDecision::Keep(KeepReason::Held);
         }
-        if plan.has_target(target) && !self.connected_targets.contains(&**target) {
+        if plan.has_target(target) && !self.connected_targets.contains(target.as_str()) {
             return LogoutDecision::Keep(KeepReason::NoOtherPath);
         }
         let mut flush: Vec<&Map> = Vec::new();

@@ -7,7 +7,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Duration,
 };
 
@@ -25,7 +24,7 @@ use super::{
     },
 };
 use crate::{
-    api::{Connection, MultipathMap, reason::PathReason},
+    api::{Connection, MultipathMap, Portal, SecretName, reason::PathReason},
     ops::Now,
 };
 
@@ -178,7 +177,7 @@ impl Reconciler {
         &self,
         plan: &Plan,
         inventory: &Inventory,
-        secrets: &BTreeMap<Arc<str>, SecretState>,
+        secrets: &BTreeMap<SecretName, SecretState>,
     ) -> BTreeSet<u32> {
         let mut candidates = logout::candidates(plan, inventory, &self.logging_out());
         for session in &inventory.sessions {
@@ -360,7 +359,7 @@ impl Reconciler {
         input: StepInput<'_>,
         path_inputs: &mut BTreeMap<IscsiPath, PathInput<'_>>,
     ) -> Vec<Action> {
-        let mut per_portal: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        let mut per_portal: BTreeMap<Portal, usize> = BTreeMap::new();
         for path in self.logins.keys() {
             *per_portal.entry(path.portal.clone()).or_default() += 1;
         }
@@ -469,7 +468,7 @@ impl Reconciler {
 }
 
 /// Whether the session was authenticated with other credentials than the Secret has now.
-fn has_old_credentials(session: &Session, params: &LoginParams, secrets: &BTreeMap<Arc<str>, SecretState>) -> bool {
+fn has_old_credentials(session: &Session, params: &LoginParams, secrets: &BTreeMap<SecretName, SecretState>) -> bool {
     let wanted = credentials(params, secrets).map(Credentials::fingerprint);
     session.credentials.is_some() && wanted.is_some() && session.credentials != wanted
 }

@@ -1,13 +1,10 @@
 //! A host's plan as the agent uses it: a map by path.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     agent::types::IscsiPath,
-    api::{PlanStatus, PlannedPath, SessionSettings},
+    api::{InterfaceName, Iqn, NetworkName, PlanStatus, PlannedPath, Revision, SecretName, SessionSettings},
 };
 
 /// What the host should be connected to.
@@ -16,7 +13,7 @@ pub struct Plan {
     /// Which plan it is.
     pub version: PlanVersion,
     /// Targets whose sessions are left as they are.
-    pub hold: BTreeSet<Arc<str>>,
+    pub hold: BTreeSet<Iqn>,
     /// The settings of every session.
     pub settings: SessionSettings,
     /// The paths, and what a login needs for each.
@@ -27,7 +24,7 @@ pub struct Plan {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanVersion {
     /// Equal for plans that ask for the same.
-    pub revision: String,
+    pub revision: Revision,
     /// Counts the plans, so that a plan that comes back has another version than before.
     pub sequence: i64,
 }
@@ -36,9 +33,9 @@ pub struct PlanVersion {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LoginParams {
     /// The network of the path; none for the default network.
-    pub network: Option<Arc<str>>,
+    pub network: Option<NetworkName>,
     /// The Secret with the target's CHAP credentials.
-    pub chap_secret: Option<Arc<str>>,
+    pub chap_secret: Option<SecretName>,
 }
 
 impl From<&PlanStatus> for Plan {
@@ -62,13 +59,13 @@ impl From<&PlannedPath> for LoginParams {
 impl Plan {
     /// The names of the Secrets that the plan needs.
     #[must_use]
-    pub fn secrets(&self) -> BTreeSet<Arc<str>> {
+    pub fn secrets(&self) -> BTreeSet<SecretName> {
         self.paths.values().filter_map(|params| params.chap_secret.clone()).collect()
     }
 
     /// The devices that the plan's paths go through.
     #[must_use]
-    pub fn interfaces(&self) -> BTreeSet<Arc<str>> {
+    pub fn interfaces(&self) -> BTreeSet<InterfaceName> {
         self.paths.keys().filter_map(|path| path.interface.clone()).collect()
     }
 

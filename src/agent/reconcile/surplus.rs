@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem::{Discriminant, discriminant},
-    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +21,7 @@ use crate::{
         initiator::{Inventory, PathError, Session},
         types::IscsiPath,
     },
-    api::{Connection, ConnectionState, condition::whole_second, reason::PathReason},
+    api::{Connection, ConnectionState, Iqn, condition::whole_second, reason::PathReason},
     ops::Now,
 };
 
@@ -44,7 +43,7 @@ impl SurplusSessions {
     pub fn observe<'a>(
         &mut self,
         decisions: Vec<(&'a Session, LogoutDecision<'a>)>,
-        connecting_targets: &BTreeSet<Arc<str>>,
+        connecting_targets: &BTreeSet<Iqn>,
         reported: &mut BTreeMap<IscsiPath, Connection>,
         now: Now,
     ) -> Vec<&'a Session> {

@@ -15,7 +15,7 @@ struct Harness {
     sessions: Vec<Session>,
     maps: Vec<Map>,
     facts: Facts,
-    secrets: BTreeMap<Arc<str>, SecretState>,
+    secrets: BTreeMap<SecretName, SecretState>,
     clock: TestClock,
 }
 
@@ -30,7 +30,7 @@ impl Harness {
             reconciler: Reconciler::new(
                 7,
                 reported,
-                acknowledged.map(|revision| PlanVersion { revision: revision.to_owned(), sequence: 1 }),
+                acknowledged.map(|revision| PlanVersion { revision: revision.into(), sequence: 1 }),
             ),
             plan,
             sessions: Vec::new(),

@@ -1,20 +1,20 @@
 //! The identity of a path: which target, at which portal, through which device.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-use crate::api::{Connection, PlannedPath};
+use crate::api::{Connection, InterfaceName, Iqn, PlannedPath, Portal};
 
 /// A target at a portal, through a device or through the default network. Sorts as plans are sorted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IscsiPath {
     /// The target's iSCSI name.
-    pub target: Arc<str>,
+    pub target: Iqn,
     /// Address and port, canonical.
-    pub portal: Arc<str>,
+    pub portal: Portal,
     /// The target portal group tag.
     pub tpgt: u16,
     /// The device that the session is bound to; none for the default network.
-    pub interface: Option<Arc<str>>,
+    pub interface: Option<InterfaceName>,
 }
 
 impl From<&PlannedPath> for IscsiPath {

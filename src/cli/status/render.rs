@@ -92,10 +92,10 @@ fn path(view: &PathView, now: Timestamp) -> Vec<String> {
         Some(state) => paint(style_of_state(*state), &format!("{state:?}")),
         None => paint(YELLOW, "Planned"),
     };
-    let portal = if *tpgt == 1 { portal.clone() } else { format!("{portal},{tpgt}") };
+    let portal = if *tpgt == 1 { portal.to_string() } else { format!("{portal},{tpgt}") };
     let through = match (interface, network, planned) {
         (Some(interface), Some(network), _) => format!("{interface} ({network})"),
-        (Some(interface), None, _) => interface.clone(),
+        (Some(interface), None, _) => interface.to_string(),
         (None, _, _) => "default network".to_owned(),
     };
     let bonds = match (planned, bonds.is_empty()) {
@@ -113,7 +113,7 @@ fn path(view: &PathView, now: Timestamp) -> Vec<String> {
     let age = since.filter(|_| !settled).map(|since| format!("for {}", age(since, now)));
     let retry = retry_every.as_ref().map(|pause| format!("retried every {pause}"));
     let notes: Vec<String> = [Some(why).filter(|why| !why.is_empty()), age, retry].into_iter().flatten().collect();
-    vec![state_text, target.clone(), portal, through, bonds, notes.join(", ")]
+    vec![state_text, target.to_string(), portal, through, bonds, notes.join(", ")]
 }
 
 /// The conditions that are not met, one line each.

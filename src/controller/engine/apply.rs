@@ -1,6 +1,6 @@
 //! Carries out actions: one function, and one request, for each kind of action.
 
-use std::{fmt::Debug, sync::Arc};
+use std::fmt::Debug;
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Taint, apimachinery::pkg::apis::meta::v1::OwnerReference};
@@ -16,7 +16,7 @@ use super::events;
 use crate::{
     api::{
         CONTROLLER_MANAGER, DataCenter, Host, HostSpec, IscsiBond, LeasePart, MADE_FOR_LABEL, NODE_CONDITION,
-        NODE_GONE_ANNOTATION, Network, NodePart, ObjectKey,
+        NODE_GONE_ANNOTATION, Network, NetworkName, NodePart, ObjectKey,
     },
     controller::{
         reconcile::action::{Action, NodeCondition, StatusFields},
@@ -108,7 +108,7 @@ impl Applier {
         self.patch(kind, key, Part::Object, &Patch::Merge(body)).await.map(Some)
     }
 
-    async fn drop_network(&self, bond: &ObjectKey, uid: Option<&str>, at: usize, network: &Arc<str>) -> Answer {
+    async fn drop_network(&self, bond: &ObjectKey, uid: Option<&str>, at: usize, network: &NetworkName) -> Answer {
         let element = format!("/spec/networks/{at}");
         let patch = json_patch(json!([
             {"op": "test", "path": "/metadata/uid", "value": uid},

@@ -306,7 +306,7 @@ fn span(key: &Key) -> Span {
         Key::Object(kind, key) => {
             tracing::info_span!("reconcile", %kind, namespace = &*key.namespace, name = &*key.name)
         }
-        Key::Node(name) => tracing::info_span!("reconcile", kind = "Node", name = &**name),
+        Key::Node(name) => tracing::info_span!("reconcile", kind = "Node", name = name.as_str()),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Which agents are alive, from their leases.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 
 use crate::{
-    api::{AGENT_LEASE_PREFIX, LeasePart},
+    api::{AGENT_LEASE_PREFIX, LeasePart, NodeName},
     ops::Now,
     planner::AgentState,
 };
@@ -13,7 +13,7 @@ use crate::{
 /// The agents, by node.
 #[derive(Debug, Default)]
 pub(crate) struct Agents {
-    by_node: HashMap<Arc<str>, Renewal>,
+    by_node: HashMap<NodeName, Renewal>,
     /// Leases cannot be watched, so a lease that seems to have expired may have been renewed.
     watch_down: bool,
     /// This replica has lost the leadership: what kept it from renewing its lease may keep the agents from renewing theirs.
@@ -40,7 +40,7 @@ impl Agents {
     }
 
     /// The nodes whose agents have a lease.
-    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Arc<str>> {
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &NodeName> {
         self.by_node.keys()
     }
 
@@ -78,8 +78,8 @@ impl Agents {
     }
 
     /// Applies a lease. Returns the node if the state of its agent has changed.
-    pub(crate) fn lease_seen(&mut self, lease: &LeasePart, now: Now) -> Option<Arc<str>> {
-        let node: Arc<str> = lease.metadata.name.as_deref()?.strip_prefix(AGENT_LEASE_PREFIX)?.into();
+    pub(crate) fn lease_seen(&mut self, lease: &LeasePart, now: Now) -> Option<NodeName> {
+        let node: NodeName = lease.metadata.name.as_deref()?.strip_prefix(AGENT_LEASE_PREFIX)?.into();
         let renewed = lease.spec.renew_time.as_ref()?.0;
         let lasts = Duration::from_secs(u64::from(lease.spec.lease_duration_seconds?));
         let before = self.by_node.get(&node);
@@ -99,13 +99,13 @@ impl Agents {
     }
 
     /// A lease is gone. Returns the node if it was the lease of an agent.
-    pub(crate) fn lease_removed(&mut self, lease_name: &str) -> Option<Arc<str>> {
+    pub(crate) fn lease_removed(&mut self, lease_name: &str) -> Option<NodeName> {
         let node = lease_name.strip_prefix(AGENT_LEASE_PREFIX)?;
         self.by_node.remove_entry(node).map(|(node, _)| node)
     }
 
     /// Marks agents whose leases have expired as silent, and returns their nodes.
-    pub(crate) fn expire(&mut self, now: Now) -> Vec<Arc<str>> {
+    pub(crate) fn expire(&mut self, now: Now) -> Vec<NodeName> {
         if self.may_miss_renewals() {
             return Vec::new();
         }

@@ -3,7 +3,6 @@
 use std::{
     cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
 };
 
 use kube::{Resource, api::ObjectMeta};
@@ -12,7 +11,7 @@ use super::{DataCenterIndex, Index};
 use crate::{
     api::{
         DataCenter, Host, IscsiBond, LeasePart, MADE_FOR_LABEL, NODE_GONE_ANNOTATION, NamespacePart, Network, NodePart,
-        ObjectKey,
+        ObjectKey, ObjectName,
     },
     controller::store::{
         cache::Difference,
@@ -28,7 +27,7 @@ pub(super) trait Member: Resource<DynamicType = ()> + Sized {
     fn center(&self) -> &str;
     /// Whether something has changed that other objects depend on: anything but the status.
     fn differs(&self, other: &Self) -> bool;
-    fn names(center: &mut DataCenterIndex) -> &mut BTreeSet<Arc<str>>;
+    fn names(center: &mut DataCenterIndex) -> &mut BTreeSet<ObjectName>;
 }
 
 macro_rules! member {
@@ -40,7 +39,7 @@ macro_rules! member {
             fn differs(&self, other: &Self) -> bool {
                 self.spec != other.spec || marked(&self.metadata) != marked(&other.metadata)
             }
-            fn names(center: &mut DataCenterIndex) -> &mut BTreeSet<Arc<str>> {
+            fn names(center: &mut DataCenterIndex) -> &mut BTreeSet<ObjectName> {
                 &mut center.$field
             }
         }
@@ -189,11 +188,10 @@ impl Index {
     }
 
     pub(super) fn node_changed(&mut self, difference: &Difference<NodePart>) {
-        let name = difference.key.name.clone();
         let now = self.nodes.get(&difference.key);
         let same_labels = matches!((&difference.before, now), (Some(before), Some(now))
             if labels(&before.metadata) == labels(&now.metadata) && marked(&before.metadata) == marked(&now.metadata));
-        self.pending.now.push(Key::Node(name));
+        self.pending.now.push(Key::Node(difference.key.name.clone().into()));
         if !same_labels {
             // The set of Nodes for which Hosts are generated may have changed.
             let making = self.data_centers.iter().filter(|(_, center)| center.spec.hosts.is_some());
@@ -209,7 +207,7 @@ impl Index {
         if terminating == self.terminating(&difference.key.name) {
             return;
         }
-        let of_namespace = self.by_data_center.keys().filter(|center| center.namespace == difference.key.name);
+        let of_namespace = self.by_data_center.keys().filter(|center| center.namespace == difference.key.name.as_str());
         for center in of_namespace.cloned().collect::<Vec<_>>() {
             self.invalidate_plans(&center);
         }
@@ -255,7 +253,7 @@ impl Index {
         self.last_epoch += 1;
         center.plan_epoch = self.last_epoch;
         center.planner = OnceCell::new();
-        let keys = |kind: Kind, names: &BTreeSet<Arc<str>>| -> Vec<Key> {
+        let keys = |kind: Kind, names: &BTreeSet<ObjectName>| -> Vec<Key> {
             names.iter().map(|name| Key::Object(kind, key.beside(name.clone()))).collect()
         };
         let now = [

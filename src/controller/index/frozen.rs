@@ -113,7 +113,7 @@ fn undecodable<'a, K: Member>(
     let concerns = |(key, bad): &(&ObjectKey, &Undecodable<K>)| {
         let last_read = cache.get(key).is_some_and(|object| *object.center() == *center.name);
         key.namespace == center.namespace
-            && (last_read || bad.data_center.as_ref().is_none_or(|name| **name == *center.name))
+            && (last_read || bad.data_center.as_ref().is_none_or(|name| *name == center.name))
     };
     cache.undecodable().find(concerns).map(|(key, bad)| (kind, key, &bad.error))
 }

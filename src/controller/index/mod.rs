@@ -29,8 +29,8 @@ use kube::Resource;
 
 use crate::{
     api::{
-        AGENT_LEASE_PREFIX, DataCenter, Host, IscsiBond, LeasePart, NamespacePart, Network, NodePart, ObjectKey,
-        node_owner::OwnerRank,
+        AGENT_LEASE_PREFIX, DataCenter, Host, IscsiBond, LeasePart, NamespacePart, Network, NodeName, NodePart,
+        ObjectKey, ObjectName, node_owner::OwnerRank,
     },
     controller::store::{Change, Written, cache::ObjectCache, key::Key, watched::Event},
     ops::Now,
@@ -42,9 +42,9 @@ use state::{Aggregates, HostState, Memo};
 /// The objects that name one data center, and what follows from them. The data center itself need not exist.
 #[derive(Debug, Default)]
 pub(crate) struct DataCenterIndex {
-    pub networks: BTreeSet<Arc<str>>,
-    pub bonds: BTreeSet<Arc<str>>,
-    pub hosts: BTreeSet<Arc<str>>,
+    pub networks: BTreeSet<ObjectName>,
+    pub bonds: BTreeSet<ObjectName>,
+    pub hosts: BTreeSet<ObjectName>,
     /// Compiled when it is first needed after a change.
     planner: OnceCell<Option<Arc<Planner>>>,
     /// The number of the last change that plans of this data center depend on. Each number is used once in the
@@ -210,8 +210,8 @@ impl Index {
         fn keys<K: Resource<DynamicType = ()>>(kind: Kind, cache: &ObjectCache<K>) -> impl Iterator<Item = Key> {
             cache.iter().map(move |(key, _)| Key::Object(kind, key.clone()))
         }
-        let nodes = self.nodes.iter().map(|(key, _)| key.name.clone());
-        let nodes: BTreeSet<Arc<str>> = nodes.chain(self.agents.nodes().cloned()).collect();
+        let nodes = self.nodes.iter().map(|(key, _)| NodeName::from(key.name.clone()));
+        let nodes: BTreeSet<NodeName> = nodes.chain(self.agents.nodes().cloned()).collect();
         let all: Vec<Key> = keys(Kind::Host, &self.hosts)
             .chain(keys(Kind::Network, &self.networks))
             .chain(keys(Kind::IscsiBond, &self.bonds))

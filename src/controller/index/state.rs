@@ -1,11 +1,11 @@
 //! What was decided for objects, kept for later decisions. Data only: `reconcile` computes it.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt};
 
 use jiff::Timestamp;
 
 use crate::{
-    api::{BondHostCounts, HostCounts, HostStatus, PathCounts, Phase},
+    api::{BondHostCounts, HostCounts, HostStatus, Iqn, NetworkName, ObjectName, PathCounts, Phase, Revision},
     planner::{AgentState, HostPlan, Usage},
 };
 
@@ -32,8 +32,8 @@ pub(crate) struct HostState {
     pub agent: AgentState,
     pub settled: bool,
     /// The revision of the plan in the Host's status, which its agent carries out; `None` while there is none.
-    pub published: Option<String>,
-    pub without_session: Vec<Arc<str>>,
+    pub published: Option<Revision>,
+    pub without_session: Vec<Iqn>,
     /// Whether there is a session, for each path of the plan, in order.
     pub connected: Vec<bool>,
     /// Whether the path has failed, for each path of the plan, in order.
@@ -102,9 +102,9 @@ pub(crate) const SHOWN: usize = 3;
 pub(crate) struct Aggregates {
     pub phases: HostCounts,
     /// Hosts in service, by network that they carry.
-    pub carriers: HashMap<Arc<str>, u32>,
+    pub carriers: HashMap<NetworkName, u32>,
     /// Counts for each bond.
-    pub bonds: HashMap<Arc<str>, BondAggregate>,
+    pub bonds: HashMap<ObjectName, BondAggregate>,
     pub usage: Usage,
     /// Whether every host has been replanned since the last change; if not, `usage` is outdated.
     pub current: bool,
@@ -115,7 +115,7 @@ pub(crate) struct Aggregates {
     /// Hosts in service whose phase is known.
     pub known: u32,
     /// Among them, those without any session, by target.
-    pub without_session: HashMap<Arc<str>, u32>,
+    pub without_session: HashMap<Iqn, u32>,
 }
 
 /// A number of objects, and the names of the first few.
@@ -154,7 +154,7 @@ pub(crate) struct BondAggregate {
     /// Paths in their first attempt, of hosts whose agent is alive.
     pub pending: u32,
     /// Planned paths by network.
-    pub by_network: HashMap<Arc<str>, u32>,
+    pub by_network: HashMap<NetworkName, u32>,
     /// The first host that is NonOperational.
     pub non_operational: Option<String>,
     /// The first host on which a path of the bond has failed.
@@ -166,7 +166,7 @@ pub(crate) struct BondAggregate {
 impl Aggregates {
     /// The target that has no session on more than half of the hosts (two or more) whose phase is known. Then the
     /// storage has failed, and not the hosts.
-    pub(crate) fn storage_at_fault(&self) -> Option<&Arc<str>> {
+    pub(crate) fn storage_at_fault(&self) -> Option<&Iqn> {
         let most = |(target, hosts): (_, &u32)| (*hosts >= 2 && *hosts * 2 > self.known).then_some(target);
         self.without_session.iter().filter_map(most).min()
     }

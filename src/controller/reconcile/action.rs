@@ -1,7 +1,5 @@
 //! What a reconcile wants to change in the cluster, as data. The engine carries it out.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::Taint,
@@ -11,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{ObjectKey, reason::EventReason},
+    api::{NetworkName, NodeName, ObjectKey, reason::EventReason},
     controller::index::state::Memo,
     planner::Kind,
 };
@@ -138,7 +136,7 @@ pub(crate) enum Action {
     /// Replaces the owner references of this version of an object.
     SetOwners { kind: Kind, key: ObjectKey, owners: Vec<OwnerReference>, version: Option<String> },
     /// Removes a network's name from a bond, if it still is at this position.
-    DropNetwork { bond: ObjectKey, uid: Option<String>, at: usize, network: Arc<str> },
+    DropNetwork { bond: ObjectKey, uid: Option<String>, at: usize, network: NetworkName },
     /// Deletes an object.
     Delete { kind: Kind, key: ObjectKey, uid: Option<String> },
     /// Deletes the lease of an agent, if nobody has renewed it since.
@@ -150,9 +148,9 @@ pub(crate) enum Action {
     /// Records on a generated Host since when its Node is gone, or that it is back.
     NodeGone { key: ObjectKey, uid: Option<String>, since: Option<Timestamp> },
     /// Sets or removes Multibond's condition of a Node.
-    NodeCondition { node: Arc<str>, uid: Option<String>, condition: Option<NodeCondition> },
+    NodeCondition { node: NodeName, uid: Option<String>, condition: Option<NodeCondition> },
     /// Replaces the taints of this version of a Node: `spec.taints` is atomic, and most of them belong to others.
-    NodeTaints { node: Arc<str>, taints: Vec<Taint>, version: Option<String> },
+    NodeTaints { node: NodeName, taints: Vec<Taint>, version: Option<String> },
 }
 
 impl Action {

@@ -1,10 +1,10 @@
 //! Counts over the hosts of a data center: computed in one pass when they are first needed after a change, and shared by
 //! all bonds and networks of the data center.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use crate::{
-    api::{Host, ObjectKey, Phase},
+    api::{Host, ObjectKey, ObjectName, Phase},
     controller::{
         index::{
             DataCenterIndex, Index,
@@ -31,12 +31,12 @@ struct PathShare {
 
 fn compute(index: &Index, key: &ObjectKey, center: &DataCenterIndex) -> Aggregates {
     let mut aggregates = Aggregates { current: true, ..Aggregates::default() };
-    let bonds: Vec<(&Arc<str>, &[String])> = center
+    let bonds: Vec<(&ObjectName, &[String])> = center
         .bonds
         .iter()
         .filter_map(|name| Some((name, index.bonds.get(&key.beside(name.clone()))?.spec.networks.as_slice())))
         .collect();
-    let positions: HashMap<&str, usize> = bonds.iter().enumerate().map(|(at, (name, _))| (&***name, at)).collect();
+    let positions: HashMap<&str, usize> = bonds.iter().enumerate().map(|(at, (name, _))| (name.as_str(), at)).collect();
     let mut per_bond: Vec<BondAggregate> = bonds.iter().map(|_| BondAggregate::default()).collect();
 
     for name in &center.hosts {
@@ -74,7 +74,7 @@ impl Aggregates {
         }
     }
 
-    fn count_in_service(&mut self, name: &Arc<str>, host: &Host, state: &HostState, plan_epoch: u64) {
+    fn count_in_service(&mut self, name: &ObjectName, host: &Host, state: &HostState, plan_epoch: u64) {
         let written = host.status.as_ref().and_then(|status| status.plan.as_ref()).map(|plan| &plan.revision);
         let finished = state.settled && state.plan_epoch == Some(plan_epoch) && written == state.published.as_ref();
         self.pending += u32::from(state.agent == AgentState::Alive && !finished);
@@ -95,15 +95,15 @@ impl Aggregates {
 }
 
 fn count_for_bonds(
-    name: &Arc<str>,
+    name: &ObjectName,
     state: &HostState,
-    bonds: &[(&Arc<str>, &[String])],
+    bonds: &[(&ObjectName, &[String])],
     positions: &HashMap<&str, usize>,
     per_bond: &mut [BondAggregate],
 ) {
     let mut shares = vec![PathShare::default(); bonds.len()];
     for (at, path) in state.plan.paths.iter().enumerate() {
-        for bond in path.bonds.iter().filter_map(|bond| positions.get(&**bond).copied()) {
+        for bond in path.bonds.iter().filter_map(|bond| positions.get(bond.as_str()).copied()) {
             let share = &mut shares[bond];
             share.desired += 1;
             share.connected += u32::from(state.connected[at]);
@@ -115,7 +115,7 @@ fn count_for_bonds(
     }
     let uses_default = state.plan.paths.iter().any(|path| path.interface.is_none());
     for ((share, bond), (_, networks)) in shares.into_iter().zip(per_bond).zip(bonds) {
-        let carries = state.plan.networks.iter().any(|carried| networks.iter().any(|name| **name == *carried.name));
+        let carries = state.plan.networks.iter().any(|carried| networks.iter().any(|name| *name == carried.name));
         bond.paths.desired += share.desired;
         bond.paths.connected += share.connected;
         if state.phase != Phase::Unknown {
@@ -147,7 +147,7 @@ fn count_for_bonds(
 }
 
 /// Clones the name only when it is new: most hosts have the same names as another host.
-fn count(counts: &mut HashMap<Arc<str>, u32>, name: &Arc<str>) {
+fn count<T: Clone + Eq + Hash>(counts: &mut HashMap<T, u32>, name: &T) {
     match counts.get_mut(name) {
         Some(count) => *count += 1,
         None => drop(counts.insert(name.clone(), 1)),
@@ -162,7 +162,7 @@ pub(crate) fn hosts_with_network(index: &Index, center: &ObjectKey, network: &st
 /// The bonds of a data center that name a network.
 pub(crate) fn bonds_naming(index: &Index, center_key: &ObjectKey, network: &str) -> Vec<String> {
     let Some(center) = index.data_center(center_key) else { return Vec::new() };
-    let names = |name: &&Arc<str>| {
+    let names = |name: &&ObjectName| {
         let bond = index.bonds.get(&center_key.beside((*name).clone()));
         bond.is_some_and(|bond| bond.spec.networks.iter().any(|named| named == network))
     };

@@ -80,10 +80,10 @@ fn drop_from_bonds(index: &Index, key: &ObjectKey, network: &Network, outcome: &
         .is_some_and(|ready| ready.reason == Reason::Deleting.as_str());
     for bond_key in center.bonds.iter().map(|name| key.beside(name.clone())) {
         let Some(bond) = index.bonds.get(&bond_key) else { continue };
-        if !dropped && let Some(at) = bond.spec.networks.iter().position(|name| **name == *key.name) {
+        if !dropped && let Some(at) = bond.spec.networks.iter().position(|name| *name == key.name) {
             waiting_for.push(format!("bond {}", bond_key.name));
             let uid = bond.metadata.uid.clone();
-            outcome.push(Action::DropNetwork { bond: bond_key, uid, at, network: key.name.clone() });
+            outcome.push(Action::DropNetwork { bond: bond_key, uid, at, network: key.name.clone().into() });
         }
     }
     if index.data_centers.get(&center_key).is_some() {

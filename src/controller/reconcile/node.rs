@@ -1,6 +1,6 @@
 //! A Node: Multibond's condition and taint, for the scheduler; and the lease of its agent, once the Node is gone.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Taint, apimachinery::pkg::apis::meta::v1::Time};
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::{
-        Host, LeasePart, NODE_CONDITION, NODE_TAINT, NodePart, NonOperationalTaint, ObjectKey, Phase,
+        Host, LeasePart, NODE_CONDITION, NODE_TAINT, NodeName, NodePart, NonOperationalTaint, ObjectKey, Phase,
         condition::{self, Status},
         reason::ConditionType,
     },
@@ -28,7 +28,7 @@ const EVICTION_PAUSE: Duration = Duration::from_secs(10);
 const WITHDRAWN: Duration = Duration::from_secs(300);
 
 /// Decides for one Node.
-pub(super) fn reconcile(index: &Index, name: &Arc<str>, now: Now) -> Outcome {
+pub(super) fn reconcile(index: &Index, name: &NodeName, now: Now) -> Outcome {
     let mut outcome = Outcome::default();
     let Some(node) = index.nodes.get(&ObjectKey::new("", name)) else {
         outcome.extend(delete_unused_lease(index, name));
@@ -65,7 +65,7 @@ fn delete_unused_lease(index: &Index, name: &str) -> Option<Action> {
 }
 
 /// Copies the Host's `Operational` condition to its Node. `Unknown` leaves the Node's condition as it is.
-fn condition(name: &Arc<str>, node: &NodePart, host: &Host, now: Timestamp) -> Option<Action> {
+fn condition(name: &NodeName, node: &NodePart, host: &Host, now: Timestamp) -> Option<Action> {
     let current = node.status.conditions.iter().find(|condition| condition.kind == NODE_CONDITION);
     let conditions = host.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let wanted = condition::find(conditions, ConditionType::Operational)?;
@@ -86,19 +86,19 @@ fn condition(name: &Arc<str>, node: &NodePart, host: &Host, now: Timestamp) -> O
 }
 
 /// Removes Multibond's condition from a Node that has it.
-pub(crate) fn drop_condition(name: &Arc<str>, node: &NodePart) -> Option<Action> {
+pub(crate) fn drop_condition(name: &NodeName, node: &NodePart) -> Option<Action> {
     let ours = node.status.conditions.iter().any(|condition| condition.kind == NODE_CONDITION);
     ours.then(|| Action::NodeCondition { node: name.clone(), uid: node.metadata.uid.clone(), condition: None })
 }
 
 /// Removes Multibond's taint from a Node that has it.
-pub(crate) fn drop_taint(name: &Arc<str>, node: &NodePart) -> Option<Action> {
+pub(crate) fn drop_taint(name: &NodeName, node: &NodePart) -> Option<Action> {
     let ours = node.spec.taints.iter().any(|taint| taint.key == NODE_TAINT);
     ours.then(|| replace_taint(name, node, None))
 }
 
 /// Replaces Multibond's taint on a Node. The taints of others stay.
-fn replace_taint(name: &Arc<str>, node: &NodePart, taint: Option<Taint>) -> Action {
+fn replace_taint(name: &NodeName, node: &NodePart, taint: Option<Taint>) -> Action {
     let others = node.spec.taints.iter().filter(|taint| taint.key != NODE_TAINT).cloned();
     Action::NodeTaints {
         node: name.clone(),
@@ -135,7 +135,7 @@ fn desired_taint(index: &Index, key: &ObjectKey, host: &Host, state: &HostState)
 
 fn taint(
     index: &Index,
-    name: &Arc<str>,
+    name: &NodeName,
     node: &NodePart,
     (key, host, state): (&ObjectKey, &Host, &HostState),
     now: Now,

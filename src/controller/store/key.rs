@@ -1,8 +1,8 @@
 //! What is reconciled: an object of ours, or a Node.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-use crate::api::{ObjectKey, ObjectKind as Kind};
+use crate::api::{NodeName, ObjectKey, ObjectKind as Kind};
 
 /// An object that the controller reconciles.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,7 +10,7 @@ pub(crate) enum Key {
     /// One of our kinds.
     Object(Kind, ObjectKey),
     /// A Node, for its condition and taint.
-    Node(Arc<str>),
+    Node(NodeName),
 }
 
 impl Key {

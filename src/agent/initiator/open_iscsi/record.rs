@@ -3,9 +3,12 @@
 //! The agent owns the interface records with its prefix, and the node records of these interfaces. Sessions with any
 //! other record belong to somebody else.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
-use crate::{agent::types::IscsiPath, api::address::canonical_portal};
+use crate::{
+    agent::types::IscsiPath,
+    api::{InterfaceName, Iqn, Portal},
+};
 
 /// The prefix of the agent's interface records.
 const OWN_PREFIX: &str = "mb.";
@@ -19,7 +22,7 @@ pub struct NodeRecord {
     /// The interface record.
     pub interface: InterfaceRecord,
     /// The target's iSCSI name.
-    pub target: String,
+    pub target: Iqn,
     /// The address or name of the portal; IPv6 without brackets.
     pub address: String,
     /// The portal's port.
@@ -32,7 +35,7 @@ pub struct NodeRecord {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InterfaceRecord {
     /// The interface that it binds to; none for the default network.
-    pub device: Option<String>,
+    pub device: Option<InterfaceName>,
 }
 
 impl InterfaceRecord {
@@ -46,7 +49,7 @@ impl InterfaceRecord {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let device = name.strip_prefix(OWN_PREFIX)?;
-        Some(InterfaceRecord { device: (device != DEFAULT_RECORD).then(|| device.to_owned()) })
+        Some(InterfaceRecord { device: (device != DEFAULT_RECORD).then(|| device.into()) })
     }
 }
 
@@ -57,8 +60,8 @@ impl NodeRecord {
         let (address, port) = path.portal.rsplit_once(':')?;
         let address = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
         Some(NodeRecord {
-            interface: InterfaceRecord { device: path.interface.as_deref().map(str::to_owned) },
-            target: path.target.to_string(),
+            interface: InterfaceRecord { device: path.interface.clone() },
+            target: path.target.clone(),
             address: address.to_owned(),
             port: port.parse().ok()?,
             tpgt: path.tpgt,
@@ -69,10 +72,10 @@ impl NodeRecord {
     #[must_use]
     pub fn path(&self) -> IscsiPath {
         IscsiPath {
-            target: self.target.as_str().into(),
-            portal: canonical_portal(&self.address, self.port).into(),
+            target: self.target.clone(),
+            portal: Portal::new(&self.address, self.port),
             tpgt: self.tpgt,
-            interface: self.interface.device.as_deref().map(Arc::from),
+            interface: self.interface.device.clone(),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
             credentials::{Account, Credentials, Fingerprint, Password},
         },
     },
-    api::address::canonical_portal,
+    api::{InterfaceName, Portal},
 };
 
 /// A session as sysfs shows it.
@@ -93,7 +93,7 @@ fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEn
         id,
         path: IscsiPath {
             target: target.into(),
-            portal: canonical_portal(&address, port).into(),
+            portal: Portal::new(&address, port),
             tpgt,
             interface: interface(directory, &record)?,
         },
@@ -111,13 +111,13 @@ fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEn
 
 /// The interface that a session is bound to. The kernel knows it for most sessions; otherwise it is the interface in the
 /// name of the agent's record.
-fn interface(session: &Path, record: &str) -> io::Result<Option<Arc<str>>> {
+fn interface(session: &Path, record: &str) -> io::Result<Option<InterfaceName>> {
     let hosts = session.join("device/../iscsi_host");
-    let mut interface = None;
+    let mut interface: Option<InterfaceName> = None;
     for host in names(&hosts)? {
-        interface = attribute(&hosts.join(host).join("netdev"))?.filter(|name| name != DEFAULT_RECORD);
+        interface = attribute(&hosts.join(host).join("netdev"))?.filter(|name| name != DEFAULT_RECORD).map(Into::into);
     }
-    Ok(interface.or_else(|| InterfaceRecord::from_name(record)?.device).map(Arc::from))
+    Ok(interface.or_else(|| InterfaceRecord::from_name(record)?.device))
 }
 
 /// None without CHAP, and also if the passwords cannot be read: only root may.

@@ -28,7 +28,10 @@ use crate::{
             credentials::{Credentials, Fingerprint},
         },
     },
-    api::{HostInterface, SessionSettings, reason::PathReason},
+    api::{
+        HostInterface, InterfaceName, Iqn, NetworkName, NodeName, ObjectName, Portal, SessionSettings,
+        reason::PathReason,
+    },
     ops::backoff,
 };
 
@@ -38,7 +41,7 @@ const OWN_RECORD_PREFIX: &str = "mb.";
 /// A simulated host: an [`Initiator`] whose sessions are entries in a table.
 #[derive(Debug)]
 pub struct SimulatedHost {
-    node: Arc<str>,
+    node: NodeName,
     conditions: Arc<Conditions>,
     state: Mutex<SimulatedState>,
     changes: watch::Sender<()>,
@@ -49,13 +52,13 @@ struct SimulatedState {
     next_id: u32,
     sessions: BTreeMap<u32, Entry>,
     /// The name of the Host, for faults.
-    host: Option<Arc<str>>,
+    host: Option<ObjectName>,
     /// The interfaces in the Host's spec. The node has them if the facts file does not list the node.
-    named: BTreeSet<Arc<str>>,
+    named: BTreeSet<InterfaceName>,
     /// Targets whose disk, and therefore its map, is open.
-    open: BTreeSet<Arc<str>>,
+    open: BTreeSet<Iqn>,
     /// Targets whose map was flushed.
-    flushed: BTreeSet<Arc<str>>,
+    flushed: BTreeSet<Iqn>,
     /// The file with the saved sessions.
     file: Option<PathBuf>,
     harm: Vec<String>,
@@ -65,7 +68,7 @@ struct SimulatedState {
 struct Entry {
     path: IscsiPath,
     record: Arc<str>,
-    network: Option<Arc<str>>,
+    network: Option<NetworkName>,
     credentials: Option<Fingerprint>,
     live_settings: LiveSettings,
 }
@@ -75,19 +78,19 @@ struct Entry {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Saved {
     id: u32,
-    target: Arc<str>,
-    portal: Arc<str>,
+    target: Iqn,
+    portal: Portal,
     tpgt: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    interface: Option<Arc<str>>,
+    interface: Option<InterfaceName>,
     record: Arc<str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    network: Option<Arc<str>>,
+    network: Option<NetworkName>,
 }
 
 impl SimulatedHost {
     /// The host of a node, with the sessions that are saved in `file`.
-    pub(super) fn new(node: Arc<str>, conditions: Arc<Conditions>, file: Option<PathBuf>) -> std::io::Result<Self> {
+    pub(super) fn new(node: NodeName, conditions: Arc<Conditions>, file: Option<PathBuf>) -> std::io::Result<Self> {
         let mut state = SimulatedState { next_id: 1, file, ..SimulatedState::default() };
         state.load()?;
         Ok(SimulatedHost { node, conditions, state: Mutex::new(state), changes: watch::Sender::new(()) })
@@ -198,7 +201,7 @@ impl SimulatedHost {
 
     fn inventory_of(&self, state: &SimulatedState, with_users_of: &BTreeSet<u32>) -> Inventory {
         let interfaces = self.interfaces(state);
-        let mut maps: BTreeMap<Arc<str>, Map> = BTreeMap::new();
+        let mut maps: BTreeMap<Iqn, Map> = BTreeMap::new();
         let mut sessions = Vec::with_capacity(state.sessions.len());
         for (id, entry) in &state.sessions {
             let network = entry.network.as_deref();
@@ -340,7 +343,7 @@ impl SimulatedState {
         &mut self,
         path: IscsiPath,
         record: Arc<str>,
-        network: Option<Arc<str>>,
+        network: Option<NetworkName>,
         credentials: Option<Fingerprint>,
         live_settings: LiveSettings,
     ) {
@@ -353,7 +356,7 @@ impl SimulatedState {
         self.save();
     }
 
-    fn open_target_of(&self, map: &str, node: &str) -> Option<Arc<str>> {
+    fn open_target_of(&self, map: &str, node: &str) -> Option<Iqn> {
         self.sessions.values().map(|entry| &entry.path.target).find(|target| *map_name(node, target) == *map).cloned()
     }
 
@@ -427,7 +430,7 @@ fn map_name(node: &str, target: &str) -> String {
     format!("3600{drawn:028x}")
 }
 
-fn new_map(node: &str, target: &Arc<str>, state: &SimulatedState) -> Map {
+fn new_map(node: &str, target: &Iqn, state: &SimulatedState) -> Map {
     let name = map_name(node, target);
     let is_open = state.open.contains(target);
     Map {
@@ -441,7 +444,7 @@ fn new_map(node: &str, target: &Arc<str>, state: &SimulatedState) -> Map {
 
 /// The interfaces of a node of which only their names are known: each is up, with an address that is in no real subnet
 /// (240.0.0.0/4 is reserved, RFC 1112 section 4).
-fn default_interfaces(node: &str, names: &BTreeSet<Arc<str>>) -> Vec<HostInterface> {
+fn default_interfaces(node: &str, names: &BTreeSet<InterfaceName>) -> Vec<HostInterface> {
     let [.., a, b] = backoff::fraction(Duration::from_secs(65_535), node).as_secs().to_be_bytes();
     names
         .iter()

@@ -12,12 +12,13 @@ use super::{
     faults::{Faults, NodeFacts},
     host::SimulatedHost,
 };
+use crate::api::NodeName;
 
 /// The hosts of a simulation, with their faults and facts.
 #[derive(Debug)]
 pub struct Simulation {
     conditions: Arc<Conditions>,
-    hosts: Mutex<HashMap<Arc<str>, Weak<SimulatedHost>>>,
+    hosts: Mutex<HashMap<NodeName, Weak<SimulatedHost>>>,
     state_dir: Option<PathBuf>,
 }
 
@@ -33,7 +34,7 @@ impl Simulation {
     ///
     /// # Errors
     /// If the file with its saved sessions cannot be read.
-    pub fn host(&self, node: &Arc<str>) -> io::Result<Arc<SimulatedHost>> {
+    pub fn host(&self, node: &NodeName) -> io::Result<Arc<SimulatedHost>> {
         let mut hosts = self.hosts();
         if let Some(host) = hosts.get(node).and_then(Weak::upgrade) {
             return Ok(host);
@@ -61,7 +62,7 @@ impl Simulation {
         self.hosts().retain(|_, host| host.upgrade().inspect(|host| host.announce()).is_some());
     }
 
-    fn hosts(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<SimulatedHost>>> {
+    fn hosts(&self) -> MutexGuard<'_, HashMap<NodeName, Weak<SimulatedHost>>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,7 +6,7 @@ use super::{
     engine::{OvirtBond, OvirtEngine, StorageConnection},
     names::UniqueNames,
 };
-use crate::api::{Chap, Portal, SecretReference, Storage, Target};
+use crate::api::{Chap, PortalSpec, SecretReference, Storage, Target};
 
 /// The storage of a data center.
 #[derive(Debug)]
@@ -108,11 +108,11 @@ fn connections_of<'a>(
 }
 
 fn target(iqn: &str, connections: &[&StorageConnection], namespace: &str, remarks: &mut Vec<String>) -> Target {
-    let mut portals: Vec<Portal> = Vec::new();
+    let mut portals: Vec<PortalSpec> = Vec::new();
     for connection in connections {
         let Some(address) = connection.address.as_deref() else { continue };
-        let usual = Portal::default();
-        let portal = Portal {
+        let usual = PortalSpec::default();
+        let portal = PortalSpec {
             address: address.trim_matches(['[', ']']).to_owned(),
             port: connection.port.unwrap_or(usual.port),
             tpgt: connection.portal.as_deref().and_then(group_tag).unwrap_or(usual.tpgt),

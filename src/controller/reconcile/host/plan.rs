@@ -102,6 +102,6 @@ fn size_of_path(path: &PlannedPath) -> usize {
         + length(chap_secret.as_ref())
 }
 
-fn length(text: Option<&Arc<str>>) -> usize {
-    text.map_or(0, |text| text.len())
+fn length(text: Option<&impl AsRef<str>>) -> usize {
+    text.map_or(0, |text| text.as_ref().len())
 }

@@ -117,11 +117,11 @@ fn node(target: &str, portal: &str, name: &str) -> Option<NodeRecord> {
     let interface = InterfaceRecord::from_name(name)?;
     let mut parts = portal.rsplitn(3, ',');
     let (tpgt, port) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some(NodeRecord { interface, target: target.to_owned(), address: parts.next()?.to_owned(), port, tpgt })
+    Some(NodeRecord { interface, target: target.into(), address: parts.next()?.to_owned(), port, tpgt })
 }
 
 fn describes(settings: &Settings, record: &NodeRecord) -> bool {
-    settings.get("node.name") == Some(&record.target)
+    settings.get("node.name").is_some_and(|target| record.target == *target)
         && settings.get("node.conn[0].address") == Some(&record.address)
         && settings.get("node.conn[0].port") == Some(&record.port.to_string())
         && binds(settings, &record.interface)
