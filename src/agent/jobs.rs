@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 use tracing::{Instrument as _, Span, debug, debug_span, info, info_span};
 
@@ -80,11 +80,11 @@ impl<I: Initiator, C: Cluster> Jobs<I, C> {
     }
 
     /// Starts a write of a Host's status.
-    pub(super) fn write_status(&mut self, host: HostId, patch: Value) {
+    pub(super) fn write_status(&mut self, host: HostId, fields: Map<String, Value>) {
         let cluster = self.cluster.clone();
         let span = info_span!("write_status", host = %format_args!("{}/{}", host.namespace, host.name));
         self.spawn(span, async move {
-            let result = Box::pin(cluster.write_status(&host, &patch)).await.map(Box::new);
+            let result = Box::pin(cluster.write_status(&host, &fields)).await.map(Box::new);
             JobResult::StatusWrite(host, result)
         });
     }

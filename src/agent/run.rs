@@ -292,7 +292,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 Due::Now => {
                     log_changes(outbox.host(), report);
                     outbox.write_started();
-                    self.jobs.write_status(id.clone(), report.patch());
+                    self.jobs.write_status(id.clone(), report.fields());
                 }
             }
         }

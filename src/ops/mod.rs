@@ -1,4 +1,4 @@
-//! Plumbing that all processes share: metrics and health over HTTP, errors as text, durations, YAML. It knows nothing of
+//! Plumbing that all processes share: metrics and health over HTTP, errors as text, patches, durations, YAML. It knows nothing of
 //! the domain.
 
 pub mod backoff;
@@ -8,6 +8,7 @@ pub mod errors;
 mod http;
 pub mod log_once;
 mod metrics;
+pub mod patch;
 mod yaml;
 
 pub use clock::{Clock, Now};

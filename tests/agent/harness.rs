@@ -18,7 +18,7 @@ use multibond::{
     },
     api::{Connection, ConnectionState, Host, HostStatus, Revision, reason::PathReason},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -86,7 +86,7 @@ fn merge(target: &mut Value, patch: &Value) {
 }
 
 impl Cluster for FakeApi {
-    async fn write_status(&self, host: &HostId, patch: &Value) -> Result<Host, ClusterError> {
+    async fn write_status(&self, host: &HostId, fields: &Map<String, Value>) -> Result<Host, ClusterError> {
         sleep(Duration::from_millis(5)).await;
         let fails = {
             let mut failing = self.failing.lock().unwrap();
@@ -98,7 +98,10 @@ impl Cluster for FakeApi {
         if fails {
             return Err(ClusterError::Timeout);
         }
-        self.merge(&host.name, patch).ok_or(ClusterError::NotFound)
+        // Whole fields are replaced, so what is there is removed first.
+        let removed: Map<String, Value> = fields.keys().map(|name| (name.clone(), Value::Null)).collect();
+        self.merge(&host.name, &json!({"status": removed})).ok_or(ClusterError::NotFound)?;
+        self.merge(&host.name, &json!({"status": fields})).ok_or(ClusterError::NotFound)
     }
 
     fn secret(&self, secret: &ObjectRef<Secret>) -> watch::Receiver<SecretState> {

@@ -1,9 +1,27 @@
 //! A decision about an object is not carried out on another object that has its name since.
 
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use kube::api::PatchParams;
+use multibond::ops::patch::status_patch;
+use serde_json::{Value, json};
 
 use super::site::Site;
+
+/// Deletes an object and creates it again. Returns the first one.
+async fn recreate(site: &Site, kind: &str, name: &str, manifest: &str) -> Value {
+    site.apply(manifest).await;
+    let first = site.get(kind, name).await;
+    site.delete(kind, name).await;
+    site.until_gone(kind, name).await;
+    site.apply(manifest).await;
+    first
+}
+
+/// Writes these fields as the controller and an agent do that have not seen yet that the first object is gone.
+async fn write_to_the_first(site: &Site, kind: &str, name: &str, first: &Value, fields: &Value) {
+    let patch = status_patch(first["metadata"]["uid"].as_str(), fields.as_object().unwrap()).unwrap();
+    let refused = site.api(kind).await.patch_status(name, &PatchParams::default(), &patch).await;
+    assert!(matches!(&refused, Err(kube::Error::Api(status)) if status.code == 422), "{refused:?}");
+}
 
 #[tokio::test]
 async fn a_status_with_the_uid_of_a_deleted_object_is_not_written_to_its_successor() {
@@ -14,22 +32,19 @@ kind: IscsiBond
 metadata: {name: storage}
 spec: {dataCenter: dc, networks: [san-a]}
 ";
-    site.apply(bond).await;
-    let first = site.get("IscsiBond", "storage").await;
-    site.delete("IscsiBond", "storage").await;
-    site.until_gone("IscsiBond", "storage").await;
-    site.apply(bond).await;
-    let reported = |object: &serde_json::Value| object["status"]["observedGeneration"] == 1;
-    site.until("reconciled", "IscsiBond", "storage", reported).await;
+    let first = recreate(&site, "IscsiBond", "storage", bond).await;
+    let reconciled = |object: &Value| object["status"]["observedGeneration"] == 1;
+    site.until("reconciled", "IscsiBond", "storage", reconciled).await;
+    write_to_the_first(&site, "IscsiBond", "storage", &first, &json!({"observedGeneration": 99})).await;
+    assert!(reconciled(&site.get("IscsiBond", "storage").await));
 
-    // What the controller sends when it has not seen yet that the first object is gone.
-    let stale = json!([
-        {"op": "test", "path": "/metadata/uid", "value": first["metadata"]["uid"]},
-        {"op": "add", "path": "/status/observedGeneration", "value": 99},
-    ]);
-    let stale = Patch::<()>::Json(serde_json::from_value(stale).unwrap());
-    let bonds = site.api("IscsiBond").await;
-    let refused = bonds.patch_status("storage", &PatchParams::default(), &stale).await;
-    assert!(matches!(&refused, Err(kube::Error::Api(status)) if status.code == 422), "{refused:?}");
-    assert!(reported(&site.get("IscsiBond", "storage").await));
+    let host = "
+apiVersion: multibond.dev/v1alpha1
+kind: Host
+metadata: {name: worker-1}
+spec: {dataCenter: dc, nodeName: worker-1}
+";
+    let first = recreate(&site, "Host", "worker-1", host).await;
+    write_to_the_first(&site, "Host", "worker-1", &first, &json!({"agent": {"version": "stale"}})).await;
+    assert!(site.get("Host", "worker-1").await["status"]["agent"].is_null());
 }

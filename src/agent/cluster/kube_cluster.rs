@@ -3,18 +3,15 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client,
-    api::{Patch, PatchParams},
-    runtime::reflector::ObjectRef,
-};
-use serde_json::Value;
+use kube::{Api, Client, api::PatchParams, runtime::reflector::ObjectRef};
+use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, watch};
 
 use super::{Cluster, ClusterError, HostId, hosts, secrets::SecretWatches, with_timeout};
 use crate::{
     agent::types::credentials::SecretState,
     api::{AGENT_MANAGER, Host},
+    ops::patch::status_patch,
 };
 
 /// A real API server.
@@ -34,12 +31,13 @@ impl KubeCluster {
 }
 
 impl Cluster for KubeCluster {
-    async fn write_status(&self, host: &HostId, patch: &Value) -> Result<Host, ClusterError> {
+    async fn write_status(&self, host: &HostId, fields: &Map<String, Value>) -> Result<Host, ClusterError> {
         // The semaphore is never closed, so there always is a permit.
         let _permit = self.requests.acquire().await.ok();
         let api: Api<Host> = Api::namespaced(self.client.clone(), &host.namespace);
         let params = PatchParams { field_manager: Some(AGENT_MANAGER.into()), ..PatchParams::default() };
-        with_timeout(api.patch_status(&host.name, &params, &Patch::Merge(patch))).await.map(hosts::trimmed)
+        let patch = status_patch(Some(&host.uid), fields)?;
+        with_timeout(api.patch_status(&host.name, &params, &patch)).await.map(hosts::trimmed)
     }
 
     fn secret(&self, secret: &ObjectRef<Secret>) -> watch::Receiver<SecretState> {

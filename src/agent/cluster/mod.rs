@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 
@@ -73,8 +73,13 @@ impl From<&Host> for HostId {
 
 /// The API server, as the agent's loop uses it. Tests have another one.
 pub trait Cluster: Send + Sync + 'static {
-    /// Writes the agent's fields of a Host's status by a JSON merge patch. Returns the Host with its new version.
-    fn write_status(&self, host: &HostId, patch: &Value) -> impl Future<Output = Result<Host, ClusterError>> + Send;
+    /// Replaces fields of the status of the Host with this uid; `null` removes a field. A Host that was created since
+    /// with the same name is not changed. Returns the Host with its new version.
+    fn write_status(
+        &self,
+        host: &HostId,
+        fields: &Map<String, Value>,
+    ) -> impl Future<Output = Result<Host, ClusterError>> + Send;
 
     /// Watches a Secret for as long as the receiver lives.
     fn secret(&self, secret: &ObjectRef<Secret>) -> watch::Receiver<SecretState>;

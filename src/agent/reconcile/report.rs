@@ -79,30 +79,19 @@ impl StatusReport {
         }
     }
 
-    /// The report as a JSON merge patch (RFC 7386) of the status. A field that is to be removed is null. Only the
-    /// agent's fields are in it, so that the writes of agent and controller never overwrite each other.
+    /// The agent's fields of the status, with their new values; `null` removes a field. Fields of the controller are not
+    /// among them, so that the writes of agent and controller never overwrite each other.
     #[must_use]
-    pub fn patch(&self) -> Value {
+    pub fn fields(&self) -> Map<String, Value> {
         let StatusReport { agent, interfaces, paths } = self;
-        let AgentStatus { version, observed_revision, observed_sequence, initiator_name, initiator, warnings } = agent;
-        let mut status = Map::new();
-        status.insert(
-            "agent".into(),
-            json!({
-                "version": version,
-                "observedRevision": observed_revision,
-                "observedSequence": observed_sequence,
-                "initiatorName": initiator_name,
-                "initiator": initiator,
-                "warnings": if warnings.is_empty() { Value::Null } else { json!(warnings) },
-            }),
-        );
-        status.insert("interfaces".into(), json!(interfaces));
+        let mut fields = Map::new();
+        fields.insert("agent".into(), json!(agent));
+        fields.insert("interfaces".into(), json!(interfaces));
         if let Some(PathReport { connections, multipath }) = paths {
-            status.insert("connections".into(), json!(connections));
-            status.insert("multipath".into(), json!(multipath));
+            fields.insert("connections".into(), json!(connections));
+            fields.insert("multipath".into(), json!(multipath));
         }
-        json!({ "status": status })
+        fields
     }
 }
 
@@ -142,21 +131,20 @@ mod tests {
     use crate::api::{AGENT_STATUS_FIELDS, HostSpec, PlanStatus, reason::PreparedReason};
 
     #[test]
-    fn a29_the_patch_has_only_the_agents_fields_and_nulls_for_empty_ones() {
+    fn a29_a_report_has_only_the_agents_fields_and_what_is_empty_is_left_out() {
         let agent = AgentStatus { version: "1".into(), observed_revision: Some("r".into()), ..AgentStatus::default() };
         let report = StatusReport { agent, interfaces: Some(Vec::new()), paths: Some(PathReport::default()) };
-        let expected = json!({"status": {
-            "agent": {"version": "1", "observedRevision": "r", "observedSequence": null, "initiatorName": null, "initiator": null, "warnings": null},
-            "interfaces": [], "connections": [], "multipath": [],
-        }});
-        assert_eq!(report.patch(), expected);
+        let expected = json!({
+            "agent": {"version": "1", "observedRevision": "r"}, "interfaces": [], "connections": [], "multipath": [],
+        });
+        assert_eq!(json!(report.fields()), expected);
     }
 
     #[test]
-    fn a29_a_full_patch_has_every_field_of_the_agent() {
+    fn a29_a_full_report_has_every_field_of_the_agent() {
         let report =
             StatusReport { agent: AgentStatus::default(), interfaces: None, paths: Some(PathReport::default()) };
-        let fields: BTreeSet<_> = report.patch()["status"].as_object().unwrap().keys().cloned().collect();
+        let fields: BTreeSet<_> = report.fields().keys().cloned().collect();
         assert_eq!(fields, AGENT_STATUS_FIELDS.map(str::to_owned).into());
     }
 
@@ -168,9 +156,9 @@ mod tests {
     }
 
     #[test]
-    fn the_paths_of_a_host_without_a_plan_are_not_in_the_patch() {
+    fn the_paths_of_a_host_without_a_plan_are_not_in_the_report() {
         let report = StatusReport { agent: AgentStatus::default(), interfaces: Some(Vec::new()), paths: None };
-        let fields: Vec<_> = report.patch()["status"].as_object().unwrap().keys().cloned().collect();
+        let fields: Vec<_> = report.fields().keys().cloned().collect();
         assert_eq!(fields, ["agent", "interfaces"]);
     }
 
@@ -183,8 +171,8 @@ mod tests {
         let agent = AgentStatus { warnings: vec![warning], ..AgentStatus::default() };
         let report = StatusReport::not_served(agent, &host);
         assert_eq!(report.difference(&host), Difference::Awaited);
-        assert_eq!(report.patch()["status"]["agent"]["observedRevision"], "r");
-        assert_eq!(report.patch()["status"]["interfaces"], Value::Null);
-        assert_eq!(report.patch()["status"]["connections"], json!([]));
+        assert_eq!(report.fields()["agent"]["observedRevision"], "r");
+        assert_eq!(report.fields()["interfaces"], Value::Null);
+        assert_eq!(report.fields()["connections"], json!([]));
     }
 }
