@@ -15,7 +15,10 @@ use super::{
     },
     store::{Change, key::Key, watched::Event},
 };
-use crate::{api::ObjectKey, ops::Now, planner::Kind};
+use crate::{
+    api::{ObjectKey, ObjectKind},
+    ops::Now,
+};
 
 pub(crate) const NOW: Now = Now { wall: Timestamp::UNIX_EPOCH, monotonic: Duration::ZERO };
 pub(crate) const SETTINGS: Settings = Settings { deletion_timeout: Duration::from_secs(120) };
@@ -81,7 +84,7 @@ pub(crate) fn cluster(objects: impl IntoIterator<Item = Value>) -> Index {
 }
 
 /// The key of an object of namespace `ns`.
-pub(crate) fn key(kind: Kind, name: &str) -> Key {
+pub(crate) fn key(kind: ObjectKind, name: &str) -> Key {
     Key::Object(kind, ObjectKey::new("ns", name))
 }
 

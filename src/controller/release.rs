@@ -23,9 +23,8 @@ use super::{
     reconcile::{action::Action, finalizer::remove_finalizer, node},
 };
 use crate::{
-    api::{DataCenter, Host, LEADER_LEASE, Network, NodeName, NodePart, ObjectKey},
+    api::{DataCenter, Host, LEADER_LEASE, Network, NodeName, NodePart, ObjectKey, ObjectKind},
     ops::errors::{ErrorReason, brief},
-    planner::Kind,
 };
 
 /// The times of its leader election; they are the defaults of the controller.
@@ -83,9 +82,9 @@ pub enum Error {
 pub async fn held(client: &Client) -> Result<Vec<Held>, Error> {
     let reading = |source| Error::Reading { what: "listing what is held", source };
     let (hosts, networks, data_centers, nodes) = tokio::try_join!(
-        finalizers::<Host>(client, Kind::Host),
-        finalizers::<Network>(client, Kind::Network),
-        finalizers::<DataCenter>(client, Kind::DataCenter),
+        finalizers::<Host>(client, ObjectKind::Host),
+        finalizers::<Network>(client, ObjectKind::Network),
+        finalizers::<DataCenter>(client, ObjectKind::DataCenter),
         node_marks(client),
     )
     .map_err(reading)?;
@@ -93,7 +92,7 @@ pub async fn held(client: &Client) -> Result<Vec<Held>, Error> {
 }
 
 /// The finalizers on objects of a kind. Only metadata is read, so an object that cannot be decoded is released too.
-async fn finalizers<K>(client: &Client, kind: Kind) -> kube::Result<Vec<Held>>
+async fn finalizers<K>(client: &Client, kind: ObjectKind) -> kube::Result<Vec<Held>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + fmt::Debug,
 {

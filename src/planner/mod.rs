@@ -16,7 +16,6 @@ mod target_state;
 mod verdict;
 mod view;
 
-pub use crate::api::ObjectKind as Kind;
 pub use attachment::mtu_warnings;
 pub use observation::{AgentState, Observation};
 pub use plan::HostPlan;

@@ -16,14 +16,13 @@ use super::events;
 use crate::{
     api::{
         CONTROLLER_MANAGER, DataCenter, Host, HostSpec, IscsiBond, LeasePart, MADE_FOR_LABEL, NODE_CONDITION,
-        NODE_GONE_ANNOTATION, Network, NetworkName, NodePart, ObjectKey,
+        NODE_GONE_ANNOTATION, Network, NetworkName, NodePart, ObjectKey, ObjectKind,
     },
     controller::{
         reconcile::action::{Action, NodeCondition, StatusFields},
         store::{Written, watched::Watched},
     },
     ops::patch::{json_patch, status_patch},
-    planner::Kind,
 };
 
 /// What the requests need besides the action.
@@ -66,7 +65,7 @@ impl Applier {
             }
             Action::MoveHost { key, uid, data_center } => {
                 let body = json!({"metadata": {"uid": uid}, "spec": {"dataCenter": data_center}});
-                self.patch(Kind::Host, &key, Part::Object, &Patch::Merge(body)).await.map(Some)
+                self.patch(ObjectKind::Host, &key, Part::Object, &Patch::Merge(body)).await.map(Some)
             }
             Action::NodeGone { key, uid, since } => self.note_node_gone(&key, uid.as_deref(), since).await,
             Action::NodeCondition { node, uid, condition } => {
@@ -78,7 +77,7 @@ impl Applier {
 
     async fn write_status(
         &self,
-        kind: Kind,
+        kind: ObjectKind,
         key: &ObjectKey,
         uid: Option<&str>,
         fields: &StatusFields,
@@ -88,7 +87,7 @@ impl Applier {
 
     async fn set_finalizers(
         &self,
-        kind: Kind,
+        kind: ObjectKind,
         key: &ObjectKey,
         uid: Option<&str>,
         before: &[String],
@@ -100,7 +99,7 @@ impl Applier {
 
     async fn set_owners(
         &self,
-        kind: Kind,
+        kind: ObjectKind,
         key: &ObjectKey,
         owners: &[OwnerReference],
         version: Option<String>,
@@ -116,15 +115,15 @@ impl Applier {
             {"op": "test", "path": element, "value": network},
             {"op": "remove", "path": element},
         ]))?;
-        self.patch(Kind::IscsiBond, bond, Part::Object, &patch).await.map(Some)
+        self.patch(ObjectKind::IscsiBond, bond, Part::Object, &patch).await.map(Some)
     }
 
-    async fn delete(&self, kind: Kind, key: &ObjectKey, uid: Option<String>) -> Answer {
+    async fn delete(&self, kind: ObjectKind, key: &ObjectKey, uid: Option<String>) -> Answer {
         match kind {
-            Kind::DataCenter => self.delete_as::<DataCenter>(key, uid).await,
-            Kind::Network => self.delete_as::<Network>(key, uid).await,
-            Kind::Host => self.delete_as::<Host>(key, uid).await,
-            Kind::IscsiBond => self.delete_as::<IscsiBond>(key, uid).await,
+            ObjectKind::DataCenter => self.delete_as::<DataCenter>(key, uid).await,
+            ObjectKind::Network => self.delete_as::<Network>(key, uid).await,
+            ObjectKind::Host => self.delete_as::<Host>(key, uid).await,
+            ObjectKind::IscsiBond => self.delete_as::<IscsiBond>(key, uid).await,
         }
     }
 
@@ -170,7 +169,7 @@ impl Applier {
     async fn note_node_gone(&self, key: &ObjectKey, uid: Option<&str>, since: Option<Timestamp>) -> Answer {
         let since = since.map(|since| since.to_string());
         let body = json!({"metadata": {"uid": uid, "annotations": {NODE_GONE_ANNOTATION: since}}});
-        self.patch(Kind::Host, key, Part::Object, &Patch::Merge(body)).await.map(Some)
+        self.patch(ObjectKind::Host, key, Part::Object, &Patch::Merge(body)).await.map(Some)
     }
 
     async fn set_node_condition(&self, node: &str, uid: Option<&str>, condition: Option<NodeCondition>) -> Answer {
@@ -195,12 +194,12 @@ impl Applier {
         Api::all(self.client.clone())
     }
 
-    async fn patch(&self, kind: Kind, key: &ObjectKey, part: Part, body: &Patch<Value>) -> kube::Result<Written> {
+    async fn patch(&self, kind: ObjectKind, key: &ObjectKey, part: Part, body: &Patch<Value>) -> kube::Result<Written> {
         Ok(match kind {
-            Kind::DataCenter => Written::DataCenter(self.patch_as(key, part, body).await?),
-            Kind::Network => Written::Network(self.patch_as(key, part, body).await?),
-            Kind::Host => Written::Host(self.patch_as(key, part, body).await?),
-            Kind::IscsiBond => Written::Bond(self.patch_as(key, part, body).await?),
+            ObjectKind::DataCenter => Written::DataCenter(self.patch_as(key, part, body).await?),
+            ObjectKind::Network => Written::Network(self.patch_as(key, part, body).await?),
+            ObjectKind::Host => Written::Host(self.patch_as(key, part, body).await?),
+            ObjectKind::IscsiBond => Written::Bond(self.patch_as(key, part, body).await?),
         })
     }
 

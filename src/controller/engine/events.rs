@@ -15,10 +15,9 @@ use kube::{
 };
 
 use crate::{
-    api::{GROUP, ObjectKey, VERSION},
+    api::{GROUP, ObjectKey, ObjectKind, VERSION},
     controller::reconcile::action::EventSpec,
     ops::errors::brief,
-    planner::Kind,
 };
 
 /// events.k8s.io refuses longer notes.
@@ -28,7 +27,7 @@ const LONGEST_NOTE: usize = 1000;
 pub(super) async fn publish(
     client: &Client,
     instance: &str,
-    kind: Kind,
+    kind: ObjectKind,
     key: &ObjectKey,
     uid: Option<String>,
     spec: EventSpec,
@@ -41,7 +40,7 @@ pub(super) async fn publish(
 pub(super) async fn publish_once(
     client: &Client,
     instance: &str,
-    kind: Kind,
+    kind: ObjectKind,
     key: &ObjectKey,
     uid: Option<String>,
     spec: EventSpec,
@@ -55,7 +54,7 @@ pub(super) async fn publish_once(
 fn event(
     metadata: ObjectMeta,
     instance: &str,
-    kind: Kind,
+    kind: ObjectKind,
     key: &ObjectKey,
     uid: Option<String>,
     EventSpec { warning, reason, note }: EventSpec,

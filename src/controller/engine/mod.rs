@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use crate::{
+    api::ObjectKind,
     controller::{
         index::{Index, PendingWork},
         reconcile::{Settings, partition_changed, reconcile},
@@ -41,7 +42,6 @@ use crate::{
         backoff::Backoff,
         errors::{ErrorReason, brief},
     },
-    planner::Kind,
 };
 pub(crate) use apply::Applier;
 use execute::{Done, Executor};
@@ -190,13 +190,13 @@ impl Engine {
         // A few hosts get their plans before any aggregate is computed; thousands would delay the aggregates.
         let (first, changed) = if changed.len() <= IN_FLIGHT { (changed, Vec::new()) } else { (Vec::new(), changed) };
         for key in first {
-            self.queue.add_first(Key::Object(Kind::Host, key));
+            self.queue.add_first(Key::Object(ObjectKind::Host, key));
         }
         for key in keys {
             self.queue.add(key);
         }
         for key in changed.into_iter().chain(others) {
-            self.queue.add(Key::Object(Kind::Host, key));
+            self.queue.add(Key::Object(ObjectKind::Host, key));
         }
         for key in debounced {
             self.queue.add_debounced(key, now);
@@ -248,7 +248,7 @@ impl Engine {
         for object in written {
             self.index.apply_written(object);
         }
-        if let Key::Object(Kind::DataCenter, center) = &key {
+        if let Key::Object(ObjectKind::DataCenter, center) = &key {
             self.index.set_create_errors(center, create_errors);
         }
         for action in succeeded {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{controller::store::key::Key, planner::Kind};
+use crate::{api::ObjectKind, controller::store::key::Key};
 
 /// The time between a change of an aggregate and the reconcile that shows it...
 const DEBOUNCE: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ impl Queue {
             return;
         }
         match key {
-            Key::Object(Kind::Host, _) => self.hosts.push_back(key),
+            Key::Object(ObjectKind::Host, _) => self.hosts.push_back(key),
             Key::Object(..) | Key::Node(_) => self.others.push_back(key),
         }
     }
@@ -77,7 +77,7 @@ impl Queue {
         }
         let key = [&mut self.first, &mut self.others, &mut self.hosts].into_iter().find_map(VecDeque::pop_front)?;
         self.queued.remove(&key);
-        if !matches!(key, Key::Object(Kind::Host, _) | Key::Node(_)) {
+        if !matches!(key, Key::Object(ObjectKind::Host, _) | Key::Node(_)) {
             self.last_reconciled.insert(key.clone(), now);
         }
         Some(key)
@@ -110,11 +110,11 @@ mod tests {
     use crate::api::ObjectKey;
 
     fn host(name: &str) -> Key {
-        Key::Object(Kind::Host, ObjectKey::new("ns", name))
+        Key::Object(ObjectKind::Host, ObjectKey::new("ns", name))
     }
 
     fn bond() -> Key {
-        Key::Object(Kind::IscsiBond, ObjectKey::new("ns", "bond"))
+        Key::Object(ObjectKind::IscsiBond, ObjectKey::new("ns", "bond"))
     }
 
     const fn ms(millis: u64) -> Duration {

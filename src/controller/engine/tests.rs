@@ -17,7 +17,7 @@ fn settle(index: &mut Index) -> Vec<Key> {
     let mut reconciled = Vec::new();
     loop {
         let pending = index.take_pending();
-        let hosts = pending.hosts.into_iter().map(|host| Key::Object(Kind::Host, host));
+        let hosts = pending.hosts.into_iter().map(|host| Key::Object(ObjectKind::Host, host));
         pending.now.into_iter().chain(hosts).for_each(|key| queue.add(key));
         pending.debounced.into_iter().for_each(|key| queue.add_debounced(key, now));
         let Some(key) = queue.pop(now) else {
@@ -26,7 +26,7 @@ fn settle(index: &mut Index) -> Vec<Key> {
             continue;
         };
         decide(index, &key, NOW);
-        if !matches!(key, Key::Object(Kind::Host, _)) {
+        if !matches!(key, Key::Object(ObjectKind::Host, _)) {
             reconciled.push(key);
         }
     }
@@ -54,7 +54,7 @@ fn a_bond_change_computes_aggregates_once_and_wakes_no_node() {
     index.apply(applied(bond(&["n", "m"])), NOW);
     let reconciled = settle(&mut index);
     assert!(!reconciled.iter().any(|key| matches!(key, Key::Node(_))), "{reconciled:?}");
-    let times = reconciled.iter().filter(|reconciled| **reconciled == key(Kind::IscsiBond, "b")).count();
+    let times = reconciled.iter().filter(|reconciled| **reconciled == key(ObjectKind::IscsiBond, "b")).count();
     assert_eq!(times, 2, "at once, and when all hosts have their plans: {reconciled:?}");
     let aggregates = aggregates(&index, &ObjectKey::new("ns", "dc"));
     assert!(aggregates.is_some_and(|aggregates| aggregates.current), "the last time was after the last host");

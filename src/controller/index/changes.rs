@@ -11,7 +11,7 @@ use super::{DataCenterIndex, Index};
 use crate::{
     api::{
         DataCenter, Host, IscsiBond, LeasePart, MADE_FOR_LABEL, NODE_GONE_ANNOTATION, NamespacePart, Network, NodePart,
-        ObjectKey, ObjectName,
+        ObjectKey, ObjectKind, ObjectName,
     },
     controller::store::{
         cache::Difference,
@@ -19,7 +19,6 @@ use crate::{
         watched::{is_being_deleted, labels},
     },
     ops::Now,
-    planner::Kind,
 };
 
 /// A kind whose objects name a data center.
@@ -56,8 +55,8 @@ fn marked(metadata: &ObjectMeta) -> (bool, Option<&str>) {
 impl Index {
     pub(super) fn data_center_changed(&mut self, difference: &Difference<DataCenter>) {
         let key = difference.key.clone();
-        self.pending.now.push(Key::Object(Kind::DataCenter, key.clone()));
-        self.forget_deletion(Kind::DataCenter, &key);
+        self.pending.now.push(Key::Object(ObjectKind::DataCenter, key.clone()));
+        self.forget_deletion(ObjectKind::DataCenter, &key);
         let now = self.data_centers.get(&key);
         let same = matches!((&difference.before, now), (Some(before), Some(now))
             if before.spec == now.spec && marked(&before.metadata) == marked(&now.metadata));
@@ -84,13 +83,13 @@ impl Index {
     /// The set of Hosts that the data centers of a namespace can generate may have changed.
     fn wake_generating_data_centers(&mut self, namespace: &str) {
         let making = self.data_centers.iter().filter(|(center, _)| *center.namespace == *namespace);
-        let making: Vec<Key> = making.map(|(center, _)| Key::Object(Kind::DataCenter, center.clone())).collect();
+        let making: Vec<Key> = making.map(|(center, _)| Key::Object(ObjectKind::DataCenter, center.clone())).collect();
         self.pending.debounced.extend(making);
     }
 
     pub(super) fn network_changed(&mut self, difference: &Difference<Network>) {
         let key = &difference.key;
-        self.forget_deletion(Kind::Network, key);
+        self.forget_deletion(ObjectKind::Network, key);
         let now = self.networks.get(key);
         let centers = data_centers_of(difference, now);
         let changed = member_changed(difference, now);
@@ -99,7 +98,7 @@ impl Index {
             difference.before.as_ref().map(|n| n.spec.data_center.clone()),
             data_center_of(now),
         );
-        self.pending.now.push(Key::Object(Kind::Network, key.clone()));
+        self.pending.now.push(Key::Object(ObjectKind::Network, key.clone()));
         if changed {
             for center in &centers {
                 self.invalidate_plans(center);
@@ -108,7 +107,7 @@ impl Index {
             let bonds = self.bonds.iter().filter(|(bond, spec)| {
                 bond.namespace == key.namespace && spec.spec.networks.iter().any(|name| *name == *key.name)
             });
-            let bonds: Vec<Key> = bonds.map(|(bond, _)| Key::Object(Kind::IscsiBond, bond.clone())).collect();
+            let bonds: Vec<Key> = bonds.map(|(bond, _)| Key::Object(ObjectKind::IscsiBond, bond.clone())).collect();
             self.pending.now.extend(bonds);
         }
         self.thaw(difference);
@@ -124,7 +123,7 @@ impl Index {
             difference.before.as_ref().map(|b| b.spec.data_center.clone()),
             data_center_of(now),
         );
-        self.pending.now.push(Key::Object(Kind::IscsiBond, key.clone()));
+        self.pending.now.push(Key::Object(ObjectKind::IscsiBond, key.clone()));
         if changed {
             for center in &centers {
                 self.invalidate_plans(center);
@@ -135,7 +134,7 @@ impl Index {
 
     pub(super) fn host_changed(&mut self, difference: &Difference<Host>) {
         let key = &difference.key;
-        self.forget_deletion(Kind::Host, key);
+        self.forget_deletion(ObjectKind::Host, key);
         let now = self.hosts.get(key);
         let centers = data_centers_of(difference, now);
         let changed = member_changed(difference, now);
@@ -163,12 +162,12 @@ impl Index {
                 self.hosts_of_node.remove(node);
             }
         }
-        self.pending.now.push(Key::Object(Kind::Host, key.clone()));
+        self.pending.now.push(Key::Object(ObjectKind::Host, key.clone()));
         self.pending.now.extend(nodes.iter().map(|node| Key::Node(node.as_str().into())));
         if changed {
             for node in nodes {
                 let others = self.hosts_of_node.get(&node).into_iter().flatten().filter(|other| *other != key);
-                self.pending.now.extend(others.map(|other| Key::Object(Kind::Host, other.clone())));
+                self.pending.now.extend(others.map(|other| Key::Object(ObjectKind::Host, other.clone())));
             }
         }
         if !present {
@@ -198,7 +197,7 @@ impl Index {
             let made = self.hosts.iter().filter(|(_, host)| labels(&host.metadata).contains_key(MADE_FOR_LABEL));
             let of_made = made.map(|(key, host)| key.beside(host.spec.data_center.as_str()));
             let keys: BTreeSet<ObjectKey> = making.map(|(key, _)| key.clone()).chain(of_made).collect();
-            self.pending.now.extend(keys.into_iter().map(|key| Key::Object(Kind::DataCenter, key)));
+            self.pending.now.extend(keys.into_iter().map(|key| Key::Object(ObjectKind::DataCenter, key)));
         }
     }
 
@@ -230,17 +229,17 @@ impl Index {
             if let Some(center) = self.hosts.get(&host).map(|found| host.beside(found.spec.data_center.as_str())) {
                 self.invalidate_aggregates(&center);
             }
-            self.pending.now.push(Key::Object(Kind::Host, host));
+            self.pending.now.push(Key::Object(ObjectKind::Host, host));
         }
     }
 
     /// The deletion timeout of an object ends with the object: one of the same name that is created later has its own.
-    fn forget_deletion(&mut self, kind: Kind, key: &ObjectKey) {
+    fn forget_deletion(&mut self, kind: ObjectKind, key: &ObjectKey) {
         let metadata = match kind {
-            Kind::DataCenter => self.data_centers.get(key).map(Resource::meta),
-            Kind::Network => self.networks.get(key).map(Resource::meta),
-            Kind::Host => self.hosts.get(key).map(Resource::meta),
-            Kind::IscsiBond => self.bonds.get(key).map(Resource::meta),
+            ObjectKind::DataCenter => self.data_centers.get(key).map(Resource::meta),
+            ObjectKind::Network => self.networks.get(key).map(Resource::meta),
+            ObjectKind::Host => self.hosts.get(key).map(Resource::meta),
+            ObjectKind::IscsiBond => self.bonds.get(key).map(Resource::meta),
         };
         if !metadata.is_some_and(is_being_deleted) {
             self.deletions.remove(&Key::Object(kind, key.clone()));
@@ -253,13 +252,13 @@ impl Index {
         self.last_epoch += 1;
         center.plan_epoch = self.last_epoch;
         center.planner = OnceCell::new();
-        let keys = |kind: Kind, names: &BTreeSet<ObjectName>| -> Vec<Key> {
+        let keys = |kind: ObjectKind, names: &BTreeSet<ObjectName>| -> Vec<Key> {
             names.iter().map(|name| Key::Object(kind, key.beside(name.clone()))).collect()
         };
         let now = [
-            keys(Kind::IscsiBond, &center.bonds),
-            keys(Kind::Network, &center.networks),
-            vec![Key::Object(Kind::DataCenter, key.clone())],
+            keys(ObjectKind::IscsiBond, &center.bonds),
+            keys(ObjectKind::Network, &center.networks),
+            vec![Key::Object(ObjectKind::DataCenter, key.clone())],
         ];
         self.pending.now.extend(now.into_iter().flatten());
         self.to_replan.insert(key.clone());
@@ -284,10 +283,10 @@ impl Index {
         if center.aggregates.take().is_none() {
             return;
         }
-        let bonds = center.bonds.iter().map(|name| Key::Object(Kind::IscsiBond, key.beside(name.clone())));
-        let networks = center.networks.iter().map(|name| Key::Object(Kind::Network, key.beside(name.clone())));
+        let bonds = center.bonds.iter().map(|name| Key::Object(ObjectKind::IscsiBond, key.beside(name.clone())));
+        let networks = center.networks.iter().map(|name| Key::Object(ObjectKind::Network, key.beside(name.clone())));
         self.pending.debounced.extend(bonds.chain(networks));
-        self.pending.debounced.push(Key::Object(Kind::DataCenter, key.clone()));
+        self.pending.debounced.push(Key::Object(ObjectKind::DataCenter, key.clone()));
     }
 
     /// An object cannot be decoded, or can be decoded again: its data centers freeze, or thaw.

@@ -5,12 +5,11 @@ use kube::{Resource, api::ObjectMeta};
 
 use super::{Index, changes::Member};
 use crate::{
-    api::ObjectKey,
+    api::{ObjectKey, ObjectKind},
     controller::store::{
         cache::ObjectCache,
         watched::{Undecodable, is_being_deleted},
     },
-    planner::Kind,
 };
 
 impl Index {
@@ -52,13 +51,16 @@ impl Index {
 
     /// One line for each object that cannot be decoded.
     pub(crate) fn undecodable(&self) -> Vec<String> {
-        fn lines<K: Resource<DynamicType = ()>>(kind: Kind, cache: &ObjectCache<K>) -> impl Iterator<Item = String> {
+        fn lines<K: Resource<DynamicType = ()>>(
+            kind: ObjectKind,
+            cache: &ObjectCache<K>,
+        ) -> impl Iterator<Item = String> {
             cache.undecodable().map(move |(key, bad)| format!("{kind} {key} cannot be read: {}", bad.error))
         }
-        let mut lines: Vec<String> = lines(Kind::DataCenter, &self.data_centers)
-            .chain(lines(Kind::Network, &self.networks))
-            .chain(lines(Kind::Host, &self.hosts))
-            .chain(lines(Kind::IscsiBond, &self.bonds))
+        let mut lines: Vec<String> = lines(ObjectKind::DataCenter, &self.data_centers)
+            .chain(lines(ObjectKind::Network, &self.networks))
+            .chain(lines(ObjectKind::Host, &self.hosts))
+            .chain(lines(ObjectKind::IscsiBond, &self.bonds))
             .collect();
         lines.sort();
         lines
@@ -74,11 +76,11 @@ impl Index {
         if let Some(plural) = self.unfilled_plan_inputs().first() {
             return Some(format!("{plural} cannot be listed; the plans of this data center stay as they are"));
         }
-        let networks = undecodable(Kind::Network, &self.networks, center);
-        let bonds = undecodable(Kind::IscsiBond, &self.bonds, center);
-        let hosts = undecodable(Kind::Host, &self.hosts, center);
+        let networks = undecodable(ObjectKind::Network, &self.networks, center);
+        let bonds = undecodable(ObjectKind::IscsiBond, &self.bonds, center);
+        let hosts = undecodable(ObjectKind::Host, &self.hosts, center);
         let own = self.data_centers.undecodable().find(|(key, _)| *key == center);
-        let own = own.map(|(key, bad)| (Kind::DataCenter, key, &bad.error));
+        let own = own.map(|(key, bad)| (ObjectKind::DataCenter, key, &bad.error));
         let (kind, key, error) = networks.or(bonds).or(hosts).or(own)?;
         Some(format!("{kind} {} cannot be read: {error}; the plans of this data center stay as they are", key.name))
     }
@@ -106,10 +108,10 @@ fn members<'a, K: Member>(cache: &'a ObjectCache<K>, center: &ObjectKey) -> Vec<
 }
 
 fn undecodable<'a, K: Member>(
-    kind: Kind,
+    kind: ObjectKind,
     cache: &'a ObjectCache<K>,
     center: &ObjectKey,
-) -> Option<(Kind, &'a ObjectKey, &'a String)> {
+) -> Option<(ObjectKind, &'a ObjectKey, &'a String)> {
     let concerns = |(key, bad): &(&ObjectKey, &Undecodable<K>)| {
         let last_read = cache.get(key).is_some_and(|object| *object.center() == *center.name);
         key.namespace == center.namespace

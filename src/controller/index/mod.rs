@@ -30,11 +30,11 @@ use kube::Resource;
 use crate::{
     api::{
         AGENT_LEASE_PREFIX, DataCenter, Host, IscsiBond, LeasePart, NamespacePart, Network, NodeName, NodePart,
-        ObjectKey, ObjectName, node_owner::OwnerRank,
+        ObjectKey, ObjectKind, ObjectName, node_owner::OwnerRank,
     },
     controller::store::{Change, Written, cache::ObjectCache, key::Key, watched::Event},
     ops::Now,
-    planner::{AgentState, Kind, Planner, View},
+    planner::{AgentState, Planner, View},
 };
 use agents::Agents;
 use state::{Aggregates, HostState, Memo};
@@ -207,15 +207,15 @@ impl Index {
 
     /// Everything has to be reconciled.
     pub(crate) fn wake_all(&mut self) {
-        fn keys<K: Resource<DynamicType = ()>>(kind: Kind, cache: &ObjectCache<K>) -> impl Iterator<Item = Key> {
+        fn keys<K: Resource<DynamicType = ()>>(kind: ObjectKind, cache: &ObjectCache<K>) -> impl Iterator<Item = Key> {
             cache.iter().map(move |(key, _)| Key::Object(kind, key.clone()))
         }
         let nodes = self.nodes.iter().map(|(key, _)| NodeName::from(key.name.clone()));
         let nodes: BTreeSet<NodeName> = nodes.chain(self.agents.nodes().cloned()).collect();
-        let all: Vec<Key> = keys(Kind::Host, &self.hosts)
-            .chain(keys(Kind::Network, &self.networks))
-            .chain(keys(Kind::IscsiBond, &self.bonds))
-            .chain(keys(Kind::DataCenter, &self.data_centers))
+        let all: Vec<Key> = keys(ObjectKind::Host, &self.hosts)
+            .chain(keys(ObjectKind::Network, &self.networks))
+            .chain(keys(ObjectKind::IscsiBond, &self.bonds))
+            .chain(keys(ObjectKind::DataCenter, &self.data_centers))
             .chain(nodes.into_iter().map(Key::Node))
             .collect();
         self.pending.now.extend(all);
@@ -266,7 +266,7 @@ impl Index {
     }
 
     /// When the deletion of an object was first decided about, on the monotonic clock; `None` if it was not yet.
-    pub(crate) fn deletion_since(&self, kind: Kind, key: &ObjectKey) -> Option<Duration> {
+    pub(crate) fn deletion_since(&self, kind: ObjectKind, key: &ObjectKey) -> Option<Duration> {
         self.deletions.get(&Key::Object(kind, key.clone())).copied()
     }
 
@@ -303,7 +303,7 @@ impl Index {
             self.create_errors.insert(center.clone(), create_errors)
         };
         if before.as_ref() != self.create_errors.get(center) {
-            self.pending.debounced.push(Key::Object(Kind::DataCenter, center.clone()));
+            self.pending.debounced.push(Key::Object(ObjectKind::DataCenter, center.clone()));
         }
     }
 
@@ -317,12 +317,12 @@ impl Index {
             self.evicted_at = evicted_at;
         }
         match key {
-            Key::Object(Kind::Host, key) => {
+            Key::Object(ObjectKind::Host, key) => {
                 if let Some(state) = host {
                     self.remember_host(key, state);
                 }
             }
-            Key::Object(Kind::DataCenter, key) => {
+            Key::Object(ObjectKind::DataCenter, key) => {
                 if let Some(at_fault) = storage_at_fault {
                     self.remember_fault(key, at_fault);
                 }

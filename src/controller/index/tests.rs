@@ -49,19 +49,19 @@ fn an_object_that_is_created_again_has_a_deletion_timeout_of_its_own() {
         applied(object)
     };
     let deletion = || Memo { deletion: true, ..Memo::default() };
-    let (key, object_key) = (key(Kind::Network, "n"), ObjectKey::new("ns", "n"));
+    let (key, object_key) = (key(ObjectKind::Network, "n"), ObjectKey::new("ns", "n"));
     let mut index = Index::default();
     index.apply(network("u1", "1", Some("2026-01-01T00:00:00Z")), NOW);
     index.remember(&key, deletion(), at(10));
     index.apply(network("u1", "2", Some("2026-01-01T00:00:00Z")), NOW);
     index.remember(&key, deletion(), at(20));
-    assert_eq!(index.deletion_since(Kind::Network, &object_key), Some(at(10).monotonic));
+    assert_eq!(index.deletion_since(ObjectKind::Network, &object_key), Some(at(10).monotonic));
     // The watch was interrupted, and has missed that the first object is gone.
     index.apply(network("u2", "3", None), NOW);
-    assert_eq!(index.deletion_since(Kind::Network, &object_key), None);
+    assert_eq!(index.deletion_since(ObjectKind::Network, &object_key), None);
     index.apply(network("u2", "4", Some("2026-01-01T01:00:00Z")), NOW);
     index.remember(&key, deletion(), at(500));
-    assert_eq!(index.deletion_since(Kind::Network, &object_key), Some(at(500).monotonic));
+    assert_eq!(index.deletion_since(ObjectKind::Network, &object_key), Some(at(500).monotonic));
 }
 
 #[test]
@@ -79,5 +79,5 @@ fn a_network_wakes_the_bonds_that_name_it_in_other_data_centers() {
     index.apply(applied(bond), NOW);
     index.take_pending();
     index.apply(applied(object("Network", "n", &json!({"dataCenter": "dc"}))), NOW);
-    assert!(index.take_pending().now.contains(&key(Kind::IscsiBond, "b")));
+    assert!(index.take_pending().now.contains(&key(ObjectKind::IscsiBond, "b")));
 }

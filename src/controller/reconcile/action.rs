@@ -9,9 +9,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{NetworkName, NodeName, ObjectKey, reason::EventReason},
+    api::{NetworkName, NodeName, ObjectKey, ObjectKind, reason::EventReason},
     controller::index::state::Memo,
-    planner::Kind,
 };
 
 /// What was decided for an object.
@@ -128,17 +127,23 @@ impl StatusFields {
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Writes the controller's fields of a status, and then publishes an Event about the change.
-    WriteStatus { kind: Kind, key: ObjectKey, uid: Option<String>, fields: StatusFields, event: Option<EventSpec> },
+    WriteStatus {
+        kind: ObjectKind,
+        key: ObjectKey,
+        uid: Option<String>,
+        fields: StatusFields,
+        event: Option<EventSpec>,
+    },
     /// Publishes an Event that an object gets at most once, however often this is retried.
-    PublishEvent { kind: Kind, key: ObjectKey, uid: Option<String>, event: EventSpec },
+    PublishEvent { kind: ObjectKind, key: ObjectKey, uid: Option<String>, event: EventSpec },
     /// Replaces the finalizers of an object, if they are still `before`.
-    SetFinalizers { kind: Kind, key: ObjectKey, uid: Option<String>, before: Vec<String>, after: Vec<String> },
+    SetFinalizers { kind: ObjectKind, key: ObjectKey, uid: Option<String>, before: Vec<String>, after: Vec<String> },
     /// Replaces the owner references of this version of an object.
-    SetOwners { kind: Kind, key: ObjectKey, owners: Vec<OwnerReference>, version: Option<String> },
+    SetOwners { kind: ObjectKind, key: ObjectKey, owners: Vec<OwnerReference>, version: Option<String> },
     /// Removes a network's name from a bond, if it still is at this position.
     DropNetwork { bond: ObjectKey, uid: Option<String>, at: usize, network: NetworkName },
     /// Deletes an object.
-    Delete { kind: Kind, key: ObjectKey, uid: Option<String> },
+    Delete { kind: ObjectKind, key: ObjectKey, uid: Option<String> },
     /// Deletes the lease of an agent, if nobody has renewed it since.
     DeleteLease { lease: ObjectKey, uid: Option<String>, version: Option<String> },
     /// Creates a Host for a Node.
@@ -156,7 +161,7 @@ pub(crate) enum Action {
 impl Action {
     /// The write of a status; `None` if the part of the status has no JSON form.
     pub(crate) fn write_status(
-        kind: Kind,
+        kind: ObjectKind,
         key: &ObjectKey,
         uid: Option<&String>,
         part: &impl Serialize,
@@ -209,6 +214,6 @@ mod tests {
     #[test]
     fn a_status_without_a_json_object_is_not_written() {
         let key = ObjectKey::new("ns", "n");
-        assert!(Action::write_status(Kind::Network, &key, None, &Option::<u8>::None, None).is_none());
+        assert!(Action::write_status(ObjectKind::Network, &key, None, &Option::<u8>::None, None).is_none());
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        DataCenter, DataCenterStatus, ObjectKey, Summary,
+        DataCenter, DataCenterStatus, ObjectKey, ObjectKind, Summary,
         condition::{self, Status, Verdict},
         has_finalizer,
         reason::{ConditionType, Reason},
@@ -22,7 +22,7 @@ use crate::{
         store::watched::{Undecodable, is_being_deleted},
     },
     ops::Now,
-    planner::{Kind, View, data_center_problems},
+    planner::{View, data_center_problems},
 };
 
 /// Decides for one data center.
@@ -44,13 +44,13 @@ fn decide(index: &Index, key: &ObjectKey, settings: &Settings, now: Now) -> Outc
     let mut hosts_made = None;
     if is_being_deleted(&data_center.metadata) {
         waiting_for = delete_children(index, key, data_center, &mut outcome);
-        let wait = Wait::new(index, Kind::DataCenter, key, waiting_for.clone(), now);
-        finalize(Kind::DataCenter, key, &data_center.metadata, &wait, settings, now, &mut outcome);
+        let wait = Wait::new(index, ObjectKind::DataCenter, key, waiting_for.clone(), now);
+        finalize(ObjectKind::DataCenter, key, &data_center.metadata, &wait, settings, now, &mut outcome);
         if waiting_for.is_empty() {
             return outcome;
         }
     } else {
-        outcome.extend(ensure_finalizer(Kind::DataCenter, key, &data_center.metadata));
+        outcome.extend(ensure_finalizer(ObjectKind::DataCenter, key, &data_center.metadata));
         if index.frozen(key).is_none() && !index.terminating(&key.namespace) && index.nodes.filled() {
             hosts_made = generated_hosts::reconcile(index, key, data_center, now, &mut outcome);
         }
@@ -91,7 +91,7 @@ fn write(
     if *current == desired {
         return None;
     }
-    Action::write_status(Kind::DataCenter, key, data_center.metadata.uid.as_ref(), &desired, None)
+    Action::write_status(ObjectKind::DataCenter, key, data_center.metadata.uid.as_ref(), &desired, None)
 }
 
 fn count(length: usize) -> u32 {
@@ -109,7 +109,7 @@ fn write_frozen(index: &Index, key: &ObjectKey, bad: &Undecodable<DataCenter>, n
     if desired == *status {
         return None;
     }
-    Action::write_status(Kind::DataCenter, key, outline.metadata.uid.as_ref(), &desired, None)
+    Action::write_status(ObjectKind::DataCenter, key, outline.metadata.uid.as_ref(), &desired, None)
 }
 
 fn storage_valid(view: Option<&View>, key: &ObjectKey) -> Verdict {
@@ -142,10 +142,10 @@ fn ready(index: &Index, key: &ObjectKey, data_center: &DataCenter, waiting_for: 
 /// Deletes the bonds, the networks and the generated Hosts of a data center that is being deleted, also with
 /// `--cascade=orphan`. Hosts of users stay, and log out. Returns what the deletion has to wait for.
 fn delete_children(index: &Index, key: &ObjectKey, data_center: &DataCenter, outcome: &mut Outcome) -> Vec<String> {
-    let bonds = index.bonds_of(key).into_iter().map(|(child, metadata)| (Kind::IscsiBond, child, metadata));
-    let networks = index.networks_of(key).into_iter().map(|(child, metadata)| (Kind::Network, child, metadata));
+    let bonds = index.bonds_of(key).into_iter().map(|(child, metadata)| (ObjectKind::IscsiBond, child, metadata));
+    let networks = index.networks_of(key).into_iter().map(|(child, metadata)| (ObjectKind::Network, child, metadata));
     let hosts = generated_hosts::generated_for(index, key);
-    let hosts = hosts.into_iter().map(|(child, host)| (Kind::Host, child, &host.metadata));
+    let hosts = hosts.into_iter().map(|(child, host)| (ObjectKind::Host, child, &host.metadata));
     let mut waiting_for = Vec::new();
     for (kind, child, metadata) in bonds.chain(networks).chain(hosts) {
         // The deletion does not wait for finalizers of others.
@@ -161,7 +161,7 @@ fn delete_children(index: &Index, key: &ObjectKey, data_center: &DataCenter, out
 }
 
 /// Deletes an object of the data center, which becomes its owner first, if it is not.
-fn delete_child(kind: Kind, child: ObjectKey, metadata: &ObjectMeta, data_center: &DataCenter) -> Vec<Step> {
+fn delete_child(kind: ObjectKind, child: ObjectKey, metadata: &ObjectMeta, data_center: &DataCenter) -> Vec<Step> {
     let owner = owner_reference(data_center);
     let mut owners = metadata.owner_references.clone().unwrap_or_default();
     let delete = Action::Delete { kind, key: child.clone(), uid: metadata.uid.clone() };
@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn reconcile(index: &mut Index) -> Outcome {
-        decide(index, &key(Kind::DataCenter, "dc"), NOW)
+        decide(index, &key(ObjectKind::DataCenter, "dc"), NOW)
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         let network = deleting(object("Network", "n", &json!({"dataCenter": "dc"})));
         let mut index = cluster([deleting(data_center("dc")), network]);
         assert_eq!(actions(&reconcile(&mut index)), ["status"]);
-        let outcome = decide(&mut index, &key(Kind::DataCenter, "dc"), at(120));
+        let outcome = decide(&mut index, &key(ObjectKind::DataCenter, "dc"), at(120));
         assert_eq!(actions(&outcome), ["finalizers", "event", "status"]);
     }
 }

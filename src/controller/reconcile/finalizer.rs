@@ -10,10 +10,10 @@ use super::{
     action::{Action, EventSpec, Outcome, Requires, Step},
 };
 use crate::{
-    api::{FINALIZER, Host, ObjectKey, has_finalizer, reason::EventReason},
+    api::{FINALIZER, Host, ObjectKey, ObjectKind, has_finalizer, reason::EventReason},
     controller::index::{Index, state::HostState},
     ops::Now,
-    planner::{AgentState, Kind},
+    planner::AgentState,
 };
 
 /// What a deletion waits for.
@@ -25,13 +25,13 @@ pub(crate) struct Wait {
 
 impl Wait {
     /// The deletion timeout starts with the first decision about the deletion while this replica leads.
-    pub(crate) fn new(index: &Index, kind: Kind, key: &ObjectKey, waiting_for: Vec<String>, now: Now) -> Self {
+    pub(crate) fn new(index: &Index, kind: ObjectKind, key: &ObjectKey, waiting_for: Vec<String>, now: Now) -> Self {
         Wait { since: index.deletion_since(kind, key).unwrap_or(now.monotonic), waiting_for }
     }
 }
 
 /// Adds the finalizer to an object that does not have it.
-pub(crate) fn ensure_finalizer(kind: Kind, key: &ObjectKey, metadata: &ObjectMeta) -> Option<Action> {
+pub(crate) fn ensure_finalizer(kind: ObjectKind, key: &ObjectKey, metadata: &ObjectMeta) -> Option<Action> {
     if has_finalizer(metadata) {
         return None;
     }
@@ -41,7 +41,7 @@ pub(crate) fn ensure_finalizer(kind: Kind, key: &ObjectKey, metadata: &ObjectMet
 }
 
 /// Removes the finalizer from an object that has it.
-pub(crate) fn remove_finalizer(kind: Kind, key: &ObjectKey, metadata: &ObjectMeta) -> Option<Action> {
+pub(crate) fn remove_finalizer(kind: ObjectKind, key: &ObjectKey, metadata: &ObjectMeta) -> Option<Action> {
     if !has_finalizer(metadata) {
         return None;
     }
@@ -52,7 +52,7 @@ pub(crate) fn remove_finalizer(kind: Kind, key: &ObjectKey, metadata: &ObjectMet
 
 /// Removes the finalizer when the deletion waits for nothing any more, or has waited too long.
 pub(crate) fn finalize(
-    kind: Kind,
+    kind: ObjectKind,
     key: &ObjectKey,
     metadata: &ObjectMeta,
     wait: &Wait,
@@ -125,10 +125,10 @@ mod tests {
     fn waits_until(index: &mut Index, now: Now) -> Option<i64> {
         let key = ObjectKey::new("ns", "san-a");
         let metadata = ObjectMeta { finalizers: Some(vec![FINALIZER.to_owned()]), ..ObjectMeta::default() };
-        let wait = Wait::new(index, Kind::Network, &key, vec!["host ns/h1".to_owned()], now);
+        let wait = Wait::new(index, ObjectKind::Network, &key, vec!["host ns/h1".to_owned()], now);
         let mut outcome = Outcome::default();
-        finalize(Kind::Network, &key, &metadata, &wait, &SETTINGS, now, &mut outcome);
-        index.remember(&Key::Object(Kind::Network, key), outcome.memo, now);
+        finalize(ObjectKind::Network, &key, &metadata, &wait, &SETTINGS, now, &mut outcome);
+        index.remember(&Key::Object(ObjectKind::Network, key), outcome.memo, now);
         let removed = matches!(outcome.steps[..], [Step { action: Action::SetFinalizers { .. }, .. }, _]);
         assert_eq!(outcome.recheck_at.is_none(), removed);
         outcome.recheck_at.map(Timestamp::as_second)
@@ -157,7 +157,7 @@ mod tests {
         let metadata = ObjectMeta { finalizers: Some(vec![FINALIZER.to_owned()]), ..ObjectMeta::default() };
         let wait = Wait { since: Duration::ZERO, waiting_for: vec!["host ns/h1".to_owned()] };
         let mut outcome = Outcome::default();
-        finalize(Kind::Network, &key, &metadata, &wait, &SETTINGS, at(120), &mut outcome);
+        finalize(ObjectKind::Network, &key, &metadata, &wait, &SETTINGS, at(120), &mut outcome);
         let [remove, publish] = &outcome.steps[..] else { panic!("{outcome:?}") };
         assert!(remove.requires.is_met(&[]));
         assert!(!publish.requires.is_met(&[false]) && publish.requires.is_met(&[true]));

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{
-        DataCenter, Host, NODE_GONE_ANNOTATION, ObjectKey,
+        DataCenter, Host, NODE_GONE_ANNOTATION, ObjectKey, ObjectKind,
         condition::{Status, Verdict},
         ownership::{self, is_generated_for},
         reason::{ConditionType, Reason},
@@ -25,7 +25,6 @@ use crate::{
         store::watched::{is_being_deleted, labels},
     },
     ops::Now,
-    planner::Kind,
 };
 
 /// How long a generated Host stays after its Node is gone: a Node that is reinstalled comes back.
@@ -57,7 +56,7 @@ pub(super) fn reconcile(
             (false, Some(since)) => {
                 let until = since.saturating_add(NODE_GONE_GRACE).unwrap_or(Timestamp::MAX);
                 if now.wall >= until {
-                    outcome.push(Action::Delete { kind: Kind::Host, key: host_key, uid });
+                    outcome.push(Action::Delete { kind: ObjectKind::Host, key: host_key, uid });
                 } else {
                     outcome.recheck(until);
                 }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     api::{
-        BondHostCounts, BondNetwork, IscsiBond, IscsiBondStatus, ObjectKey, Summary,
+        BondHostCounts, BondNetwork, IscsiBond, IscsiBondStatus, ObjectKey, ObjectKind, Summary,
         condition::{self, Status, Verdict},
         reason::{ConditionType, EventReason, Reason},
     },
@@ -18,7 +18,7 @@ use crate::{
         store::watched::is_being_deleted,
     },
     ops::Now,
-    planner::{Findings, Kind, bond_problems},
+    planner::{Findings, bond_problems},
 };
 
 /// Decides for one bond. A bond that is being deleted needs nothing: it has no finalizer.
@@ -33,7 +33,7 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, now: Now) -> Outcome {
     let desired = status(index, key, bond, current, now);
     if desired != *current {
         let event = event(index, key, bond, &current.hosts, &desired.hosts);
-        outcome.extend(Action::write_status(Kind::IscsiBond, key, bond.metadata.uid.as_ref(), &desired, event));
+        outcome.extend(Action::write_status(ObjectKind::IscsiBond, key, bond.metadata.uid.as_ref(), &desired, event));
     }
     outcome
 }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn status(index: &mut Index) -> Option<Value> {
-        crate::controller::fixtures::status(decide(index, &key(Kind::IscsiBond, "b"), NOW))
+        crate::controller::fixtures::status(decide(index, &key(ObjectKind::IscsiBond, "b"), NOW))
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
         let mut index =
             cluster([object("DataCenter", "dc", &json!({})), network("san-a", "dc"), bond(&["san-a"]), host]);
         assert_eq!(condition(&status(&mut index).unwrap(), "Ready"), ("False", "Progressing"));
-        decide(&mut index, &key(Kind::Host, "h"), NOW);
+        decide(&mut index, &key(ObjectKind::Host, "h"), NOW);
         assert_eq!(condition(&status(&mut index).unwrap(), "Ready"), ("True", "Ready"));
     }
 

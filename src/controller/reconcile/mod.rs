@@ -18,9 +18,9 @@ pub(crate) use aggregate::aggregates;
 pub(crate) use host::partition_changed;
 
 use crate::{
+    api::ObjectKind,
     controller::{index::Index, store::key::Key},
     ops::Now,
-    planner::Kind,
 };
 use action::Outcome;
 
@@ -34,10 +34,10 @@ pub(crate) struct Settings {
 /// Decides what to do about one object.
 pub(crate) fn reconcile(index: &Index, key: &Key, settings: &Settings, now: Now) -> Outcome {
     match key {
-        Key::Object(Kind::Host, key) => host::reconcile(index, key, settings, now),
-        Key::Object(Kind::Network, key) => network::reconcile(index, key, settings, now),
-        Key::Object(Kind::IscsiBond, key) => iscsi_bond::reconcile(index, key, now),
-        Key::Object(Kind::DataCenter, key) => data_center::reconcile(index, key, settings, now),
+        Key::Object(ObjectKind::Host, key) => host::reconcile(index, key, settings, now),
+        Key::Object(ObjectKind::Network, key) => network::reconcile(index, key, settings, now),
+        Key::Object(ObjectKind::IscsiBond, key) => iscsi_bond::reconcile(index, key, now),
+        Key::Object(ObjectKind::DataCenter, key) => data_center::reconcile(index, key, settings, now),
         Key::Node(name) => node::reconcile(index, name, now),
     }
 }

@@ -8,13 +8,13 @@ use super::{
 };
 use crate::{
     api::{
-        Network, NetworkStatus, ObjectKey,
+        Network, NetworkStatus, ObjectKey, ObjectKind,
         condition::{self, Status, Verdict},
         reason::{ConditionType, Reason},
     },
     controller::{index::Index, store::watched::is_being_deleted},
     ops::Now,
-    planner::{Kind, network_problems},
+    planner::network_problems,
 };
 
 /// Decides for one Network.
@@ -24,13 +24,13 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now
         return outcome;
     };
     if !is_being_deleted(&network.metadata) {
-        outcome.extend(ensure_finalizer(Kind::Network, key, &network.metadata));
+        outcome.extend(ensure_finalizer(ObjectKind::Network, key, &network.metadata));
         outcome.extend(write(index, key, network, &[], now));
         return outcome;
     }
     let waiting_for = drop_from_bonds(index, key, network, &mut outcome);
-    let wait = Wait::new(index, Kind::Network, key, waiting_for, now);
-    finalize(Kind::Network, key, &network.metadata, &wait, settings, now, &mut outcome);
+    let wait = Wait::new(index, ObjectKind::Network, key, waiting_for, now);
+    finalize(ObjectKind::Network, key, &network.metadata, &wait, settings, now, &mut outcome);
     // The status says that the bonds do not name the network any more, so that this happens once: only when it has.
     let write = write(index, key, network, &wait.waiting_for, now);
     outcome.steps.extend(write.map(|action| Step { action, requires: Requires::AllBefore }));
@@ -66,7 +66,7 @@ fn write(index: &Index, key: &ObjectKey, network: &Network, waiting_for: &[Strin
     if *current == desired {
         return None;
     }
-    Action::write_status(Kind::Network, key, network.metadata.uid.as_ref(), &desired, None)
+    Action::write_status(ObjectKind::Network, key, network.metadata.uid.as_ref(), &desired, None)
 }
 
 /// Removes the network from the bonds of its data center. Returns what the deletion has to wait for.
@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn reconcile(index: &mut Index) -> Outcome {
-        decide(index, &key(Kind::Network, "san-a"), NOW)
+        decide(index, &key(ObjectKind::Network, "san-a"), NOW)
     }
 
     #[test]

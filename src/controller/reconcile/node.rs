@@ -204,11 +204,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::ObjectKind;
     use crate::controller::{
         fixtures::{NOW, TARGET, actions, applied, at, cluster, decide, key, lease, node, object, storage},
         store::{Change, key::Key, watched::Event},
     };
-    use crate::planner::Kind;
 
     fn host(on: &str) -> Value {
         object("Host", "h1", &json!({"dataCenter": "dc", "nodeName": on}))
@@ -278,7 +278,7 @@ mod tests {
         });
         let mut index = cluster(objects);
         for name in nodes {
-            decide(&mut index, &key(Kind::Host, name), NOW);
+            decide(&mut index, &key(ObjectKind::Host, name), NOW);
         }
         index
     }

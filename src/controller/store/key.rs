@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use crate::api::{NodeName, ObjectKey, ObjectKind as Kind};
+use crate::api::{NodeName, ObjectKey, ObjectKind};
 
 /// An object that the controller reconciles.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Key {
     /// One of our kinds.
-    Object(Kind, ObjectKey),
+    Object(ObjectKind, ObjectKey),
     /// A Node, for its condition and taint.
     Node(NodeName),
 }

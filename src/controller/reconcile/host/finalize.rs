@@ -3,7 +3,7 @@
 use super::{ControllerPart, numbered};
 use crate::{
     api::{
-        Host, HostStatus, ObjectKey, PathCounts, SessionSettings,
+        Host, HostStatus, ObjectKey, ObjectKind, PathCounts, SessionSettings,
         condition::{self, Status, Verdict},
         has_finalizer,
         reason::{ConditionType, EventReason, Reason},
@@ -17,7 +17,7 @@ use crate::{
         },
     },
     ops::Now,
-    planner::{AgentState, HostPlan, Kind, still_connected},
+    planner::{AgentState, HostPlan, still_connected},
 };
 
 /// Decides for one Host that is being deleted.
@@ -35,8 +35,8 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, host: &Host, settings: &
         outcome.extend(publish_empty_plan(key, host, &plan, now));
     }
     let waiting_for = if waiting { vec![format!("its agent on node {}", host.spec.node_name)] } else { Vec::new() };
-    let wait = Wait::new(index, Kind::Host, key, waiting_for, now);
-    finalize(Kind::Host, key, &host.metadata, &wait, settings, now, &mut outcome);
+    let wait = Wait::new(index, ObjectKind::Host, key, waiting_for, now);
+    finalize(ObjectKind::Host, key, &host.metadata, &wait, settings, now, &mut outcome);
     let goes = outcome.steps.iter().any(|step| matches!(step.action, Action::SetFinalizers { .. }));
     if goes && !node_is_served {
         // First, because nothing knows of the sessions once the Host is gone.
@@ -62,7 +62,7 @@ fn publish_empty_plan(key: &ObjectKey, host: &Host, plan: &HostPlan, now: Now) -
     if desired == ControllerPart::from(current) {
         return None;
     }
-    Action::write_status(Kind::Host, key, host.metadata.uid.as_ref(), &desired, None)
+    Action::write_status(ObjectKind::Host, key, host.metadata.uid.as_ref(), &desired, None)
 }
 
 /// Names the sessions that stay on the node. Only the Host shows them, and an agent that starts without a Host does not
@@ -89,7 +89,7 @@ fn event_about_sessions_left(
         "sessions are left on node {on}, because {why}; a Host for the node with spec.maintenance ends them safely: {left}"
     );
     let event = EventSpec::warning(EventReason::SessionsLeft, note);
-    Some(Action::PublishEvent { kind: Kind::Host, key: key.clone(), uid: host.metadata.uid.clone(), event })
+    Some(Action::PublishEvent { kind: ObjectKind::Host, key: key.clone(), uid: host.metadata.uid.clone(), event })
 }
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
 
     /// The Events that are published before the finalizer is removed; `None` while the finalizer stays.
     fn events(index: &mut Index, now: Now) -> Option<Vec<(&'static str, String)>> {
-        let steps = decide(index, &key(Kind::Host, "h1"), now).steps;
+        let steps = decide(index, &key(ObjectKind::Host, "h1"), now).steps;
         let goes = steps.iter().position(|step| matches!(step.action, Action::SetFinalizers { .. }))?;
         let event = |action| match action {
             Action::PublishEvent { event, .. } => Some((event.reason, event.note)),

@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     api::{
-        CarriedNetwork, Host, HostStatus, HostWarning, ObjectKey, PathCounts, Phase, PlanStatus, Summary, TargetStatus,
+        CarriedNetwork, Host, HostStatus, HostWarning, ObjectKey, ObjectKind, PathCounts, Phase, PlanStatus, Summary,
+        TargetStatus,
         condition::{self, Status, Verdict},
         reason::{ConditionType, EmptyReason, Reason},
     },
@@ -31,7 +32,7 @@ use crate::{
         store::watched::is_being_deleted,
     },
     ops::Now,
-    planner::{HostPlan, HostVerdict, Kind, Observation, judge, mtu_warnings},
+    planner::{HostPlan, HostVerdict, Observation, judge, mtu_warnings},
 };
 use plan::{PlanInputs, too_large};
 
@@ -76,7 +77,7 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now
     if is_being_deleted(&host.metadata) {
         return finalize::reconcile(index, key, host, settings, now);
     }
-    outcome.extend(ensure_finalizer(Kind::Host, key, &host.metadata));
+    outcome.extend(ensure_finalizer(ObjectKind::Host, key, &host.metadata));
     let Some((plan, plan_epoch)) = PlanInputs::of(index, key, host).plan(index, key, host) else { return outcome };
     if let Some(message) = too_large(&plan) {
         keep_previous_plan(index, key, host, plan, &message, now, &mut outcome);
@@ -237,7 +238,7 @@ fn write(
         return None;
     }
     let event = if current.phase == Some(verdict.phase) { None } else { phase_event(current.phase, verdict) };
-    Action::write_status(Kind::Host, key, host.metadata.uid.as_ref(), &desired, event)
+    Action::write_status(ObjectKind::Host, key, host.metadata.uid.as_ref(), &desired, event)
 }
 
 /// The Event about a change of phase.

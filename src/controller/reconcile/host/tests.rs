@@ -30,7 +30,7 @@ fn set_status(index: &mut Index, status: &Value) {
 
 /// The status that is written, if one is.
 fn written(index: &mut Index) -> Option<Value> {
-    status(decide(index, &key(Kind::Host, "h1"), NOW))
+    status(decide(index, &key(ObjectKind::Host, "h1"), NOW))
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_host_whose_plan_becomes_too_large_keeps_its_previous_plan() {
 
 #[test]
 fn the_status_of_a_host_is_written_to_the_object_with_its_uid_only() {
-    let steps = decide(&mut index(1), &key(Kind::Host, "h1"), NOW).steps;
+    let steps = decide(&mut index(1), &key(ObjectKind::Host, "h1"), NOW).steps;
     let [step] = &steps[..] else { panic!("{steps:?}") };
     assert!(matches!(&step.action, Action::WriteStatus { uid: Some(uid), .. } if uid == "h1"), "{step:?}");
 }
@@ -83,7 +83,7 @@ fn a_new_host_gets_its_finalizer_before_its_status() {
     let mut fresh = host(&json!({}));
     fresh["metadata"]["finalizers"] = json!([]);
     let mut index = cluster([object("DataCenter", "dc", &json!({"storage": storage("10.0.0.1")})), fresh]);
-    assert_eq!(actions(&decide(&mut index, &key(Kind::Host, "h1"), NOW)), ["finalizers", "status"]);
+    assert_eq!(actions(&decide(&mut index, &key(ObjectKind::Host, "h1"), NOW)), ["finalizers", "status"]);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_host_with_all_paths_connected_is_up_and_gets_one_event() {
         "sessionID": 1, "since": "1970-01-01T00:00:00Z"}]);
     status["agent"] = json!({"observedRevision": status["plan"]["revision"], "observedSequence": 1});
     set_status(&mut index, &status);
-    let outcome = decide(&mut index, &key(Kind::Host, "h1"), NOW);
+    let outcome = decide(&mut index, &key(ObjectKind::Host, "h1"), NOW);
     let [Action::WriteStatus { event: Some(event), .. }] =
         &outcome.steps.iter().map(|step| &step.action).collect::<Vec<_>>()[..]
     else {
