@@ -42,8 +42,6 @@ pub struct ConditionUpdate {
     pub message: String,
 }
 
-pub use ConditionUpdate as Verdict;
-
 impl ConditionUpdate {
     /// A condition with its reason and message.
     pub fn new(

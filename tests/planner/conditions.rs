@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use multibond::api::{
-    condition::{self, Status, Verdict},
+    condition::{self, ConditionUpdate, Status},
     reason::{ConditionType, Reason},
 };
 
@@ -22,8 +22,8 @@ fn condition(type_: &str, status: &str, since: i64) -> Condition {
     }
 }
 
-fn verdict(kind: ConditionType, status: Status) -> Verdict {
-    Verdict::new(kind, status, Reason::Progressing, "after")
+fn update(kind: ConditionType, status: Status) -> ConditionUpdate {
+    ConditionUpdate::new(kind, status, Reason::Progressing, "after")
 }
 
 #[test]
@@ -34,10 +34,10 @@ fn the_time_moves_only_with_the_status_and_everything_else_is_kept_in_its_order(
         condition("Operational", "Unknown", 30),
     ];
     let now = Timestamp::from_millisecond(99_900).expect("a time");
-    let verdicts = vec![
-        verdict(ConditionType::Operational, Status::True),
-        verdict(ConditionType::AgentReady, Status::Unknown),
-        verdict(ConditionType::Ready, Status::False),
+    let updates = vec![
+        update(ConditionType::Operational, Status::True),
+        update(ConditionType::AgentReady, Status::Unknown),
+        update(ConditionType::Ready, Status::False),
     ];
     let ours = |type_: &str, status: &str, since: i64| Condition {
         reason: "Progressing".to_owned(),
@@ -45,7 +45,7 @@ fn the_time_moves_only_with_the_status_and_everything_else_is_kept_in_its_order(
         observed_generation: Some(2),
         ..condition(type_, status, since)
     };
-    let after = condition::merge(&before, verdicts.clone(), Some(2), now);
+    let after = condition::merge(&before, updates.clone(), Some(2), now);
     assert_eq!(
         after,
         [
@@ -56,7 +56,7 @@ fn the_time_moves_only_with_the_status_and_everything_else_is_kept_in_its_order(
         ]
     );
     let later = Timestamp::from_second(500).expect("a time");
-    assert_eq!(condition::merge(&after, verdicts, Some(2), later), after);
+    assert_eq!(condition::merge(&after, updates, Some(2), later), after);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a10b_a_born_condition_is_replaced_and_its_time_is_that_of_the_first_look() {
     assert_eq!((&*born.type_, &*born.status, &*born.reason), ("Ready", "Unknown", "Pending"));
     let now = Timestamp::from_second(77).expect("a time");
     let merged =
-        |status| condition::merge(std::slice::from_ref(&born), vec![verdict(ConditionType::Ready, status)], None, now);
+        |status| condition::merge(std::slice::from_ref(&born), vec![update(ConditionType::Ready, status)], None, now);
     assert_eq!(merged(Status::Unknown)[0].last_transition_time, at(77));
     assert_eq!(merged(Status::True)[0].last_transition_time, at(77));
 }
@@ -81,9 +81,9 @@ fn a_condition_is_found_and_left_out_by_its_type() {
 #[test]
 fn a_message_has_an_end() {
     for long in ["x".repeat(5000), "é".repeat(5000), "x".repeat(2049)] {
-        let Verdict { message, .. } = Verdict::new(ConditionType::Ready, true, Reason::Ready, &long);
+        let ConditionUpdate { message, .. } = ConditionUpdate::new(ConditionType::Ready, true, Reason::Ready, &long);
         assert!(message.len() <= 2048 && message.ends_with('…') && long.starts_with(message.trim_end_matches('…')));
     }
     let fits = "x".repeat(2048);
-    assert_eq!(Verdict::new(ConditionType::Ready, true, Reason::Ready, &fits).message, fits);
+    assert_eq!(ConditionUpdate::new(ConditionType::Ready, true, Reason::Ready, &fits).message, fits);
 }

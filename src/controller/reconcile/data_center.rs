@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{
         DataCenter, DataCenterStatus, ObjectKey, ObjectKind, Summary,
-        condition::{self, Status, Verdict},
+        condition::{self, ConditionUpdate, Status},
         has_finalizer,
         reason::{ConditionType, Reason},
     },
@@ -63,7 +63,7 @@ fn write(
     index: &Index,
     key: &ObjectKey,
     data_center: &DataCenter,
-    hosts_made: Option<Verdict>,
+    hosts_made: Option<ConditionUpdate>,
     waiting_for: &[String],
     now: Now,
 ) -> Option<Action> {
@@ -73,9 +73,9 @@ fn write(
     let center = index.data_center(key);
     let generation = data_center.metadata.generation;
     let valid = storage_valid(index.view(key).as_deref(), key);
-    let verdicts =
+    let updates =
         [Some(valid), hosts_made, Some(ready(index, key, data_center, waiting_for))].into_iter().flatten().collect();
-    let mut conditions = condition::merge(&current.conditions, verdicts, generation, now.wall);
+    let mut conditions = condition::merge(&current.conditions, updates, generation, now.wall);
     if data_center.spec.hosts.is_none() {
         conditions = condition::without(&conditions, ConditionType::HostsMade);
     }
@@ -112,19 +112,19 @@ fn write_frozen(index: &Index, key: &ObjectKey, bad: &Undecodable<DataCenter>, n
     Action::write_status(ObjectKind::DataCenter, key, outline.metadata.uid.as_ref(), &desired, None)
 }
 
-fn storage_valid(view: Option<&View>, key: &ObjectKey) -> Verdict {
+fn storage_valid(view: Option<&View>, key: &ObjectKey) -> ConditionUpdate {
     let problems = view.map(|view| data_center_problems(view, &key.namespace, &key.name)).unwrap_or_default();
     let kind = ConditionType::StorageValid;
     match problems.first() {
-        None => Verdict::new(kind, Status::True, Reason::Valid, "the storage is valid"),
+        None => ConditionUpdate::new(kind, Status::True, Reason::Valid, "the storage is valid"),
         Some(first) => {
             let all: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
-            Verdict::new(kind, Status::False, first.reason, all.join("; "))
+            ConditionUpdate::new(kind, Status::False, first.reason, all.join("; "))
         }
     }
 }
 
-fn ready(index: &Index, key: &ObjectKey, data_center: &DataCenter, waiting_for: &[String]) -> Verdict {
+fn ready(index: &Index, key: &ObjectKey, data_center: &DataCenter, waiting_for: &[String]) -> ConditionUpdate {
     let (status, reason, message) = if is_being_deleted(&data_center.metadata) || index.terminating(&key.namespace) {
         let message = match waiting_for {
             [] => "its namespace is being deleted".to_owned(),
@@ -136,7 +136,7 @@ fn ready(index: &Index, key: &ObjectKey, data_center: &DataCenter, waiting_for: 
     } else {
         (Status::True, Reason::Ready, "the plans of its hosts are up to date".to_owned())
     };
-    Verdict::new(ConditionType::Ready, status, reason, message)
+    ConditionUpdate::new(ConditionType::Ready, status, reason, message)
 }
 
 /// Deletes the bonds, the networks and the generated Hosts of a data center that is being deleted, also with

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{
         DataCenter, Host, NODE_GONE_ANNOTATION, ObjectKey, ObjectKind,
-        condition::{Status, Verdict},
+        condition::{ConditionUpdate, Status},
         ownership::{self, is_generated_for},
         reason::{ConditionType, Reason},
     },
@@ -38,7 +38,7 @@ pub(super) fn reconcile(
     data_center: &DataCenter,
     now: Now,
     outcome: &mut Outcome,
-) -> Option<Verdict> {
+) -> Option<ConditionUpdate> {
     let condition = data_center.spec.hosts.is_some().then(|| create_missing(index, key, data_center, outcome));
     let hosts = generated_for(index, key).into_iter().filter(|(_, host)| !is_being_deleted(&host.metadata));
     for (host_key, host) in hosts {
@@ -74,7 +74,7 @@ fn selects(data_center: &DataCenter, node: &ObjectMeta) -> bool {
 }
 
 /// Creates the Hosts that are missing. The condition says which cannot be created.
-fn create_missing(index: &Index, key: &ObjectKey, data_center: &DataCenter, outcome: &mut Outcome) -> Verdict {
+fn create_missing(index: &Index, key: &ObjectKey, data_center: &DataCenter, outcome: &mut Outcome) -> ConditionUpdate {
     let mut nodes: Vec<(&ObjectKey, &ObjectMeta)> = index
         .nodes
         .iter()
@@ -105,10 +105,10 @@ fn create_missing(index: &Index, key: &ObjectKey, data_center: &DataCenter, outc
     }
     let kind = ConditionType::HostsMade;
     let Some(first) = problems.keys().next().copied() else {
-        return Verdict::new(kind, Status::True, Reason::Made, "every Node that matches has its Host");
+        return ConditionUpdate::new(kind, Status::True, Reason::Made, "every Node that matches has its Host");
     };
     let all: Vec<String> = problems.iter().map(|(reason, nodes)| describe(*reason, nodes)).collect();
-    Verdict::new(kind, Status::False, first, all.join("; "))
+    ConditionUpdate::new(kind, Status::False, first, all.join("; "))
 }
 
 /// Names Nodes that have no Host for this reason, and says what to do.
@@ -199,7 +199,7 @@ mod tests {
         index
     }
 
-    fn decide(index: &Index) -> (Option<Verdict>, Outcome) {
+    fn decide(index: &Index) -> (Option<ConditionUpdate>, Outcome) {
         let key = ObjectKey::new("ns", "one");
         let mut outcome = Outcome::default();
         let condition = reconcile(index, &key, index.data_centers.get(&key).unwrap(), NOW, &mut outcome);
@@ -210,7 +210,8 @@ mod tests {
     fn one(index: &Index) -> (Option<String>, Vec<String>) {
         let (condition, outcome) = decide(index);
         let created = outcome.steps.iter().filter_map(|step| step.action.created_host());
-        let line = |verdict: Verdict| format!("{} {}: {}", verdict.status.as_str(), verdict.reason, verdict.message);
+        let line =
+            |update: ConditionUpdate| format!("{} {}: {}", update.status.as_str(), update.reason, update.message);
         (condition.map(line), created.map(|host| host.name.to_string()).collect())
     }
 

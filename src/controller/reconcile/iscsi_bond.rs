@@ -7,7 +7,7 @@ use super::{
 use crate::{
     api::{
         BondHostCounts, BondNetwork, IscsiBond, IscsiBondStatus, ObjectKey, ObjectKind, Summary,
-        condition::{self, Status, Verdict},
+        condition::{self, ConditionUpdate, Status},
         reason::{ConditionType, EventReason, Reason},
     },
     controller::{
@@ -49,7 +49,7 @@ fn status(index: &Index, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondS
     };
     let usage = aggregates.map(|aggregates| &aggregates.usage);
     let findings = bond_problems(bond, index.view(&center).as_deref(), usage, &exists);
-    let verdicts = conditions(bond, &findings, aggregates, own, index.frozen(&center));
+    let updates = conditions(bond, &findings, aggregates, own, index.frozen(&center));
     let generation = bond.metadata.generation;
     IscsiBondStatus {
         observed_generation: generation,
@@ -60,7 +60,7 @@ fn status(index: &Index, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondS
             hosts: Some(format!("{}/{}", hosts.connected, hosts.total)),
             paths: Some(format!("{}/{}", paths.connected, paths.desired)),
         },
-        conditions: condition::merge(&current.conditions, verdicts, generation, now.wall),
+        conditions: condition::merge(&current.conditions, updates, generation, now.wall),
     }
 }
 
@@ -79,13 +79,14 @@ fn conditions(
     aggregates: Option<&Aggregates>,
     own: Option<&BondAggregate>,
     frozen: Option<String>,
-) -> Vec<Verdict> {
+) -> Vec<ConditionUpdate> {
     let resolved = resolved(bond, findings);
     // Unknown until every host is replanned: the condition stays as it is.
     let used = aggregates.is_none_or(|aggregates| aggregates.current).then(|| used(findings));
     let fully = fully_connected(findings, own);
-    let ready =
-        |status, reason: &'static str, message: &str| Verdict::new(ConditionType::Ready, status, reason, message);
+    let ready = |status, reason: &'static str, message: &str| {
+        ConditionUpdate::new(ConditionType::Ready, status, reason, message)
+    };
     let ready = if let Some(message) = frozen {
         ready(Status::False, Reason::Frozen.into(), &message)
     } else if resolved.status != Status::True {
@@ -104,14 +105,14 @@ fn conditions(
     [Some(resolved), used, Some(fully), Some(ready)].into_iter().flatten().collect()
 }
 
-fn used(findings: &Findings) -> Verdict {
+fn used(findings: &Findings) -> ConditionUpdate {
     let kind = ConditionType::NetworksUsed;
     if let Some(message) = &findings.data_center_not_found {
-        return Verdict::new(kind, Status::Unknown, Reason::DataCenterNotFound, message);
+        return ConditionUpdate::new(kind, Status::Unknown, Reason::DataCenterNotFound, message);
     }
     match findings.unused_message() {
-        Some(message) => Verdict::new(kind, Status::False, Reason::NetworkWithoutPath, message),
-        None => Verdict::new(kind, Status::True, Reason::Used, "every network leads to a portal"),
+        Some(message) => ConditionUpdate::new(kind, Status::False, Reason::NetworkWithoutPath, message),
+        None => ConditionUpdate::new(kind, Status::True, Reason::Used, "every network leads to a portal"),
     }
 }
 
@@ -119,28 +120,28 @@ fn counted(hosts: u32) -> String {
     if hosts == 1 { "1 host is".to_owned() } else { format!("{hosts} hosts are") }
 }
 
-fn resolved(bond: &IscsiBond, findings: &Findings) -> Verdict {
+fn resolved(bond: &IscsiBond, findings: &Findings) -> ConditionUpdate {
     let kind = ConditionType::NetworksResolved;
     if let Some(message) = &findings.data_center_not_found {
-        return Verdict::new(kind, Status::False, Reason::DataCenterNotFound, message);
+        return ConditionUpdate::new(kind, Status::False, Reason::DataCenterNotFound, message);
     }
     match findings.unresolved_message(bond) {
-        Some((reason, message)) => Verdict::new(kind, Status::False, reason, message),
-        None => Verdict::new(kind, Status::True, Reason::Resolved, "every network is part of the data center"),
+        Some((reason, message)) => ConditionUpdate::new(kind, Status::False, reason, message),
+        None => ConditionUpdate::new(kind, Status::True, Reason::Resolved, "every network is part of the data center"),
     }
 }
 
-fn fully_connected(findings: &Findings, own: Option<&BondAggregate>) -> Verdict {
+fn fully_connected(findings: &Findings, own: Option<&BondAggregate>) -> ConditionUpdate {
     let kind = ConditionType::FullyConnected;
     if let Some(message) = &findings.data_center_not_found {
-        return Verdict::new(kind, Status::Unknown, Reason::DataCenterNotFound, message);
+        return ConditionUpdate::new(kind, Status::Unknown, Reason::DataCenterNotFound, message);
     }
     let Some(own) = own else {
-        return Verdict::new(kind, Status::False, Reason::Connecting, "paths are being connected");
+        return ConditionUpdate::new(kind, Status::False, Reason::Connecting, "paths are being connected");
     };
     if own.failed > 0 {
         let first = own.degraded.as_deref().or(own.non_operational.as_deref()).unwrap_or("a host");
-        return Verdict::new(
+        return ConditionUpdate::new(
             kind,
             Status::False,
             Reason::PathsFailed,
@@ -148,13 +149,13 @@ fn fully_connected(findings: &Findings, own: Option<&BondAggregate>) -> Verdict 
         );
     }
     if own.pending > 0 {
-        return Verdict::new(kind, Status::False, Reason::Connecting, "paths are being connected");
+        return ConditionUpdate::new(kind, Status::False, Reason::Connecting, "paths are being connected");
     }
     if let Some(first) = &own.unknown {
         let message = format!("the agents of some hosts are silent, the first is that of {first}");
-        return Verdict::new(kind, Status::Unknown, Reason::AgentSilent, message);
+        return ConditionUpdate::new(kind, Status::Unknown, Reason::AgentSilent, message);
     }
-    Verdict::new(kind, Status::True, Reason::AllPathsConnected, "every planned path is connected")
+    ConditionUpdate::new(kind, Status::True, Reason::AllPathsConnected, "every planned path is connected")
 }
 
 /// The Event about a change of the bond's hosts: when the first host gets a problem, and when the last one has none any

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     api::{
         Network, NetworkStatus, ObjectKey, ObjectKind,
-        condition::{self, Status, Verdict},
+        condition::{self, ConditionUpdate, Status},
         reason::{ConditionType, Reason},
     },
     controller::{index::Index, store::watched::is_being_deleted},
@@ -47,14 +47,14 @@ fn write(index: &Index, key: &ObjectKey, network: &Network, waiting_for: &[Strin
     let problem = network_problems(network, index.view(&center).as_deref());
     let kind = ConditionType::Ready;
     let ready = match problem {
-        _ if !waiting_for.is_empty() => Verdict::new(
+        _ if !waiting_for.is_empty() => ConditionUpdate::new(
             kind,
             Status::False,
             Reason::Deleting,
             format!("waiting for {} to let go of it", shortened(waiting_for)),
         ),
-        Some(problem) => Verdict::new(kind, Status::False, problem.reason, problem.message),
-        None => Verdict::new(kind, Status::True, Reason::Ready, "the network is part of its data center"),
+        Some(problem) => ConditionUpdate::new(kind, Status::False, problem.reason, problem.message),
+        None => ConditionUpdate::new(kind, Status::True, Reason::Ready, "the network is part of its data center"),
     };
     let generation = network.metadata.generation;
     let desired = NetworkStatus {

@@ -4,7 +4,7 @@ use super::{ControllerPart, numbered};
 use crate::{
     api::{
         Host, HostStatus, ObjectKey, ObjectKind, PathCounts, SessionSettings,
-        condition::{self, Status, Verdict},
+        condition::{self, ConditionUpdate, Status},
         has_finalizer,
         reason::{ConditionType, EventReason, Reason},
     },
@@ -51,12 +51,12 @@ fn publish_empty_plan(key: &ObjectKey, host: &Host, plan: &HostPlan, now: Now) -
     let nothing = HostStatus::default();
     let current = host.status.as_ref().unwrap_or(&nothing);
     let waiting = "waiting for the agent to disconnect what is safe to disconnect";
-    let verdicts = vec![Verdict::new(ConditionType::Ready, Status::False, Reason::Deleting, waiting)];
+    let updates = vec![ConditionUpdate::new(ConditionType::Ready, Status::False, Reason::Deleting, waiting)];
     let desired = ControllerPart {
         observed_generation: host.metadata.generation,
         plan: Some(numbered(plan.to_status(), current)),
         paths: Some(PathCounts::default()),
-        conditions: condition::merge(&current.conditions, verdicts, host.metadata.generation, now.wall),
+        conditions: condition::merge(&current.conditions, updates, host.metadata.generation, now.wall),
         ..ControllerPart::from(current)
     };
     if desired == ControllerPart::from(current) {

@@ -24,7 +24,7 @@ use crate::{
     api::{
         CarriedNetwork, Host, HostStatus, HostWarning, ObjectKey, ObjectKind, PathCounts, Phase, PlanStatus, Summary,
         TargetStatus,
-        condition::{self, Status, Verdict},
+        condition::{self, ConditionUpdate, Status},
         reason::{ConditionType, EmptyReason, Reason},
     },
     controller::{
@@ -92,7 +92,10 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now
     if generation != host.metadata.generation
         && let Some(message) = index.frozen(&key.beside(host.spec.data_center.as_str()))
     {
-        replace(&mut verdict.conditions, Verdict::new(ConditionType::Ready, Status::False, Reason::Frozen, message));
+        replace(
+            &mut verdict.conditions,
+            ConditionUpdate::new(ConditionType::Ready, Status::False, Reason::Frozen, message),
+        );
     }
     outcome.extend(write(key, host, (&state.plan, generation), published, &verdict, now.wall));
     outcome.memo.host = Some(state);
@@ -116,7 +119,7 @@ fn keep_previous_plan(
     let has_plan = plan.is_some();
     let (mut verdict, mut state) = verdict(index, key, host, &plan.unwrap_or(wanted), None, now.wall);
     outcome.recheck_at = verdict.recheck_at;
-    let too_large = |kind, status| Verdict::new(kind, status, Reason::PlanTooLarge, message);
+    let too_large = |kind, status| ConditionUpdate::new(kind, status, Reason::PlanTooLarge, message);
     replace(&mut verdict.conditions, too_large(ConditionType::Ready, Status::False));
     if !has_plan {
         replace(&mut verdict.conditions, too_large(ConditionType::Operational, Status::Unknown));
@@ -128,7 +131,7 @@ fn keep_previous_plan(
 }
 
 /// Puts a condition in the place of the one of the same type.
-fn replace(conditions: &mut Vec<Verdict>, condition: Verdict) {
+fn replace(conditions: &mut Vec<ConditionUpdate>, condition: ConditionUpdate) {
     conditions.retain(|known| known.kind != condition.kind);
     conditions.push(condition);
 }
