@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Summary, closed_set::closed_set, schema};
 
 /// A data center: its iSCSI storage, and how its hosts connect to it.
-#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "multibond.dev",
     version = "v1alpha1",
@@ -61,8 +61,26 @@ pub struct DataCenterSpec {
     pub non_operational_taint: NonOperationalTaint,
 }
 
+/// The default of [`DataCenterSpec::non_operational_after_seconds`].
+pub(crate) const DEFAULT_NON_OPERATIONAL_AFTER_SECONDS: u32 = 60;
+
 fn default_non_operational_after() -> u32 {
-    60
+    DEFAULT_NON_OPERATIONAL_AFTER_SECONDS
+}
+
+/// The defaults of the CRD's schema.
+impl Default for DataCenterSpec {
+    fn default() -> Self {
+        DataCenterSpec {
+            description: None,
+            storage: Vec::new(),
+            hosts: None,
+            default_network: DefaultNetwork::default(),
+            session: SessionSettings::default(),
+            non_operational_after_seconds: DEFAULT_NON_OPERATIONAL_AFTER_SECONDS,
+            non_operational_taint: NonOperationalTaint::default(),
+        }
+    }
 }
 
 /// One storage array, or one iSCSI server.

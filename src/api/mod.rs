@@ -19,6 +19,7 @@ mod parts;
 pub mod reason;
 pub mod schema;
 
+pub(crate) use data_center::DEFAULT_NON_OPERATIONAL_AFTER_SECONDS;
 pub use data_center::{
     Chap, DataCenter, DataCenterSpec, DataCenterStatus, DefaultNetwork, HostCounts, HostTemplate, NonOperationalTaint,
     PortalSpec, SecretReference, SessionSettings, Storage, Target,

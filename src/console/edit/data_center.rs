@@ -47,8 +47,7 @@ pub fn values(data_center: &DataCenter) -> Fields {
 pub fn build(current: Option<&DataCenter>, fields: &Fields) -> DataCenter {
     let new = || {
         let metadata = metadata(fields.get("namespace"), fields.get("name"));
-        let spec = DataCenterSpec { non_operational_after_seconds: 60, ..DataCenterSpec::default() };
-        DataCenter { metadata, spec, status: None }
+        DataCenter { metadata, spec: DataCenterSpec::default(), status: None }
     };
     let mut data_center = current.map_or_else(new, DataCenter::clone);
     data_center.spec.description = description(fields);

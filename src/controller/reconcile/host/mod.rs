@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     api::{
-        CarriedNetwork, Host, HostStatus, HostWarning, ObjectKey, ObjectKind, PathCounts, Phase, PlanStatus, Summary,
-        TargetStatus,
+        CarriedNetwork, DEFAULT_NON_OPERATIONAL_AFTER_SECONDS, Host, HostStatus, HostWarning, ObjectKey, ObjectKind,
+        PathCounts, Phase, PlanStatus, Summary, TargetStatus,
         condition::{self, ConditionUpdate, Status},
         reason::{ConditionType, EmptyReason, Reason},
     },
@@ -146,7 +146,8 @@ fn verdict(
 ) -> (HostVerdict, HostState) {
     let center = key.beside(host.spec.data_center.as_str());
     let data_center = index.data_centers.get(&center);
-    let after = data_center.map_or(60, |center| center.spec.non_operational_after_seconds);
+    let after =
+        data_center.map_or(DEFAULT_NON_OPERATIONAL_AFTER_SECONDS, |center| center.spec.non_operational_after_seconds);
     let agent = index.agent(&host.spec.node_name);
     let owner = index.owner_of_node(&host.spec.node_name).filter(|owner| *owner != key);
     let observation = Observation {
