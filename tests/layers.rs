@@ -1,4 +1,4 @@
-//! The layers of `src/`: imports point down, never up and never in a circle, and what decides is pure.
+//! The layers of `src/`: imports point down, never up and never in a cycle, and the modules that decide are pure.
 //!
 //! One crate keeps the top level small; this test does what crates would do. docs/dev/architecture.md has the picture.
 #![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Each room and the rooms that it may import from, itself aside. A module belongs to the room with the longest name
+/// Each layer and the other layers that it may import from. A module belongs to the layer with the longest name
 /// that is a prefix of its own.
 const ROOMS: &[(&str, &[&str])] = &[
     ("api", &[]),
@@ -37,7 +37,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["api", "ops", "planner", "status_view", "controller", "agent", "check", "console"]),
 ];
 
-/// What decides: no client, no clock, no async.
+/// Modules that decide: they have no client, no clock and no async.
 const PURE: &[&str] = &["planner", "controller::index", "controller::reconcile", "agent::reconcile", "check::judge"];
 
 /// The source of each module, by its path in the crate, such as `planner::view`. Unit tests are left out.
@@ -251,13 +251,13 @@ fn imports_point_down() {
 }
 
 #[test]
-fn no_modules_import_each_other_in_a_circle() {
+fn no_modules_import_each_other_in_a_cycle() {
     let circles: Vec<String> = circles(&sources()).iter().map(|circle| circle.join(" <-> ")).collect();
     assert!(circles.is_empty(), "{}", circles.join("\n"));
 }
 
 #[test]
-fn what_decides_has_no_client_no_clock_and_no_async() {
+fn pure_modules_have_no_client_no_clock_and_no_async() {
     let impure = Regex::new(r"\.await\b|\basync\b|\btokio::|\bClient\b|\bApi::|::now\(\)|\bSystemTime\b").unwrap();
     let sources = sources();
     for room in PURE {
@@ -273,7 +273,7 @@ fn what_decides_has_no_client_no_clock_and_no_async() {
 }
 
 #[test]
-fn every_room_is_there() {
+fn every_listed_module_exists() {
     let sources = sources();
     let missing: Vec<&str> = ROOMS
         .iter()
@@ -284,7 +284,7 @@ fn every_room_is_there() {
 }
 
 #[test]
-fn an_arrow_that_is_turned_is_named() {
+fn reversed_import_is_named() {
     let modules = small(&[
         ("api", "pub struct Host;"),
         ("planner", "use crate::{api::Host, controller::{engine::{Engine, Queue}}};"),
@@ -298,7 +298,7 @@ fn an_arrow_that_is_turned_is_named() {
 }
 
 #[test]
-fn an_arrow_is_seen_in_every_form_in_which_it_can_be_written() {
+fn import_is_found_in_every_syntax() {
     for source in [
         "use crate::planner::View;",
         "pub(crate) use crate::planner::{self as p};",
@@ -314,7 +314,7 @@ fn an_arrow_is_seen_in_every_form_in_which_it_can_be_written() {
 }
 
 #[test]
-fn a_circle_is_seen_through_a_re_export() {
+fn import_cycle_is_found_through_a_re_export() {
     let modules = small(&[
         ("planner", "mod plan;\nmod view;\npub use plan::Plan;\npub use view::View;"),
         ("planner::plan", "use super::View; pub struct Plan;"),
@@ -324,7 +324,7 @@ fn a_circle_is_seen_through_a_re_export() {
 }
 
 #[test]
-fn a_file_is_the_module_that_the_compiler_makes_of_it() {
+fn file_maps_to_the_module_of_the_compiler() {
     for (file, module) in [
         ("api/mod.rs", Some("api")),
         ("api/host.rs", Some("api::host")),

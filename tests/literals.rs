@@ -96,7 +96,7 @@ fn names_in_the_cluster(found: &mut Found) {
         found.add("plural", &names.plural);
         found.add_all("short name", names.short_names.unwrap_or_default());
     }
-    // Whatever else of our group the sources and the chart spell out.
+    // All other names of our API group in the sources and the chart.
     let qualified = Regex::new(r"multibond\.dev/[A-Za-z-]+[A-Za-z]").unwrap();
     for (_, text) in files("src", &[".rs"]).into_iter().chain(files("charts", &[".yaml", ".tpl"])) {
         let names = qualified.find_iter(&text).map(|name| name.as_str()).filter(|name| !name.ends_with("/v"));

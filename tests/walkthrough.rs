@@ -69,7 +69,7 @@ fn running_with(path: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn without_a_terminal_the_demo_ends_well_and_leaves_nothing() {
+async fn demo_without_a_terminal_succeeds_and_leaves_nothing() {
     let demo = Demo::start(&[]);
     let status = demo.process.exited(PATIENCE).await.unwrap();
     assert!(status.success(), "{status}\n{}", demo.process.log());
@@ -91,7 +91,7 @@ async fn ctrl_c_while_the_demo_starts_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_readme_shows_is_what_happens() {
+async fn readme_shows_the_real_output() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let readme = fs::read_to_string(&file).unwrap();
     let demo = Demo::start(&["--stay"]);

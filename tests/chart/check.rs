@@ -80,7 +80,7 @@ async fn kubectl(cluster: &ControlPlane, args: &[&str], stdin: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn before_an_installation_it_says_what_is_in_the_way() {
+async fn check_before_installation_names_the_obstacles() {
     let cluster = ControlPlane::start(multibond_testbed::Options::default()).await.unwrap();
     let (admin, nobody) = (cluster.kubeconfig(), cluster.kubeconfig_as("nobody", &[]).unwrap());
     let (pre, post) = (&["--pre"][..], &[][..]);
@@ -151,7 +151,7 @@ async fn workloads(cluster: &ControlPlane, agents_ready: u32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_installation_it_says_what_works_and_what_does_not() {
+async fn check_after_installation_names_what_works_and_what_fails() {
     let cluster: &'static ControlPlane =
         Box::leak(Box::new(ControlPlane::start(site::options().await.unwrap()).await.unwrap()));
     let site = Site::on(cluster, "site").await;

@@ -224,7 +224,7 @@ enum Step {
 }
 
 #[tokio::test]
-async fn a31_nothing_hangs_whatever_is_deleted_first() {
+async fn a31_no_order_of_deletion_hangs() {
     use Step::{Chart, Crds, DataCenters, System};
     let cluster = empty_cluster().await;
     cluster.apply_all(&may_look()).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a bond says of its networks, and what is done when they do not exist.
+//! How a bond reports its networks, and what happens when a network does not exist.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a04_a_bond_names_only_the_networks_that_are_not_there_and_heals_when_they_appear() {
+async fn a04_bond_names_missing_networks_and_recovers_when_they_appear() {
     let site = Site::new("a04").await;
     let _agents = site.agents(&["w1"]).await;
     let foreign = "
@@ -45,7 +45,7 @@ spec: {dataCenter: dc}
 }
 
 #[tokio::test]
-async fn a04b_a_typo_in_a_bond_leaves_what_is_connected_and_adds_no_default_path() {
+async fn a04b_unknown_network_keeps_sessions_and_adds_no_default_path() {
     let site = Site::new("a04b").await;
     let _agents = site.agents(&["w1", "w3"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a")].concat()).await;
@@ -71,7 +71,7 @@ async fn a04b_a_typo_in_a_bond_leaves_what_is_connected_and_adds_no_default_path
 }
 
 #[tokio::test]
-async fn a04b_a_host_that_has_not_reported_its_interfaces_gets_no_plan_and_never_forbids_the_default_network() {
+async fn a04b_unreported_host_has_no_plan_and_never_forbids_default_network() {
     let site = Site::new("a04c").await;
     let unreported = "
 apiVersion: multibond.dev/v1alpha1
@@ -83,7 +83,7 @@ spec: {dataCenter: dc, nodeName: '{ns}-w5'}
     site.apply(&[TWO_FABRICS, &bond("san-a"), unreported].concat()).await;
     let host = site.until("judged", "Host", "w5", |host| phase(host) == "Unknown").await;
     assert!(host["status"]["plan"].is_null(), "no plan before the interfaces are known: {host}");
-    // A plan from before the bond is withdrawn as well: nothing is connected, and what is connected stays.
+    // A plan from before the bond is withdrawn too: no path is connected, and existing sessions stay.
     site.delete("IscsiBond", "storage").await;
     site.until("a default plan", "Host", "w5", |host| host["status"]["plan"]["paths"][1].is_object()).await;
     site.apply(&bond("san-a")).await;
@@ -105,7 +105,7 @@ spec: {dataCenter: dc, nodeName: '{ns}-w5'}
 }
 
 #[tokio::test]
-async fn a05_empty_bonds_targets_storage_and_data_centers_are_valid_and_settled() {
+async fn a05_empty_bonds_storage_and_data_centers_become_ready() {
     let site = Site::new("a05").await;
     let _agents = site.agents(&["w1"]).await;
     let empty = "
@@ -127,7 +127,7 @@ spec: {}
 }
 
 #[tokio::test]
-async fn a_network_that_leads_to_no_portal_is_named_by_its_bond() {
+async fn bond_names_a_network_without_a_path() {
     let site = Site::new("unused").await;
     let _agents = site.agents(&["w1"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
@@ -144,7 +144,7 @@ async fn a_network_that_leads_to_no_portal_is_named_by_its_bond() {
 }
 
 #[tokio::test]
-async fn manifests_may_come_in_any_order_and_what_lacks_its_data_center_says_so_until_it_is_there() {
+async fn objects_wait_with_a_reason_until_their_data_center_exists() {
     let site = Site::new("order").await;
     let _agents = site.agents(&["w1"]).await;
     let (center, networks) = TWO_FABRICS.split_at(TWO_FABRICS.find("---").unwrap() + 4);

@@ -1,4 +1,4 @@
-//! Which Host has a node; Hosts that move, and Hosts that go.
+//! Which Host owns a node; Hosts that move between data centers, and Hosts that are deleted.
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -46,7 +46,7 @@ fn claimed(by: String) -> impl Fn(&Value) -> bool {
     }
 }
 
-/// Creation times have whole seconds: what is created from now on is younger.
+/// Creation times are whole seconds. After this wait, a new object has a later creation time.
 async fn second_is_over(object: &Value) {
     let created: Timestamp = object["metadata"]["creationTimestamp"].as_str().unwrap().parse().unwrap();
     let next = created.as_second() + 1;
@@ -55,14 +55,14 @@ async fn second_is_over(object: &Value) {
 }
 
 #[tokio::test]
-async fn a28_of_two_hosts_for_one_node_the_older_has_it_and_the_other_takes_over_its_sessions_when_it_goes() {
+async fn a28_older_host_owns_the_node_and_the_younger_takes_over_its_sessions() {
     let (site, _agents, older) = connected("a28").await;
     let (winner, node) = (format!("{}/w1", site.namespace), site.node("w1"));
-    // Before the other by name, so that it is the age that decides.
+    // Its name sorts first, so that only the age can decide.
     second_is_over(&older).await;
     site.apply(&host("a-younger", &node)).await;
     let younger = site.until("claimed", "Host", "a-younger", claimed(winner)).await;
-    assert_eq!(younger["status"]["plan"], Value::Null, "it is told nothing that the node could do instead");
+    assert_eq!(younger["status"]["plan"], Value::Null, "it gets no plan while another Host owns the node");
     let same = site.get("Host", "w1").await;
     assert_eq!((paths(&same), sessions(&same)), (paths(&older), sessions(&older)));
 
@@ -73,7 +73,7 @@ async fn a28_of_two_hosts_for_one_node_the_older_has_it_and_the_other_takes_over
 }
 
 #[tokio::test]
-async fn a28_hosts_of_two_namespaces_may_name_one_node_and_it_goes_from_one_to_the_other() {
+async fn a28_node_ownership_passes_between_hosts_of_two_namespaces() {
     let (first, _agents, before) = connected("a28-first").await;
     let second = Site::new("a28-second").await;
     let node = first.node("w1");
@@ -86,7 +86,7 @@ async fn a28_hosts_of_two_namespaces_may_name_one_node_and_it_goes_from_one_to_t
     assert_eq!(sessions(&after), [sessions(&before)[0]], "what both want is the same session");
     assert_eq!(first.held_sessions("w1"), ["10.0.1.10:3260"], "what only the first wanted is gone");
 
-    // Back again, as the younger: it waits for its turn.
+    // The Host is created again. It is now the younger one and waits.
     second_is_over(&after).await;
     first.apply(&host("w1", &node)).await;
     first.until("claimed", "Host", "w1", claimed(format!("{}/w1", second.namespace))).await;
@@ -98,11 +98,11 @@ async fn a28_hosts_of_two_namespaces_may_name_one_node_and_it_goes_from_one_to_t
 }
 
 #[tokio::test]
-async fn a28_a_claimed_host_that_is_deleted_is_gone_at_once_and_the_other_does_not_notice() {
+async fn a28_deleting_a_host_without_its_node_does_not_affect_the_owner() {
     let (site, agents, before) = connected("a28-loser").await;
     site.apply(&host("younger", &site.node("w1"))).await;
     site.until("claimed", "Host", "younger", |host| reason(host, "Ready") == "NodeClaimed").await;
-    // Nobody has to acknowledge.
+    // No acknowledgement is needed.
     agents.pause().unwrap();
     site.delete("Host", "younger").await;
     site.until_gone("Host", "younger").await;
@@ -112,7 +112,7 @@ async fn a28_a_claimed_host_that_is_deleted_is_gone_at_once_and_the_other_does_n
 }
 
 #[tokio::test]
-async fn a28_both_hosts_of_a_node_deleted_at_once_are_gone_and_so_are_the_sessions() {
+async fn a28_deleting_both_hosts_of_a_node_logs_its_sessions_out() {
     let (site, _agents, _) = connected("a28-both").await;
     site.apply(&host("younger", &site.node("w1"))).await;
     site.until("claimed", "Host", "younger", |host| reason(host, "Ready") == "NodeClaimed").await;
@@ -122,7 +122,7 @@ async fn a28_both_hosts_of_a_node_deleted_at_once_are_gone_and_so_are_the_sessio
 }
 
 #[tokio::test]
-async fn a28_a_host_moved_to_another_data_center_leaves_one_and_joins_the_other() {
+async fn a28_host_moves_between_data_centers_and_keeps_common_sessions() {
     let (site, _agents, before) = connected("a28-move").await;
     let other = "
 apiVersion: multibond.dev/v1alpha1
@@ -163,10 +163,10 @@ spec: {dataCenter: other, networks: [san-c]}
 }
 
 #[tokio::test]
-async fn a28_a_deleted_host_is_gone_after_its_sessions_and_can_come_back_under_its_name() {
+async fn a28_deleted_host_is_logged_out_first_and_can_be_created_again() {
     let (site, _agents, before) = connected("a28-delete").await;
     site.delete("Host", "w1").await;
-    // Twice is as good as once.
+    // Deleting twice is harmless.
     let _ = site.api("Host").await.delete("w1", &DeleteParams::default()).await;
     site.until_gone("Host", "w1").await;
     assert_eq!(site.held_sessions("w1"), [""; 0]);
@@ -178,7 +178,7 @@ async fn a28_a_deleted_host_is_gone_after_its_sessions_and_can_come_back_under_i
 }
 
 #[tokio::test]
-async fn a28_a_deleted_host_keeps_the_sessions_whose_devices_are_in_use_and_is_gone() {
+async fn a28_deleted_host_leaves_sessions_in_use_and_reports_them() {
     let in_use = "faults: [{interface: ens2, fault: InUse}]";
     let (site, _agents, _) = connected_with("a28-inuse", in_use).await;
     site.delete("Host", "w1").await;
@@ -201,7 +201,7 @@ async fn a28_a_deleted_host_keeps_the_sessions_whose_devices_are_in_use_and_is_g
 }
 
 #[tokio::test]
-async fn a28_sessions_that_were_in_use_when_their_host_went_stay_when_the_agent_is_restarted_and_a_new_host_has_them() {
+async fn a28_new_host_adopts_sessions_left_in_use_after_an_agent_restart() {
     let (site, agents, _) = connected_with("a28-left", "faults: [{interface: ens2, fault: InUse}]").await;
     site.delete("Host", "w1").await;
     site.until_gone("Host", "w1").await;
@@ -233,7 +233,7 @@ async fn until_heard_of_again(site: &Site, node: &str) {
 }
 
 #[tokio::test]
-async fn a28_a_host_whose_agent_is_dead_or_never_was_is_gone_when_it_is_deleted() {
+async fn a28_host_without_a_live_agent_is_deleted_without_waiting() {
     let (site, agents, _) = connected("a28-dead").await;
     site.apply(&host("never", "no-such-node")).await;
     site.until_phase("never", "Unknown").await;
@@ -250,7 +250,7 @@ async fn a28_a_host_whose_agent_is_dead_or_never_was_is_gone_when_it_is_deleted(
 }
 
 #[tokio::test]
-async fn a27_a_silent_agent_makes_its_host_unknown_and_nothing_that_is_deleted_meanwhile_waits_for_it() {
+async fn a27_silent_agent_makes_its_host_unknown_and_blocks_no_deletion() {
     let (site, agents, before) = connected("a27").await;
     agents.pause().unwrap();
     let unknown = site.until_phase("w1", "Unknown").await;

@@ -1,4 +1,4 @@
-//! Hosts come to hold the paths that are declared, whatever changes.
+//! Hosts converge to the declared paths after every kind of change.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ const A: &str = "10.0.1.10:3260 ens1 Connected";
 const B: &str = "10.0.2.10:3260 ens2 Connected";
 
 #[tokio::test]
-async fn a10_a_new_host_connects_all_planned_paths_and_so_does_one_that_comes_out_of_maintenance() {
+async fn a10_new_or_reactivated_host_connects_all_planned_paths() {
     let site = Site::new("a10").await;
     let _agents = site.agents(&["w1"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
@@ -27,7 +27,7 @@ async fn a10_a_new_host_connects_all_planned_paths_and_so_does_one_that_comes_ou
     site.patch("Host", "w1", json!({"spec": {"maintenance": false}})).await;
     let host = site.until("all paths back", "Host", "w1", |host| phase(host) == "Up" && paths(host) == [A, B]).await;
 
-    // Back to a plan that it has carried out before, the host is Ready when it has carried it out again.
+    // The plan returns to an earlier one. The host is Ready only after it carried that plan out again.
     let before = host["status"]["plan"]["sequence"].as_i64().unwrap();
     site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
     let host =
@@ -38,7 +38,7 @@ async fn a10_a_new_host_connects_all_planned_paths_and_so_does_one_that_comes_ou
 }
 
 #[tokio::test]
-async fn a11_a_network_added_to_a_bond_brings_new_paths_to_hosts_that_carry_it_and_touches_nothing_else() {
+async fn a11_network_added_to_a_bond_adds_paths_and_changes_nothing_else() {
     let site = Site::new("a11").await;
     let _agents = site.agents(&["w1", "w2"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, HOST_ON_A, &bond("san-a")].concat()).await;
@@ -63,7 +63,7 @@ async fn a11_a_network_added_to_a_bond_brings_new_paths_to_hosts_that_carry_it_a
 }
 
 #[tokio::test]
-async fn a12_a_host_that_gains_a_network_later_converges_whether_by_its_spec_or_by_an_address() {
+async fn a12_host_gets_paths_when_its_spec_or_address_attaches_a_network() {
     let site = Site::new("a12").await;
     site.facts("facts: [{node: '{ns}-w4', interfaces: [{name: ens1, mtu: 1500, up: true, addresses: [10.0.1.21/24]}, {name: ens2, mtu: 1500, up: true, addresses: []}]}]");
     let _agents = site.agents(&["w2", "w4"]).await;
@@ -87,7 +87,7 @@ spec: {dataCenter: dc, nodeName: '{ns}-w4'}
 }
 
 #[tokio::test]
-async fn a12_a_host_that_loses_its_device_has_failed_paths_and_no_default_path_until_it_goes_through_maintenance() {
+async fn a12_lost_device_fails_paths_without_default_path_until_maintenance() {
     let site = Site::new("a12b").await;
     let with = |interfaces: &str| site.facts(&format!("facts: [{{node: '{{ns}}-w4', interfaces: [{interfaces}]}}]"));
     let ens1 = "{name: ens1, mtu: 1500, up: true, addresses: [10.0.1.21/24]}";
@@ -117,7 +117,7 @@ spec: {dataCenter: dc, nodeName: '{ns}-w4'}
 }
 
 #[tokio::test]
-async fn a13_exactly_the_surplus_sessions_go_when_a_network_a_portal_a_target_a_storage_or_the_bond_is_removed() {
+async fn a13_each_removal_logs_out_exactly_the_surplus_sessions() {
     let site = Site::new("a13").await;
     let _agents = site.agents(&["w1"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
@@ -154,7 +154,7 @@ async fn a13_exactly_the_surplus_sessions_go_when_a_network_a_portal_a_target_a_
 }
 
 #[tokio::test]
-async fn a07_a_host_with_none_of_a_bonds_networks_uses_its_default_network_and_the_bond_counts_it() {
+async fn a07_host_without_bond_networks_uses_the_default_and_is_counted() {
     let site = Site::new("a07").await;
     let _agents = site.agents(&["w1", "w2", "w3"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, HOST_ON_A, HOST_ON_NEITHER, &bond("san-a, san-b")].concat()).await;
@@ -173,7 +173,7 @@ async fn a07_a_host_with_none_of_a_bonds_networks_uses_its_default_network_and_t
 }
 
 #[tokio::test]
-async fn a13_a_session_whose_device_is_in_use_is_retained_and_goes_when_it_is_free() {
+async fn a13_session_in_use_is_retained_until_its_device_is_free() {
     let site = Site::new("a13r").await;
     site.faults("faults: [{interface: ens2, fault: InUse}]");
     let _agents = site.agents(&["w1"]).await;

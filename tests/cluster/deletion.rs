@@ -1,4 +1,4 @@
-//! What is deleted goes, takes its paths along and nobody else's, and is never stuck.
+//! A deleted network is removed together with its paths only, and its deletion never hangs.
 
 use serde_json::{Value, json};
 
@@ -11,10 +11,10 @@ const A: &str = "10.0.1.10:3260 ens1 Connected";
 const B: &str = "10.0.2.10:3260 ens2 Connected";
 const DEFAULT: [&str; 2] = ["10.0.1.10:3260 - Connected", "10.0.2.10:3260 - Connected"];
 
-/// Without its network the first portal counts as routed, and goes with what the bond has left.
+/// Without its network the first portal counts as routed, and pairs with the bond's remaining network.
 const ROUTED: &str = "10.0.1.10:3260 ens2 Connected";
 
-/// One more bond over the first network.
+/// A second bond over the first network.
 const SECOND_BOND: &str = "
 apiVersion: multibond.dev/v1alpha1
 kind: IscsiBond
@@ -46,7 +46,7 @@ async fn connected(name: &str) -> (Site, multibond_testbed::Process, Value) {
 }
 
 #[tokio::test]
-async fn a14_a_deleted_network_leaves_every_bond_of_its_data_center_and_no_other_networks_path_is_touched() {
+async fn a14_deleted_network_leaves_its_bonds_and_keeps_other_networks_paths() {
     let (site, _agents, before) = connected("a14").await;
     site.apply(&[SECOND_BOND, OTHER_DATA_CENTER].concat()).await;
     site.until("named by both bonds", "Network", "san-a", |network| {
@@ -65,9 +65,9 @@ async fn a14_a_deleted_network_leaves_every_bond_of_its_data_center_and_no_other
 }
 
 #[tokio::test]
-async fn a14_a_pipeline_that_puts_the_name_of_a_deleted_network_back_does_not_start_a_fight() {
+async fn a14_network_name_applied_again_after_deletion_is_not_removed_again() {
     let (site, agents, _) = connected("a14-fight").await;
-    // The host does not acknowledge, so that the network's deletion takes its time.
+    // The host does not acknowledge, so the network's deletion takes a while.
     agents.pause().unwrap();
     site.delete("Network", "san-a").await;
     site.until("dropped", "IscsiBond", "storage", |bond| bond["spec"]["networks"] == json!(["san-b"])).await;
@@ -77,7 +77,7 @@ async fn a14_a_pipeline_that_puts_the_name_of_a_deleted_network_back_does_not_st
     site.apply(&bond("san-a, san-b")).await;
 
     let told = |bond: &Value| reason(bond, "Ready") == "NetworkNotFound" && bond["status"]["paths"]["connected"] == 2;
-    let bond = site.until("told so", "IscsiBond", "storage", told).await;
+    let bond = site.until("network not found", "IscsiBond", "storage", told).await;
     assert_eq!(bond["spec"]["networks"], json!(["san-a", "san-b"]), "what the pipeline wants");
     let spec_writes = site.controller_writes("iscsibonds", "storage").into_iter().filter(String::is_empty).count();
     assert_eq!(spec_writes, 1, "dropped once");
@@ -85,7 +85,7 @@ async fn a14_a_pipeline_that_puts_the_name_of_a_deleted_network_back_does_not_st
 }
 
 #[tokio::test]
-async fn a14_two_networks_of_one_bond_deleted_at_once_both_leave_it() {
+async fn a14_two_networks_deleted_at_once_both_leave_their_bond() {
     let (site, _agents, _) = connected("a14-two").await;
     tokio::join!(site.delete("Network", "san-a"), site.delete("Network", "san-b"));
     tokio::join!(site.until_gone("Network", "san-a"), site.until_gone("Network", "san-b"));
@@ -94,7 +94,7 @@ async fn a14_two_networks_of_one_bond_deleted_at_once_both_leave_it() {
 }
 
 #[tokio::test]
-async fn a14_a_network_goes_with_its_bond_deleted_at_the_same_time() {
+async fn a14_network_and_bond_can_be_deleted_at_the_same_time() {
     let (site, _agents, _) = connected("a14-bond").await;
     tokio::join!(site.delete("Network", "san-a"), site.delete("IscsiBond", "storage"));
     tokio::join!(site.until_gone("Network", "san-a"), site.until_gone("IscsiBond", "storage"));
@@ -102,7 +102,7 @@ async fn a14_a_network_goes_with_its_bond_deleted_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn a14_a_network_does_not_wait_for_a_host_without_an_agent() {
+async fn a14_network_deletion_does_not_wait_for_a_host_without_an_agent() {
     let site = Site::new("a14-alone").await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
     site.until("finalizer", "Network", "san-a", |network| network["metadata"]["finalizers"].is_array()).await;
@@ -114,11 +114,11 @@ async fn a14_a_network_does_not_wait_for_a_host_without_an_agent() {
 }
 
 #[tokio::test]
-async fn a14_a_deletion_that_a_live_host_does_not_acknowledge_ends_with_a_warning() {
+async fn a14_unacknowledged_network_deletion_times_out_with_a_warning() {
     let (site, _agents, _) = connected("a14-slow").await;
-    // The first attempt on the default network does not end before the test does.
+    // The first login on the default network does not finish before the test ends.
     site.patch("DataCenter", "dc", json!({"spec": {"session": {"loginTimeoutSeconds": 60}}})).await;
-    site.until("told", "Host", "w1", |host| host["status"]["plan"]["session"]["loginTimeoutSeconds"] == 60).await;
+    site.until("planned", "Host", "w1", |host| host["status"]["plan"]["session"]["loginTimeoutSeconds"] == 60).await;
     site.faults("{latency: 10m, faults: [{portal: '10.0.2.10:3260', fault: Unreachable}]}");
     site.until_phase("w1", "Degraded").await;
     tokio::join!(site.delete("Network", "san-a"), site.delete("Network", "san-b"));
@@ -132,17 +132,17 @@ async fn a14_a_deletion_that_a_live_host_does_not_acknowledge_ends_with_a_warnin
 }
 
 #[tokio::test]
-async fn a14_a_network_that_somebody_elses_finalizer_keeps_counts_as_gone() {
+async fn a14_network_kept_by_a_foreign_finalizer_counts_as_deleted() {
     let (site, _agents, _) = connected("a14-held").await;
     let finalizers = |names: Value| json!({"metadata": {"finalizers": names}});
     site.patch("Network", "san-a", finalizers(json!(["multibond.dev/disconnect", "example.com/backup"]))).await;
     site.delete("Network", "san-a").await;
     let let_go = |network: &Value| network["metadata"]["finalizers"] == json!(["example.com/backup"]);
-    site.until("ours is off", "Network", "san-a", let_go).await;
+    site.until("our finalizer is removed", "Network", "san-a", let_go).await;
     site.until("on the other fabric", "Host", "w1", |host| paths(host) == [ROUTED, B] && ready(host)).await;
     assert_eq!(site.get("IscsiBond", "storage").await["spec"]["networks"], json!(["san-b"]));
 
-    // Nor does a data center wait for it.
+    // The data center's deletion does not wait for it either.
     site.delete("DataCenter", "dc").await;
     site.until_gone("DataCenter", "dc").await;
     assert_eq!(site.events("DataCenter", "dc").await, [""; 0], "nothing has timed out");

@@ -1,4 +1,4 @@
-//! With a data center its bonds, its networks and the Hosts made for it go; users' Hosts stay.
+//! Deleting a data center deletes its bonds, networks and made Hosts; users' Hosts stay.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -40,7 +40,7 @@ spec: {dataCenter: neighbour, nodeName: '{ns}-n1', interfaces: [{name: ens1, net
 ---
 ";
 
-/// A data center with a user's host and a made one, both connected.
+/// A data center with a user's Host and a made Host, both connected.
 async fn connected(name: &str) -> (Site, multibond_testbed::Process) {
     connected_with(name, "faults: []").await
 }
@@ -75,9 +75,7 @@ fn unassigned(host: &Value) -> bool {
 #[case::in_the_foreground("foreground")]
 #[case::as_an_orphan("orphan")]
 #[tokio::test]
-async fn a15_a_deleted_data_center_takes_along_what_is_its_own_and_leaves_users_hosts_unassigned(
-    #[case] cascade: &str,
-) {
+async fn a15_data_center_deletion_removes_its_objects_and_keeps_users_hosts(#[case] cascade: &str) {
     let (site, _agents) = connected(&format!("a15-{cascade}")).await;
     let neighbour = site.get("Host", "n1").await;
     for (kind, name) in [("Network", "san-a"), ("IscsiBond", "storage"), ("Host", "w1")] {
@@ -100,7 +98,7 @@ async fn a15_a_deleted_data_center_takes_along_what_is_its_own_and_leaves_users_
 }
 
 #[tokio::test]
-async fn a15_a_deleted_namespace_takes_everything_along_and_the_sessions_are_logged_out() {
+async fn a15_namespace_deletion_removes_all_objects_and_logs_out() {
     let (site, _agents) = connected("a15-namespace").await;
     site.kubectl(&["delete", "namespace", &site.namespace, "--wait=false"], "").await;
     let namespaces: Api<Namespace> = Api::all(site.client.clone());
@@ -117,7 +115,7 @@ async fn a15_a_deleted_namespace_takes_everything_along_and_the_sessions_are_log
 }
 
 #[tokio::test]
-async fn a15_sessions_in_use_are_retained_and_hold_nothing_up() {
+async fn a15_sessions_in_use_are_retained_without_blocking_the_deletion() {
     let in_use = "faults: [{host: w1, interface: ens2, fault: InUse}]";
     let (site, _agents) = connected_with("a15-inuse", in_use).await;
     site.delete("DataCenter", "dc").await;
@@ -132,11 +130,11 @@ async fn a15_sessions_in_use_are_retained_and_hold_nothing_up() {
 }
 
 #[tokio::test]
-async fn a15_children_get_their_owner_when_the_deletion_begins_and_those_that_are_applied_meanwhile_go_too() {
+async fn a15_deletion_owns_children_and_removes_those_applied_meanwhile() {
     let (site, agents) = connected("a15-late").await;
     let owned = |owner: Value| move |object: &Value| object["metadata"]["ownerReferences"][0]["uid"] == owner;
     let center = site.get("DataCenter", "dc").await;
-    // Hosts that do not acknowledge make the deletion take its time.
+    // The hosts do not acknowledge, so the deletion takes a while.
     agents.pause().unwrap();
     site.delete("DataCenter", "dc").await;
     let network = site.until("owned", "Network", "san-a", owned(center["metadata"]["uid"].clone())).await;
@@ -153,7 +151,7 @@ metadata: {name: late-bond}
 spec: {dataCenter: dc, networks: [late-network]}
 ";
     site.apply(late).await;
-    // The agents' leases run out: of silent hosts nothing is waited for.
+    // The agents' leases expire, and the deletion does not wait for silent hosts.
     all_gone(&site).await;
     site.until_gone("Network", "late-network").await;
     site.until_gone("IscsiBond", "late-bond").await;
@@ -164,7 +162,7 @@ spec: {dataCenter: dc, networks: [late-network]}
 }
 
 #[tokio::test]
-async fn a15_dead_agents_hold_nothing_up() {
+async fn a15_dead_agents_do_not_block_the_deletion() {
     let (site, agents) = connected("a15-dead").await;
     agents.kill();
     site.delete("DataCenter", "dc").await;
@@ -178,7 +176,7 @@ async fn a15_dead_agents_hold_nothing_up() {
 }
 
 #[tokio::test]
-async fn a15_a_data_center_that_comes_back_under_its_name_is_a_new_one() {
+async fn a15_recreated_data_center_connects_its_hosts_again() {
     let (site, _agents) = connected("a15-again").await;
     let before = site.get("Host", "w1").await;
     site.kubectl(&["delete", "datacenter", "dc", "--timeout=60s"], "").await;

@@ -1,4 +1,4 @@
-//! Every transition of a host is said once, with what a person needs to act on it.
+//! Each transition of a host is one Event, with the details that an administrator needs.
 
 use super::{
     fixtures::{HOST_ON_BOTH, TWO_FABRICS, bond},
@@ -6,7 +6,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn every_transition_is_one_event_on_the_host_and_the_first_and_last_host_are_events_on_the_bond() {
+async fn each_host_transition_and_each_bond_change_is_one_event() {
     let site = Site::new("events").await;
     let _agents = site.agents(&["w1"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;

@@ -1,4 +1,4 @@
-//! Each kind as a person meets it: applied, read back, applied again.
+//! Each kind as a user sees it: applied, read back, applied again.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ const KINDS: [(&str, &str); 5] =
     [("DataCenter", "dc"), ("Network", "san-a"), ("Network", "san-b"), ("Host", "w1"), ("IscsiBond", "storage")];
 
 #[tokio::test]
-async fn a01_what_is_applied_is_read_back_and_a_second_apply_changes_nothing() {
+async fn a01_applied_objects_read_back_equal_and_apply_is_idempotent() {
     let site = Site::new("a01").await;
     let _agents = site.agents(&["w1"]).await;
     let manifests = [TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat();
@@ -51,7 +51,7 @@ async fn a01_what_is_applied_is_read_back_and_a_second_apply_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a03_two_data_centers_in_two_namespaces_may_have_a_bond_of_one_name() {
+async fn a03_bonds_in_two_namespaces_can_have_the_same_name() {
     let (one, other) = (Site::new("a03").await, Site::new("a03").await);
     for site in [&one, &other] {
         site.apply(&[TWO_FABRICS, &bond("san-a")].concat()).await;
@@ -63,7 +63,7 @@ async fn a03_two_data_centers_in_two_namespaces_may_have_a_bond_of_one_name() {
 }
 
 #[tokio::test]
-async fn a10b_objects_are_born_with_ready_unknown_and_do_not_look_healthy_before_they_were_looked_at() {
+async fn a10b_new_objects_have_ready_unknown_until_reconciled() {
     let site = Site::new("a10b").await;
     for document in
         [TWO_FABRICS, HOST_ON_BOTH, &bond("san-a")].concat().split("---").filter(|text| text.contains("kind"))
@@ -77,7 +77,7 @@ async fn a10b_objects_are_born_with_ready_unknown_and_do_not_look_healthy_before
 }
 
 #[tokio::test]
-async fn a01_print_columns_answer_whether_it_is_fine_and_if_not_why() {
+async fn a01_print_columns_show_readiness_and_reason() {
     let site = Site::new("a01c").await;
     let _agents = site.agents(&["w1"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, missing")].concat()).await;

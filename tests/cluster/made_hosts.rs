@@ -1,4 +1,4 @@
-//! Hosts that are made for Nodes, and outlive them for a while.
+//! Made hosts: the controller creates them for Nodes and deletes them ten minutes after their Nodes.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::site::{Site, condition, phase, reason};
 
 const GONE: &str = "multibond.dev/node-gone-since";
 
-/// A data center that makes a Host for every Node with its label.
+/// A data center that selects every Node with its label.
 fn center(name: &str) -> String {
     format!(
         "
@@ -29,14 +29,14 @@ fn gone_since(host: &Value) -> &Value {
     &host["metadata"]["annotations"][GONE]
 }
 
-/// The Node has been gone for so long.
+/// Sets the annotation as if the Node had been gone for this many minutes.
 async fn pretend(site: &Site, host: &str, minutes: i64) {
     let since = Timestamp::now() - SignedDuration::from_mins(minutes);
     site.patch("Host", host, json!({"metadata": {"annotations": {GONE: since.to_string()}}})).await;
 }
 
 #[tokio::test]
-async fn every_matching_node_gets_a_host_with_owner_and_label_and_a_users_host_is_never_touched() {
+async fn matching_nodes_get_made_hosts_and_users_hosts_stay_unchanged() {
     let site = Site::new("made").await;
     let _agents = site.agents(&["m1", "m2", "u1"]).await;
     let users = "
@@ -63,7 +63,7 @@ spec: {dataCenter: dc, nodeName: '{ns}-u1'}
     assert_eq!(own["metadata"]["ownerReferences"], Value::Null);
     assert_eq!(site.get("Host", &u1).await, Value::Null, "its Node has a Host already");
 
-    // Nor does it go when its Node does not match any more.
+    // A user's Host also stays when its Node no longer matches.
     label(&site, "u1", None).await;
     label(&site, "m2", None).await;
     site.until("gone since", "Host", &m2, |host| gone_since(host).is_string()).await;
@@ -71,7 +71,7 @@ spec: {dataCenter: dc, nodeName: '{ns}-u1'}
 }
 
 #[tokio::test]
-async fn a_node_without_its_host_is_named_on_the_data_center_with_what_is_in_the_way() {
+async fn data_center_names_nodes_that_are_selected_twice() {
     let site = Site::new("made-not").await;
     let _agents = site.agents(&["m1", "m2"]).await;
     let (m1, m2) = (site.node("m1"), site.node("m2"));
@@ -90,13 +90,13 @@ async fn a_node_without_its_host_is_named_on_the_data_center_with_what_is_in_the
     site.until("selected twice", "DataCenter", "other", twice).await;
     assert!(made(&site.get("DataCenter", "dc").await));
 
-    // A data center that makes no Hosts has no such condition.
+    // Without spec.hosts the condition is removed.
     site.patch("DataCenter", "other", json!({"spec": {"hosts": null}})).await;
     site.until("no condition", "DataCenter", "other", |center| condition(center, "HostsMade").is_null()).await;
 }
 
 #[tokio::test]
-async fn a_made_host_outlives_its_node_for_ten_minutes_and_goes_on_when_that_comes_back() {
+async fn made_host_is_deleted_ten_minutes_after_its_node() {
     let site = Site::new("made-gone").await;
     let _agents = site.agents(&["m1", "m2"]).await;
     for node in ["m1", "m2"] {
@@ -118,14 +118,14 @@ async fn a_made_host_outlives_its_node_for_ten_minutes_and_goes_on_when_that_com
     site.until("gone since", "Host", &m2, |host| gone_since(host).is_string()).await;
     pretend(&site, &m2, 11).await;
     site.until_gone("Host", &m2).await;
-    // A Node that is made anew gets a new Host.
+    // A Node that is created again gets a new Host.
     site.token_of_node(&m2).await;
     label(&site, "m2", Some("dc")).await;
     site.until("made again", "Host", &m2, |host| host["metadata"]["uid"].is_string()).await;
 }
 
 #[tokio::test]
-async fn a_node_that_goes_from_one_data_center_to_another_of_the_namespace_takes_its_time() {
+async fn made_host_changes_data_center_ten_minutes_after_its_node() {
     let site = Site::new("made-two").await;
     let _agents = site.agents(&["m1"]).await;
     label(&site, "m1", Some("one")).await;
@@ -141,14 +141,14 @@ async fn a_node_that_goes_from_one_data_center_to_another_of_the_namespace_takes
     let host = site.until("in the second", "Host", &m1, made).await;
     assert_eq!(host["metadata"]["labels"], json!({"multibond.dev/made-for": "two"}));
 
-    // Deleting the first takes nothing of the second along.
+    // Deleting the first data center does not delete the second one's Host.
     site.delete("DataCenter", "one").await;
     site.until_gone("DataCenter", "one").await;
     assert_eq!(site.get("Host", &m1).await["metadata"]["deletionTimestamp"], Value::Null);
 }
 
 #[tokio::test]
-async fn what_a_user_says_of_a_made_host_stays_but_not_where_it_belongs() {
+async fn users_edits_of_a_made_host_stay_except_its_data_center() {
     let site = Site::new("made-edit").await;
     let _agents = site.agents(&["m1"]).await;
     label(&site, "m1", Some("dc")).await;
@@ -163,7 +163,7 @@ async fn what_a_user_says_of_a_made_host_stays_but_not_where_it_belongs() {
     let host = site.until("put back", "Host", &m1, back).await;
     assert_eq!((&host["spec"]["interfaces"], &host["spec"]["maintenance"]), (&interfaces, &json!(true)));
 
-    // One that is deleted is made anew: the Node still matches.
+    // A deleted made Host is created again, because its Node still matches.
     site.delete("Host", &m1).await;
     let again = |host: &Value| host["metadata"]["uid"].is_string() && host["spec"]["maintenance"] == false;
     site.until("made again", "Host", &m1, again).await;

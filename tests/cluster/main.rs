@@ -1,4 +1,4 @@
-//! Level K: the real binary against a real control plane, under the permissions that the chart grants.
+//! The real binary against a real control plane, under the permissions that the chart grants.
 //!
 //! One control plane and one controller serve all tests; each test has a namespace, nodes and simulated hosts of its own.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]

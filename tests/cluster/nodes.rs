@@ -1,4 +1,4 @@
-//! What the scheduler sees: a condition and a taint on the Node of a host, and nobody else's taints touched.
+//! The condition and the taint on the Node of a host. Taints of others are not changed.
 
 use std::fmt::Write as _;
 
@@ -37,7 +37,7 @@ metadata: {name: storage}
 spec: {dataCenter: dc, networks: [san-a]}
 ";
 
-/// A data center with this taint, and hosts on its first network, all Up.
+/// A data center with this taint effect, and hosts on its first network, all Up.
 async fn site(name: &str, effect: &str, hosts: &[&str]) -> (Site, multibond_testbed::Process) {
     site_with(name, effect, hosts, "faults: []").await
 }
@@ -60,7 +60,7 @@ async fn site_with(name: &str, effect: &str, hosts: &[&str], faults: &str) -> (S
     (site, agents)
 }
 
-/// These hosts do not reach the first network.
+/// Makes the first network unreachable for these hosts, and for no others.
 fn cut_off(site: &Site, hosts: &[&str]) {
     let faults: Vec<_> =
         hosts.iter().map(|host| format!("{{host: {host}, portal: '10.0.1.10:3260', fault: Unreachable}}")).collect();
@@ -80,12 +80,12 @@ fn untainted(node: &Node) -> bool {
 }
 
 #[tokio::test]
-async fn a30b_a_node_tells_whether_its_host_reaches_its_storage_and_carries_a_taint_while_it_does_not() {
+async fn a30b_node_condition_and_taint_follow_whether_storage_is_reachable() {
     let (site, _agents) = site("a30b", "NoSchedule", &["w1", "w2"]).await;
     site.until_node("fine", "w1", says("True", "TargetsReachable")).await;
     cut_off(&site, &["w1"]);
     site.until_node("tainted", "w1", tainted("NoSchedule")).await;
-    site.until_node("told", "w1", says("False", "StorageUnreachable")).await;
+    site.until_node("reported", "w1", says("False", "StorageUnreachable")).await;
     let other = site.until_node("fine", "w2", says("True", "TargetsReachable")).await;
     assert!(untainted(&other));
 
@@ -94,7 +94,7 @@ async fn a30b_a_node_tells_whether_its_host_reaches_its_storage_and_carries_a_ta
 }
 
 #[tokio::test]
-async fn a30b_condition_and_taint_go_when_the_host_does_and_the_taint_with_the_setting() {
+async fn a30b_condition_and_taint_are_removed_with_their_host_and_setting() {
     let (site, _agents) = site("a30b-gone", "NoSchedule", &["w1", "w2", "w3", "w4"]).await;
     let hosts = ["w1", "w2", "w3", "w4"];
     cut_off(&site, &hosts);
@@ -111,17 +111,17 @@ async fn a30b_condition_and_taint_go_when_the_host_does_and_the_taint_with_the_s
 
     let taint = |effect: &str| json!({"spec": {"nonOperationalTaint": effect}});
     site.patch("DataCenter", "dc", taint("NoExecute")).await;
-    // w4 is the only one left, and one host alone is no reason to doubt the storage.
+    // Only w4 is left. A single unreachable host is never held back.
     site.until_node("the other effect", "w4", tainted("NoExecute")).await;
     site.patch("DataCenter", "dc", taint("None")).await;
     site.until_node("untainted", "w4", untainted).await;
-    site.until_node("still told", "w4", says("False", "StorageUnreachable")).await;
+    site.until_node("still reported", "w4", says("False", "StorageUnreachable")).await;
     site.delete("DataCenter", "dc").await;
     site.until_node("bare without its data center", "w4", bare).await;
 }
 
 #[tokio::test]
-async fn a30b_no_host_is_evicted_while_a_target_is_unreachable_from_more_than_half_of_them() {
+async fn a30b_no_host_is_evicted_while_most_hosts_cannot_reach_the_target() {
     let (site, _agents) = site("a30b-guard", "NoExecute", &["w1", "w2", "w3"]).await;
     cut_off(&site, &["w1"]);
     site.until_node("tainted", "w1", tainted("NoExecute")).await;
@@ -135,7 +135,7 @@ async fn a30b_no_host_is_evicted_while_a_target_is_unreachable_from_more_than_ha
 }
 
 #[tokio::test]
-async fn a30b_hosts_are_evicted_one_in_ten_seconds() {
+async fn a30b_evictions_are_ten_seconds_apart() {
     let (site, _agents) = site("a30b-pace", "NoExecute", &["w1", "w2", "w3", "w4"]).await;
     cut_off(&site, &["w1", "w2"]);
     let mut times = Vec::new();
@@ -148,10 +148,10 @@ async fn a30b_hosts_are_evicted_one_in_ten_seconds() {
 }
 
 #[tokio::test]
-async fn a30b_a_silent_agent_changes_nothing_on_its_node() {
+async fn a30b_silent_agent_leaves_condition_and_taint_unchanged() {
     let (site, agents) = site("a30b-unknown", "NoSchedule", &["w1", "w2"]).await;
     cut_off(&site, &["w1"]);
-    site.until_node("told", "w1", says("False", "StorageUnreachable")).await;
+    site.until_node("reported", "w1", says("False", "StorageUnreachable")).await;
     let before = site.until_node("tainted", "w1", tainted("NoSchedule")).await;
     agents.kill();
     for host in ["w1", "w2"] {
@@ -164,19 +164,19 @@ async fn a30b_a_silent_agent_changes_nothing_on_its_node() {
 }
 
 #[tokio::test]
-async fn a30b_a_host_whose_old_session_still_works_is_not_tainted() {
+async fn a30b_host_with_a_working_retained_session_is_not_tainted() {
     let faults = "faults: [{interface: ens2, fault: Unreachable}]";
     let (site, _agents) = site_with("a30b-retained", "NoSchedule", &["w1", "w2"], faults).await;
     site.patch("IscsiBond", "storage", json!({"spec": {"networks": ["san-b"]}})).await;
     let kept = ["10.0.1.10:3260 ens1 Retained", "10.0.2.10:3260 ens2 Failed"];
     let host = site.until("kept", "Host", "w1", |host| phase(host) == "NonOperational" && paths(host) == kept).await;
-    let node = site.until_node("told", "w1", says("False", "StorageUnreachable")).await;
+    let node = site.until_node("reported", "w1", says("False", "StorageUnreachable")).await;
     assert!(untainted(&node), "its pods' I/O works");
     assert_eq!(condition(&host, "Operational")["status"], "False");
 }
 
 #[tokio::test]
-async fn a30b_others_taints_survive_ours_coming_and_going_under_concurrent_writers() {
+async fn a30b_foreign_taints_survive_concurrent_changes_of_our_taint() {
     let (site, _agents) = site("a30b-others", "NoSchedule", &["w1", "w2"]).await;
     let keys: Vec<String> = (0..20).map(|number| format!("example.com/taint-{number:02}")).collect();
     let others = async {
@@ -195,13 +195,13 @@ async fn a30b_others_taints_survive_ours_coming_and_going_under_concurrent_write
     tokio::join!(others, ours);
     let node = site.until_node("fine", "w1", says("True", "TargetsReachable")).await;
     assert!(untainted(&node));
-    // The API server has put one on the new Node as well.
+    // The API server adds a taint of its own to a new Node.
     let examples = taints(&node).filter(|taint| taint.key.starts_with("example.com/"));
     assert_eq!(examples.map(|taint| taint.key.clone()).collect::<Vec<_>>(), keys);
 }
 
 #[tokio::test]
-async fn the_lease_of_an_agent_goes_after_its_node_and_its_host() {
+async fn agent_lease_is_deleted_after_both_node_and_host() {
     let (site, agents) = site("lease", "None", &["w1", "w2"]).await;
     let leases: Api<Lease> = Api::namespaced(site.client.clone(), SYSTEM);
     agents.kill();

@@ -1,4 +1,4 @@
-//! What operators look at: health, readiness, metrics, and how the controller ends.
+//! Health, readiness, metrics, and how the controller exits.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,7 +19,7 @@ async fn metrics(address: &str) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test]
-async fn metrics_tell_desired_and_connected_paths_of_each_bond_and_hosts_by_phase_and_go_with_the_objects() {
+async fn metrics_count_paths_per_bond_and_hosts_per_phase() {
     let site = Site::new("metrics").await;
     site.faults("faults: [{portal: '10.0.2.10:3260', fault: Unreachable}]");
     let _agents = site.agents(&["w1"]).await;
@@ -55,7 +55,7 @@ async fn metrics_tell_desired_and_connected_paths_of_each_bond_and_hosts_by_phas
 }
 
 #[tokio::test]
-async fn a_standby_is_live_and_ready_says_so_and_ends_cleanly_at_sigterm() {
+async fn standby_is_ready_and_exits_cleanly_on_sigterm() {
     let cluster = site::shared().await;
     site::shared_controller().await;
     let standby = site::controller(cluster, &["--identity", "standby"]).await;
@@ -73,7 +73,7 @@ async fn a_standby_is_live_and_ready_says_so_and_ends_cleanly_at_sigterm() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_taken_is_an_error_that_says_what_to_do() {
+async fn occupied_listen_address_is_an_error_with_advice() {
     let cluster = site::shared().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

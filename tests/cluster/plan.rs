@@ -1,4 +1,4 @@
-//! `multibond plan` beside the controller: the same objects, the same plans.
+//! `multibond plan` and the controller make the same plans from the same objects.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use multibond_testbed::{
 };
 use serde_json::{Value, json};
 
-/// The objects of `tests/cli/data/frankfurt`, in a namespace and on nodes of the test's own.
+/// The objects of `tests/cli/data/frankfurt`, moved to the test's own namespace and nodes.
 fn manifests(namespace: &str) -> String {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/data/frankfurt");
     let read = |name: &&str| std::fs::read_to_string(directory.join(name)).unwrap();
@@ -26,17 +26,17 @@ fn plan(text: String) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// What a host has to do, as `multibond plan` says it.
+/// A host's work as `multibond plan` prints it.
 fn planned(host: &Value) -> Value {
     json!({"revision": host["revision"], "hold": host["hold"], "paths": host["paths"], "networks": host["networks"]})
 }
 
-/// What a host has to do, as the controller has written it.
+/// A host's work as the controller has written it.
 fn written(host: &Value) -> Value {
     let status = &host["status"];
     let mut paths = status["plan"]["paths"].clone();
     for path in paths.as_array_mut().into_iter().flatten() {
-        // In an object these are absent, in a plan null.
+        // These fields are absent in an object and null in the output of `multibond plan`.
         for name in ["interface", "network"] {
             let value = path[name].take();
             path[name] = value;
@@ -47,14 +47,14 @@ fn written(host: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a33_a_plan_of_files_equals_that_of_the_controller() {
+async fn a33_plan_from_files_equals_the_controllers_plan() {
     let site = Site::new("plan").await;
     site.facts(
         "facts:\n\
          - {node: {ns}-worker-2, interfaces: [{name: ens5f0, mac: \"02:00:00:00:00:01\", mtu: 9000, up: true, addresses: [10.0.1.22/24]}]}\n\
          - {node: {ns}-worker-3, interfaces: []}\n",
     );
-    // Nothing runs on worker-4, which therefore reports nothing.
+    // No agent runs on worker-4, so it reports no interfaces.
     let _agents = site.agents(&["worker-1", "worker-2", "worker-3", "worker-5"]).await;
     let files = manifests(&site.namespace);
     site.apply(&files).await;
@@ -65,7 +65,7 @@ async fn a33_a_plan_of_files_equals_that_of_the_controller() {
             let name = host["name"].as_str().unwrap();
             let object = site.get("Host", name).await;
             if host["reason"] == "InterfacesUnknown" {
-                // What it is told meanwhile, if anything, is to leave everything as it is.
+                // Until its interfaces are known, its plan must have no paths.
                 if object["status"]["plan"]["paths"].as_array().is_some_and(|paths| !paths.is_empty()) {
                     return Err(format!("{name} has paths"));
                 }

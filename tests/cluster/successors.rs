@@ -1,4 +1,4 @@
-//! A decision about an object is not carried out on another object that has its name since.
+//! A decision about a deleted object is not applied to a new object of the same name.
 
 use kube::api::PatchParams;
 use multibond::ops::patch::status_patch;
@@ -16,7 +16,7 @@ async fn recreate(site: &Site, kind: &str, name: &str, manifest: &str) -> Value 
     first
 }
 
-/// Writes these fields as the controller and an agent do that have not seen yet that the first object is gone.
+/// Writes these fields as a controller or an agent that has not yet seen the deletion of the first object.
 async fn write_to_the_first(site: &Site, kind: &str, name: &str, first: &Value, fields: &Value) {
     let patch = status_patch(first["metadata"]["uid"].as_str(), fields.as_object().unwrap()).unwrap();
     let refused = site.api(kind).await.patch_status(name, &PatchParams::default(), &patch).await;
@@ -24,7 +24,7 @@ async fn write_to_the_first(site: &Site, kind: &str, name: &str, first: &Value, 
 }
 
 #[tokio::test]
-async fn a_status_with_the_uid_of_a_deleted_object_is_not_written_to_its_successor() {
+async fn status_for_a_deleted_uid_is_not_written_to_its_successor() {
     let site = Site::new("successors").await;
     let bond = "
 apiVersion: multibond.dev/v1alpha1

@@ -1,4 +1,4 @@
-//! How hosts stand: the same verdict for the same failure, however it came about.
+//! The verdict on a host: the same failure has the same verdict, whatever led to it.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ const DEAD: &str = "faults: [{fault: Unreachable}]";
 const ONE_DEAD: &str = "faults: [{portal: '10.0.2.10:3260', fault: Unreachable}]";
 const TARGET: &str = "iqn.2003-01.org.example:array";
 
-/// The verdict on a host that reaches nothing: it names the target, its paths and the reasons.
+/// Checks that the verdict names the unreachable target, its paths and the reasons.
 fn names_what_is_unreachable(host: &Value) {
     assert_eq!(reason(host, "Operational"), "StorageUnreachable");
     assert_eq!(condition(host, "Operational")["status"], "False");
@@ -23,7 +23,7 @@ fn names_what_is_unreachable(host: &Value) {
 }
 
 #[tokio::test]
-async fn a17_one_dead_portal_makes_a_host_degraded_and_operational_and_its_bond_ready() {
+async fn a17_one_dead_portal_degrades_the_host_and_keeps_its_bond_ready() {
     let site = Site::new("a17").await;
     site.faults(ONE_DEAD);
     let _agents = site.agents(&["w1"]).await;
@@ -43,8 +43,7 @@ async fn a17_one_dead_portal_makes_a_host_degraded_and_operational_and_its_bond_
 }
 
 #[tokio::test]
-async fn a18_a19_a_host_that_reaches_nothing_when_it_is_created_or_activated_is_non_operational_and_recovers_by_itself()
-{
+async fn a18_a19_host_without_storage_at_activation_is_non_operational() {
     let site = Site::new("a18").await;
     site.faults(DEAD);
     let _agents = site.agents(&["w1"]).await;
@@ -67,7 +66,7 @@ async fn a18_a19_a_host_that_reaches_nothing_when_it_is_created_or_activated_is_
 }
 
 #[tokio::test]
-async fn a19_a_host_that_loses_everything_at_run_time_is_non_operational_after_the_delay_and_with_the_same_words() {
+async fn a19_host_that_loses_all_paths_is_non_operational_after_the_delay() {
     let site = Site::new("a19").await;
     let _agents = site.agents(&["w1"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
@@ -81,14 +80,14 @@ async fn a19_a_host_that_loses_everything_at_run_time_is_non_operational_after_t
 }
 
 #[tokio::test]
-async fn a19_a_bond_edited_to_a_network_that_does_not_work_makes_hosts_non_operational_and_keeps_the_old_session() {
+async fn a19_bond_edit_to_a_dead_network_keeps_the_old_session() {
     let site = Site::new("a19e").await;
     site.faults("faults: [{interface: ens2, fault: Unreachable}]");
     let _agents = site.agents(&["w1"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a")].concat()).await;
     site.until("Up", "Host", "w1", |host| phase(host) == "Up" && ready(host)).await;
     site.apply(&bond("san-b")).await;
-    // Nobody loses a byte.
+    // The old session stays, so no I/O is lost.
     let kept = ["10.0.1.10:3260 ens1 Retained", "10.0.2.10:3260 ens2 Failed"];
     site.until("kept", "Host", "w1", |host| phase(host) == "NonOperational" && paths(host) == kept).await;
     site.faults("faults: []");
@@ -97,7 +96,7 @@ async fn a19_a_bond_edited_to_a_network_that_does_not_work_makes_hosts_non_opera
 }
 
 #[tokio::test]
-async fn an_interface_with_another_mtu_than_its_network_needs_gets_a_warning_that_stops_nothing() {
+async fn mtu_mismatch_is_a_warning_and_the_host_stays_up() {
     let site = Site::new("mtu").await;
     let _agents = site.agents(&["w1"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;

@@ -1,4 +1,4 @@
-//! Kinds that are missing and verbs that are forbidden: said once, the rest works, and it heals.
+//! Missing CRDs and missing permissions are logged once, do not stop other work, and recover.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::{Api, api::PostParams};
@@ -24,7 +24,7 @@ async fn install_bonds(cluster: &ControlPlane) {
 }
 
 #[tokio::test]
-async fn a30_a_missing_crd_is_said_once_freezes_plans_and_heals_and_so_does_one_that_is_deleted_and_comes_back() {
+async fn a30_missing_or_recreated_crd_is_logged_once_and_recovers() {
     let cluster = control_plane(|manifest| !is_crd_of_bonds(manifest)).await;
     let leader = controller(cluster, &["--deletion-timeout", "8s"]).await;
     until_ready_says(&leader, "503", "waiting for the first list of iscsibonds").await;
@@ -35,7 +35,7 @@ async fn a30_a_missing_crd_is_said_once_freezes_plans_and_heals_and_so_does_one_
     let message = condition(&center, "Ready")["message"].as_str().unwrap();
     assert!(message.starts_with("iscsibonds cannot be listed"), "{message}");
     assert_eq!(site.get("Host", "w1").await["status"]["plan"], Value::Null, "it is not connected without its bonds");
-    // The rest works: what is deleted goes.
+    // Other work continues: a deleted network is removed.
     site.delete("Network", "san-b").await;
     site.until_gone("Network", "san-b").await;
 
@@ -48,7 +48,7 @@ async fn a30_a_missing_crd_is_said_once_freezes_plans_and_heals_and_so_does_one_
 
     site.kubectl(&["delete", "crd", BONDS, "--timeout=60s"], "").await;
     until_ready_says(&leader, "503", "watching iscsibonds").await;
-    // Its bonds are deleted with it.
+    // Deleting the CRD deletes all bonds.
     site.until("on its default network", "Host", "w1", |host| paths(host) == DEFAULT).await;
     install_bonds(cluster).await;
     until_ready_says(&leader, "200", "leader").await;
@@ -61,7 +61,7 @@ async fn a30_a_missing_crd_is_said_once_freezes_plans_and_heals_and_so_does_one_
     site.until("connected again", "Host", "w1", |host| paths(host) == [A, B] && ready(host)).await;
 }
 
-/// Takes from the controller's permissions what `forbidden` names, and returns them as they were.
+/// Removes the matching rules from the controller's role. Returns the role as it was before.
 async fn forbid(cluster: &ControlPlane, forbidden: impl Fn(&PolicyRule) -> bool) -> ClusterRole {
     let roles: Api<ClusterRole> = Api::all(cluster.client().await.unwrap());
     let before = roles.get("multibond-controller").await.unwrap();
@@ -81,7 +81,7 @@ fn names(rule: &PolicyRule, resource: &str) -> bool {
     rule.resources.iter().flatten().any(|name| name == resource)
 }
 
-/// Whether the controller may watch leases.
+/// Sets whether the controller may list and watch leases.
 async fn watch_leases(cluster: &ControlPlane, allowed: bool) {
     let roles: Api<Role> = Api::namespaced(cluster.client().await.unwrap(), SYSTEM);
     let mut role = roles.get("multibond-controller").await.unwrap();
@@ -95,7 +95,7 @@ async fn watch_leases(cluster: &ControlPlane, allowed: bool) {
 }
 
 #[tokio::test]
-async fn a30_without_permissions_on_nodes_events_and_leases_paths_connect_and_deletions_end_and_it_heals() {
+async fn a30_paths_and_deletions_work_without_permission_on_nodes_and_leases() {
     let cluster = control_plane(|_| true).await;
     let before =
         forbid(cluster, |rule| names(rule, "nodes") || names(rule, "nodes/status") || names(rule, "events")).await;
@@ -117,7 +117,7 @@ async fn a30_without_permissions_on_nodes_events_and_leases_paths_connect_and_de
     allow(cluster, before).await;
     watch_leases(cluster, true).await;
     site.until_phase("w1", "Up").await;
-    site.until_node("told", "w1", |node| site::storage_operational(node).is_some()).await;
+    site.until_node("the condition is set", "w1", |node| site::storage_operational(node).is_some()).await;
     until_ready_says(&leader, "200", "leader").await;
     for plural in ["nodes", "leases"] {
         let times = said(&leader, &format!("a watch has failed; trying again kind=\"{plural}\""));
@@ -126,7 +126,7 @@ async fn a30_without_permissions_on_nodes_events_and_leases_paths_connect_and_de
 }
 
 #[tokio::test]
-async fn a30_a_forbidden_write_is_said_once_for_all_objects_and_on_readiness_and_is_made_up_for() {
+async fn a30_forbidden_write_is_reported_once_and_retried_when_allowed() {
     let cluster = control_plane(|_| true).await;
     let before = forbid(cluster, |rule| names(rule, "nodes/status")).await;
     let leader = controller(cluster, &["--deletion-timeout", "8s"]).await;
@@ -140,7 +140,7 @@ async fn a30_a_forbidden_write_is_said_once_for_all_objects_and_on_readiness_and
 
     allow(cluster, before).await;
     for node in ["w1", "n1"] {
-        site.until_node("told", node, |node| site::storage_operational(node).is_some()).await;
+        site.until_node("the condition is set", node, |node| site::storage_operational(node).is_some()).await;
     }
     let says = until_ready_says(&leader, "200", "leader").await;
     eventually("readiness has nothing to add", PATIENCE, async || {

@@ -1,4 +1,4 @@
-//! What is deleted while no controller is there is told to the hosts, and waited for, when there is one again.
+//! Deletions that begin while no controller runs: hosts still get the full time to disconnect.
 
 use jiff::Timestamp;
 use multibond_testbed::eventually;
@@ -10,7 +10,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn hosts_get_their_time_to_disconnect_however_long_nobody_was_there_to_tell_them() {
+async fn deletion_timeout_starts_only_when_a_controller_runs_again() {
     let cluster = control_plane(|_| true).await;
     let timeout = ["--deletion-timeout", "10s"];
     let leader = controller(cluster, &timeout).await;

@@ -1,4 +1,4 @@
-//! An object that cannot be decoded freezes its data center and takes nothing away.
+//! An object that cannot be decoded freezes its data center and removes no session.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
@@ -21,7 +21,7 @@ const CASES: [(&str, &str, &str, &str); 4] = [
     ("DataCenter", "dc", "defaultNetwork", "Sometimes"),
 ];
 
-/// Makes the API server take any value in the fields of [`CASES`].
+/// Makes the API server accept any value in the fields of [`CASES`].
 async fn loosen(cluster: &ControlPlane) {
     let crds: Api<CustomResourceDefinition> = Api::all(cluster.client().await.unwrap());
     for (kind, _, field, _) in CASES {
@@ -34,7 +34,7 @@ async fn loosen(cluster: &ControlPlane) {
     }
 }
 
-/// The API server takes a moment to use a new schema.
+/// Writes the undecodable value. Retries, because the API server needs a moment to use the new schema.
 async fn spoil(site: &Site, (kind, name, field, value): (&str, &str, &str, &str)) {
     let api = site.api(kind).await;
     let patch = Patch::Merge(json!({"spec": {field: value}}));
@@ -54,7 +54,7 @@ fn frozen(by: (&str, &str)) -> impl Fn(&Value) -> bool {
     }
 }
 
-/// What would take the second fabric's path away, were the data center not frozen.
+/// An edit that would remove the second fabric's path if the data center were not frozen.
 async fn drop_second_fabric(site: &Site, case: &str) {
     let storage = json!([{"name": "array", "targets":
         [{"iqn": "iqn.2003-01.org.example:array", "portals": [{"address": "10.0.1.10"}]}]}]);
@@ -64,7 +64,7 @@ async fn drop_second_fabric(site: &Site, case: &str) {
     }
 }
 
-/// The neighbour goes on, and so the controller has looked at what was changed before.
+/// Waits until the neighbour has followed two edits. By then the controller has also seen all earlier edits.
 async fn neighbour_goes_on(site: &Site) {
     for (maintenance, phase) in [(true, "Maintenance"), (false, "Up")] {
         site.patch("Host", "n1", json!({"spec": {"maintenance": maintenance}})).await;
@@ -73,7 +73,7 @@ async fn neighbour_goes_on(site: &Site) {
 }
 
 #[tokio::test]
-async fn a30_an_object_that_cannot_be_decoded_freezes_its_data_center_and_takes_nothing_away_until_it_is_mended() {
+async fn a30_undecodable_object_freezes_its_data_center_until_it_is_fixed() {
     let cluster = control_plane(|_| true).await;
     loosen(cluster).await;
     let mut leader = controller(cluster, &["--deletion-timeout", "8s"]).await;
@@ -112,7 +112,7 @@ async fn a30_an_object_that_cannot_be_decoded_freezes_its_data_center_and_takes_
 }
 
 #[tokio::test]
-async fn a30_what_cannot_be_decoded_can_be_deleted_and_holds_no_deletion_up() {
+async fn a30_undecodable_object_can_be_deleted_and_blocks_no_deletion() {
     let cluster = control_plane(|_| true).await;
     loosen(cluster).await;
     let leader = controller(cluster, &["--deletion-timeout", "8s"]).await;
@@ -126,7 +126,7 @@ async fn a30_what_cannot_be_decoded_can_be_deleted_and_holds_no_deletion_up() {
     let after = site.until("on the other fabric", "Host", "w1", |host| paths(host) == routed && ready(host)).await;
     assert_eq!(sessions(&after)[1], sessions(&before)[1]);
 
-    // A new controller has never read what these were before.
+    // A new controller has never read the decodable versions of these objects.
     for case in &CASES[1..] {
         spoil(&site, *case).await;
         site.until("frozen", "DataCenter", "dc", |center| reason(center, "Ready") == "Frozen").await;

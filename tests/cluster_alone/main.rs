@@ -1,5 +1,5 @@
-//! Level K, where the control plane itself is not as it should be: kinds that are missing, objects that cannot be
-//! decoded, permissions that are taken away. Each has a control plane of its own.
+//! The real binary against a faulty control plane: CRDs that are missing, objects that cannot be
+//! decoded, permissions that are removed. Each test has its own control plane.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod absence;
@@ -22,7 +22,7 @@ async fn control_plane(wanted: impl Fn(&Value) -> bool) -> &'static ControlPlane
     Box::leak(Box::new(ControlPlane::start(options).await.unwrap()))
 }
 
-/// One more data center in the namespace, with a host that nothing must happen to.
+/// A second data center in the namespace. Its host must not be affected.
 const NEIGHBOUR: &str = "
 apiVersion: multibond.dev/v1alpha1
 kind: DataCenter
@@ -38,7 +38,7 @@ spec: {dataCenter: neighbour, nodeName: '{ns}-n1', interfaces: [{name: ens1, net
 ---
 ";
 
-/// A host on two fabrics and a neighbour, both connected; the first as it is.
+/// A host on two fabrics and a neighbour, both connected. Returns the first host.
 async fn connected(cluster: &'static ControlPlane, name: &str) -> (Site, Process, Value) {
     let site = Site::on(cluster, name).await;
     let agents = site.agents(&["w1", "n1"]).await;
@@ -49,7 +49,7 @@ async fn connected(cluster: &'static ControlPlane, name: &str) -> (Site, Process
     (site, agents, host)
 }
 
-/// How often a log says this.
+/// How often a text occurs in the log.
 fn said(controller: &Process, words: &str) -> usize {
     controller.log().matches(words).count()
 }

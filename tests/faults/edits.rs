@@ -1,4 +1,4 @@
-//! What people and hardware do to a data center, at random.
+//! Random edits by users and random changes of hardware.
 
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use multibond_testbed::Chance;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::site::{Site, phase};
 
 pub const NODES: [&str; 3] = ["w1", "w2", "w3"];
-/// The last names a node that another Host names too.
+/// The last Host names the node of another Host.
 const HOSTS: [(&str, &str); 4] = [("w1", "w1"), ("w2", "w2"), ("w3", "w3"), ("twin", "w1")];
 const NETWORKS: [&str; 3] = ["san-a", "san-b", "san-c"];
 const BONDS: [&str; 2] = ["storage", "archive"];
@@ -15,15 +15,15 @@ const TARGETS: [&str; 2] = ["iqn.2003-01.org.example:disks", "iqn.2003-01.org.ex
 const DEVICES: [(&str, &str, &str); 3] =
     [("ens1", "san-a", "10.0.1"), ("ens2", "san-b", "10.0.2"), ("ens3", "san-c", "10.0.3")];
 
-/// The objects of a site, which exist or not.
+/// The objects that may exist in a site.
 pub struct Data<'a> {
     site: &'a Site,
-    /// The devices that each node has now.
+    /// The current devices of each node.
     devices: [Vec<(&'static str, &'static str, &'static str)>; NODES.len()],
 }
 
 impl<'a> Data<'a> {
-    /// Everything exists, and every device is there.
+    /// Creates all objects and all devices.
     pub async fn new(site: &'a Site) -> Self {
         let data = Data { site, devices: NODES.map(|_| DEVICES.to_vec()) };
         data.write_facts();
@@ -33,7 +33,7 @@ impl<'a> Data<'a> {
         data
     }
 
-    /// Everything that may exist, as it is at first.
+    /// All objects with their initial specs.
     fn all(&self) -> Vec<(&'static str, &'static str, Value)> {
         let center = ("DataCenter", "dc", data_center(&TARGETS, &["10.0.1.10", "10.0.2.10"]));
         let bond = |name| ("IscsiBond", name, json!({"dataCenter": "dc", "networks": ["san-a", "san-b"]}));
@@ -42,7 +42,7 @@ impl<'a> Data<'a> {
         std::iter::once(center).chain(networks).chain(BONDS.map(bond)).chain(HOSTS.map(host)).collect()
     }
 
-    /// Brings most of what is gone back, so that there is something to lose.
+    /// Restores most of the missing objects, so that later edits have something to change.
     pub async fn restore(&self, chance: &mut Chance) {
         for (kind, name, spec) in self.all() {
             let (create, reset) = (chance.below(3) > 0, chance.below(2) > 0);
@@ -56,7 +56,7 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// Does something, and says what.
+    /// Makes one random edit. Returns its description.
     pub async fn edit(&mut self, chance: &mut Chance) -> String {
         match chance.below(20) {
             0..=2 => self.edit_bond(chance).await,
@@ -73,7 +73,7 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// Everything works again.
+    /// Ends all faults.
     pub fn end_faults(&self) {
         self.site.faults("faults: []");
     }
@@ -155,7 +155,7 @@ impl<'a> Data<'a> {
         faults
     }
 
-    /// Creates what is not there, and deletes what is; what is being deleted is left alone.
+    /// Creates the object if it is missing, deletes it if it exists, and leaves it alone while it is being deleted.
     async fn toggle(&self, kind: &str, name: &str, spec: Value) -> String {
         let now = self.site.get(kind, name).await;
         if now.is_null() {
@@ -193,12 +193,12 @@ impl<'a> Data<'a> {
     }
 }
 
-/// What was done, and that there was nothing to do it to, if so.
+/// Describes an edit, and notes when it had no effect.
 fn said(what: String, result: kube::Result<()>) -> String {
     match result {
         Ok(()) => what,
         Err(kube::Error::Api(status)) if status.is_not_found() => format!("{what}: not there"),
-        // It comes back while it goes, or goes while it comes.
+        // The object was created or deleted at the same time.
         Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => {
             format!("{what}: {}", status.message)
         }

@@ -1,4 +1,4 @@
-//! Of several replicas one acts, whatever happens to it, and never two.
+//! Leader election: exactly one replica acts, also after crashes, pauses and network failures.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,11 @@ use super::{
     site::{PATIENCE, Site},
 };
 
-/// Longer than a lease only because the machine is busy.
+/// Allowance for a busy machine.
 const BUSY: Duration = Duration::from_secs(4);
 const NETWORKS: usize = 10;
 
-/// Networks whose descriptions somebody keeps changing: each change is a status for the leader to write.
+/// Networks whose descriptions change all the time: the leader writes a status for each change.
 struct Work {
     site: Site,
     changing: JoinHandle<()>,
@@ -44,7 +44,7 @@ impl Work {
         Work { site, changing }
     }
 
-    /// Ends the changes, and waits until the last of them have been observed.
+    /// Stops the changes, and waits until the last of them are observed.
     async fn end(self) {
         self.changing.abort();
         for number in 0..NETWORKS {
@@ -56,7 +56,7 @@ impl Work {
     }
 }
 
-/// Waits until a replica has written something since then; how long it took.
+/// Waits until a replica has written since that time. Returns how long that took.
 async fn until_writes(cluster: &ControlPlane, replica: &Replica, since: Timestamp) -> Duration {
     let begun = Instant::now();
     eventually(&format!("{} writes", replica.name), PATIENCE, async || {
@@ -67,7 +67,7 @@ async fn until_writes(cluster: &ControlPlane, replica: &Replica, since: Timestam
 }
 
 #[tokio::test]
-async fn a26_a_killed_leader_is_replaced_when_its_lease_runs_out_and_a_terminated_one_at_once() {
+async fn a26_killed_leader_is_replaced_after_its_lease_or_at_once_on_sigterm() {
     let (cluster, _turn) = alone().await;
     let begun = Timestamp::now();
     let work = Work::begin(cluster).await;
@@ -94,7 +94,7 @@ async fn a26_a_killed_leader_is_replaced_when_its_lease_runs_out_and_a_terminate
 }
 
 #[tokio::test]
-async fn a26_a_leader_that_stood_still_longer_than_its_lease_writes_nothing_with_its_old_authority() {
+async fn a26_leader_paused_longer_than_its_lease_writes_nothing_more() {
     let (cluster, _turn) = alone().await;
     let begun = Timestamp::now();
     let work = Work::begin(cluster).await;
@@ -112,12 +112,12 @@ async fn a26_a_leader_that_stood_still_longer_than_its_lease_writes_nothing_with
     let (last, _) = leader(cluster, replicas).await;
     leaders.push(last.name);
     work.end().await;
-    // One write of a leader that has been replaced would be a turn of its own.
+    // A single write of a replaced leader would be a separate turn.
     assert_eq!(turns(&acts(cluster, &replicas, begun)), leaders);
 }
 
 #[tokio::test]
-async fn a26_a_leader_that_cannot_reach_the_api_server_steps_down_before_another_acts_and_goes_on() {
+async fn a26_disconnected_leader_steps_down_before_another_acts() {
     let (cluster, _turn) = alone().await;
     let begun = Timestamp::now();
     let work = Work::begin(cluster).await;

@@ -1,5 +1,5 @@
-//! Controllers and agents killed at random moments of random edits, over and over: each time everything ends as the
-//! planner says for the objects that there are, and every session is accounted for.
+//! Controllers and agents are killed at random moments of random edits. After each round the site converges to the
+//! plan for the existing objects, and every session is explained.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +15,11 @@ use super::{
 
 /// How many rounds `make test` draws; `make long` draws more.
 const ROUNDS: u32 = 8;
-/// In each round, before somebody is killed.
+/// The most edits in a round before a process is killed.
 const EDITS_AT_MOST: u64 = 6;
 
 #[tokio::test]
-async fn a26_whoever_is_killed_at_whatever_point_of_whatever_edits_the_end_is_the_planned_one() {
+async fn a26_crashes_during_random_edits_converge_to_the_plan() {
     let (cluster, _turn) = alone().await;
     let mut chance = Chance::new();
     let site = Site::on(cluster, "kills").await;

@@ -1,4 +1,4 @@
-//! A line to the API server that can be cut: what happens to one replica, and not to the others.
+//! A connection to the API server that a test can cut, for one replica and not for the others.
 
 use std::net::SocketAddr;
 
@@ -8,14 +8,14 @@ use tokio::{
     sync::watch,
 };
 
-/// What becomes of connections.
+/// How the proxy treats connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Works,
-    /// Nothing is answered any more, as when a machine dies or packets are dropped; a connection that was open then
-    /// stays dead for ever.
+    /// No more answers, as when a machine dies or packets are dropped. A connection that was open then
+    /// never works again.
     Silent,
-    /// Connections end, and new ones end at once.
+    /// Open connections are closed, and new ones are closed at once.
     Refused,
 }
 
@@ -26,7 +26,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// A line to `server` that works, for as long as the test's runtime.
+    /// A working line to `server`. It lives as long as the test's runtime.
     pub async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -1,6 +1,6 @@
-//! Level K: crashes, outages and rivals, against a real control plane.
+//! Crashes, outages and concurrent writers, against a real control plane.
 //!
-//! One control plane, and one test at a time: each has controllers of its own, and some take the API server away.
+//! One control plane, and one test at a time: each test starts its own controllers, and some stop the API server.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod edits;
@@ -25,7 +25,7 @@ fn two_hosts() -> String {
     [fixtures::TWO_FABRICS, &fixtures::bond("san-a, san-b"), one, &two].concat()
 }
 
-/// The control plane, for as long as the guard lives to this test alone.
+/// The control plane, reserved for this test while it holds the guard.
 async fn alone() -> (&'static ControlPlane, MutexGuard<'static, ()>) {
     static TURN: Mutex<()> = Mutex::const_new(());
     let turn = TURN.lock().await;

@@ -1,4 +1,4 @@
-//! The API server goes away, or stands still, and comes back: nothing is lost, and nothing is done twice.
+//! The API server stops or pauses, and returns: no session is lost, and nothing is done twice.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::{
 /// Longer than the leases of the leader and of the agents.
 const OUTAGE: Duration = Duration::from_secs(10);
 
-/// Waits until the outage has lasted long enough: nothing that happens meanwhile is waited for.
+/// Waits until the outage has lasted for its full time.
 async fn lasts(since: Instant) {
     tokio::time::sleep_until((since + OUTAGE).into()).await;
 }
@@ -26,7 +26,7 @@ fn operational_since(host: &Value) -> String {
 }
 
 #[tokio::test]
-async fn a26_without_the_api_server_sessions_stay_agents_heal_and_afterwards_all_is_as_before() {
+async fn a26_sessions_stay_and_agents_reconnect_without_the_api_server() {
     let (cluster, _turn) = alone().await;
     let site = Site::on(cluster, "outage").await;
     let controller = Replica::start(cluster, "controller").await;
@@ -50,7 +50,7 @@ async fn a26_without_the_api_server_sessions_stay_agents_heal_and_afterwards_all
     .await;
     assert_eq!(healed[..before.1.len()], before.1, "what was connected is still the same session");
     controller.until_role("standby").await;
-    // A new agent knows nothing, and changes nothing.
+    // A new agent has no plan yet, so it changes nothing.
     agents.kill();
     let agents = site.simulate();
     lasts(away).await;
@@ -63,15 +63,15 @@ async fn a26_without_the_api_server_sessions_stay_agents_heal_and_afterwards_all
     controller.until_ready().await;
     assert_eq!((held(&site, "w1"), held(&site, "w2")), (before.0, healed));
     for process in [&controller.process, &agents] {
-        assert!(!process.log().contains("ERROR"), "what is tried again is said once:\n{}", process.log());
+        assert!(!process.log().contains("ERROR"), "a retried request is not logged as an error:\n{}", process.log());
     }
-    // Nobody was taken for silent who could not have been heard.
+    // No agent counts as silent because of the outage.
     assert_eq!(operational_since(&host), up_since);
     assert_eq!(operational_since(&site.get("Host", "w2").await), operational);
 }
 
 #[tokio::test]
-async fn a26_edits_around_an_outage_and_a_controller_that_is_restarted_in_it_end_as_planned() {
+async fn a26_edits_and_a_restart_around_an_outage_converge() {
     let (cluster, _turn) = alone().await;
     let site = Site::on(cluster, "edits").await;
     let first = Replica::start(cluster, "first").await;
@@ -102,7 +102,7 @@ async fn a26_edits_around_an_outage_and_a_controller_that_is_restarted_in_it_end
 }
 
 #[tokio::test]
-async fn a26_an_api_server_that_stands_still_is_like_one_that_is_away() {
+async fn a26_paused_api_server_is_handled_like_a_stopped_one() {
     let (cluster, _turn) = alone().await;
     let site = Site::on(cluster, "still").await;
     let controller = Replica::start(cluster, "controller").await;
@@ -128,7 +128,7 @@ async fn a26_an_api_server_that_stands_still_is_like_one_that_is_away() {
 }
 
 #[tokio::test]
-async fn a26_agents_that_are_killed_at_any_point_of_an_edit_lose_no_session() {
+async fn a26_agents_killed_during_an_edit_lose_no_session() {
     let (cluster, _turn) = alone().await;
     let site = Site::on(cluster, "agents").await;
     let _controller = Replica::start(cluster, "controller").await;

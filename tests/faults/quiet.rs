@@ -1,4 +1,4 @@
-//! What is written, and above all what is not.
+//! Which writes happen, and that no unnecessary ones do.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,7 +17,7 @@ use super::{
 };
 
 const IDLE: Duration = Duration::from_secs(60);
-/// Everything that follows from a change is written within this time after what was written before.
+/// Two writes that follow from one change are never further apart than this.
 const CALM: SignedDuration = SignedDuration::from_secs(4);
 
 const HOST_IN_MAINTENANCE: &str = "
@@ -27,7 +27,7 @@ metadata: {name: w3}
 spec: {dataCenter: dc, nodeName: '{ns}-w3', maintenance: true}
 ";
 
-/// Another data center beside the first, with a host of its own, and a host of the first on one network.
+/// A second data center with a host, and another host of the first data center, on one network.
 const BYSTANDERS: &str = "
 apiVersion: multibond.dev/v1alpha1
 kind: Host
@@ -45,7 +45,7 @@ metadata: {name: w4}
 spec: {dataCenter: other, nodeName: '{ns}-w4'}
 ";
 
-/// What the controller and the agents wrote since then, leases and questions apart.
+/// The writes of the controller and the agents since then, without leases and SelfSubjectReviews.
 fn ours(cluster: &ControlPlane, since: Timestamp) -> Vec<Write> {
     let account = format!("system:serviceaccount:{SYSTEM}:");
     let state = |write: &Write| !["leases", "selfsubjectreviews"].contains(&write.resource.as_str());
@@ -80,7 +80,7 @@ fn status_writes(writes: &[Write]) -> BTreeMap<String, (usize, usize)> {
 }
 
 #[tokio::test]
-async fn a21_a_second_apply_and_an_idle_minute_with_failing_retries_write_nothing_but_leases() {
+async fn a21_second_apply_and_an_idle_minute_write_only_leases() {
     let (cluster, _turn) = alone().await;
     let site = Site::on(cluster, "idle").await;
     let controller = Replica::start(cluster, "controller").await;
@@ -97,7 +97,7 @@ async fn a21_a_second_apply_and_an_idle_minute_with_failing_retries_write_nothin
 
     let (begun, before) = (Timestamp::now(), versions(&site).await);
     site.apply(&manifests).await;
-    // A minute without news is what this test is about.
+    // The test measures an idle minute, so it sleeps.
     tokio::time::sleep(IDLE).await;
     assert_eq!(ours(cluster, begun), []);
     assert_eq!(versions(&site).await, before);
@@ -106,7 +106,7 @@ async fn a21_a_second_apply_and_an_idle_minute_with_failing_retries_write_nothin
 }
 
 #[tokio::test]
-async fn one_bond_edit_costs_two_writes_of_each_kind_per_changed_host_and_nothing_for_others() {
+async fn bond_edit_writes_each_changed_host_twice_and_no_other_host() {
     let (cluster, _turn) = alone().await;
     let site = Site::on(cluster, "cost").await;
     let _controller = Replica::start(cluster, "controller").await;

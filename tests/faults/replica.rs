@@ -1,4 +1,4 @@
-//! Replicas of the controller that the API server can tell apart.
+//! Replicas of the controller, each with its own token.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -21,7 +21,7 @@ use super::{
 /// How long the leader's lease lasts.
 pub const LEASE: Duration = Duration::from_secs(4);
 
-/// One controller of several.
+/// One replica of the controller.
 pub struct Replica {
     pub name: &'static str,
     pub process: Process,
@@ -47,7 +47,7 @@ impl Replica {
         write.token.as_deref() == Some(&self.token)
     }
 
-    /// `leader` or `standby`, in its own words.
+    /// The role that its readiness reports: `leader` or `standby`.
     pub async fn role(&self) -> Result<String, String> {
         let (_, body) = self.readiness().await?;
         Ok(body.lines().next().unwrap_or_default().to_owned())
@@ -70,7 +70,7 @@ impl Replica {
         Ok((head.lines().next().unwrap_or_default().to_owned(), body.to_owned()))
     }
 
-    /// Waits until it says that it is ready: it has read everything, and every watch works.
+    /// Waits until it is ready: it has listed all kinds, and every watch works.
     pub async fn until_ready(&self) {
         eventually(&format!("{} is ready", self.name), PATIENCE, async || {
             let (head, body) = self.readiness().await?;
@@ -79,7 +79,7 @@ impl Replica {
         .await;
     }
 
-    /// Waits until it says of itself that it has this role; how long that took.
+    /// Waits until it reports this role. Returns how long that took.
     pub async fn until_role(&self, wanted: &str) -> Duration {
         let begun = std::time::Instant::now();
         eventually(&format!("{} is {wanted}", self.name), PATIENCE, async || {
@@ -91,7 +91,7 @@ impl Replica {
     }
 }
 
-/// A replica that has a token.
+/// A replica that has a token and is not started.
 pub struct Prepared {
     name: &'static str,
     kubeconfig: PathBuf,
@@ -99,7 +99,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// It reaches the API server over a line.
+    /// Makes it connect to the API server through a line.
     pub fn over(self, cluster: &ControlPlane, line: &Line) -> Self {
         let text = std::fs::read_to_string(&self.kubeconfig).unwrap();
         let there = api_server(cluster).to_string();
@@ -146,7 +146,7 @@ pub async fn holder(cluster: &ControlPlane) -> String {
     lease.and_then(|lease| lease.spec?.holder_identity).unwrap_or_default()
 }
 
-/// Waits until one of the replicas leads, and tells which, and which do not.
+/// Waits until one of the replicas leads. Returns the leader, then the other one.
 pub async fn leader<'a>(cluster: &ControlPlane, replicas: [&'a Replica; 2]) -> (&'a Replica, &'a Replica) {
     let holder = eventually("a leader", PATIENCE, async || {
         let holder = holder(cluster).await;
@@ -157,7 +157,7 @@ pub async fn leader<'a>(cluster: &ControlPlane, replicas: [&'a Replica; 2]) -> (
     if one.name == holder { (one, other) } else { (other, one) }
 }
 
-/// What the replicas wrote since then, their leases apart, in the order in which it was answered.
+/// The writes of the replicas since then, without leases, in the order of the answers.
 pub fn acts(cluster: &ControlPlane, replicas: &[&Replica], since: Timestamp) -> Vec<(&'static str, Write)> {
     let writes = cluster.writes().unwrap().into_iter().filter(|write| write.at >= since);
     writes
@@ -166,7 +166,7 @@ pub fn acts(cluster: &ControlPlane, replicas: &[&Replica], since: Timestamp) -> 
         .collect()
 }
 
-/// Who wrote, in order; writes of one after the other are one turn.
+/// The writers in order. Consecutive writes of one replica are one turn.
 pub fn turns(acts: &[(&'static str, Write)]) -> Vec<&'static str> {
     let mut turns: Vec<&str> = acts.iter().map(|(name, _)| *name).collect();
     turns.dedup();

@@ -1,5 +1,5 @@
-//! What is true of a site when nothing happens any more: all that is written and connected follows from the objects that
-//! exist, by the planner and nothing else, and every session is accounted for.
+//! The state of a converged site: everything written and connected follows from the existing objects
+//! through the planner alone, and every session is explained.
 
 use std::{collections::BTreeMap, fmt::Debug};
 
@@ -68,7 +68,7 @@ pub async fn objects(site: &Site) -> kube::Result<Objects> {
     })
 }
 
-/// Everything that is not as it must be in the end.
+/// All differences from the expected final state.
 async fn flaws(site: &Site) -> kube::Result<Vec<String>> {
     let objects = objects(site).await?;
     let plans = plan_all(&objects).hosts;
@@ -97,7 +97,7 @@ async fn flaws(site: &Site) -> kube::Result<Vec<String>> {
     Ok(flaws.found)
 }
 
-/// What has been said of sessions that were left on a node when its Host went.
+/// The Events about sessions that stayed on a node when its Host was deleted.
 async fn left_behind(site: &Site, node: &str) -> kube::Result<String> {
     let events: Api<Event> = Api::namespaced(site.client.clone(), &site.namespace);
     let left = events.list(&ListParams::default().fields("reason=SessionsLeft")).await?.items;
@@ -121,7 +121,7 @@ impl Flaws {
         }
     }
 
-    /// What holds for every kind.
+    /// Checks that apply to every kind.
     fn of_any<K: Resource>(&mut self, of: &str, object: &K, observed: Option<i64>) {
         if object.meta().deletion_timestamp.is_some() {
             self.add(format!("{of} is still being deleted"));
@@ -177,11 +177,11 @@ impl Flaws {
         let status = host.status.clone().unwrap_or_default();
         self.of_any(&of, host, status.observed_generation);
         let Some(plan) = plan else { return };
-        // A Host that has never been told anything waits for its data center; one whose node another has is told nothing.
+        // A Host without a data center gets no first plan, and a Host whose node another Host owns gets none at all.
         let told = match plan.reason {
             Some(EmptyReason::NodeClaimed) => None,
             Some(EmptyReason::DataCenterNotFound) if status.plan.is_none() => None,
-            // How many plans were written before is history, which may differ.
+            // The sequence depends on the history, so it may differ.
             _ => {
                 Some(PlanStatus { sequence: status.plan.as_ref().map_or(0, |plan| plan.sequence), ..plan.to_status() })
             }
@@ -217,7 +217,7 @@ impl Flaws {
         self.of_paths(&of, plan, &status);
     }
 
-    /// Planned paths are connected, unless their device is not there.
+    /// Planned paths are connected unless their device is missing.
     fn of_paths(&mut self, of: &str, plan: &HostPlan, status: &HostStatus) {
         let interfaces = status.interfaces.clone().unwrap_or_default();
         let usable = |path: &PlannedPath| {
@@ -231,18 +231,18 @@ impl Flaws {
         }
     }
 
-    /// Sessions that could not be disconnected when the Host of their node went stay, and it has been said which.
+    /// Sessions that were in use when the Host of their node was deleted stay, and an Event names them.
     fn of_node_without_host(&mut self, node: &str, held: &[Held], said: &str) {
         for session in held {
             let interface = session.interface.as_deref().unwrap_or("the default network");
             let named = format!("{} {} through {interface}, session {}", session.target, session.portal, session.id);
             if !said.contains(&named) && !said.ends_with(" more") {
-                self.add(format!("{node} has no Host and holds a session that nobody spoke of: {session:?}"));
+                self.add(format!("{node} has no Host and holds a session that no Event names: {session:?}"));
             }
         }
     }
 
-    /// The sessions on a node are those that its Host names, and none of them is more than is planned, but for a reason.
+    /// The Host names every session on its node, and each surplus session has a reason.
     fn of_node(&mut self, node: &str, held: &[Held], host: Option<&Host>) {
         let status = host.and_then(|host| host.status.clone()).unwrap_or_default();
         let named: BTreeMap<u32, ConnectionState> =
@@ -257,7 +257,7 @@ impl Flaws {
             let needed = plan.hold.iter().any(|held| *held == session.target)
                 || (of_target().next().is_some() && !of_target().any(works));
             if !planned && !needed {
-                self.add(format!("{node} holds a session that nobody asks for: {session:?}"));
+                self.add(format!("{node} holds a session that is neither planned nor needed: {session:?}"));
             }
             if !named.contains_key(&session.id) {
                 self.add(format!("{node} holds a session that its Host does not name: {session:?}"));
@@ -265,7 +265,7 @@ impl Flaws {
         }
         for (id, state) in named {
             if state == ConnectionState::Disconnecting {
-                self.add(format!("{node}: session {id} is still on its way out"));
+                self.add(format!("{node}: session {id} is still being logged out"));
             }
             let alive = matches!(state, ConnectionState::Connected | ConnectionState::Retained);
             if alive && !held.iter().any(|session| session.id == id) {

@@ -1,4 +1,4 @@
-//! Many write the same objects at the same time, and nobody's writes are lost.
+//! Concurrent writers of the same objects: no write is lost.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -23,7 +23,7 @@ use super::{
 const CUT: &str = "faults: [{host: w1, fault: Unreachable}]";
 const WRITES: usize = 40;
 
-/// Cuts and mends w1's paths for as long as something else is being done: its agent and the controller have to write.
+/// Cuts and restores w1's paths while `other` runs, so that its agent and the controller keep writing.
 async fn while_flapping<T>(site: &Site, other: impl Future<Output = T>) -> T {
     let flap = async {
         for faults in [CUT, "faults: []"].into_iter().cycle() {
@@ -39,7 +39,7 @@ async fn while_flapping<T>(site: &Site, other: impl Future<Output = T>) -> T {
     done
 }
 
-/// Which top-level fields of the status a manager of an object has.
+/// The top-level status fields that a field manager owns.
 fn status_fields<'a>(object: &'a Value, manager: &str) -> BTreeSet<&'a str> {
     let entries = object["metadata"]["managedFields"].as_array().unwrap().iter();
     let of_status = entries.filter(|entry| entry["manager"] == manager && entry["subresource"] == "status");
@@ -47,7 +47,7 @@ fn status_fields<'a>(object: &'a Value, manager: &str) -> BTreeSet<&'a str> {
 }
 
 #[tokio::test]
-async fn users_agents_and_the_controller_write_a_host_at_once_and_nothing_is_lost() {
+async fn concurrent_writes_of_users_agents_and_controller_are_all_kept() {
     let (cluster, _turn) = alone().await;
     let site = Site::on(cluster, "writers").await;
     let _controller = Replica::start(cluster, "controller").await;
@@ -85,7 +85,7 @@ async fn users_agents_and_the_controller_write_a_host_at_once_and_nothing_is_los
 }
 
 #[tokio::test]
-async fn a30b_taints_of_others_that_come_while_ours_comes_and_goes_stay() {
+async fn a30b_foreign_taints_added_while_our_taint_changes_are_kept() {
     let (cluster, _turn) = alone().await;
     let site = Site::on(cluster, "taints").await;
     let _controller = Replica::start(cluster, "controller").await;
@@ -127,7 +127,7 @@ async fn a30b_taints_of_others_that_come_while_ours_comes_and_goes_stay() {
 }
 
 #[tokio::test]
-async fn a14_a_network_is_dropped_from_a_bond_that_somebody_else_is_editing() {
+async fn a14_deleted_network_leaves_a_bond_that_is_being_edited() {
     let (cluster, _turn) = alone().await;
     let site = Site::on(cluster, "drop").await;
     let _controller = Replica::start(cluster, "controller").await;

@@ -23,10 +23,10 @@ use tokio::sync::OnceCell;
 use crate::cluster;
 use crate::site::{PATIENCE, Site, condition, ready};
 
-/// Archives by their digest. They stay: the engine goes on with what a test leaves behind.
+/// Archives by digest. They are never removed, because the engine still reads them after a test.
 static ARCHIVES: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::new(BTreeMap::new());
 
-/// The engine of this test binary. It may do everything, as Flux may unless one says otherwise.
+/// The engine of this test binary. It is cluster-admin, as Flux is by default.
 async fn engine() -> &'static Process {
     static ENGINE: OnceCell<Process> = OnceCell::const_new();
     let start = async || {
@@ -82,7 +82,7 @@ impl<'a> Repository<'a> {
     }
 
     /// Lets the engine apply a directory, heal it every few seconds, prune it, and wait until it is healthy; `more`
-    /// says what is otherwise.
+    /// overrides this.
     pub async fn kustomization(&self, name: &str, path: &str, more: Value) {
         let mut spec = json!({
             "sourceRef": {"kind": "ExternalArtifact", "name": "repository"},

@@ -42,7 +42,7 @@ async fn all_of_the_example_repository_is_accepted() {
     assert!(directories.len() >= 8, "{directories:?}");
     for directory in directories {
         let (text, objects) = rendered(&directory).await;
-        // What is only tried does not exist for what is tried next.
+        // A dry run creates no namespace for the next dry run.
         let namespaces: BTreeSet<_> =
             objects.iter().filter_map(|object| object["metadata"]["namespace"].as_str()).collect();
         let namespaces: Vec<_> = namespaces
@@ -58,7 +58,7 @@ async fn all_of_the_example_repository_is_accepted() {
 }
 
 #[tokio::test]
-async fn its_data_centers_are_planned_without_a_problem() {
+async fn example_data_centers_are_planned_without_problems() {
     for (name, hosts) in [("frankfurt", 0), ("berlin", 2)] {
         let (text, _) = rendered(&example().join("data-centers").join(name)).await;
         let mut plan = Command::new(env!("CARGO_BIN_EXE_multibond"));
@@ -72,7 +72,7 @@ async fn its_data_centers_are_planned_without_a_problem() {
 }
 
 #[tokio::test]
-async fn every_path_that_an_engine_is_given_exists() {
+async fn every_path_given_to_an_engine_exists() {
     let mut paths = Vec::new();
     for directory in ["flux", "flux/install", "argocd"] {
         for object in rendered(&example().join(directory)).await.1 {

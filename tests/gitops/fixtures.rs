@@ -54,6 +54,6 @@ pub const DATA_CENTER_IN_FILES: [(&str, &str); 5] = [
     ("storage/bond.yaml", BOND),
 ];
 
-/// What the host then holds.
+/// The connected paths of the host.
 pub const A: &str = "10.0.1.10:3260 ens1 Connected";
 pub const B: &str = "10.0.2.10:3260 ens2 Connected";

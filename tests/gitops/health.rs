@@ -41,14 +41,14 @@ fn assert_health(object: &Value, status: &str, message: &str) {
     assert!(found == status && says.contains(message), "{found}: {says}\n{object:#}");
 }
 
-/// Waits for a reason of Ready, and judges the object.
+/// Waits for a reason of Ready, and checks the health of the object.
 async fn until_health(site: &Site, kind: &str, name: &str, because: &str, status: &str, message: &str) {
     let object = site.until(because, kind, name, |object| reason(object, "Ready") == because).await;
     assert_health(&object, status, message);
 }
 
 #[tokio::test]
-async fn a32_argo_cd_sees_every_object_in_every_state_as_what_it_is() {
+async fn a32_argo_cd_health_matches_every_state_of_every_kind() {
     let site = new_site("a32-health").await;
 
     // New objects, before any reconcile.
@@ -114,7 +114,7 @@ fn edit(kind: &str) -> Value {
 }
 
 #[test]
-fn what_argo_cd_calls_degraded_is_what_the_documentation_says() {
+fn degraded_health_in_argo_cd_matches_the_documentation() {
     let page = fs::read_to_string(root().join("docs/gitops.md")).unwrap();
     let section = page.split_once("\n## Health\n").unwrap().1.split("\n## ").next().unwrap();
     let listed = section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
@@ -142,7 +142,7 @@ fn what_argo_cd_calls_degraded_is_what_the_documentation_says() {
 }
 
 #[test]
-fn an_application_is_as_healthy_as_it_says() {
+fn application_health_follows_its_status() {
     let health = |object: Value| run(&script("application.lua"), &object);
     let waiting = ("Progressing".to_owned(), "Waiting for the first comparison".to_owned());
     assert_eq!(health(json!({})), waiting);

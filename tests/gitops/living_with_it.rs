@@ -48,7 +48,7 @@ async fn until_connected(site: &Site, what: &str) -> Value {
 
 #[tokio::test]
 #[ignore = "its engine takes minutes to build: `make gitops` runs it"]
-async fn a32_a_network_deleted_by_hand_returns_with_its_paths() {
+async fn a32_network_deleted_by_hand_is_restored_with_its_paths() {
     let site = new_site("a32-heal").await;
     let (repository, _agents) = healthy(&site).await;
     let before = until_connected(&site, "connected").await;
@@ -67,7 +67,7 @@ async fn a32_a_network_deleted_by_hand_returns_with_its_paths() {
     let told = |bond: &Value| {
         reason(bond, "Ready") == "NetworkNotFound" && bond["spec"]["networks"] == json!(["san-a", "san-b"])
     };
-    site.until("told that the network is going", "IscsiBond", "storage", told).await;
+    site.until("reports that the network is being deleted", "IscsiBond", "storage", told).await;
     let held = |network: &Value| network["metadata"]["finalizers"] == json!(["example.com/hold"]);
     site.until("held by nobody else", "Network", "san-b", held).await;
     site.patch("Network", "san-b", json!({"metadata": {"finalizers": null}})).await;
@@ -105,7 +105,7 @@ async fn a32_a_field_that_is_edited_by_hand_is_put_back() {
 
 #[tokio::test]
 #[ignore = "its engine takes minutes to build: `make gitops` runs it"]
-async fn a32_maintenance_by_hand_stays_when_the_repository_does_not_set_it() {
+async fn a32_maintenance_set_by_hand_stays_unless_the_repository_sets_it() {
     let site = new_site("a32-maintenance").await;
     let (repository, _agents) = healthy(&site).await;
     // As in examples/gitops/flux/data-centers.yaml.
@@ -125,7 +125,7 @@ async fn a32_maintenance_by_hand_stays_when_the_repository_does_not_set_it() {
 
 #[tokio::test]
 #[ignore = "its engine takes minutes to build: `make gitops` runs it"]
-async fn a32_what_leaves_the_repository_goes_and_its_paths_retire() {
+async fn a32_objects_removed_from_the_repository_are_deleted_with_paths() {
     let site = new_site("a32-prune").await;
     let (repository, _agents) = healthy(&site).await;
     let before = until_connected(&site, "connected").await;
@@ -161,7 +161,7 @@ async fn a32_what_leaves_the_repository_goes_and_its_paths_retire() {
 
 #[tokio::test]
 #[ignore = "its engine takes minutes to build: `make gitops` runs it"]
-async fn a32_a_second_applier_does_not_conflict_and_idle_objects_stay_unwritten() {
+async fn a32_second_applier_has_no_conflict_and_idle_objects_stay_unwritten() {
     let site = new_site("a32-two").await;
     let (repository, _agents) = healthy(&site).await;
 

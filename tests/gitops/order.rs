@@ -60,7 +60,7 @@ async fn a32_objects_in_any_order_become_healthy() {
 
 #[tokio::test]
 #[ignore = "its engine takes minutes to build: `make gitops` runs it"]
-async fn a32_a_sync_is_ready_when_hosts_hold_their_paths_and_dependents_follow() {
+async fn a32_dependents_are_applied_when_hosts_are_ready() {
     let site = new_site("a32-wait").await;
     site.faults("faults: [{host: '{ns}-w1', fault: Unreachable}]");
     let _agents = site.agents(&["w1"]).await;

@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a36_helm_and_one_directory_connect_two_nodes_and_pods_may_restart() {
+async fn a36_chart_and_manifests_connect_nodes_and_pods_may_restart() {
     let nodes = Nodes::connected("chart").await;
     says_how_it_reaches_the_tools(&nodes).await;
     a_pulled_cable_degrades_its_host_and_heals(&nodes).await;

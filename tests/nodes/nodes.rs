@@ -1,4 +1,4 @@
-//! Two real nodes, and what their administrator does.
+//! Two real nodes, and an administrator's commands on them.
 
 use std::path::{Path, PathBuf};
 
@@ -77,7 +77,7 @@ impl Nodes {
         }
     }
 
-    /// The sessions that the kernels of both hosts have, by their numbers: one that is made anew has another.
+    /// The kernel sessions of both hosts, by number. A new session has a new number.
     pub async fn sessions(&self) -> [String; 2] {
         let [one, two] = &self.guests;
         let list = "ls /sys/class/iscsi_session";
@@ -100,7 +100,7 @@ impl Nodes {
         self.pods(AGENT, node).await.pop().unwrap()
     }
 
-    /// Waits until another pod than this is the node's agent, or until the same has been started again.
+    /// Waits until the node's agent is another pod, or the same pod with a restarted container.
     pub async fn until_other_agent(&self, node: &str, before: &Pod) {
         eventually(&format!("another agent on {node}"), PATIENCE, async || {
             let pods = self.pods(AGENT, node).await;

@@ -31,7 +31,7 @@ fn planned(paths: usize) -> Value {
         "plan": {"revision": "8c1f2a9e", "paths": (0..paths).map(path).collect::<Vec<_>>()}})
 }
 
-/// What an agent has to say.
+/// A status as an agent writes it.
 fn observed(paths: usize) -> Value {
     json!({"agent": {"version": env!("CARGO_PKG_VERSION"), "observedRevision": "8c1f2a9e"},
         "interfaces": [{"name": "ens2f0", "mtu": 9000, "up": true, "addresses": ["10.0.0.251/16"]}],
@@ -194,7 +194,7 @@ async fn a29_an_agent_has_no_right_to_anything_else() {
     )
     .await;
 
-    // Nor does a role that somebody binds to the agents by mistake give them any.
+    // A role that is bound to the agents by mistake gives them no permission either.
     let subject = json!({"kind": "ServiceAccount", "name": "multibond-agent", "namespace": SYSTEM});
     let mistake = |role: &str| {
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -202,7 +202,7 @@ async fn a29_an_agent_has_no_right_to_anything_else() {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}})
     };
     namespaces.make(&[mistake("multibond-editor"), mistake("multibond-host-admin")]).await;
-    // A right of the same kind, given after them, tells when they are in force.
+    // A later permission of the same kind shows when the earlier ones are in force.
     namespaces.person("later", &[Right::Role(home, "multibond-viewer")]).await;
     let nothing = MayNot("an agent may write nothing of multibond.dev but the status of the Host of its own node");
     check(
@@ -219,7 +219,7 @@ async fn a29_an_agent_has_no_right_to_anything_else() {
 }
 
 #[tokio::test]
-async fn a29_agents_read_chap_secrets_only_where_an_administrator_says_so() {
+async fn a29_agents_read_chap_secrets_only_where_granted() {
     let namespaces = Namespaces::new().await;
     let (home, away) = (&namespaces.home, &namespaces.away);
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
@@ -241,7 +241,7 @@ async fn a29_agents_read_chap_secrets_only_where_an_administrator_says_so() {
     .await;
 }
 
-/// The API server gives a policy a budget, and refuses what would exceed it.
+/// The API server limits the cost of a policy, and rejects requests that exceed the limit.
 #[tokio::test]
 async fn a29_an_agent_with_thousands_of_paths_is_within_the_policys_budget() {
     let namespaces = Namespaces::new().await;

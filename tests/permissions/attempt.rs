@@ -1,4 +1,4 @@
-//! One attempt to read or write an object, and what came of it.
+//! One attempt to read or write an object, and its outcome.
 
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
@@ -26,7 +26,7 @@ enum Verb {
     DeleteCollection,
 }
 
-/// What should come of an attempt.
+/// The expected outcome of an attempt.
 #[derive(Debug, Clone, Copy)]
 pub enum Outcome {
     /// It is allowed.

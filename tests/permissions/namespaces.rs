@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 /// Where the chart is installed.
 pub const SYSTEM: &str = "multibond-system";
-/// How long what the cluster does by itself may take.
+/// The time limit for work of the control plane itself.
 pub const SOON: Duration = Duration::from_secs(30);
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -71,13 +71,13 @@ impl Namespaces {
         self.cluster.apply_all(objects).await.unwrap();
     }
 
-    /// Somebody with a token and with these rights, all of which are in force.
+    /// A user with a token and these permissions, all of them in force.
     pub async fn person(&self, name: &str, rights: &[Right<'_>]) -> Client {
         let subject = json!({"kind": "ServiceAccount", "name": name, "namespace": self.home});
         let mut objects = vec![json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata":
             {"name": name, "namespace": self.home}})];
-        // Roles and bindings reach the authorizer each in their own order. What comes last in each of the four kinds
-        // tells that everything before it has arrived.
+        // The authorizer sees each of the four kinds in its own order. When it has seen the last object of each kind,
+        // it has seen all earlier ones.
         let canary =
             json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name], "verbs": ["get"]}]);
         let last = [Right::Rules(&self.home, canary.clone()), Right::RulesEverywhere(canary)];

@@ -25,7 +25,7 @@ fn update_all_nodes() -> Right<'static> {
     Right::RulesEverywhere(json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["update"]}]))
 }
 
-/// The data center frankfurt with Nodes for hosts, and munich with a taint, as somebody with the right to it made them.
+/// Frankfurt selects Nodes and munich has a taint; a user with the permission has set both.
 async fn reach_for_nodes(namespaces: &Namespaces) {
     let hosts = json!({"hosts": {"nodeSelector": {"matchLabels": {"hall": "2"}}}});
     let taint = json!({"nonOperationalTaint": "NoSchedule"});
@@ -64,7 +64,7 @@ async fn a29_an_editor_manages_bonds_networks_and_storage_of_the_namespace() {
 }
 
 #[tokio::test]
-async fn a29_an_editor_has_no_hold_on_hosts_secrets_and_what_the_controller_writes() {
+async fn a29_editor_cannot_write_hosts_secrets_or_controller_fields() {
     let namespaces = Namespaces::new().await;
     let home = &namespaces.home;
     let editor = namespaces.person("editor", &[Right::Role(home, "multibond-editor")]).await;
@@ -146,7 +146,7 @@ fn only_frankfurt(namespace: &str) -> Right<'_> {
 }
 
 #[tokio::test]
-async fn a29_an_editor_of_one_data_center_writes_no_bond_or_network_of_its_neighbour() {
+async fn a29_editor_of_a_data_center_cannot_write_objects_of_another() {
     let namespaces = Namespaces::new().await;
     let home = &namespaces.home;
     let editor = namespaces.person("frankfurter", &[only_frankfurt(home)]).await;
@@ -179,7 +179,7 @@ async fn a29_an_editor_of_one_data_center_writes_no_bond_or_network_of_its_neigh
 }
 
 #[tokio::test]
-async fn a29_a_data_center_reaches_for_nodes_only_by_the_hand_of_who_may_update_nodes() {
+async fn a29_selecting_nodes_requires_permission_to_update_nodes() {
     let namespaces = Namespaces::new().await;
     let home = &namespaces.home;
     reach_for_nodes(&namespaces).await;
@@ -207,7 +207,7 @@ async fn a29_a_data_center_reaches_for_nodes_only_by_the_hand_of_who_may_update_
     check("the editor", &editor, &forbidden).await;
     check("the editor", &editor, &harmless).await;
 
-    // The right to one Node is not the right to all that a selector matches.
+    // Permission on one Node is not permission on all Nodes that a selector can match.
     let half = [Right::Role(home, "multibond-editor"), update_nodes(&["worker-1"])];
     let half = namespaces.person("editor-with-one-node", &half).await;
     check("the editor with one node", &half, &forbidden).await;
@@ -218,7 +218,7 @@ async fn a29_a_data_center_reaches_for_nodes_only_by_the_hand_of_who_may_update_
 }
 
 #[tokio::test]
-async fn a29_a_host_is_made_only_by_who_may_update_its_node() {
+async fn a29_creating_a_host_requires_permission_to_update_its_node() {
     let namespaces = Namespaces::new().await;
     let home = &namespaces.home;
     let rights = [Right::Role(home, "multibond-host-admin"), update_nodes(&["worker-1", "worker-9"])];
@@ -233,7 +233,7 @@ async fn a29_a_host_is_made_only_by_who_may_update_its_node() {
             (create(&host(home, "new", "worker-9")), May),
             (create(&host(home, "new", "worker-2")), MayNot("spec.nodeName: ")),
             (create(&host(home, "new", "worker-2")), MayNot("needs permission to update nodes/worker-2")),
-            // What happens to a Host that exists is the data center's affair.
+            // An existing Host may be changed without permission on its Node.
             (patch(&theirs, json!({"spec": {"maintenance": true, "interfaces": [{"name": "ens2f0"}]}})), May),
             (delete(&theirs), May),
             (patch(&bond(home, "bond-fra", "frankfurt"), described()), MayNot("cannot patch resource \"iscsibonds\"")),
@@ -248,7 +248,7 @@ async fn a29_a_host_is_made_only_by_who_may_update_its_node() {
 }
 
 #[tokio::test]
-async fn a29_the_clusters_own_roles_include_ours_where_the_values_say_so() {
+async fn a29_cluster_roles_are_aggregated_when_enabled_by_values() {
     let namespaces = Namespaces::new().await;
     let home = &namespaces.home;
     let roles = |mut chart: Vec<Value>| {

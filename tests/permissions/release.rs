@@ -1,4 +1,4 @@
-//! What `helm uninstall` runs in the end: it lets go, and can do nothing else.
+//! The job that `helm uninstall` runs at the end: it removes finalizers and taints, and may do nothing else.
 
 use kube::Client;
 use multibond_testbed::{eventually, render_hooks};
@@ -34,7 +34,7 @@ async fn as_it_is(namespaces: &Namespaces, object: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a29_the_release_at_uninstall_lets_go_and_does_nothing_else() {
+async fn a29_release_job_has_only_the_permissions_it_needs() {
     let namespaces = Namespaces::new().await;
     let home = &namespaces.home;
     let client = release(&namespaces).await;

@@ -1,4 +1,4 @@
-//! What the cluster does by itself, and no policy may stop: namespaces that go, and owners that go.
+//! Deletions by the cluster itself, which no policy may block: of namespaces, and of objects with an owner.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -22,7 +22,7 @@ async fn delete_namespace(namespaces: &Namespaces, name: &str) {
 }
 
 #[tokio::test]
-async fn a29_a_namespace_goes_with_the_bonds_and_networks_in_it() {
+async fn a29_namespace_deletion_removes_bonds_and_networks() {
     let namespaces = Namespaces::new().await;
     delete_namespace(&namespaces, &namespaces.home).await;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespaces.home}});
@@ -37,7 +37,7 @@ async fn a29_a_namespace_goes_with_the_bonds_and_networks_in_it() {
 #[case::in_the_background(PropagationPolicy::Background)]
 #[case::in_the_foreground(PropagationPolicy::Foreground)]
 #[tokio::test]
-async fn a29_bonds_and_networks_go_with_the_data_center_that_owns_them(#[case] how: PropagationPolicy) {
+async fn a29_bonds_and_networks_are_deleted_with_their_owner(#[case] how: PropagationPolicy) {
     let namespaces = Namespaces::new().await;
     let objects = own_by_frankfurt(&namespaces).await;
     delete_frankfurt(&namespaces, how).await;
@@ -91,7 +91,7 @@ async fn delete_frankfurt(namespaces: &Namespaces, how: PropagationPolicy) {
     api(&client, &data_center_of(&namespaces.home, "frankfurt")).delete("frankfurt", &how).await.unwrap();
 }
 
-/// Who deletes bonds and networks without any right to data centers.
+/// Permission to delete bonds and networks, without any permission on data centers.
 fn only_deletes(namespace: &str) -> Right<'_> {
     Right::Rules(
         namespace,
@@ -100,7 +100,7 @@ fn only_deletes(namespace: &str) -> Right<'_> {
 }
 
 #[tokio::test]
-async fn a29_a_controller_manager_under_one_name_for_all_its_controllers_is_not_stopped() {
+async fn a29_controller_manager_may_delete_under_any_of_its_users() {
     let namespaces = Namespaces::new().await;
     let home = &namespaces.home;
     let (san, storage) = (network(home, "san-fra", "frankfurt"), bond(home, "bond-fra", "frankfurt"));
@@ -127,13 +127,13 @@ async fn a29_a_controller_manager_under_one_name_for_all_its_controllers_is_not_
         let client = namespaces.cluster.client_as(user, &["system:authenticated"]).await.unwrap();
         check(user, &client, &attempts.clone().map(|attempt| (attempt, May))).await;
     }
-    // The same rights are not enough for anybody else.
+    // The same permissions are not enough for any other user.
     check("a deleter", &deleter, &attempts.map(|attempt| (attempt, MayNot("spec.dataCenter: ")))).await;
 }
 
-/// Control planes differ in the name under which they delete what is in a namespace.
+/// Control planes differ in the user that deletes the objects of a namespace.
 #[tokio::test]
-async fn a29_in_a_namespace_that_goes_everybody_who_may_delete_a_bond_may() {
+async fn a29_bonds_in_a_terminating_namespace_can_be_deleted() {
     let namespaces = Namespaces::new().await;
     let home = &namespaces.home;
     let storage = bond(home, "bond-fra", "frankfurt");
@@ -145,7 +145,7 @@ async fn a29_in_a_namespace_that_goes_everybody_who_may_delete_a_bond_may() {
 
     check("a deleter", &deleter, &[(delete(&storage), MayNot("spec.dataCenter: "))]).await;
     delete_namespace(&namespaces, home).await;
-    eventually("the policy has seen that the namespace goes", SOON, async || bonds_deletable(&deleter, &storage).await)
+    eventually("the policy sees the terminating namespace", SOON, async || bonds_deletable(&deleter, &storage).await)
         .await;
 
     bonds.patch("bond-fra", &PatchParams::default(), &finalizer(Value::Null)).await.unwrap();

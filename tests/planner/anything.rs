@@ -1,4 +1,4 @@
-//! Any two data centers of one namespace: small names from small sets, so that everything collides with everything.
+//! Generated data centers of one namespace. Names come from small sets, so that collisions are frequent.
 
 use std::sync::Arc;
 
@@ -172,7 +172,7 @@ pub fn objects() -> impl Strategy<Value = Objects> {
     )
 }
 
-/// The same objects, with everything that has no order in another one.
+/// The same objects, with all unordered lists shuffled.
 pub fn shuffled(objects: &Objects, seed: u64) -> Objects {
     let mut objects = objects.clone();
     let mut dice = Dice(seed);

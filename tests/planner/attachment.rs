@@ -1,10 +1,10 @@
-//! What a host carries, what it remembers, and what it waits for (behaviour 1.2 and 1.3).
+//! Attachments: the networks a host carries, those it remembers, and hosts that wait for them (behaviour 1.2 and 1.3).
 
 use super::fixture::{check, only_plan};
 use rstest::rstest;
 
 #[test]
-fn a12_every_interface_with_an_address_in_a_subnet_carries_the_network() {
+fn a12_interfaces_with_an_address_in_a_subnet_are_attached() {
     check(
         "
         hall:
@@ -31,7 +31,7 @@ fn a12_every_interface_with_an_address_in_a_subnet_carries_the_network() {
 }
 
 #[test]
-fn a12_spec_interfaces_win_for_the_networks_they_name_and_for_no_other() {
+fn a12_spec_interfaces_override_only_the_networks_they_name() {
     check(
         "
         hall:
@@ -116,7 +116,7 @@ fn a12_a_network_is_forgotten_when(#[case] network: &str, #[case] rest: &str, #[
 }
 
 #[test]
-fn a12_what_a_host_remembers_of_another_data_center_does_not_count() {
+fn a12_attachments_from_another_data_center_are_ignored() {
     check(
         "
         hall:

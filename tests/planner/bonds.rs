@@ -4,7 +4,7 @@ use super::fixture::{check, objects};
 use multibond::planner::{Objects, plan_all};
 
 #[test]
-fn a06_a_path_that_two_bonds_want_is_one_path_that_names_both() {
+fn a06_path_of_two_bonds_is_one_path_that_names_both() {
     check(
         "
         hall:
@@ -32,7 +32,7 @@ fn a06_a_path_that_two_bonds_want_is_one_path_that_names_both() {
 }
 
 #[test]
-fn a06_a_device_that_carries_two_networks_gives_one_path_with_the_bonds_of_both() {
+fn a06_two_networks_on_one_interface_share_a_path() {
     check(
         "
         hall:
@@ -52,7 +52,7 @@ fn a06_a_device_that_carries_two_networks_gives_one_path_with_the_bonds_of_both(
 }
 
 #[test]
-fn a06_a_network_on_two_interfaces_gives_a_path_through_each() {
+fn a06_network_on_two_interfaces_has_a_path_through_each() {
     check(
         "
         hall:
@@ -81,7 +81,7 @@ fn a06_a_network_on_two_interfaces_gives_a_path_through_each() {
 }
 
 #[test]
-fn a07_a_host_with_none_of_a_targets_networks_uses_its_default_network_and_with_some_only_those() {
+fn a07_default_network_is_used_only_without_any_bond_network() {
     check(
         "
         hall:
@@ -112,7 +112,7 @@ fn a07_a_host_with_none_of_a_targets_networks_uses_its_default_network_and_with_
 }
 
 #[test]
-fn a07_a_target_in_no_bond_is_connected_through_the_default_network() {
+fn a07_target_in_no_bond_uses_the_default_network() {
     check(
         "
         hall:
@@ -165,7 +165,7 @@ fn a05_empty_bonds_and_data_centers_are_valid() {
 }
 
 #[test]
-fn a04_a_network_that_does_not_exist_or_is_of_another_data_center_is_named_and_the_rest_works() {
+fn a04_unknown_or_foreign_network_is_named_and_the_rest_is_planned() {
     let yaml = "
         hall:
           storage: [{name: array, targets: [{iqn: '@alpha', portals: [{address: 10.0.1.10}]}]}]
@@ -196,7 +196,7 @@ fn a04_a_network_that_does_not_exist_or_is_of_another_data_center_is_named_and_t
     );
 }
 
-/// A bond that names a network which may not exist, a bond that does not, and one host of each kind.
+/// One bond over san-b, which may be missing, one over san-a, and a host with and a host without san-a.
 fn with_networks(networks: &str, default_network: &str) -> Objects {
     objects(&format!(
         "
@@ -220,7 +220,7 @@ fn with_networks(networks: &str, default_network: &str) -> Objects {
 }
 
 #[test]
-fn a04b_a_target_whose_bond_names_an_unknown_network_is_held_where_the_host_carries_no_other_of_its_networks() {
+fn a04b_target_of_an_unknown_network_is_held_without_another_network() {
     super::fixture::check_objects(
         &with_networks("{san-a: {}}", "Use"),
         "
@@ -240,7 +240,7 @@ fn a04b_a_target_whose_bond_names_an_unknown_network_is_held_where_the_host_carr
 }
 
 #[test]
-fn a04b_never_wins_over_the_default_network_and_holding_wins_over_never() {
+fn a04b_hold_precedes_never_which_precedes_the_default_network() {
     super::fixture::check_objects(
         &with_networks("{san-a: {}}", "Never"),
         "
@@ -261,7 +261,7 @@ fn a04b_never_wins_over_the_default_network_and_holding_wins_over_never() {
 }
 
 #[test]
-fn a04_a_held_target_goes_its_way_when_the_network_appears() {
+fn a04_held_target_is_planned_when_its_network_appears() {
     super::fixture::check_objects(
         &with_networks("{san-a: {}, san-b: {}}", "Use"),
         "
@@ -280,7 +280,7 @@ fn a04_a_held_target_goes_its_way_when_the_network_appears() {
 }
 
 #[test]
-fn a04b_a_network_that_is_being_deleted_holds_its_targets_until_its_name_has_left_the_bond() {
+fn a04b_network_being_deleted_holds_its_bonds_targets() {
     super::fixture::check_objects(
         &with_networks("{san-a: {}, san-b: {deleting: true}}", "Use"),
         "

@@ -1,4 +1,4 @@
-//! metav1 conditions: merging keeps times and what is not ours.
+//! metav1 conditions: merging keeps transition times and conditions of others.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -27,7 +27,7 @@ fn update(kind: ConditionType, status: Status) -> ConditionUpdate {
 }
 
 #[test]
-fn the_time_moves_only_with_the_status_and_everything_else_is_kept_in_its_order() {
+fn merge_changes_times_only_with_the_status_and_keeps_the_order() {
     let before = [
         condition("example.com/Foreign", "True", 10),
         condition("Ready", "False", 20),
@@ -60,7 +60,7 @@ fn the_time_moves_only_with_the_status_and_everything_else_is_kept_in_its_order(
 }
 
 #[test]
-fn a10b_a_born_condition_is_replaced_and_its_time_is_that_of_the_first_look() {
+fn a10b_pending_condition_gets_the_time_of_the_first_reconcile() {
     let born: Condition = serde_json::from_value(condition::pending()).expect("a condition");
     assert_eq!((&*born.type_, &*born.status, &*born.reason), ("Ready", "Unknown", "Pending"));
     let now = Timestamp::from_second(77).expect("a time");
@@ -71,7 +71,7 @@ fn a10b_a_born_condition_is_replaced_and_its_time_is_that_of_the_first_look() {
 }
 
 #[test]
-fn a_condition_is_found_and_left_out_by_its_type() {
+fn conditions_are_found_and_removed_by_type() {
     let conditions = [condition("Ready", "True", 1), condition("FullyConnected", "True", 2)];
     assert_eq!(condition::find(&conditions, ConditionType::FullyConnected), Some(&conditions[1]));
     assert_eq!(condition::find(&conditions, ConditionType::Operational), None);
@@ -79,7 +79,7 @@ fn a_condition_is_found_and_left_out_by_its_type() {
 }
 
 #[test]
-fn a_message_has_an_end() {
+fn long_messages_are_truncated() {
     for long in ["x".repeat(5000), "é".repeat(5000), "x".repeat(2049)] {
         let ConditionUpdate { message, .. } = ConditionUpdate::new(ConditionType::Ready, true, Reason::Ready, &long);
         assert!(message.len() <= 2048 && message.ends_with('…') && long.starts_with(message.trim_end_matches('…')));

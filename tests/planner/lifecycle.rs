@@ -43,7 +43,7 @@ fn a_deleted_bond_counts_as_gone() {
 }
 
 #[test]
-fn a_deleted_network_counts_as_gone_and_so_does_its_pull_on_portals() {
+fn deleted_network_no_longer_attracts_portals() {
     let mut objects = objects(&hall("", ""));
     objects.networks[0].metadata.deletion_timestamp = objects_deleted();
     check_objects(
@@ -64,7 +64,7 @@ fn a_deleted_host_has_no_plan() {
 }
 
 #[test]
-fn a15_a_deleted_data_center_and_one_in_a_terminating_namespace_are_being_deleted() {
+fn a15_deleted_data_center_or_terminating_namespace_empties_plans() {
     check(&hall("deleting: true", ""), "h1: DataCenterDeleting");
     let mut objects = objects(&hall("", ""));
     objects.terminating_namespaces.insert("elsewhere".to_owned());
@@ -74,7 +74,7 @@ fn a15_a_deleted_data_center_and_one_in_a_terminating_namespace_are_being_delete
 }
 
 #[test]
-fn why_a_plan_is_empty_is_the_first_reason_that_applies() {
+fn empty_plan_names_the_first_reason_that_applies() {
     check(&hall("", "maintenance: true,"), "h1: Maintenance");
     check(&hall("deleting: true", "maintenance: true,"), "h1: DataCenterDeleting");
     check(

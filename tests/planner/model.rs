@@ -1,4 +1,4 @@
-//! The rules of behaviour 1.4 to 1.7 once more, as plainly as they read: sets and loops, nothing prepared.
+//! An independent model of behaviour 1.4 to 1.7, written literally with sets and loops, without caches or indexes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,10 +11,10 @@ use multibond::{
     planner::Objects,
 };
 
-/// Why there is a path: (portal, tpgt, interface) -> the bonds that want it, and the networks that it serves.
+/// Expected paths: (portal, tpgt, interface) -> the bonds that need the path, and the networks that it serves.
 pub type Paths = BTreeMap<(String, u16, Option<String>), (BTreeSet<String>, BTreeSet<String>)>;
 
-/// What a target of a host should come to.
+/// The expected outcome of a target on a host.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     Paths(Paths),
@@ -65,7 +65,7 @@ pub fn outcomes(objects: &Objects, data_center: &str, carried: &[CarriedNetwork]
     targets.iter().map(|(iqn, portals)| (iqn.clone(), outcome(iqn, portals))).collect()
 }
 
-/// Of equal portals the one with the smallest pin.
+/// Removes duplicate portals. The one with the smallest pin stays.
 fn unique<'a>(portals: &[&'a PortalSpec]) -> BTreeMap<String, &'a PortalSpec> {
     let mut sorted = portals.to_vec();
     sorted.sort_by_key(|portal| std::cmp::Reverse((&portal.network, portal.tpgt)));

@@ -1,4 +1,4 @@
-//! Which Host has a node (behaviour 1.2).
+//! Which Host owns a node (behaviour 1.2).
 
 use super::fixture::{check, objects};
 use multibond::{
@@ -58,7 +58,7 @@ fn of_two_hosts_with_one_node(#[case] hosts: &str, #[case] winner: &str) {
 }
 
 #[test]
-fn a_claimed_node_is_the_first_reason_and_names_the_host_that_has_it() {
+fn node_claimed_precedes_other_reasons_and_names_the_owner() {
     let yaml = "
         hall:
           storage: [{name: array, targets: [{iqn: '@alpha', portals: [{address: 10.0.1.10}]}]}]

@@ -3,7 +3,7 @@
 use super::fixture::check;
 
 #[test]
-fn a08_two_fabrics_told_apart_by_subnets_need_no_second_bond() {
+fn a08_subnets_separate_two_fabrics_within_one_bond() {
     check(
         "
         hall:
@@ -24,7 +24,7 @@ fn a08_two_fabrics_told_apart_by_subnets_need_no_second_bond() {
 }
 
 #[test]
-fn a08_a_pin_says_what_subnets_do_not_and_wins_over_them() {
+fn a08_pinned_network_overrides_subnets() {
     check(
         "
         hall:
@@ -49,7 +49,7 @@ fn a08_a_pin_says_what_subnets_do_not_and_wins_over_them() {
 }
 
 #[test]
-fn a08_a24_a_routed_portal_and_a_dns_name_go_with_every_network_of_the_bond() {
+fn a08_a24_routed_and_dns_portals_pair_with_every_bond_network() {
     check(
         "
         hall:
@@ -74,7 +74,7 @@ fn a08_a24_a_routed_portal_and_a_dns_name_go_with_every_network_of_the_bond() {
 }
 
 #[test]
-fn a08_a_portal_in_overlapping_subnets_goes_with_all_their_networks() {
+fn a08_portal_in_overlapping_subnets_pairs_with_each_network() {
     check(
         "
         hall:
@@ -96,7 +96,7 @@ fn a08_a_portal_in_overlapping_subnets_goes_with_all_their_networks() {
 }
 
 #[test]
-fn a08_a_portal_on_a_network_that_the_bond_or_the_host_lacks_gets_no_path() {
+fn a08_portal_of_a_network_outside_bond_or_host_has_no_path() {
     check(
         "
         hall:
@@ -127,7 +127,7 @@ fn a08_a_portal_on_a_network_that_the_bond_or_the_host_lacks_gets_no_path() {
 }
 
 #[test]
-fn a08_a_target_that_would_be_left_without_any_path_gets_each_portal_with_each_network() {
+fn a08_target_without_any_pair_falls_back_to_all_pairs() {
     check(
         "
         hall:
@@ -157,7 +157,7 @@ fn a08_a_target_that_would_be_left_without_any_path_gets_each_portal_with_each_n
 }
 
 #[test]
-fn a08_all_pairs_is_the_full_product_and_ignores_pins_and_subnets() {
+fn a08_all_pairs_ignores_pins_and_subnets() {
     check(
         "
         hall:

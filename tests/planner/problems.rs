@@ -1,4 +1,4 @@
-//! What is wrong across objects: each with its reason and a message that names the culprit (behaviour 7).
+//! Problems across objects: each has a reason, and a message that names the cause (behaviour 7).
 
 use super::fixture::objects;
 use multibond::planner::plan_all;
@@ -94,7 +94,7 @@ fn each_problem_is_said_on_the_object_that_is_wrong(#[case] good: &str, #[case] 
 }
 
 #[test]
-fn another_bond_that_names_the_portals_network_is_not_to_blame() {
+fn portal_covered_by_another_bond_is_no_problem_of_this_bond() {
     let two_bonds = GOOD.replace(
         "bonds: {storage: {networks: [san-a, san-b]}}",
         "bonds: {a: {networks: [san-a]}, b: {networks: [san-b]}}",

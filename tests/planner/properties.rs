@@ -1,4 +1,4 @@
-//! What holds of every plan.
+//! Properties of every plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ fn host<'a>(objects: &'a Objects, planned: &PlannedHost) -> &'a Host {
     objects.hosts.iter().find(|host| host.metadata.name.as_ref() == Some(&planned.name)).expect("the host")
 }
 
-/// What the controller writes of the plans into the hosts' status.
+/// The objects after the controller has written the plans into the status of the hosts.
 fn written(objects: &Objects) -> Objects {
     let mut after = objects.clone();
     for planned in plans(objects) {
@@ -53,7 +53,7 @@ proptest! {
 
     #[test]
     fn a_host_is_planned_as_if_it_were_the_only_one(objects in objects()) {
-        // Hosts that claim one node do depend on each other.
+        // Hosts that name the same node do depend on each other, so one of each node is kept.
         let mut nodes = BTreeSet::new();
         let alone = |host: &Host| Objects { hosts: vec![host.clone()], ..objects.clone() };
         let distinct = objects.hosts.iter().filter(|host| nodes.insert(host.spec.node_name.clone())).cloned().collect();
@@ -65,7 +65,7 @@ proptest! {
     }
 
     #[test]
-    fn every_target_comes_to_what_the_rules_say(objects in objects()) {
+    fn every_target_has_the_outcome_of_the_model(objects in objects()) {
         for planned in plans(&objects).into_iter().filter(|planned| planned.plan.reason.is_none()) {
             let HostPlan { networks, hold, no_network, paths, .. } = planned.plan;
             let mut found: BTreeMap<String, Outcome> = BTreeMap::new();
@@ -81,7 +81,7 @@ proptest! {
                 for path in same_target {
                     let key = (path.portal.to_string(), path.tpgt, path.interface.as_ref().map(ToString::to_string));
                     let bonds: BTreeSet<String> = path.bonds.iter().map(ToString::to_string).collect();
-                    // Of the networks that it serves a path names the first.
+                    // A path names the first of the networks that it serves.
                     let Some(Outcome::Paths(wanted)) = expected.get(&*path.target) else { continue };
                     let serves = wanted.get(&key).map(|(_, networks)| networks.clone()).unwrap_or_default();
                     prop_assert_eq!(serves.first().map(String::as_str), path.network.as_deref());
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn every_path_of_a_bond_runs_through_a_network_that_is_carried_and_bonded(objects in objects()) {
+    fn every_bond_path_uses_an_attached_network_of_the_bond(objects in objects()) {
         for PlannedHost { plan, .. } in plans(&objects) {
             for path in plan.paths.iter().filter(|path| path.interface.is_some()) {
                 let carried = |network: &str| {
@@ -114,7 +114,7 @@ proptest! {
     }
 
     #[test]
-    fn a04b_no_default_path_beside_a_bond_path_or_an_unknown_network_or_before_the_host_has_reported(objects in objects()) {
+    fn a04b_default_paths_exist_only_where_no_bond_can_apply(objects in objects()) {
         let exists = |name: &str, data_center: &str| {
             let is = |n: &&Network| n.metadata.name.as_deref() == Some(name) && n.spec.data_center == data_center;
             objects.networks.iter().find(is).filter(|network| network.metadata.deletion_timestamp.is_none())
@@ -174,7 +174,7 @@ proptest! {
     }
 
     #[test]
-    fn a_revision_is_equal_exactly_when_the_work_is(first in objects(), second in objects()) {
+    fn revisions_are_equal_exactly_when_the_work_is_equal(first in objects(), second in objects()) {
         let all: Vec<HostPlan> = plans(&first).into_iter().chain(plans(&second)).map(|planned| planned.plan).collect();
         for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
             prop_assert_eq!(a.revision == b.revision, work(a) == work(b));
@@ -182,7 +182,7 @@ proptest! {
     }
 
     #[test]
-    fn what_does_not_concern_a_host_does_not_change_its_plan(objects in objects(), foreign in objects()) {
+    fn unrelated_objects_do_not_change_a_plan(objects in objects(), foreign in objects()) {
         let before = plans(&objects);
         let mut more = objects.clone();
         for mut other in foreign.data_centers {

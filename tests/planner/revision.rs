@@ -54,7 +54,7 @@ fn changes_with(#[case] from: &str, #[case] to: &str) {
 }
 
 #[test]
-fn is_that_of_the_empty_plan_whatever_the_reason() {
+fn empty_plans_have_one_revision_for_every_reason() {
     let empty = "e3b0c442";
     assert_eq!(revision("hall: {hosts: {h1: {}}}"), empty);
     assert_eq!(revision("hall: {hosts: {h1: {maintenance: true}}}"), empty);

@@ -1,4 +1,4 @@
-//! Lost targets over time: delays, what is remembered, retained sessions, messages (behaviour 2).
+//! Lost targets over time: delays, history, retained sessions, messages (behaviour 2).
 
 use super::timeline::{Timeline, line, message};
 use jiff::Timestamp;
@@ -76,7 +76,7 @@ fn a_changed_delay_counts_from_the_loss() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_makes_no_delay_longer() {
+fn clock_set_back_does_not_extend_a_delay() {
     let mut world = running();
     world.reports("FF").judge();
     world.now -= jiff::SignedDuration::from_mins(10);
@@ -87,7 +87,7 @@ fn a_clock_that_is_set_back_makes_no_delay_longer() {
 }
 
 #[test]
-fn a_time_of_loss_that_cannot_be_added_to_is_no_crash() {
+fn overflowing_time_of_loss_does_not_panic() {
     let mut world = running();
     world.reports("FF").judge();
     let targets = &mut world.host().status.as_mut().expect("a status").targets;
@@ -125,7 +125,7 @@ fn retained_sessions_do_not_count_as_reachable_and_keep_the_taint_away() {
 }
 
 #[test]
-fn a_retained_session_bridges_first_attempts_after_an_edit_however_short_the_delay() {
+fn retained_session_bridges_first_attempts_for_every_delay() {
     for delay in [0, 1] {
         let mut world = running();
         world.delay = delay;
@@ -137,7 +137,7 @@ fn a_retained_session_bridges_first_attempts_after_an_edit_however_short_the_del
 }
 
 #[test]
-fn a_retained_session_is_a_live_one_since_the_host_entered_service() {
+fn new_host_with_a_retained_session_gets_the_delay() {
     let mut world = Timeline::new(HALL);
     world.reports("FF").also("alpha", ConnectionState::Retained);
     assert_eq!(world.judge().phase, Phase::Connecting, "after the delay, as at run time");
@@ -145,7 +145,7 @@ fn a_retained_session_is_a_live_one_since_the_host_entered_service() {
 }
 
 #[test]
-fn what_is_remembered_belongs_to_the_time_in_service() {
+fn history_is_cleared_when_the_host_leaves_service() {
     let mut world = running();
     world.host().spec.maintenance = true;
     assert_eq!(world.reports("").judge().targets, []);
@@ -158,7 +158,7 @@ fn what_is_remembered_belongs_to_the_time_in_service() {
 }
 
 #[test]
-fn an_outage_goes_on_while_the_agent_is_silent() {
+fn delay_continues_while_the_agent_is_silent() {
     let mut world = running();
     world.reports("FF").judge();
     world.agent = AgentState::Silent;
@@ -168,7 +168,7 @@ fn an_outage_goes_on_while_the_agent_is_silent() {
 }
 
 #[test]
-fn of_two_reports_on_one_path_the_connected_one_counts() {
+fn connected_report_wins_among_two_reports_on_one_path() {
     for order in [["C", "F"], ["F", "C"]] {
         let mut world = Timeline::new(&HALL.replace(", {address: 10.0.1.11}", ""));
         let connections: Vec<_> = order
@@ -227,7 +227,7 @@ fn a_message_names_the_first_and_counts_the_rest() {
 }
 
 #[test]
-fn what_wants_attention_on_a_host_stops_nothing() {
+fn host_warnings_do_not_change_the_phase() {
     let prepared = |world: &mut Timeline| {
         let verdict = world.judge();
         let condition = verdict.conditions.iter().find(|condition| condition.kind == ConditionType::HostPrepared);

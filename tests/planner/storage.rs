@@ -12,7 +12,7 @@ use rstest::rstest;
 #[case("::ffff:a00:10a", 3260, "10.0.1.10:3260")]
 #[case("San.Example.Com", 3260, "san.example.com:3260")]
 #[case("san.example.com.", 3260, "san.example.com.:3260")]
-fn a24_what_is_equal_is_written_equally(#[case] address: &str, #[case] port: u16, #[case] expected: &str) {
+fn a24_equal_portals_have_one_canonical_form(#[case] address: &str, #[case] port: u16, #[case] expected: &str) {
     assert_eq!(canonical_portal(address, port), expected);
     let (again, port) = expected.rsplit_once(':').expect("a port");
     let again = again.trim_matches(['[', ']']);
@@ -20,7 +20,7 @@ fn a24_what_is_equal_is_written_equally(#[case] address: &str, #[case] port: u16
 }
 
 #[test]
-fn a24_ipv4_ipv6_dns_two_portals_on_one_address_eui_and_naa() {
+fn a24_all_forms_of_addresses_and_target_names_are_planned() {
     check(
         "
         hall:
@@ -47,7 +47,7 @@ fn a24_ipv4_ipv6_dns_two_portals_on_one_address_eui_and_naa() {
 }
 
 #[test]
-fn a_target_of_two_storages_is_one_with_the_portals_of_both_and_everything_else_from_the_first() {
+fn duplicate_target_merges_portals_and_keeps_the_first_definition() {
     check(
         "
         hall:
@@ -68,7 +68,7 @@ fn a_target_of_two_storages_is_one_with_the_portals_of_both_and_everything_else_
 }
 
 #[test]
-fn of_portals_that_are_equal_the_one_with_the_smallest_pin_counts() {
+fn smallest_pin_wins_among_equal_portals() {
     check(
         "
         hall:

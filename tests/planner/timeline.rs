@@ -1,4 +1,4 @@
-//! One host through time: planned, reported on, judged, and restarted between any two judgements.
+//! One host over time: planned, reported, judged, with a controller restart between any two verdicts.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ impl Timeline {
         self
     }
 
-    /// Beside the planned paths there is this session.
+    /// Adds a session beside the planned paths.
     pub fn also(&mut self, target: &str, state: ConnectionState) -> &mut Self {
         let connection = Connection {
             target: format!("iqn.2003-01.org.example:{target}").into(),
@@ -107,8 +107,8 @@ impl Timeline {
         self
     }
 
-    /// Plans and judges, and writes what the controller writes; a restart between two judgements changes nothing, for
-    /// what is remembered goes through the API's form.
+    /// Plans and judges, and writes what the controller writes. A restart between two verdicts changes nothing,
+    /// because the history passes through its serialized form.
     pub fn judge(&mut self) -> HostVerdict {
         let plan = self.plan();
         let observation = Observation {
@@ -129,7 +129,7 @@ impl Timeline {
         verdict
     }
 
-    /// The verdict as one line while the data center stands still: on the plan that was last written.
+    /// The verdict as one line while the data center is frozen: on the plan that was last written.
     pub fn verdict_while_frozen(&self) -> String {
         let host = &self.objects.hosts[0];
         let stored = serde_json::to_string(host.status.as_ref().expect("a status")).expect("JSON");

@@ -1,4 +1,4 @@
-//! The same state gives the same verdict, however it came about (behaviour 2 and 3).
+//! The verdict depends on the state and not on its history (behaviour 2 and 3).
 
 use super::timeline::{Timeline, line};
 use multibond::{
@@ -34,13 +34,13 @@ fn bond_networks(world: &mut Timeline, networks: &[&str]) {
     }
 }
 
-/// Everything of a verdict that a user sees.
+/// All parts of a verdict that a user sees.
 fn seen(verdict: &HostVerdict) -> String {
     let messages = verdict.conditions.iter().map(|condition| format!("\n{}: {}", condition.kind, condition.message));
     format!("{}{}", line(verdict), messages.collect::<String>())
 }
 
-/// Ends a story: the bond names `networks`, the agent reports `states`, and the delay passes.
+/// Brings a host to a final state: the bond names `networks`, the agent reports `states`, and the delay passes.
 fn end(world: &mut Timeline, networks: &[&str], states: &str) -> String {
     bond_networks(world, networks);
     world.host().spec.maintenance = false;
@@ -54,7 +54,7 @@ fn end(world: &mut Timeline, networks: &[&str], states: &str) -> String {
 #[rstest]
 #[case::through_a_bond(&["?-b"])]
 #[case::through_the_default_network(&[])]
-fn a19_the_same_failure_has_the_same_verdict_on_create_edit_activation_move_and_run_time(
+fn a19_same_failure_has_the_same_verdict_however_it_arises(
     #[case] networks: &[&str],
     #[values(0, 60)] delay: u64,
     #[values("FF", "CF", "FC", "CC")] states: &str,
@@ -95,7 +95,7 @@ fn a19_only_run_time_and_edits_have_a_delay() {
 }
 
 #[test]
-fn a_target_that_is_released_from_its_hold_is_judged_as_any_other() {
+fn target_released_from_hold_is_judged_like_any_other() {
     let mut held = world("?-typo", 60);
     held.reports("").also("alpha", ConnectionState::Connected).also("beta", ConnectionState::Retained);
     assert_eq!(held.judge().phase, Phase::Up);
@@ -108,7 +108,7 @@ fn a_target_that_is_released_from_its_hold_is_judged_as_any_other() {
     assert!(operational.contains("@alpha") && operational.contains("@beta"), "{operational}");
 }
 
-/// Something that happens to a host.
+/// One random event in the life of a host.
 #[derive(Clone, Debug)]
 enum Event {
     Bond(&'static [&'static str]),
@@ -153,7 +153,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a19_no_history_leaves_another_verdict(
+    fn a19_verdict_does_not_depend_on_history(
         story in events(),
         delay in prop::sample::select(vec![0_u64, 1, 60]),
         networks in prop::sample::select(vec![&[][..], &["?-a"], &["?-a", "?-b"]]),
@@ -170,7 +170,7 @@ proptest! {
     }
 
     #[test]
-    fn nothing_changes_when_nothing_changes(story in events()) {
+    fn judging_again_changes_nothing(story in events()) {
         let mut world = world("?-a", 60);
         for event in &story {
             happen(&mut world, event);

@@ -61,7 +61,7 @@ fn a17_at_activation(#[case] portals: &str, #[case] networks: &str, #[case] stat
 }
 
 #[test]
-fn a17_every_mix_of_connected_failed_and_first_attempts_of_four_paths() {
+fn a17_verdict_for_every_mix_of_states_of_four_paths() {
     for number in 0..81_u32 {
         let states: String = (0..4).map(|path| ['C', 'F', 'c'][(number / 3_u32.pow(path) % 3) as usize]).collect();
         let expected = match (states.contains('C'), states.contains('F'), states.contains('c')) {
@@ -112,7 +112,7 @@ fn a10b_unassigned() {
 }
 
 #[test]
-fn a10b_maintenance_is_ready_when_nothing_is_left_connected() {
+fn a10b_maintenance_is_ready_when_all_sessions_are_logged_out() {
     let maintenance = || hall("hosts: {h1: {", "hosts: {h1: {maintenance: true, ");
     let done = "Maintenance 0/0 | False Maintenance | - | True Maintenance";
     let leaving = "Maintenance 0/0 | False Maintenance | - | False Disconnecting";
@@ -158,11 +158,11 @@ fn a10b_connecting_up_degraded_and_non_operational() {
 }
 
 #[test]
-fn what_was_reported_on_an_earlier_plan_does_not_settle_this_one() {
+fn report_on_an_earlier_plan_does_not_make_the_host_ready() {
     let mut world = hall("", "");
     world.reports("CC");
     let mut reported = world.host().status.clone().expect("a status");
-    // Its plan was changed and changed back: the agent may be logging out what the one between did not have.
+    // The plan was changed and changed back. The agent may still be logging out paths that the plan between lacked.
     reported.plan.as_mut().expect("a plan").sequence = 3;
     reported.agent.as_mut().expect("an agent").observed_sequence = Some(1);
     world.host().status = Some(reported.clone());
@@ -179,7 +179,7 @@ fn a05_a_host_with_nothing_to_connect_is_up() {
 }
 
 #[test]
-fn a27_a_silent_or_missing_agent_is_unknown_and_nothing_that_is_remembered_changes() {
+fn a27_silent_or_missing_agent_is_unknown_and_keeps_the_history() {
     for (agent, reason, ready) in
         [(AgentState::Silent, "AgentSilent", "False"), (AgentState::Missing, "AgentMissing", "Unknown")]
     {
@@ -208,7 +208,7 @@ fn a27_a_silent_or_missing_agent_is_unknown_and_nothing_that_is_remembered_chang
 }
 
 #[test]
-fn a04b_a_host_that_has_not_reported_its_interfaces_connects() {
+fn a04b_host_without_reported_interfaces_is_connecting() {
     let mut world = hall("h1: {interfaces: [{name: ens3, networks: [n1]}]}", "h1: {}");
     assert_eq!(
         world.verdict(),
@@ -217,7 +217,7 @@ fn a04b_a_host_that_has_not_reported_its_interfaces_connects() {
 }
 
 #[test]
-fn a04b_a_held_target_counts_as_reachable_through_any_live_session() {
+fn a04b_held_target_is_reachable_through_any_live_session() {
     let held = || {
         let mut world = hall("networks: [n1, n2]", "networks: [typo], targets: ['@beta']");
         world.reports("C");
@@ -233,7 +233,7 @@ fn a04b_a_held_target_counts_as_reachable_through_any_live_session() {
 }
 
 #[test]
-fn a_target_without_a_network_where_the_default_one_is_forbidden_is_non_operational() {
+fn target_without_any_allowed_network_is_non_operational() {
     let mut world = hall("storage:\n", "defaultNetwork: Never\n      storage:\n");
     world.objects.bonds[0].spec.targets = vec!["iqn.2003-01.org.example:alpha".to_owned()];
     let expected = "NonOperational 1/1 | False NoNetwork | False NoNetwork | False NoNetwork";

@@ -32,7 +32,7 @@ async fn make_pod(guest: &Guest) {
 }
 
 #[tokio::test]
-async fn a35_an_agent_reaches_the_hosts_tools_from_a_pod_and_advises_on_one_subnet() {
+async fn a35_agent_in_a_pod_uses_host_tools_and_advises_on_one_subnet() {
     let node = RealNode::new("tools").await;
     an_agent_in_a_pod_runs_the_hosts_tools_by_nsenter_and_by_chroot(&node).await;
     node.stop_agent().await;

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_event_about_a_timeout_is_published_only_if_the_finalizer_was_removed() {
+    fn timeout_event_is_published_only_after_removing_the_finalizer() {
         let key = ObjectKey::new("ns", "san-a");
         let metadata = ObjectMeta { finalizers: Some(vec![FINALIZER.to_owned()]), ..ObjectMeta::default() };
         let wait = Wait { since: Duration::ZERO, waiting_for: vec!["host ns/h1".to_owned()] };

@@ -81,7 +81,7 @@ mod tests {
     const MOMENT: Duration = Duration::from_millis(50);
 
     #[tokio::test]
-    async fn it_returns_what_the_check_found_at_last() {
+    async fn returns_the_last_result_of_the_check() {
         let mut calls = 0;
         let found = eventually("the third call", Duration::from_secs(10), async || {
             calls += 1;
@@ -92,13 +92,13 @@ mod tests {
 
     #[tokio::test]
     #[should_panic(expected = "not within 50ms: the sky is green\nlast seen: blue")]
-    async fn a_state_that_never_comes_is_a_panic_with_what_was_seen_last() {
+    async fn timeout_panics_with_the_last_observed_state() {
         eventually("the sky is green", MOMENT, async || Err::<(), _>("blue")).await;
     }
 
     #[tokio::test]
     #[should_panic(expected = "last seen: nothing: the first check did not return")]
-    async fn a_check_that_hangs_is_a_panic_too() {
+    async fn hanging_check_panics_too() {
         eventually("an answer", MOMENT, std::future::pending::<Result<(), String>>).await;
     }
 }

@@ -82,7 +82,7 @@ fn complete(directory: &Path) -> bool {
 }
 
 #[test]
-fn without_internet_they_are_built_and_the_second_time_they_are_there() {
+fn binaries_are_built_once_without_internet() {
     let machine = Machine::new(&[("go", GO), ("curl", CURL_WITHOUT_INTERNET)]);
     let first = machine.fetch().output().unwrap();
     assert!(complete(&directory(&first)));
@@ -97,7 +97,7 @@ fn without_internet_they_are_built_and_the_second_time_they_are_there() {
 }
 
 #[test]
-fn two_processes_at_once_build_them_once() {
+fn two_concurrent_processes_build_once() {
     let machine = Machine::new(&[("go", GO), ("curl", CURL_WITHOUT_INTERNET)]);
     let started: Vec<_> = (0..3).map(|_| machine.fetch().spawn().unwrap()).collect();
     for child in started {
@@ -107,7 +107,7 @@ fn two_processes_at_once_build_them_once() {
 }
 
 #[test]
-fn what_kubebuilder_assets_has_is_not_built() {
+fn binaries_from_kubebuilder_assets_are_not_built() {
     let machine = Machine::new(&[("go", GO)]);
     let assets = machine.path("assets");
     fs::create_dir(&assets).unwrap();
@@ -127,7 +127,7 @@ fn what_kubebuilder_assets_has_is_not_built() {
 }
 
 #[test]
-fn without_go_and_curl_one_line_says_what_to_install() {
+fn missing_go_and_curl_are_reported_in_one_line() {
     let machine = Machine::new(&[]);
     let output = machine.fetch().output().unwrap();
     assert!(!output.status.success());
@@ -146,7 +146,7 @@ fn a_go_that_is_too_old_is_refused() {
 }
 
 #[test]
-fn a_build_that_fails_says_why_and_goes_on_from_there_the_next_time() {
+fn failed_build_names_its_cause_and_resumes_next_time() {
     let machine = Machine::new(&[("go", GO)]);
     let output = machine.fetch().env("FAILS", "k8s.io/kubernetes/cmd/kubectl").output().unwrap();
     assert!(!output.status.success() && stderr(&output).contains("no required module"), "{}", stderr(&output));

@@ -81,7 +81,7 @@ async fn launch(boats: &Api<DynamicObject>, how: &PostParams, mut boat: Value) -
 }
 
 #[tokio::test]
-async fn what_a_chart_renders_to_takes_effect_before_the_first_test() {
+async fn rendered_chart_is_in_effect_before_the_first_test() {
     let rendered = render_chart(chart().path(), "harbour", &json!({"forbidden": "titanic"})).await.unwrap();
     let mut kinds: Vec<_> = rendered.iter().map(|manifest| manifest["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds.remove(0), "Namespace");
@@ -131,7 +131,7 @@ async fn what_a_chart_renders_to_takes_effect_before_the_first_test() {
 }
 
 #[tokio::test]
-async fn a_chart_that_helm_refuses_is_an_error_with_its_words() {
+async fn chart_that_helm_rejects_is_an_error_with_its_message() {
     let error = render_chart(Path::new("no/such/chart"), "harbour", &json!({})).await.unwrap_err();
     assert!(error.to_string().contains("no/such/chart"), "{error}");
 }

@@ -20,7 +20,7 @@ async fn config_map(api: &Api<ConfigMap>, value: Value) -> Result<ConfigMap, kub
 }
 
 #[tokio::test]
-async fn it_is_ready_and_says_which_version_it_is() {
+async fn control_plane_is_ready_and_reports_its_version() {
     let cluster = cluster().await;
     assert_eq!(cluster.kubectl(["get", "--raw", "/readyz"], "").await.unwrap().success().unwrap(), "ok");
     let version = cluster.client().await.unwrap().apiserver_version().await.unwrap();
@@ -28,7 +28,7 @@ async fn it_is_ready_and_says_which_version_it_is() {
 }
 
 #[tokio::test]
-async fn what_has_an_owner_goes_with_it() {
+async fn owned_objects_are_deleted_with_their_owner() {
     let cluster = cluster().await;
     let namespace = cluster.namespace("owners").await.unwrap();
     let api = Api::namespaced(cluster.client().await.unwrap(), &namespace);
@@ -49,7 +49,7 @@ async fn what_has_an_owner_goes_with_it() {
 }
 
 #[tokio::test]
-async fn a_namespace_goes_with_all_that_is_in_it() {
+async fn namespace_deletion_removes_its_objects() {
     let cluster = cluster().await;
     let client = cluster.client().await.unwrap();
     let namespace = cluster.namespace("doomed").await.unwrap();
@@ -66,7 +66,7 @@ async fn a_namespace_goes_with_all_that_is_in_it() {
 }
 
 #[tokio::test]
-async fn a_policy_tells_nodes_apart_by_their_tokens() {
+async fn policies_distinguish_nodes_by_token() {
     let cluster = cluster().await;
     let client = cluster.client().await.unwrap();
     let namespace = cluster.namespace("nodes").await.unwrap();
@@ -144,7 +144,7 @@ async fn a_user_has_only_the_rights_that_were_given() {
 }
 
 #[tokio::test]
-async fn the_api_server_goes_away_and_comes_back_with_its_data() {
+async fn api_server_restart_keeps_its_data() {
     let cluster = ControlPlane::start(Options::default()).await.unwrap();
     let namespace = cluster.namespace("kept").await.unwrap();
     let namespaces: Api<Namespace> = Api::all(cluster.client().await.unwrap());
@@ -159,7 +159,7 @@ async fn the_api_server_goes_away_and_comes_back_with_its_data() {
 }
 
 #[tokio::test]
-async fn a_process_can_be_watched_and_ended() {
+async fn processes_can_be_watched_and_terminated() {
     const NO_ENVIRONMENT: [(&str, &str); 0] = [];
     let script = "trap 'echo bye; exit 7' TERM; echo hello $NAME; while :; do sleep 0.1; done";
     let process = Process::spawn("sh", ["-c", script], [("NAME", "you")], "polite").unwrap();

@@ -1,4 +1,4 @@
-//! Nothing is left running and nothing is left on disk, whatever ends the process that started a control plane.
+//! When the process that started a control plane ends, in any way, no process and no file is left.
 #![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
 
 use std::fs;

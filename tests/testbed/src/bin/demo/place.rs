@@ -11,7 +11,7 @@ use multibond_testbed::cache_directory;
 #[derive(Debug)]
 pub struct Place {
     directory: PathBuf,
-    // Whoever holds the lock has the directory, until its process ends.
+    // The process that holds the lock owns the directory until it ends.
     _lock: File,
 }
 
