@@ -84,12 +84,6 @@ macro_rules! name {
             }
         }
 
-        impl PartialEq<$name> for str {
-            fn eq(&self, other: &$name) -> bool {
-                *self == *other.0
-            }
-        }
-
         impl PartialEq<$name> for String {
             fn eq(&self, other: &$name) -> bool {
                 **self == *other.0
@@ -105,12 +99,6 @@ macro_rules! name {
         impl From<String> for $name {
             fn from(text: String) -> Self {
                 $name(text.into())
-            }
-        }
-
-        impl From<&String> for $name {
-            fn from(text: &String) -> Self {
-                $name(text.as_str().into())
             }
         }
 
@@ -183,19 +171,16 @@ impl Portal {
     }
 }
 
-macro_rules! object_name_of {
-    ($($name:ident),+) => {$(
-        impl From<$name> for ObjectName {
-            fn from(name: $name) -> Self {
-                ObjectName(name.0)
-            }
-        }
-
-        impl From<ObjectName> for $name {
-            fn from(name: ObjectName) -> Self {
-                $name(name.0)
-            }
-        }
-    )+};
+/// The name of an object that is known to be a Network.
+impl From<ObjectName> for NetworkName {
+    fn from(name: ObjectName) -> Self {
+        NetworkName(name.0)
+    }
 }
-object_name_of!(NetworkName, BondName, NodeName);
+
+/// The name of an object that is known to be a Node.
+impl From<ObjectName> for NodeName {
+    fn from(name: ObjectName) -> Self {
+        NodeName(name.0)
+    }
+}

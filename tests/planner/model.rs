@@ -47,7 +47,7 @@ pub fn outcomes(objects: &Objects, data_center: &str, carried: &[CarriedNetwork]
             .collect();
         let named = covering.iter().flat_map(|bond| &bond.spec.networks);
         let exists = |name: &String| networks.iter().any(|network| network.metadata.name.as_ref() == Some(name));
-        let has = |name: &String| exists(name) && carried.iter().any(|carried| *carried.name == **name);
+        let has = |name: &String| exists(name) && carried.iter().any(|carried| carried.name == *name);
         if named.clone().any(has) {
             let auto = pair(&covering, &networks, portals, carried, |bond| bond.spec.pairing);
             let all = || pair(&covering, &networks, portals, carried, |_| Pairing::AllPairs);
