@@ -137,7 +137,7 @@ fn imports(sources: &Sources) -> BTreeMap<String, BTreeSet<String>> {
         let targets = paths_in(source).into_iter().filter_map(|path| {
             let path = absolute(sources, module, &path)?;
             let (mut target, mut name) = split(sources, &path)?;
-            // A few steps are enough: nobody re-exports a re-export of a re-export.
+            // A few steps are enough, because no name is re-exported more often than that.
             for _ in 0..3 {
                 let next = reexports[target.as_str()].iter().find(|other| {
                     !name.is_empty() && other.rsplit("::").next() == name.split("::").next() && **other != path

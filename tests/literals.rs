@@ -123,7 +123,7 @@ fn closed_sets(found: &mut Found) {
 
 fn command_line(found: &mut Found, command: &clap::Command, name: &str) {
     found.add("command", name);
-    // A positional argument has no name that anybody types.
+    // A positional argument has no name that a user types.
     for argument in command.get_arguments().filter(|argument| !argument.is_positional()) {
         let flag = match (argument.get_long(), argument.get_short()) {
             (Some(long), Some(short)) => format!("--{long} -{short}"),

@@ -1,4 +1,4 @@
-//! `make demo`, and what the README says of it: its commands are run here, and its output is compared.
+//! `make demo` and its description in the README: the test runs the README's commands and compares their output.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 use std::fs;
@@ -34,7 +34,7 @@ impl Demo {
         Demo { process: Process::spawn(demo, arguments, environment, "demo").unwrap(), home }
     }
 
-    /// Waits until it says something.
+    /// Waits until its log contains a text.
     async fn says(&self, words: &str) -> String {
         eventually(&format!("the demo says {words:?}"), PATIENCE, async || {
             let said = self.process.log();
@@ -73,7 +73,7 @@ async fn demo_without_a_terminal_succeeds_and_leaves_nothing() {
     let demo = Demo::start(&[]);
     let status = demo.process.exited(PATIENCE).await.unwrap();
     assert!(status.success(), "{status}\n{}", demo.process.log());
-    assert!(!demo.process.log().contains(STAYS), "nobody is there to go on");
+    assert!(!demo.process.log().contains(STAYS), "it does not stay without a terminal");
     demo.nothing_is_left().await;
 }
 

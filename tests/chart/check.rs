@@ -120,7 +120,7 @@ async fn check_before_installation_names_the_obstacles() {
     let warned = Checked::new(&admin, pre).await;
     assert_eq!((warned.code, warned.with("error").len(), warned.with("warning").len()), (0, 0, 1));
 
-    // Helm takes CRDs over as the documentation says.
+    // Helm adopts the CRDs in the documented way.
     let crds = ["datacenters", "networks", "hosts", "iscsibonds"].map(|plural| format!("{plural}.multibond.dev"));
     let crds: Vec<&str> = crds.iter().map(String::as_str).collect();
     kubectl(&cluster, &[&["label", "crd"], &crds[..], &["app.kubernetes.io/managed-by=Helm"]].concat(), "").await;
@@ -164,7 +164,7 @@ async fn check_after_installation_names_what_works_and_what_fails() {
     let admin = cluster.kubeconfig();
     Checked::new(&admin, &["--wait", "60s"]).await.is_well();
 
-    // Who may see nothing is told so, and that is no error.
+    // Without permission to read, most checks are skipped, and that is no error.
     let nobody = cluster.kubeconfig_as("nobody", &[]).unwrap();
     let blind = Checked::new(&nobody, &[]).await;
     assert_eq!((blind.code, blind.with("ok")), (0, vec!["server-answers", "kubernetes-version", "policies-served"]));
@@ -172,7 +172,7 @@ async fn check_after_installation_names_what_works_and_what_fails() {
     let (_, said) = run(&nobody, &[]).await;
     assert!(said.contains("skipped, no permission to list hosts in all namespaces"), "{said}");
 
-    // A CRD of another version, a Host that nobody serves, and a node whose agent is not ready.
+    // A CRD of another version, a Host without an agent, and a node whose agent is not ready.
     let names = |short: &str| json!({"spec": {"names": {"shortNames": [short]}}}).to_string();
     let patch = async |short: &str| {
         kubectl(cluster, &["patch", "crd", "networks.multibond.dev", "--type=merge", "-p", &names(short)], "").await;
@@ -191,7 +191,7 @@ async fn check_after_installation_names_what_works_and_what_fails() {
     patch("mbnet").await;
     workloads(cluster, 1).await;
 
-    // Without a controller nobody lets go of anything.
+    // Without a controller no finalizer is removed.
     controller.term(PATIENCE).await.unwrap();
     site.delete("Host", "w9").await;
     let left = Checked::new(&admin, &[]).await;

@@ -126,7 +126,7 @@ async fn a15_sessions_in_use_are_retained_without_blocking_the_deletion() {
     assert_eq!(host["status"]["connections"][0]["reason"], "InUse");
     assert_eq!(site.events("DataCenter", "dc").await, [""; 0], "nothing has timed out");
     site.faults("faults: []");
-    site.until("let go when the use ends", "Host", "w1", |host| paths(host).is_empty()).await;
+    site.until("logged out when the use ends", "Host", "w1", |host| paths(host).is_empty()).await;
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn a15_dead_agents_do_not_block_the_deletion() {
     site.delete("DataCenter", "dc").await;
     all_gone(&site).await;
     assert_eq!(site.events("DataCenter", "dc").await, [""; 0], "nothing has timed out");
-    assert_eq!(site.held_sessions("w1"), ["10.0.1.10:3260", "10.0.2.10:3260"], "nobody was there to log them out");
+    assert_eq!(site.held_sessions("w1"), ["10.0.1.10:3260", "10.0.2.10:3260"], "no agent ran that could log out");
 
     let _agents = site.simulate();
     site.until("logged out by the next agent", "Host", "w1", unassigned).await;

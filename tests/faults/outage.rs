@@ -30,7 +30,7 @@ async fn a26_sessions_stay_and_agents_reconnect_without_the_api_server() {
     let (cluster, _turn) = alone().await;
     let site = Site::on(cluster, "outage").await;
     let controller = Replica::start(cluster, "controller").await;
-    // The last path of w2 has never been connected when the API server goes away.
+    // The last path of w2 has never been connected before the outage.
     site.faults("faults: [{host: w2, portal: '10.0.2.10:3260', fault: Unreachable}]");
     let agents = site.agents(&["w1", "w2"]).await;
     site.apply(&two_hosts()).await;

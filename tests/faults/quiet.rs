@@ -54,7 +54,7 @@ fn ours(cluster: &ControlPlane, since: Timestamp) -> Vec<Write> {
 }
 
 async fn until_calm(cluster: &ControlPlane) {
-    eventually("nobody writes any more", PATIENCE, async || match ours(cluster, Timestamp::MIN).pop() {
+    eventually("no more writes", PATIENCE, async || match ours(cluster, Timestamp::MIN).pop() {
         Some(last) if Timestamp::now().duration_since(last.at) < CALM => Err(format!("{last:?}")),
         _ => Ok(()),
     })

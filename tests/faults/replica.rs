@@ -139,7 +139,7 @@ async fn id_of(cluster: &ControlPlane, token: &str) -> String {
     extra["authentication.kubernetes.io/credential-id"][0].strip_prefix("JTI=").unwrap().to_owned()
 }
 
-/// Who holds the lease; empty when nobody does.
+/// The holder of the lease; empty when there is none.
 pub async fn holder(cluster: &ControlPlane) -> String {
     let leases: Api<Lease> = Api::namespaced(cluster.client().await.unwrap(), SYSTEM);
     let lease = leases.get_opt("multibond-controller").await.unwrap();

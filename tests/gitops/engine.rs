@@ -112,7 +112,7 @@ impl<'a> Repository<'a> {
         .await
     }
 
-    /// Waits until the newest revision is applied and, unless it says otherwise, healthy.
+    /// Waits until the newest revision is applied and, unless the Kustomization does not wait, healthy.
     pub async fn until_ready(&self, name: &str) {
         let sources = self.api("source.toolkit.fluxcd.io", "ExternalArtifact", "externalartifacts");
         let source = sources.get("repository").await.unwrap();

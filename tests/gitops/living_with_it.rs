@@ -25,7 +25,7 @@ async fn healthy(site: &Site) -> (Repository<'_>, Process) {
     (repository, agents)
 }
 
-/// All writes to the site's objects, whoever made them.
+/// All writes to the site's objects, by any user.
 fn writes(site: &Site) -> Vec<Write> {
     let ours = |write: &Write| {
         write.namespace == site.namespace
@@ -35,7 +35,7 @@ fn writes(site: &Site) -> Vec<Write> {
 }
 
 async fn until_calm(site: &Site) {
-    eventually("nobody writes any more", PATIENCE, async || match writes(site).pop() {
+    eventually("no more writes", PATIENCE, async || match writes(site).pop() {
         Some(last) if Timestamp::now().duration_since(last.at) < CALM => Err(format!("{last:?}")),
         _ => Ok(()),
     })
@@ -60,7 +60,7 @@ async fn a32_network_deleted_by_hand_is_restored_with_its_paths() {
     let after = until_connected(&site, "connected again").await;
     assert_eq!(sessions(&after)[0], sessions(&before)[0], "the other network's session is the same");
 
-    // This deletion is slow, and the engine goes on meanwhile.
+    // This deletion is slow, and the engine keeps applying during it.
     let finalizers = json!(["multibond.dev/disconnect", "example.com/hold"]);
     site.patch("Network", "san-b", json!({"metadata": {"finalizers": finalizers}})).await;
     site.delete("Network", "san-b").await;
@@ -69,7 +69,7 @@ async fn a32_network_deleted_by_hand_is_restored_with_its_paths() {
     };
     site.until("reports that the network is being deleted", "IscsiBond", "storage", told).await;
     let held = |network: &Value| network["metadata"]["finalizers"] == json!(["example.com/hold"]);
-    site.until("held by nobody else", "Network", "san-b", held).await;
+    site.until("held by the foreign finalizer alone", "Network", "san-b", held).await;
     site.patch("Network", "san-b", json!({"metadata": {"finalizers": null}})).await;
     let back = |network: &Value| ready(network) && network["metadata"]["uid"] != second;
     site.until("back once more", "Network", "san-b", back).await;

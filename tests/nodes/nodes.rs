@@ -65,7 +65,7 @@ impl Nodes {
         self.cluster.kubectl(arguments, "").await.unwrap().success().unwrap()
     }
 
-    /// Waits until both hosts have exactly the planned sessions, and both Hosts say so.
+    /// Waits until both hosts have exactly the planned sessions, and both Hosts report them.
     pub async fn until_connected(&self) {
         let planned = ["mb.san1 LOGGED_IN 10.0.101.1", "mb.san2 LOGGED_IN 10.0.102.1"];
         let planned = planned.map(|path| format!("{path} {ALPHA}"));

@@ -81,7 +81,7 @@ fn attempt(verb: Verb, object: &Value) -> Attempt {
 }
 
 impl Attempt {
-    /// Makes the attempt as a dry run. An `Err` is what the API server says to forbid it.
+    /// Makes the attempt as a dry run. An `Err` is the API server's message for a forbidden request.
     async fn make(&self, client: &Client) -> Result<(), String> {
         let name = self.object["metadata"]["name"].as_str().unwrap();
         let api = api(client, &self.object);
@@ -122,7 +122,7 @@ pub fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
     }
 }
 
-/// Makes every attempt of `table` as `who`, and fails with all rows that came out otherwise.
+/// Makes every attempt of `table` as `who`, and fails with all rows that have another outcome.
 pub async fn check(who: &str, client: &Client, table: &[(Attempt, Outcome)]) {
     let mut wrong = Vec::new();
     for (attempt, outcome) in table {

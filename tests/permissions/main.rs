@@ -1,4 +1,4 @@
-//! A29: who may do what, as the chart grants it, asked of a real API server with real tokens.
+//! A29: the permissions that the chart grants, checked against a real API server with real tokens.
 //!
 //! Every attempt is a dry run: the API server authorizes and admits it as it would the real one, and keeps nothing, so
 //! that the rows of a table do not depend on each other.

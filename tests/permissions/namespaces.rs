@@ -109,7 +109,7 @@ pub async fn is_allowed(client: &Client, question: &Value) -> anyhow::Result<()>
     Ok(())
 }
 
-/// A right that somebody is given.
+/// A permission that a test grants to a user.
 pub enum Right<'a> {
     /// A cluster role, bound in a namespace.
     Role(&'a str, &'a str),

@@ -3,7 +3,7 @@
 //! A fixture is a map of data centers. Each has the fields of its spec and, beside them, `networks`, `bonds` and `hosts`
 //! by name, each with the fields of theirs. `@` stands for `iqn.2003-01.org.example:`. On every object: `namespace`
 //! (default `fra`), `deleting`, `created`; on a data center `absent`, which leaves out the object itself; on a host `status`,
-//! and its node is `node-of-NAME` unless it says otherwise.
+//! and `nodeName` (default `node-of-NAME`).
 
 use std::fmt::Write as _;
 
@@ -62,7 +62,7 @@ fn take(fields: &mut Map<String, Value>, key: &str) -> impl Iterator<Item = (Str
 }
 
 fn object<K: DeserializeOwned>(kind: &str, name: &str, mut spec: Map<String, Value>) -> K {
-    // A host's name may say its namespace too, so that two hosts can have one name.
+    // A key may be `NAMESPACE/NAME`, so that two hosts can have the same name.
     let (prefix, name) = name.split_once('/').map_or((None, name), |(namespace, name)| (Some(namespace), name));
     let mut metadata = json!({"name": name, "namespace": spec.remove("namespace").unwrap_or(json!("fra"))});
     if let Some(namespace) = prefix {

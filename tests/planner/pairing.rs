@@ -1,4 +1,4 @@
-//! Which portal goes with which network (behaviour 1.6).
+//! Pairing of portals with networks (behaviour 1.6).
 
 use super::fixture::check;
 

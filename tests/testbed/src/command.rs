@@ -87,6 +87,6 @@ pub(crate) async fn run(command: &mut Command, stdin: &str) -> Result<Output> {
 
 /// Says something to the person at the terminal, also from within a test whose output is captured.
 pub(crate) fn say(line: &str) {
-    // Without a terminal there is nobody to tell, and no other way to say so.
+    // Without a terminal there is no place to write to, so the error is ignored.
     let _ = writeln!(std::io::stderr().lock(), "multibond-testbed: {line}");
 }

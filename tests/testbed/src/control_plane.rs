@@ -51,7 +51,7 @@ pub struct Options {
 /// A running control plane. It ends when this value is dropped, and when this process ends, however that happens.
 #[derive(Debug)]
 pub struct ControlPlane {
-    // In the order in which they are dropped: first who writes, then where to.
+    // In the order in which they are dropped: the writers first, then the databases.
     scheduler: Option<Process>,
     controller_manager: Mutex<Option<Process>>,
     api_server: Mutex<Option<Process>>,

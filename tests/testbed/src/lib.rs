@@ -14,7 +14,7 @@
 //! # }
 //! ```
 //!
-//! Every process that is started here ends with the process that started it, whatever ends that one: see
+//! Every process that is started here ends with the process that started it, in any way that one ends: see
 //! [`Process`]. Logs are in one directory per run, which is removed at the end unless something panicked.
 
 mod binaries;

@@ -61,7 +61,7 @@ impl Process {
         Ok(Self { name: name.to_owned(), log, child: Mutex::new(child), shows_log: true })
     }
 
-    /// Leaves its log out of what a failed test says: it is what a test stands on, not what it tests.
+    /// Leaves its log out of a failed test's output, for processes that are not under test.
     pub(crate) fn quiet(mut self) -> Self {
         self.shows_log = false;
         self
@@ -156,13 +156,13 @@ impl Process {
         &self.log
     }
 
-    /// All that it has said so far.
+    /// Its output so far.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// The last lines that it said.
+    /// The last lines of its output.
     #[must_use]
     pub fn log_tail(&self) -> String {
         let log = self.log();

@@ -110,7 +110,7 @@ async fn rendered_chart_is_in_effect_before_the_first_test() {
     })
     .await;
 
-    // The API server remembers who wrote what, and forgets what was only tried.
+    // The audit log has each write with its user, without dry runs.
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     launch(&boats, &dry_run, json!({"metadata": {"name": "canoe"}})).await.unwrap();
     let writes = cluster.writes().unwrap();

@@ -19,7 +19,7 @@ fn start(home: &TempDir) -> Child {
     command.arg("start").env("TMPDIR", home.path()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// Waits until it says how to reach it, as a shell would evaluate it.
+/// Waits until it prints its kubeconfig as a shell command. Returns the path.
 fn kubeconfig(parent: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(parent.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();

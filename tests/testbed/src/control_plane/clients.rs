@@ -37,7 +37,7 @@ impl ControlPlane {
         self.credentials.file("kubeconfig")
     }
 
-    /// A kubeconfig of whoever has `token`.
+    /// A kubeconfig that authenticates with `token`.
     ///
     /// # Errors
     /// If it cannot be written.
@@ -45,7 +45,7 @@ impl ControlPlane {
         self.new_kubeconfig(&json!({"token": token}))
     }
 
-    /// The content of a kubeconfig of whoever has `token` in a [`crate::Guest`].
+    /// The content of a kubeconfig that authenticates with `token` from within a [`crate::Guest`].
     ///
     /// # Errors
     /// If it cannot be put together.
@@ -85,7 +85,7 @@ impl ControlPlane {
         client(&self.kubeconfig()).await
     }
 
-    /// A new client of whoever has `token`.
+    /// A new client that authenticates with `token`.
     ///
     /// # Errors
     /// If it cannot be set up.

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::qmp::connect;
 use crate::command::Output;
 
-/// Who waits for the answer to which command.
+/// The waiting senders, by number of their command.
 type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<String>>>>>;
 
 /// The control port and the data port of a guest.
@@ -78,7 +78,7 @@ impl Control {
     }
 }
 
-/// Gives each answer to who waits for it, until the port closes; then nobody need wait any more.
+/// Delivers each answer to its receiver until the port closes, which ends all waiting.
 async fn deliver(answers: OwnedReadHalf, waiting: Waiting) {
     let mut lines = BufReader::new(answers).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -86,7 +86,7 @@ async fn deliver(answers: OwnedReadHalf, waiting: Waiting) {
             let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
             let sender = id.parse().ok().and_then(|id: u64| waiting.as_mut()?.remove(&id));
             if let Some(sender) = sender {
-                // Who gave up waiting does not want it.
+                // The receiver may have given up waiting.
                 let _ = sender.send(answer.to_owned());
             }
         }

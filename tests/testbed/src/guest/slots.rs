@@ -1,4 +1,4 @@
-//! How many guests run at once on this machine, whoever starts them.
+//! Limits how many guests run at once on this machine, over all processes that start them.
 
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
@@ -18,12 +18,12 @@ pub(super) struct Slot {
     _lock: File,
 }
 
-/// Waits for `N` slots. Who needs two asks for both at once: two who had one each would wait for ever.
+/// Waits for `N` slots. A caller that needs two asks for both at once, to avoid a deadlock with another one.
 pub(super) async fn take<const N: usize>() -> Result<[Slot; N]> {
     const { assert!(N <= SLOTS) };
     let directory = cache_directory()?;
     fs::create_dir_all(&directory)?;
-    // First come, first served: who has this takes what becomes free.
+    // First come, first served: the holder of this lock takes the next free slots.
     let _turn = first_free(&directory, &["guest-turn.lock".to_owned()]).await?;
     let names: Vec<_> = (1..=SLOTS).map(|slot| format!("guest-{slot}.lock")).collect();
     let mut slots = Vec::new();
@@ -33,7 +33,7 @@ pub(super) async fn take<const N: usize>() -> Result<[Slot; N]> {
     slots.try_into().ok().context("as many slots as were asked for")
 }
 
-/// Locks the first of the files that nobody else has locked.
+/// Locks the first of the files that is not locked.
 async fn first_free(directory: &Path, names: &[String]) -> Result<File> {
     loop {
         for name in names {

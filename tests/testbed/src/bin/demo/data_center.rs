@@ -32,7 +32,7 @@ pub struct DataCenter {
 impl DataCenter {
     /// Starts everything, and returns when the bond is Ready.
     pub async fn start(multibond: &Path, screen: &Screen) -> Result<Self> {
-        // It says by itself what it downloads or builds; mostly there is nothing to say.
+        // It reports downloads and builds by itself.
         let binaries = tokio::task::spawn_blocking(Binaries::locate).await??;
         let place = Place::take()?;
         let what = format!("Kubernetes {} with the chart's CRDs, permissions and policies", Tool::Kubectl.version()?);
@@ -67,7 +67,7 @@ impl DataCenter {
             self.wait(&format!("jsonpath={{.status.summary.hosts}}={hosts}/{hosts}"), "datacenter").await
         };
         let Err(error) = outcome.await else { return Ok(()) };
-        // If that fails too, the first error is the one to tell.
+        // If that fails too, the first error is the one to report.
         let _ = self.show_status().await;
         let (controller, agents) = (self.controller.log_tail(), self.agents.log_tail());
         Err(error.context(format!("the bond is not Ready\nthe controller:\n{controller}\nthe agents:\n{agents}")))

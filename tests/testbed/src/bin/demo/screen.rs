@@ -1,4 +1,4 @@
-//! What a person sees: a line for each step, while it goes on and when it is done.
+//! The output on the terminal: a line for each step, while it runs and when it is done.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Instant;
@@ -18,7 +18,7 @@ impl Screen {
         Self { terminal, colours: terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) }
     }
 
-    /// Does something that takes a moment: names it on a terminal while it goes on, and everywhere when it is done.
+    /// Runs a step. A terminal shows its name while it runs; every output shows it when it is done.
     pub async fn step<T>(&self, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
         if self.terminal {
             show(&format!("  … {what}"));
@@ -40,6 +40,6 @@ impl Screen {
 /// Shows a text as it is.
 pub fn show(text: &str) {
     let mut out = io::stdout().lock();
-    // When nobody reads it, there is nobody to tell.
+    // Without a reader the error is ignored.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
