@@ -184,13 +184,13 @@ async fn a28_deleted_host_leaves_sessions_in_use_and_reports_them() {
     site.delete("Host", "w1").await;
     site.until_gone("Host", "w1").await;
     assert_eq!(site.held_sessions("w1"), ["10.0.2.10:3260"]);
-    let said = site.until_event("Host", "w1", "Warning SessionsLeft").await;
-    let last = said.last().unwrap();
+    let events = site.until_event("Host", "w1", "Warning SessionsLeft").await;
+    let last = events.last().unwrap();
     for part in ["left on node a28-inuse-", "array 10.0.2.10:3260 through ens2, session ", "a simulated process"] {
         assert!(last.contains(part), "{part} in {last}");
     }
     assert!(!last.contains("10.0.1.10"), "what was logged out is not left: {last}");
-    assert!(!said.iter().any(|event| event.contains("TimedOut")), "{said:#?}");
+    assert!(!events.iter().any(|event| event.contains("TimedOut")), "{events:#?}");
 
     site.faults("faults: []");
     eventually("nothing uses the device, and its session goes", PATIENCE, async || {
@@ -208,7 +208,7 @@ async fn a28_new_host_adopts_sessions_left_in_use_after_an_agent_restart() {
     agents.kill();
     site.faults("faults: []");
     let _agents = site.simulate();
-    until_heard_of_again(&site, "w1").await;
+    until_lease_is_renewed(&site, "w1").await;
     let left = site.held("w1");
     assert_eq!(site.held_sessions("w1"), ["10.0.2.10:3260"]);
 
@@ -218,7 +218,7 @@ async fn a28_new_host_adopts_sessions_left_in_use_after_an_agent_restart() {
 }
 
 /// Waits until the agent of a node, just started, has renewed its lease for two seconds.
-async fn until_heard_of_again(site: &Site, node: &str) {
+async fn until_lease_is_renewed(site: &Site, node: &str) {
     let leases: Api<Lease> = Api::namespaced(site.client.clone(), SYSTEM);
     let (name, begun) = (format!("agent-{}", site.node(node)), Timestamp::now());
     eventually("the agent renews its lease", PATIENCE, async || {
@@ -240,13 +240,13 @@ async fn a28_host_without_a_live_agent_is_deleted_without_waiting() {
     agents.kill();
     tokio::join!(site.delete("Host", "w1"), site.delete("Host", "never"));
     tokio::join!(site.until_gone("Host", "w1"), site.until_gone("Host", "never"));
-    let said = site.until_event("Host", "w1", "Warning SessionsLeft").await;
-    assert!(said.last().unwrap().contains("because its agent is silent"), "{said:#?}");
+    let events = site.until_event("Host", "w1", "Warning SessionsLeft").await;
+    assert!(events.last().unwrap().contains("because its agent is silent"), "{events:#?}");
     let timed_out = |events: &[String]| events.iter().filter(|event| event.contains("TimedOut")).count();
-    assert_eq!(timed_out(&said), 0, "its lease has run out, which is waiting enough");
-    let said = site.events("Host", "never").await;
-    assert_eq!(timed_out(&said), 0);
-    assert!(!said.iter().any(|event| event.contains("SessionsLeft")), "nothing was ever connected: {said:#?}");
+    assert_eq!(timed_out(&events), 0, "its lease has run out, which is waiting enough");
+    let events = site.events("Host", "never").await;
+    assert_eq!(timed_out(&events), 0);
+    assert!(!events.iter().any(|event| event.contains("SessionsLeft")), "nothing was ever connected: {events:#?}");
 }
 
 #[tokio::test]

@@ -76,8 +76,9 @@ async fn a14_network_name_applied_again_after_deletion_is_not_removed_again() {
     agents.resume().unwrap();
     site.apply(&bond("san-a, san-b")).await;
 
-    let told = |bond: &Value| reason(bond, "Ready") == "NetworkNotFound" && bond["status"]["paths"]["connected"] == 2;
-    let bond = site.until("network not found", "IscsiBond", "storage", told).await;
+    let not_found =
+        |bond: &Value| reason(bond, "Ready") == "NetworkNotFound" && bond["status"]["paths"]["connected"] == 2;
+    let bond = site.until("network not found", "IscsiBond", "storage", not_found).await;
     assert_eq!(bond["spec"]["networks"], json!(["san-a", "san-b"]), "what the pipeline wants");
     let spec_writes = site.controller_writes("iscsibonds", "storage").into_iter().filter(String::is_empty).count();
     assert_eq!(spec_writes, 1, "dropped once");
@@ -137,8 +138,8 @@ async fn a14_network_kept_by_a_foreign_finalizer_counts_as_deleted() {
     let finalizers = |names: Value| json!({"metadata": {"finalizers": names}});
     site.patch("Network", "san-a", finalizers(json!(["multibond.dev/disconnect", "example.com/backup"]))).await;
     site.delete("Network", "san-a").await;
-    let let_go = |network: &Value| network["metadata"]["finalizers"] == json!(["example.com/backup"]);
-    site.until("our finalizer is removed", "Network", "san-a", let_go).await;
+    let only_foreign = |network: &Value| network["metadata"]["finalizers"] == json!(["example.com/backup"]);
+    site.until("our finalizer is removed", "Network", "san-a", only_foreign).await;
     site.until("on the other fabric", "Host", "w1", |host| paths(host) == [ROUTED, B] && ready(host)).await;
     assert_eq!(site.get("IscsiBond", "storage").await["spec"]["networks"], json!(["san-b"]));
 

@@ -30,7 +30,7 @@ fn gone_since(host: &Value) -> &Value {
 }
 
 /// Sets the annotation as if the Node had been gone for this many minutes.
-async fn pretend(site: &Site, host: &str, minutes: i64) {
+async fn set_gone_since(site: &Site, host: &str, minutes: i64) {
     let since = Timestamp::now() - SignedDuration::from_mins(minutes);
     site.patch("Host", host, json!({"metadata": {"annotations": {GONE: since.to_string()}}})).await;
 }
@@ -109,14 +109,14 @@ async fn made_host_is_deleted_ten_minutes_after_its_node() {
 
     label(&site, "m1", None).await;
     site.until("gone since", "Host", &m1, |host| gone_since(host).is_string()).await;
-    pretend(&site, &m1, 9).await;
+    set_gone_since(&site, &m1, 9).await;
     label(&site, "m1", Some("dc")).await;
     let back = site.until("back again", "Host", &m1, |host| gone_since(host).is_null()).await;
     assert_eq!(back["metadata"]["uid"], before["metadata"]["uid"]);
 
     site.delete_node("m2").await;
     site.until("gone since", "Host", &m2, |host| gone_since(host).is_string()).await;
-    pretend(&site, &m2, 11).await;
+    set_gone_since(&site, &m2, 11).await;
     site.until_gone("Host", &m2).await;
     // A Node that is created again gets a new Host.
     site.token_of_node(&m2).await;
@@ -136,7 +136,7 @@ async fn made_host_changes_data_center_ten_minutes_after_its_node() {
     label(&site, "m1", Some("two")).await;
     let host = site.until("gone since", "Host", &m1, |host| gone_since(host).is_string()).await;
     assert_eq!(host["spec"]["dataCenter"], "one");
-    pretend(&site, &m1, 11).await;
+    set_gone_since(&site, &m1, 11).await;
     let made = |host: &Value| host["spec"]["dataCenter"] == "two" && phase(host) == "Up";
     let host = site.until("in the second", "Host", &m1, made).await;
     assert_eq!(host["metadata"]["labels"], json!({"multibond.dev/made-for": "two"}));

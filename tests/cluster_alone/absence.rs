@@ -6,7 +6,7 @@ use multibond_testbed::{ControlPlane, eventually};
 use serde_json::{Value, json};
 
 use super::{
-    A, B, connected, control_plane, fixtures, said,
+    A, B, connected, control_plane, count_in_log, fixtures,
     site::{self, PATIENCE, SYSTEM, Site, condition, controller, paths, phase, ready, reason, until_ready_says},
 };
 
@@ -42,7 +42,7 @@ async fn a30_missing_or_recreated_crd_is_logged_once_and_recovers() {
     install_bonds(cluster).await;
     site.until("thawed", "DataCenter", "dc", ready).await;
     until_ready_says(&leader, "200", "leader").await;
-    assert_eq!(said(&leader, "a watch has failed"), 1, "{}", leader.log());
+    assert_eq!(count_in_log(&leader, "a watch has failed"), 1, "{}", leader.log());
     site.apply(&[fixtures::TWO_FABRICS, &fixtures::bond("san-a, san-b")].concat()).await;
     site.until("connected", "Host", "w1", |host| paths(host) == [A, B] && ready(host)).await;
 
@@ -120,7 +120,7 @@ async fn a30_paths_and_deletions_work_without_permission_on_nodes_and_leases() {
     site.until_node("the condition is set", "w1", |node| site::storage_operational(node).is_some()).await;
     until_ready_says(&leader, "200", "leader").await;
     for plural in ["nodes", "leases"] {
-        let times = said(&leader, &format!("a watch has failed; trying again kind=\"{plural}\""));
+        let times = count_in_log(&leader, &format!("a watch has failed; trying again kind=\"{plural}\""));
         assert_eq!(times, 1, "{plural}: {}", leader.log());
     }
 }
@@ -136,7 +136,7 @@ async fn a30_forbidden_write_is_reported_once_and_retried_when_allowed() {
     site.until_phase("w1", "Maintenance").await;
     site.patch("Host", "w1", json!({"spec": {"maintenance": false}})).await;
     site.until("connected", "Host", "w1", |host| paths(host) == [A, B] && ready(host)).await;
-    assert_eq!(said(&leader, "a write has failed; trying again"), 1, "{}", leader.log());
+    assert_eq!(count_in_log(&leader, "a write has failed; trying again"), 1, "{}", leader.log());
 
     allow(cluster, before).await;
     for node in ["w1", "n1"] {

@@ -9,7 +9,7 @@ use multibond_testbed::{ControlPlane, eventually};
 use serde_json::{Value, json};
 
 use super::{
-    A, B, connected, control_plane, said,
+    A, B, connected, control_plane, count_in_log,
     site::{PATIENCE, Site, condition, controller, paths, phase, ready, reason, sessions, until_ready_says},
 };
 
@@ -22,7 +22,7 @@ const CASES: [(&str, &str, &str, &str); 4] = [
 ];
 
 /// Makes the API server accept any value in the fields of [`CASES`].
-async fn loosen(cluster: &ControlPlane) {
+async fn relax_schema(cluster: &ControlPlane) {
     let crds: Api<CustomResourceDefinition> = Api::all(cluster.client().await.unwrap());
     for (kind, _, field, _) in CASES {
         let path = format!("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/{field}");
@@ -35,7 +35,7 @@ async fn loosen(cluster: &ControlPlane) {
 }
 
 /// Writes the undecodable value. Retries, because the API server needs a moment to use the new schema.
-async fn spoil(site: &Site, (kind, name, field, value): (&str, &str, &str, &str)) {
+async fn make_undecodable(site: &Site, (kind, name, field, value): (&str, &str, &str, &str)) {
     let api = site.api(kind).await;
     let patch = Patch::Merge(json!({"spec": {field: value}}));
     eventually(&format!("{kind} {name} with {field}: {value}"), PATIENCE, async || {
@@ -75,12 +75,12 @@ async fn neighbour_goes_on(site: &Site) {
 #[tokio::test]
 async fn a30_undecodable_object_freezes_its_data_center_until_it_is_fixed() {
     let cluster = control_plane(|_| true).await;
-    loosen(cluster).await;
+    relax_schema(cluster).await;
     let mut leader = controller(cluster, &["--deletion-timeout", "8s"]).await;
     for case in CASES {
         let (kind, name, field, _) = case;
         let (site, _agents, before) = connected(cluster, &format!("a30-{}", kind.to_lowercase())).await;
-        spoil(&site, case).await;
+        make_undecodable(&site, case).await;
         site.until("frozen", "DataCenter", "dc", frozen((kind, name))).await;
         drop_second_fabric(&site, kind).await;
         neighbour_goes_on(&site).await;
@@ -94,7 +94,7 @@ async fn a30_undecodable_object_freezes_its_data_center_until_it_is_fixed() {
         let object = format!("{kind} {}/{name} cannot be read", site.namespace);
         until_ready_says(&leader, "200", &object).await;
         let line = format!("object={}/{name} error", site.namespace);
-        assert_eq!(said(&leader, &line), 1, "{kind}: {}", leader.log_tail());
+        assert_eq!(count_in_log(&leader, &line), 1, "{kind}: {}", leader.log_tail());
 
         leader.kill();
         leader = controller(cluster, &["--deletion-timeout", "8s"]).await;
@@ -114,10 +114,10 @@ async fn a30_undecodable_object_freezes_its_data_center_until_it_is_fixed() {
 #[tokio::test]
 async fn a30_undecodable_object_can_be_deleted_and_blocks_no_deletion() {
     let cluster = control_plane(|_| true).await;
-    loosen(cluster).await;
+    relax_schema(cluster).await;
     let leader = controller(cluster, &["--deletion-timeout", "8s"]).await;
     let (site, _agents, before) = connected(cluster, "a30-deletion").await;
-    spoil(&site, CASES[0]).await;
+    make_undecodable(&site, CASES[0]).await;
     site.until("frozen", "DataCenter", "dc", frozen(("Network", "san-a"))).await;
     site.delete("Network", "san-a").await;
     site.until_gone("Network", "san-a").await;
@@ -128,7 +128,7 @@ async fn a30_undecodable_object_can_be_deleted_and_blocks_no_deletion() {
 
     // A new controller has never read the decodable versions of these objects.
     for case in &CASES[1..] {
-        spoil(&site, *case).await;
+        make_undecodable(&site, *case).await;
         site.until("frozen", "DataCenter", "dc", |center| reason(center, "Ready") == "Frozen").await;
     }
     leader.kill();

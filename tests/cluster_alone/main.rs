@@ -50,6 +50,6 @@ async fn connected(cluster: &'static ControlPlane, name: &str) -> (Site, Process
 }
 
 /// How often a text occurs in the log.
-fn said(controller: &Process, words: &str) -> usize {
+fn count_in_log(controller: &Process, words: &str) -> usize {
     controller.log().matches(words).count()
 }

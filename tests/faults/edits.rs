@@ -162,7 +162,7 @@ impl<'a> Data<'a> {
             self.create(kind, name, spec).await
         } else if now["metadata"]["deletionTimestamp"].is_null() {
             let deleted = self.site.api(kind).await.delete(name, &DeleteParams::default()).await;
-            said(format!("delete {kind} {name}"), deleted.map(drop))
+            describe(format!("delete {kind} {name}"), deleted.map(drop))
         } else {
             format!("{kind} {name} is being deleted")
         }
@@ -173,12 +173,12 @@ impl<'a> Data<'a> {
             json!({"apiVersion": "multibond.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
         let parsed: DynamicObject = serde_json::from_value(object).unwrap();
         let created = self.site.api(kind).await.create(&PostParams::default(), &parsed).await;
-        said(format!("create {kind} {name} {spec}"), created.map(drop))
+        describe(format!("create {kind} {name} {spec}"), created.map(drop))
     }
 
     async fn patch(&self, kind: &str, name: &str, patch: Value) -> String {
         let patched = self.site.api(kind).await.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
-        said(format!("patch {kind} {name} {patch}"), patched.map(drop))
+        describe(format!("patch {kind} {name} {patch}"), patched.map(drop))
     }
 
     fn write_facts(&self) {
@@ -194,7 +194,7 @@ impl<'a> Data<'a> {
 }
 
 /// Describes an edit, and notes when it had no effect.
-fn said(what: String, result: kube::Result<()>) -> String {
+fn describe(what: String, result: kube::Result<()>) -> String {
     match result {
         Ok(()) => what,
         Err(kube::Error::Api(status)) if status.is_not_found() => format!("{what}: not there"),

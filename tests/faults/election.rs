@@ -82,10 +82,10 @@ async fn a26_killed_leader_is_replaced_after_its_lease_or_at_once_on_sigterm() {
 
     let last = Replica::start(cluster, "last").await;
     last.until_role("standby").await;
-    let told = Instant::now();
+    let terminated = Instant::now();
     let status = next.process.term(PATIENCE).await.unwrap();
     until_writes(cluster, &last, begun).await;
-    let after_term = told.elapsed();
+    let after_term = terminated.elapsed();
     println!("takeover after SIGTERM: {after_term:?}");
     assert!(status.success() && after_term < LEASE, "{status}, {after_term:?}");
     work.end().await;

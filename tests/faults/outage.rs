@@ -17,7 +17,7 @@ use super::{
 const OUTAGE: Duration = Duration::from_secs(10);
 
 /// Waits until the outage has lasted for its full time.
-async fn lasts(since: Instant) {
+async fn until_outage_is_over(since: Instant) {
     tokio::time::sleep_until((since + OUTAGE).into()).await;
 }
 
@@ -53,7 +53,7 @@ async fn a26_sessions_stay_and_agents_reconnect_without_the_api_server() {
     // A new agent has no plan yet, so it changes nothing.
     agents.kill();
     let agents = site.simulate();
-    lasts(away).await;
+    until_outage_is_over(away).await;
     assert_eq!((held(&site, "w1"), held(&site, "w2")), (before.0.clone(), healed.clone()));
     assert!(controller.process.alive() && agents.alive());
     cluster.start_api_server().await.unwrap();
@@ -86,7 +86,7 @@ async fn a26_edits_and_a_restart_around_an_outage_converge() {
     cluster.stop_api_server();
     first.process.kill();
     let second = second.start();
-    lasts(away).await;
+    until_outage_is_over(away).await;
     assert!(second.process.alive(), "it must wait for the API server");
     cluster.start_api_server().await.unwrap();
     site.patch("Host", "w2", json!({"spec": {"maintenance": true}})).await;
@@ -114,7 +114,7 @@ async fn a26_paused_api_server_is_handled_like_a_stopped_one() {
     let away = Instant::now();
     cluster.pause_api_server().unwrap();
     controller.until_role("standby").await;
-    lasts(away).await;
+    until_outage_is_over(away).await;
     cluster.resume_api_server().unwrap();
     controller.until_role("leader").await;
     site.patch("IscsiBond", "storage", json!({"spec": {"networks": ["san-b"]}})).await;

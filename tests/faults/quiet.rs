@@ -46,15 +46,15 @@ spec: {dataCenter: other, nodeName: '{ns}-w4'}
 ";
 
 /// The writes of the controller and the agents since then, without leases and SelfSubjectReviews.
-fn ours(cluster: &ControlPlane, since: Timestamp) -> Vec<Write> {
+fn our_writes(cluster: &ControlPlane, since: Timestamp) -> Vec<Write> {
     let account = format!("system:serviceaccount:{SYSTEM}:");
     let state = |write: &Write| !["leases", "selfsubjectreviews"].contains(&write.resource.as_str());
     let writes = cluster.writes().unwrap().into_iter();
     writes.filter(|write| write.at >= since && write.user.starts_with(&account) && state(write)).collect()
 }
 
-async fn until_calm(cluster: &ControlPlane) {
-    eventually("no more writes", PATIENCE, async || match ours(cluster, Timestamp::MIN).pop() {
+async fn until_no_writes(cluster: &ControlPlane) {
+    eventually("no more writes", PATIENCE, async || match our_writes(cluster, Timestamp::MIN).pop() {
         Some(last) if Timestamp::now().duration_since(last.at) < CALM => Err(format!("{last:?}")),
         _ => Ok(()),
     })
@@ -93,13 +93,13 @@ async fn a21_second_apply_and_an_idle_minute_write_only_leases() {
     for (host, wanted) in [("w1", "Degraded"), ("w2", "Degraded"), ("w3", "Maintenance")] {
         site.until_phase(host, wanted).await;
     }
-    until_calm(cluster).await;
+    until_no_writes(cluster).await;
 
     let (begun, before) = (Timestamp::now(), versions(&site).await);
     site.apply(&manifests).await;
     // The test measures an idle minute, so it sleeps.
     tokio::time::sleep(IDLE).await;
-    assert_eq!(ours(cluster, begun), []);
+    assert_eq!(our_writes(cluster, begun), []);
     assert_eq!(versions(&site).await, before);
     let log = controller.process.log();
     assert!(!log.contains("WARN"), "a watch must last without news: {log}");
@@ -114,7 +114,7 @@ async fn bond_edit_writes_each_changed_host_twice_and_no_other_host() {
     site.apply(&[&two_hosts(), BYSTANDERS].concat()).await;
     site.patch("IscsiBond", "storage", json!({"spec": {"networks": ["san-a"]}})).await;
     until_settled(&site).await;
-    until_calm(cluster).await;
+    until_no_writes(cluster).await;
 
     let edits = [
         ("a network more", json!({"networks": ["san-a", "san-b"]}), &["w1", "w2"][..]),
@@ -125,8 +125,8 @@ async fn bond_edit_writes_each_changed_host_twice_and_no_other_host() {
         let begun = Timestamp::now();
         site.patch("IscsiBond", "storage", json!({"spec": spec})).await;
         until_settled(&site).await;
-        until_calm(cluster).await;
-        let writes = ours(cluster, begun);
+        until_no_writes(cluster).await;
+        let writes = our_writes(cluster, begun);
         let counts = status_writes(&writes);
         println!("{edit}: {counts:?}, {} writes in all", writes.len());
         assert_eq!(counts.keys().collect::<Vec<_>>(), changed, "{edit}: {writes:#?}");

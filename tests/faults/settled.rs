@@ -178,7 +178,7 @@ impl Flaws {
         self.of_any(&of, host, status.observed_generation);
         let Some(plan) = plan else { return };
         // A Host without a data center gets no first plan, and a Host whose node another Host owns gets none at all.
-        let told = match plan.reason {
+        let expected = match plan.reason {
             Some(EmptyReason::NodeClaimed) => None,
             Some(EmptyReason::DataCenterNotFound) if status.plan.is_none() => None,
             // The sequence depends on the history, so it may differ.
@@ -187,9 +187,9 @@ impl Flaws {
             }
         };
         let observed = status.agent.as_ref().and_then(|agent| agent.observed_revision.clone());
-        self.expect(&of, "plan", &status.plan, &told);
-        self.expect(&of, "acknowledged", &status.acknowledged(), &told.is_some());
-        self.expect(&of, "observedRevision", &observed, &told.map(|plan| plan.revision));
+        self.expect(&of, "plan", &status.plan, &expected);
+        self.expect(&of, "acknowledged", &status.acknowledged(), &expected.is_some());
+        self.expect(&of, "observedRevision", &observed, &expected.map(|plan| plan.revision));
         self.expect(&of, "networks", &status.networks, &plan.networks);
 
         let own =
@@ -232,11 +232,11 @@ impl Flaws {
     }
 
     /// Sessions that were in use when the Host of their node was deleted stay, and an Event names them.
-    fn of_node_without_host(&mut self, node: &str, held: &[Held], said: &str) {
+    fn of_node_without_host(&mut self, node: &str, held: &[Held], events: &str) {
         for session in held {
             let interface = session.interface.as_deref().unwrap_or("the default network");
             let named = format!("{} {} through {interface}, session {}", session.target, session.portal, session.id);
-            if !said.contains(&named) && !said.ends_with(" more") {
+            if !events.contains(&named) && !events.ends_with(" more") {
                 self.add(format!("{node} has no Host and holds a session that no Event names: {session:?}"));
             }
         }

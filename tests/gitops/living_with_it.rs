@@ -34,7 +34,7 @@ fn writes(site: &Site) -> Vec<Write> {
     site.cluster.writes().unwrap().into_iter().filter(ours).collect()
 }
 
-async fn until_calm(site: &Site) {
+async fn until_no_writes(site: &Site) {
     eventually("no more writes", PATIENCE, async || match writes(site).pop() {
         Some(last) if Timestamp::now().duration_since(last.at) < CALM => Err(format!("{last:?}")),
         _ => Ok(()),
@@ -64,10 +64,10 @@ async fn a32_network_deleted_by_hand_is_restored_with_its_paths() {
     let finalizers = json!(["multibond.dev/disconnect", "example.com/hold"]);
     site.patch("Network", "san-b", json!({"metadata": {"finalizers": finalizers}})).await;
     site.delete("Network", "san-b").await;
-    let told = |bond: &Value| {
+    let not_found = |bond: &Value| {
         reason(bond, "Ready") == "NetworkNotFound" && bond["spec"]["networks"] == json!(["san-a", "san-b"])
     };
-    site.until("reports that the network is being deleted", "IscsiBond", "storage", told).await;
+    site.until("reports that the network is being deleted", "IscsiBond", "storage", not_found).await;
     let held = |network: &Value| network["metadata"]["finalizers"] == json!(["example.com/hold"]);
     site.until("held by the foreign finalizer alone", "Network", "san-b", held).await;
     site.patch("Network", "san-b", json!({"metadata": {"finalizers": null}})).await;
@@ -174,7 +174,7 @@ async fn a32_second_applier_has_no_conflict_and_idle_objects_stay_unwritten() {
     let interfaces = site.get("Host", "w1").await["spec"]["interfaces"].clone();
     assert!(interfaces.as_array().unwrap().iter().any(|interface| interface["name"] == "ens9"), "{interfaces}");
 
-    until_calm(&site).await;
+    until_no_writes(&site).await;
     let before = writes(&site).len();
     for _ in 0..3 {
         repository.reconcile("storage").await;

@@ -26,7 +26,7 @@ fn update_all_nodes() -> Right<'static> {
 }
 
 /// Frankfurt selects Nodes and munich has a taint; a user with the permission has set both.
-async fn reach_for_nodes(namespaces: &Namespaces) {
+async fn select_nodes(namespaces: &Namespaces) {
     let hosts = json!({"hosts": {"nodeSelector": {"matchLabels": {"hall": "2"}}}});
     let taint = json!({"nonOperationalTaint": "NoSchedule"});
     let frankfurt = with_spec(&data_center_of(&namespaces.home, "frankfurt"), &hosts);
@@ -182,7 +182,7 @@ async fn a29_editor_of_a_data_center_cannot_write_objects_of_another() {
 async fn a29_selecting_nodes_requires_permission_to_update_nodes() {
     let namespaces = Namespaces::new().await;
     let home = &namespaces.home;
-    reach_for_nodes(&namespaces).await;
+    select_nodes(&namespaces).await;
     let [frankfurt, munich, berlin] = ["frankfurt", "munich", "berlin"].map(|name| data_center_of(home, name));
     let everyone = json!({"hosts": {"nodeSelector": {}}});
     let evicting = json!({"nonOperationalTaint": "NoExecute"});

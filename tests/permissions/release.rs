@@ -27,7 +27,7 @@ async fn release(namespaces: &Namespaces) -> Client {
 }
 
 /// An object with its version, as one that is replaced must have it.
-async fn as_it_is(namespaces: &Namespaces, object: &Value) -> Value {
+async fn stored(namespaces: &Namespaces, object: &Value) -> Value {
     let admin = namespaces.cluster.client().await.unwrap();
     let name = object["metadata"]["name"].as_str().unwrap();
     serde_json::to_value(api(&admin, object).get(name).await.unwrap()).unwrap()
@@ -44,7 +44,7 @@ async fn a29_release_job_has_only_the_permissions_it_needs() {
     let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
     let leases = [lease(SYSTEM, "multibond-controller"), lease(SYSTEM, "agent-worker-1")];
     namespaces.make(&leases).await;
-    let led = as_it_is(&namespaces, &leases[0]).await;
+    let led = stored(&namespaces, &leases[0]).await;
     check(
         "the release",
         &client,

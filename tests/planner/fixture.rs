@@ -18,9 +18,10 @@ const IQN: &str = "iqn.2003-01.org.example:";
 
 /// The objects of a fixture.
 pub fn objects(yaml: &str) -> Objects {
-    let world: Map<String, Value> = serde_saphyr::from_str(&yaml.replace('@', IQN)).expect("the fixture is YAML");
+    let data_centers: Map<String, Value> =
+        serde_saphyr::from_str(&yaml.replace('@', IQN)).expect("the fixture is YAML");
     let mut objects = Objects::default();
-    for (data_center, value) in world {
+    for (data_center, value) in data_centers {
         let mut spec = map(value);
         let namespace = spec.get("namespace").cloned().unwrap_or(json!("fra"));
         let absent = spec.remove("absent").is_some();

@@ -85,12 +85,12 @@ fn good_objects_have_no_problems() {
 )]
 fn each_problem_is_said_on_the_object_that_is_wrong(#[case] good: &str, #[case] bad: &str, #[case] expected: &str) {
     assert!(GOOD.contains(good), "the fixture has no {good}");
-    let said: Vec<String> = plan_all(&objects(&GOOD.replacen(good, bad, 1)))
+    let problems: Vec<String> = plan_all(&objects(&GOOD.replacen(good, bad, 1)))
         .problems
         .into_iter()
         .map(|p| format!("{} {}/{} {}: {}", p.kind, p.namespace, p.name, p.reason, p.message))
         .collect();
-    assert_eq!(said.join("; ").replace("iqn.2003-01.org.example:", "@"), expected);
+    assert_eq!(problems.join("; ").replace("iqn.2003-01.org.example:", "@"), expected);
 }
 
 #[test]
@@ -101,6 +101,6 @@ fn portal_covered_by_another_bond_is_no_problem_of_this_bond() {
     );
     assert_eq!(plan_all(&objects(&two_bonds)).problems, []);
     let nobody_carries_b = two_bonds.replace("interfaces: [{name: ens4, networks: [san-b]}]", "interfaces: []");
-    let said = plan_all(&objects(&nobody_carries_b)).problems;
-    assert_eq!(said.iter().map(|problem| &*problem.name).collect::<Vec<_>>(), ["b"]);
+    let problems = plan_all(&objects(&nobody_carries_b)).problems;
+    assert_eq!(problems.iter().map(|problem| &*problem.name).collect::<Vec<_>>(), ["b"]);
 }

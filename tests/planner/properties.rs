@@ -132,8 +132,9 @@ proptest! {
                     if host(&objects, &planned).status.as_ref().is_none_or(|status| status.interfaces.is_none()) {
                         let spec = &host(&objects, &planned).spec.interfaces;
                         let placed = |name: &String| spec.iter().any(|interface| interface.networks.contains(name));
-                        let told = |name: &String| exists(name, &planned.data_center).is_none_or(|n| n.spec.subnets.is_empty());
-                        prop_assert!(networks.iter().all(|network| placed(network) || told(network)));
+                        let has_no_subnets =
+                            |name: &String| exists(name, &planned.data_center).is_none_or(|n| n.spec.subnets.is_empty());
+                        prop_assert!(networks.iter().all(|network| placed(network) || has_no_subnets(network)));
                     }
                 }
             }

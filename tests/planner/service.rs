@@ -17,109 +17,112 @@ const HALL: &str = "
     ";
 
 fn running() -> Timeline {
-    let mut world = Timeline::new(HALL);
-    assert_eq!(world.reports("CC").judge().phase, Phase::Up);
-    world
+    let mut timeline = Timeline::new(HALL);
+    assert_eq!(timeline.reports("CC").judge().phase, Phase::Up);
+    timeline
 }
 
 #[test]
 fn a18_a_lost_target_is_non_operational_after_the_delay_and_not_before() {
-    let mut world = running();
-    let lost = world.reports("FF").judge();
+    let mut timeline = running();
+    let lost = timeline.reports("FF").judge();
     assert_eq!(line(&lost), "Connecting 0/2 | Unknown Progressing | False PathsFailed | False Progressing");
     assert_eq!(lost.without_session, ["iqn.2003-01.org.example:alpha"]);
     let boundary = lost.recheck_at.expect("a time to look again");
     // Lost at 1000.4 s: the API's times have whole seconds, and the delay never ends early.
     assert_eq!(boundary.as_millisecond(), 1_061_000);
 
-    assert_eq!(world.wait_millis(60599).judge(), lost, "nothing changes meanwhile");
-    assert_eq!(world.now.as_millisecond(), 1_060_999);
-    let verdict = world.wait_millis(1).judge();
+    assert_eq!(timeline.wait_millis(60599).judge(), lost, "nothing changes meanwhile");
+    assert_eq!(timeline.now.as_millisecond(), 1_060_999);
+    let verdict = timeline.wait_millis(1).judge();
     assert_eq!(verdict.phase, Phase::NonOperational);
     assert_eq!(verdict.recheck_at, None);
     assert_eq!(verdict.targets, lost.targets, "and is remembered as lost since then");
-    assert_eq!(world.wait(4000).judge(), verdict);
+    assert_eq!(timeline.wait(4000).judge(), verdict);
 
-    assert_eq!(world.reports("FC").judge().phase, Phase::Degraded, "back by itself");
-    let back = world.reports("CC").judge();
+    assert_eq!(timeline.reports("FC").judge().phase, Phase::Degraded, "back by itself");
+    let back = timeline.reports("CC").judge();
     assert_eq!((back.phase, back.targets[0].lost_at.as_ref()), (Phase::Up, None));
-    assert_eq!(world.reports("FF").judge().phase, Phase::Connecting, "and the next loss has its own delay");
+    assert_eq!(timeline.reports("FF").judge().phase, Phase::Connecting, "and the next loss has its own delay");
 }
 
 #[test]
 fn a_loss_at_a_whole_second_has_exactly_its_delay() {
-    let mut world = running();
-    world.wait_millis(600).reports("FF");
-    assert_eq!(world.judge().recheck_at.map(Timestamp::as_millisecond), Some(world.now.as_millisecond() + 60_000));
-    assert_eq!(world.wait_millis(59999).judge().phase, Phase::Connecting);
-    assert_eq!(world.wait_millis(1).judge().phase, Phase::NonOperational);
+    let mut timeline = running();
+    timeline.wait_millis(600).reports("FF");
+    assert_eq!(
+        timeline.judge().recheck_at.map(Timestamp::as_millisecond),
+        Some(timeline.now.as_millisecond() + 60_000)
+    );
+    assert_eq!(timeline.wait_millis(59999).judge().phase, Phase::Connecting);
+    assert_eq!(timeline.wait_millis(1).judge().phase, Phase::NonOperational);
 }
 
 #[test]
 fn a18_without_a_delay_a_lost_target_is_non_operational_at_once() {
-    let mut world = running();
-    world.delay = 0;
-    let verdict = world.reports("FF").judge();
+    let mut timeline = running();
+    timeline.delay = 0;
+    let verdict = timeline.reports("FF").judge();
     assert_eq!((verdict.phase, verdict.recheck_at), (Phase::NonOperational, None));
-    assert_eq!(world.reports("C-").judge().phase, Phase::Up);
-    assert_eq!(world.reports("cF").judge().phase, Phase::NonOperational);
+    assert_eq!(timeline.reports("C-").judge().phase, Phase::Up);
+    assert_eq!(timeline.reports("cF").judge().phase, Phase::NonOperational);
 }
 
 #[test]
 fn a_changed_delay_counts_from_the_loss() {
-    let mut world = running();
-    world.reports("FF").judge();
-    world.delay = 10;
-    assert_eq!(world.wait(11).judge().phase, Phase::NonOperational);
-    world.delay = 3600;
-    assert_eq!(world.judge().phase, Phase::Connecting);
+    let mut timeline = running();
+    timeline.reports("FF").judge();
+    timeline.delay = 10;
+    assert_eq!(timeline.wait(11).judge().phase, Phase::NonOperational);
+    timeline.delay = 3600;
+    assert_eq!(timeline.judge().phase, Phase::Connecting);
 }
 
 #[test]
 fn clock_set_back_does_not_extend_a_delay() {
-    let mut world = running();
-    world.reports("FF").judge();
-    world.now -= jiff::SignedDuration::from_mins(10);
-    let again = world.judge();
+    let mut timeline = running();
+    timeline.reports("FF").judge();
+    timeline.now -= jiff::SignedDuration::from_mins(10);
+    let again = timeline.judge();
     assert_eq!(again.phase, Phase::Connecting);
-    assert_eq!(world.wait(59).judge(), again, "nothing is written twice");
-    assert_eq!(world.wait(2).judge().phase, Phase::NonOperational);
+    assert_eq!(timeline.wait(59).judge(), again, "nothing is written twice");
+    assert_eq!(timeline.wait(2).judge().phase, Phase::NonOperational);
 }
 
 #[test]
 fn overflowing_time_of_loss_does_not_panic() {
-    let mut world = running();
-    world.reports("FF").judge();
-    let targets = &mut world.host().status.as_mut().expect("a status").targets;
+    let mut timeline = running();
+    timeline.reports("FF").judge();
+    let targets = &mut timeline.host().status.as_mut().expect("a status").targets;
     targets[0].lost_at = Some(Time(Timestamp::MAX));
-    assert_eq!(world.judge().phase, Phase::Connecting);
+    assert_eq!(timeline.judge().phase, Phase::Connecting);
 }
 
 #[test]
 fn each_target_has_a_delay_of_its_own() {
-    let mut world =
+    let mut timeline =
         Timeline::new(&HALL.replace(
             "{address: 10.0.1.11}]}",
             "{address: 10.0.1.11}]}, {iqn: '@beta', portals: [{address: 10.0.1.12}]}",
         ));
-    world.reports("CCC").judge();
-    world.reports("FFC").judge();
-    assert_eq!(world.wait(50).reports("FFF").judge().phase, Phase::Connecting);
-    let verdict = world.wait(11).judge();
+    timeline.reports("CCC").judge();
+    timeline.reports("FFC").judge();
+    assert_eq!(timeline.wait(50).reports("FFF").judge().phase, Phase::Connecting);
+    let verdict = timeline.wait(11).judge();
     assert_eq!(verdict.phase, Phase::NonOperational);
     assert_eq!(verdict.without_session.len(), 2);
     assert!(!message(&verdict, ConditionType::Operational).contains("@beta"));
-    assert!(verdict.recheck_at.is_some_and(|at| at > world.now));
-    let verdict = world.wait(50).judge();
+    assert!(verdict.recheck_at.is_some_and(|at| at > timeline.now));
+    let verdict = timeline.wait(50).judge();
     assert!(message(&verdict, ConditionType::Operational).contains("@beta"));
 }
 
 #[test]
 fn retained_sessions_do_not_count_as_reachable_and_keep_the_taint_away() {
-    let mut world = running();
-    world.reports("FF").also("alpha", ConnectionState::Retained);
-    assert_eq!(world.judge().phase, Phase::Connecting);
-    let verdict = world.wait(61).judge();
+    let mut timeline = running();
+    timeline.reports("FF").also("alpha", ConnectionState::Retained);
+    assert_eq!(timeline.judge().phase, Phase::Connecting);
+    let verdict = timeline.wait(61).judge();
     assert_eq!(verdict.phase, Phase::NonOperational);
     assert!(verdict.without_session.is_empty());
 }
@@ -127,30 +130,30 @@ fn retained_sessions_do_not_count_as_reachable_and_keep_the_taint_away() {
 #[test]
 fn retained_session_bridges_first_attempts_for_every_delay() {
     for delay in [0, 1] {
-        let mut world = running();
-        world.delay = delay;
-        world.reports("c-").also("alpha", ConnectionState::Retained).judge();
-        assert_eq!(world.wait(5).judge().phase, Phase::Connecting, "delay {delay}");
-        world.reports("FF").also("alpha", ConnectionState::Retained);
-        assert_eq!(world.judge().phase, Phase::NonOperational, "delay {delay}");
+        let mut timeline = running();
+        timeline.delay = delay;
+        timeline.reports("c-").also("alpha", ConnectionState::Retained).judge();
+        assert_eq!(timeline.wait(5).judge().phase, Phase::Connecting, "delay {delay}");
+        timeline.reports("FF").also("alpha", ConnectionState::Retained);
+        assert_eq!(timeline.judge().phase, Phase::NonOperational, "delay {delay}");
     }
 }
 
 #[test]
 fn new_host_with_a_retained_session_gets_the_delay() {
-    let mut world = Timeline::new(HALL);
-    world.reports("FF").also("alpha", ConnectionState::Retained);
-    assert_eq!(world.judge().phase, Phase::Connecting, "after the delay, as at run time");
-    assert_eq!(world.wait(61).judge().phase, Phase::NonOperational);
+    let mut timeline = Timeline::new(HALL);
+    timeline.reports("FF").also("alpha", ConnectionState::Retained);
+    assert_eq!(timeline.judge().phase, Phase::Connecting, "after the delay, as at run time");
+    assert_eq!(timeline.wait(61).judge().phase, Phase::NonOperational);
 }
 
 #[test]
 fn history_is_cleared_when_the_host_leaves_service() {
-    let mut world = running();
-    world.host().spec.maintenance = true;
-    assert_eq!(world.reports("").judge().targets, []);
-    world.host().spec.maintenance = false;
-    assert_eq!(world.reports("FF").judge().phase, Phase::NonOperational, "at once, as when created");
+    let mut timeline = running();
+    timeline.host().spec.maintenance = true;
+    assert_eq!(timeline.reports("").judge().targets, []);
+    timeline.host().spec.maintenance = false;
+    assert_eq!(timeline.reports("FF").judge().phase, Phase::NonOperational, "at once, as when created");
 
     let mut moved = running();
     moved.host().status.as_mut().expect("a status").data_center = Some("cellar".to_owned());
@@ -159,38 +162,38 @@ fn history_is_cleared_when_the_host_leaves_service() {
 
 #[test]
 fn delay_continues_while_the_agent_is_silent() {
-    let mut world = running();
-    world.reports("FF").judge();
-    world.agent = AgentState::Silent;
-    assert_eq!(world.wait(120).judge().phase, Phase::Unknown);
-    world.agent = AgentState::Alive;
-    assert_eq!(world.judge().phase, Phase::NonOperational);
+    let mut timeline = running();
+    timeline.reports("FF").judge();
+    timeline.agent = AgentState::Silent;
+    assert_eq!(timeline.wait(120).judge().phase, Phase::Unknown);
+    timeline.agent = AgentState::Alive;
+    assert_eq!(timeline.judge().phase, Phase::NonOperational);
 }
 
 #[test]
 fn connected_report_wins_among_two_reports_on_one_path() {
     for order in [["C", "F"], ["F", "C"]] {
-        let mut world = Timeline::new(&HALL.replace(", {address: 10.0.1.11}", ""));
+        let mut timeline = Timeline::new(&HALL.replace(", {address: 10.0.1.11}", ""));
         let connections: Vec<_> = order
             .into_iter()
-            .flat_map(|state| world.reports(state).host().status.clone().expect("a status").connections)
+            .flat_map(|state| timeline.reports(state).host().status.clone().expect("a status").connections)
             .collect();
-        world.host().status.as_mut().expect("a status").connections = connections;
-        assert_eq!(world.judge().phase, Phase::Up);
+        timeline.host().status.as_mut().expect("a status").connections = connections;
+        assert_eq!(timeline.judge().phase, Phase::Up);
     }
 }
 
 #[test]
 fn a18_messages_name_targets_paths_and_reasons() {
-    let mut world = Timeline::new(HALL);
-    let verdict = world.reports("FF").judge();
+    let mut timeline = Timeline::new(HALL);
+    let verdict = timeline.reports("FF").judge();
     let paths = "10.0.1.10:3260 through ens3 (san-a): PortalUnreachable (no answer), \
                  10.0.1.11:3260 through ens3 (san-a): PortalUnreachable (no answer)";
     let expected = format!("target @alpha is not reachable: {paths}");
     assert_eq!(message(&verdict, ConditionType::Operational), expected);
     assert_eq!(message(&verdict, ConditionType::Ready), expected);
 
-    let verdict = world.reports("CF").judge();
+    let verdict = timeline.reports("CF").judge();
     let failed = "@alpha 10.0.1.11:3260 through ens3 (san-a): PortalUnreachable (no answer)";
     assert_eq!(message(&verdict, ConditionType::FullyConnected), failed);
     assert_eq!(message(&verdict, ConditionType::Ready), failed);
@@ -220,31 +223,31 @@ fn a18_messages_name_targets_paths_and_reasons() {
 fn a_message_names_the_first_and_counts_the_rest() {
     let targets: Vec<String> =
         (0..9).map(|n| format!("{{iqn: '@t{n}', portals: [{{address: 10.0.2.{n}}}]}}")).collect();
-    let mut world = Timeline::new(&HALL.replace("targets: [", &format!("targets: [{}, ", targets.join(", "))));
-    let verdict = world.reports(&"F".repeat(11)).judge();
+    let mut timeline = Timeline::new(&HALL.replace("targets: [", &format!("targets: [{}, ", targets.join(", "))));
+    let verdict = timeline.reports(&"F".repeat(11)).judge();
     let text = message(&verdict, ConditionType::Operational);
     assert!(text.starts_with("target @alpha is not reachable: ") && text.ends_with(", and 6 more"), "{text}");
 }
 
 #[test]
 fn host_warnings_do_not_change_the_phase() {
-    let prepared = |world: &mut Timeline| {
-        let verdict = world.judge();
+    let prepared = |timeline: &mut Timeline| {
+        let verdict = timeline.judge();
         let condition = verdict.conditions.iter().find(|condition| condition.kind == ConditionType::HostPrepared);
         (
             verdict.phase,
             condition.map(|condition| (condition.status.as_str(), condition.reason, condition.message.clone())),
         )
     };
-    let mut world = running();
-    assert_eq!(prepared(&mut world), (Phase::Up, None), "nothing has been reported");
-    world.host().status.as_mut().expect("a status").interfaces = Some(Vec::new());
+    let mut timeline = running();
+    assert_eq!(prepared(&mut timeline), (Phase::Up, None), "nothing has been reported");
+    timeline.host().status.as_mut().expect("a status").interfaces = Some(Vec::new());
     let fine = ("True", "Prepared", "nothing on the host wants attention".to_owned());
-    assert_eq!(prepared(&mut world), (Phase::Up, Some(fine)));
-    world.warnings = vec![
+    assert_eq!(prepared(&mut timeline), (Phase::Up, Some(fine)));
+    timeline.warnings = vec![
         HostWarning { reason: PreparedReason::MultipathdMissing, message: "it does not run".to_owned() },
         HostWarning { reason: PreparedReason::MTUMismatch, message: "ens3".to_owned() },
     ];
     let warned = ("False", "MultipathdMissing", "MultipathdMissing: it does not run, MTUMismatch: ens3".to_owned());
-    assert_eq!(prepared(&mut world), (Phase::Up, Some(warned)));
+    assert_eq!(prepared(&mut timeline), (Phase::Up, Some(warned)));
 }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 /// Two data centers with the same storage; the host is in the first.
-fn world(networks: &str, delay: u64) -> Timeline {
+fn new_timeline(networks: &str, delay: u64) -> Timeline {
     let hall = |name: &str| {
         format!(
             "
@@ -22,33 +22,33 @@ fn world(networks: &str, delay: u64) -> Timeline {
     };
     let host = "
           hosts: {h1: {interfaces: [{name: ens3, networks: [hall-a, cellar-a]}, {name: ens4, networks: [hall-b, cellar-b]}]}}";
-    let mut world = Timeline::new(&format!("{}{host}{}", hall("hall"), hall("cellar")));
-    world.delay = delay;
-    world
+    let mut timeline = Timeline::new(&format!("{}{host}{}", hall("hall"), hall("cellar")));
+    timeline.delay = delay;
+    timeline
 }
 
-fn bond_networks(world: &mut Timeline, networks: &[&str]) {
-    for bond in &mut world.objects.bonds {
+fn bond_networks(timeline: &mut Timeline, networks: &[&str]) {
+    for bond in &mut timeline.objects.bonds {
         let data_center = bond.spec.data_center.clone();
         bond.spec.networks = networks.iter().map(|network| network.replace('?', &data_center)).collect();
     }
 }
 
 /// All parts of a verdict that a user sees.
-fn seen(verdict: &HostVerdict) -> String {
+fn visible(verdict: &HostVerdict) -> String {
     let messages = verdict.conditions.iter().map(|condition| format!("\n{}: {}", condition.kind, condition.message));
     format!("{}{}", line(verdict), messages.collect::<String>())
 }
 
 /// Brings a host to a final state: the bond names `networks`, the agent reports `states`, and the delay passes.
-fn end(world: &mut Timeline, networks: &[&str], states: &str) -> String {
-    bond_networks(world, networks);
-    world.host().spec.maintenance = false;
-    "hall".clone_into(&mut world.host().spec.data_center);
-    world.agent = AgentState::Alive;
-    world.reports(states).judge();
-    let delay = world.delay;
-    seen(&world.wait(delay + 1).judge())
+fn finish(timeline: &mut Timeline, networks: &[&str], states: &str) -> String {
+    bond_networks(timeline, networks);
+    timeline.host().spec.maintenance = false;
+    "hall".clone_into(&mut timeline.host().spec.data_center);
+    timeline.agent = AgentState::Alive;
+    timeline.reports(states).judge();
+    let delay = timeline.delay;
+    visible(&timeline.wait(delay + 1).judge())
 }
 
 #[rstest]
@@ -59,34 +59,34 @@ fn a19_same_failure_has_the_same_verdict_however_it_arises(
     #[values(0, 60)] delay: u64,
     #[values("FF", "CF", "FC", "CC")] states: &str,
 ) {
-    let created = end(&mut world("?-a", delay), networks, states);
+    let created = finish(&mut new_timeline("?-a", delay), networks, states);
 
-    let mut edited = world("?-a", delay);
+    let mut edited = new_timeline("?-a", delay);
     edited.reports("CC").judge();
-    assert_eq!(end(&mut edited, networks, states), created, "edit");
+    assert_eq!(finish(&mut edited, networks, states), created, "edit");
 
-    let mut activated = world("?-a", delay);
+    let mut activated = new_timeline("?-a", delay);
     bond_networks(&mut activated, networks);
     activated.host().spec.maintenance = true;
     activated.reports("").judge();
-    assert_eq!(end(&mut activated, networks, states), created, "activation");
+    assert_eq!(finish(&mut activated, networks, states), created, "activation");
 
-    let mut moved = world("?-a", delay);
+    let mut moved = new_timeline("?-a", delay);
     "cellar".clone_into(&mut moved.host().spec.data_center);
     moved.reports("CC").judge();
-    assert_eq!(end(&mut moved, networks, states), created, "move");
+    assert_eq!(finish(&mut moved, networks, states), created, "move");
 
-    let mut run_time = world("?-a", delay);
+    let mut run_time = new_timeline("?-a", delay);
     bond_networks(&mut run_time, networks);
     run_time.reports("CC").judge();
-    assert_eq!(end(&mut run_time, networks, states), created, "run time");
+    assert_eq!(finish(&mut run_time, networks, states), created, "run time");
 }
 
 #[test]
 fn a19_only_run_time_and_edits_have_a_delay() {
-    let mut created = world("?-a", 60);
+    let mut created = new_timeline("?-a", 60);
     assert_eq!(created.reports("FF").judge().phase, Phase::NonOperational);
-    let mut run_time = world("?-a", 60);
+    let mut run_time = new_timeline("?-a", 60);
     run_time.reports("CC").judge();
     assert_eq!(run_time.reports("FF").judge().phase, Phase::Connecting);
     bond_networks(&mut run_time, &["?-b"]);
@@ -96,7 +96,7 @@ fn a19_only_run_time_and_edits_have_a_delay() {
 
 #[test]
 fn target_released_from_hold_is_judged_like_any_other() {
-    let mut held = world("?-typo", 60);
+    let mut held = new_timeline("?-typo", 60);
     held.reports("").also("alpha", ConnectionState::Connected).also("beta", ConnectionState::Retained);
     assert_eq!(held.judge().phase, Phase::Up);
     bond_networks(&mut held, &["?-a"]);
@@ -134,18 +134,18 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, 0..12)
 }
 
-fn happen(world: &mut Timeline, event: &Event) {
+fn apply(timeline: &mut Timeline, event: &Event) {
     match event {
-        Event::Bond(networks) => bond_networks(world, networks),
-        Event::Maintenance(maintenance) => world.host().spec.maintenance = *maintenance,
-        Event::DataCenter(name) => (*name).clone_into(&mut world.host().spec.data_center),
-        Event::Agent(agent) => world.agent = *agent,
+        Event::Bond(networks) => bond_networks(timeline, networks),
+        Event::Maintenance(maintenance) => timeline.host().spec.maintenance = *maintenance,
+        Event::DataCenter(name) => (*name).clone_into(&mut timeline.host().spec.data_center),
+        Event::Agent(agent) => timeline.agent = *agent,
         Event::Reports(states) => {
-            let states: String = states.iter().take(world.plan().paths.len()).collect();
-            world.reports(&states);
+            let states: String = states.iter().take(timeline.plan().paths.len()).collect();
+            timeline.reports(&states);
         }
-        Event::Also(state) => drop(world.also("alpha", *state)),
-        Event::Wait(seconds) => drop(world.wait(*seconds)),
+        Event::Also(state) => drop(timeline.also("alpha", *state)),
+        Event::Wait(seconds) => drop(timeline.wait(*seconds)),
     }
 }
 
@@ -161,21 +161,21 @@ proptest! {
     ) {
         let paths = 2 * networks.len().max(1);
         let states: String = states.iter().take(paths).collect();
-        let mut lived = world("?-a", delay);
+        let mut used = new_timeline("?-a", delay);
         for event in &story {
-            happen(&mut lived, event);
-            lived.judge();
+            apply(&mut used, event);
+            used.judge();
         }
-        prop_assert_eq!(end(&mut lived, networks, &states), end(&mut world("?-a", delay), networks, &states));
+        prop_assert_eq!(finish(&mut used, networks, &states), finish(&mut new_timeline("?-a", delay), networks, &states));
     }
 
     #[test]
     fn judging_again_changes_nothing(story in events()) {
-        let mut world = world("?-a", 60);
+        let mut timeline = new_timeline("?-a", 60);
         for event in &story {
-            happen(&mut world, event);
-            let first = world.judge();
-            prop_assert_eq!(world.judge(), first);
+            apply(&mut timeline, event);
+            let first = timeline.judge();
+            prop_assert_eq!(timeline.judge(), first);
         }
     }
 }

@@ -46,9 +46,9 @@ const N1_N2: &str = "{name: ens3, networks: [n1]}, {name: ens4, networks: [n2]}"
 #[case::the_default_path_of_one_portal(C1_C2, "", "CF", Phase::Degraded)]
 #[case::the_default_paths_of_all(C1_C2, "", "FF", Phase::NonOperational)]
 fn a17_at_activation(#[case] portals: &str, #[case] networks: &str, #[case] states: &str, #[case] phase: Phase) {
-    let mut world = one_target(portals, "AllPairs", networks);
-    assert_eq!(world.reports(states).judge().phase, phase);
-    let first = world.verdict();
+    let mut timeline = one_target(portals, "AllPairs", networks);
+    assert_eq!(timeline.reports(states).judge().phase, phase);
+    let first = timeline.verdict();
 
     let mut reversed = one_target(portals, "AllPairs", networks);
     reversed.host().spec.interfaces.reverse();
@@ -127,9 +127,9 @@ fn a10b_maintenance_is_ready_when_all_sessions_are_logged_out() {
         (ConnectionState::Connecting, done),
     ] {
         for agent in [AgentState::Alive, AgentState::Silent, AgentState::Missing] {
-            let mut world = maintenance();
-            world.agent = agent;
-            assert_eq!(world.reports("").also("alpha", state).verdict(), expected, "{state:?}, {agent:?}");
+            let mut timeline = maintenance();
+            timeline.agent = agent;
+            assert_eq!(timeline.reports("").also("alpha", state).verdict(), expected, "{state:?}, {agent:?}");
         }
     }
     let mut failed = maintenance();
@@ -159,17 +159,17 @@ fn a10b_connecting_up_degraded_and_non_operational() {
 
 #[test]
 fn report_on_an_earlier_plan_does_not_make_the_host_ready() {
-    let mut world = hall("", "");
-    world.reports("CC");
-    let mut reported = world.host().status.clone().expect("a status");
+    let mut timeline = hall("", "");
+    timeline.reports("CC");
+    let mut reported = timeline.host().status.clone().expect("a status");
     // The plan was changed and changed back. The agent may still be logging out paths that the plan between lacked.
     reported.plan.as_mut().expect("a plan").sequence = 3;
     reported.agent.as_mut().expect("an agent").observed_sequence = Some(1);
-    world.host().status = Some(reported.clone());
-    assert_eq!(world.verdict(), "Up 2/2 | True TargetsReachable | False Connecting | False Progressing");
+    timeline.host().status = Some(reported.clone());
+    assert_eq!(timeline.verdict(), "Up 2/2 | True TargetsReachable | False Connecting | False Progressing");
     reported.agent.as_mut().expect("an agent").observed_sequence = Some(3);
-    world.host().status = Some(reported);
-    assert_eq!(world.verdict(), "Up 2/2 | True TargetsReachable | True AllPathsConnected | True Up");
+    timeline.host().status = Some(reported);
+    assert_eq!(timeline.verdict(), "Up 2/2 | True TargetsReachable | True AllPathsConnected | True Up");
 }
 
 #[test]
@@ -184,10 +184,10 @@ fn a27_silent_or_missing_agent_is_unknown_and_keeps_the_history() {
         [(AgentState::Silent, "AgentSilent", "False"), (AgentState::Missing, "AgentMissing", "Unknown")]
     {
         for states in ["CC", "CF", "--"] {
-            let mut world = hall("", "");
-            let before = world.reports("CC").judge().targets;
-            world.reports(states).agent = agent;
-            let verdict = world.wait(600).judge();
+            let mut timeline = hall("", "");
+            let before = timeline.reports("CC").judge().targets;
+            timeline.reports(states).agent = agent;
+            let verdict = timeline.wait(600).judge();
             let connected = states.matches('C').count();
             assert_eq!(
                 super::timeline::line(&verdict),
@@ -209,9 +209,9 @@ fn a27_silent_or_missing_agent_is_unknown_and_keeps_the_history() {
 
 #[test]
 fn a04b_host_without_reported_interfaces_is_connecting() {
-    let mut world = hall("h1: {interfaces: [{name: ens3, networks: [n1]}]}", "h1: {}");
+    let mut timeline = hall("h1: {interfaces: [{name: ens3, networks: [n1]}]}", "h1: {}");
     assert_eq!(
-        world.verdict(),
+        timeline.verdict(),
         "Connecting 0/0 | Unknown InterfacesUnknown | False Connecting | False InterfacesUnknown"
     );
 }
@@ -219,9 +219,9 @@ fn a04b_host_without_reported_interfaces_is_connecting() {
 #[test]
 fn a04b_held_target_is_reachable_through_any_live_session() {
     let held = || {
-        let mut world = hall("networks: [n1, n2]", "networks: [typo], targets: ['@beta']");
-        world.reports("C");
-        world
+        let mut timeline = hall("networks: [n1, n2]", "networks: [typo], targets: ['@beta']");
+        timeline.reports("C");
+        timeline
     };
     let waiting = "Connecting 1/1 | Unknown NetworkNotFound | False NetworkNotFound | False NetworkNotFound";
     let up = "Up 1/1 | True TargetsReachable | True AllPathsConnected | True Up";
@@ -234,10 +234,10 @@ fn a04b_held_target_is_reachable_through_any_live_session() {
 
 #[test]
 fn target_without_any_allowed_network_is_non_operational() {
-    let mut world = hall("storage:\n", "defaultNetwork: Never\n      storage:\n");
-    world.objects.bonds[0].spec.targets = vec!["iqn.2003-01.org.example:alpha".to_owned()];
+    let mut timeline = hall("storage:\n", "defaultNetwork: Never\n      storage:\n");
+    timeline.objects.bonds[0].spec.targets = vec!["iqn.2003-01.org.example:alpha".to_owned()];
     let expected = "NonOperational 1/1 | False NoNetwork | False NoNetwork | False NoNetwork";
-    assert_eq!(world.reports("C").verdict(), expected);
-    assert_eq!(world.verdict_while_frozen(), expected, "also from the plan that was written");
-    assert_eq!(world.reports("F").judge().phase, Phase::NonOperational);
+    assert_eq!(timeline.reports("C").verdict(), expected);
+    assert_eq!(timeline.verdict_while_frozen(), expected, "also from the plan that was written");
+    assert_eq!(timeline.reports("F").judge().phase, Phase::NonOperational);
 }
