@@ -5,7 +5,7 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::Args;
 
 use super::output;
-use crate::agent::host::{access::HostAccess, exec::exec_on_host};
+use crate::agent::host::exec::{Place, exec_on_host};
 
 /// Becomes a tool of the host, in the namespaces of a process or with another root; the agent runs it
 #[derive(Args, Debug)]
@@ -17,8 +17,8 @@ Examples:
   multibond enter /host -- iscsiadm -m session")]
 pub struct Arguments {
     /// The process whose mount and network namespaces are entered, or the directory that becomes the root
-    #[arg(value_name = "PID|DIR", value_parser = HostAccess::from_enter_argument)]
-    place: HostAccess,
+    #[arg(value_name = "PID|DIR")]
+    place: Place,
     /// The tool, which is looked for in there
     tool: OsString,
     /// Its arguments, after `--` where they begin with a dash
@@ -44,17 +44,18 @@ mod tests {
     #[test]
     fn the_arguments_that_the_agent_passes_are_parsed() {
         let tool = ["iscsiadm", "--version", "-m", "node", "--", "--context"].map(OsString::from);
-        for access in [HostAccess::Namespaces(700), HostAccess::Chroot("/host".into())] {
-            let line = ["multibond".into()].into_iter().chain(access.enter_arguments().unwrap()).chain(tool.clone());
+        let opened = Place::Opened { pid: 700, network: 7, mount: 8 };
+        for place in [Place::Process(700), opened, Place::Root("/host".into())] {
+            let line = ["multibond".into()].into_iter().chain(place.enter_arguments()).chain(tool.clone());
             let Command::Enter(parsed) = Cli::try_parse_from(line).unwrap().command else { panic!("not enter") };
-            assert_eq!((parsed.place, parsed.tool.as_os_str()), (access, tool[0].as_os_str()));
+            assert_eq!((parsed.place, parsed.tool.as_os_str()), (place, tool[0].as_os_str()));
             assert_eq!(parsed.with, tool[1..]);
         }
     }
 
     #[test]
     fn an_invalid_place_is_refused_with_what_is_expected() {
-        for bad in ["host", "", "-1", "4294967296"] {
+        for bad in ["host", "", "-1", "4294967296", "1:2", "1:2:3:4", "1:2:x"] {
             let error = Cli::try_parse_from(["multibond", "enter", "--", bad, "true"]).unwrap_err().to_string();
             assert!(error.contains("neither the ID of a process nor an absolute directory"), "{error}");
         }

@@ -1,10 +1,10 @@
 //! The agent in a pod: how it reaches the host's open-iscsi from there.
 
-use multibond_testbed::Guest;
-use serde_json::json;
+use multibond_testbed::{Guest, eventually};
+use serde_json::{Value, json};
 
 use crate::{
-    by_hand::{ALPHA, sessions},
+    by_hand::{ALPHA, PATIENCE, sessions},
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
     same_subnet::a35_two_interfaces_in_one_subnet_are_warned_of_with_working_advice,
 };
@@ -24,6 +24,18 @@ const POD: &str = "
 /// The program that runs another in the pod, in a mount namespace of its own.
 const IN_POD: &str = "unshare --mount --root=/srv/pod";
 
+/// A process of an unprivileged pod that calls itself iscsid, and has an iscsiadm where tools are searched for first.
+const IMPOSTOR: &str = "
+    mkdir -p /srv/impostor
+    cp /bin/sleep /srv/impostor/iscsid
+    printf '#!/bin/sh\\nid >/srv/impostor/ran\\n' >/srv/impostor/iscsiadm
+    chmod +x /srv/impostor/iscsiadm
+    exec unshare --mount --net --pid --fork --mount-proc bash -c '
+        mount --bind /srv/impostor /usr/local/sbin
+        exec setpriv --reuid 65534 --clear-groups --bounding-set=-all --no-new-privs iscsid 600
+    '
+";
+
 /// Puts the pod's files on the host.
 async fn make_pod(guest: &Guest) {
     guest.run_ok(POD).await.unwrap();
@@ -34,14 +46,31 @@ async fn make_pod(guest: &Guest) {
 #[tokio::test]
 async fn a35_agent_in_a_pod_uses_host_tools_and_advises_on_one_subnet() {
     let node = RealNode::new("tools").await;
+    a_process_that_calls_itself_iscsid_gets_nothing_run_as_root(&node).await;
     an_agent_in_a_pod_runs_the_hosts_tools_by_nsenter_and_by_chroot(&node).await;
     node.stop_agent().await;
     a35_two_interfaces_in_one_subnet_are_warned_of_with_working_advice(&node).await;
 }
 
-async fn an_agent_in_a_pod_runs_the_hosts_tools_by_nsenter_and_by_chroot(node: &RealNode) {
+/// On a host whose iscsid does not run, as where it is started on demand, there is no other of that name.
+async fn a_process_that_calls_itself_iscsid_gets_nothing_run_as_root(node: &RealNode) {
     make_pod(&node.guest).await;
+    node.stop_iscsid().await;
+    node.guest.spawn("impostor", IMPOSTOR).await.unwrap();
+    eventually("the impostor runs", PATIENCE, async || node.guest.run_ok("pgrep --exact iscsid").await).await;
     node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
+    node.start_agent_by(IN_POD, "").await;
+    let has_version = |host: &Value| host["status"]["agent"]["initiator"].is_string();
+    node.site.until("the version of iscsiadm", "Host", "w1", has_version).await;
+    node.stop_agent().await;
+    assert_eq!(node.guest.run("cat /srv/impostor/ran").await.unwrap().stdout, "", "its iscsiadm was run");
+    let log = node.guest.log("agent").await.unwrap();
+    assert!(log.contains("a process that is named iscsid is not the host's; it is ignored"), "{log}");
+    node.guest.run_ok("systemctl stop impostor").await.unwrap();
+    node.start_iscsid().await;
+}
+
+async fn an_agent_in_a_pod_runs_the_hosts_tools_by_nsenter_and_by_chroot(node: &RealNode) {
     node.start_agent_by(IN_POD, "").await;
     let host = node.until_paths("2/2").await;
     let version = node.guest.run_ok("iscsiadm --version").await.unwrap();

@@ -1,6 +1,6 @@
 //! How the agent reaches the host: directly, through the namespaces of a process, or through a mounted root directory.
 
-use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use thiserror::Error;
 
@@ -55,37 +55,6 @@ pub enum HostAccess {
     Namespaces(u32),
     /// With this directory as the root.
     Chroot(PathBuf),
-}
-
-/// The argument of `enter` is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("this is neither the ID of a process nor an absolute directory")]
-pub struct InvalidHostAccess;
-
-impl HostAccess {
-    /// The arguments of the agent's own program that make it enter the host; the tool and its arguments follow them.
-    /// None for direct access.
-    #[must_use]
-    pub fn enter_arguments(&self) -> Option<[OsString; 3]> {
-        let place = match self {
-            HostAccess::Direct => return None,
-            HostAccess::Namespaces(pid) => pid.to_string().into(),
-            HostAccess::Chroot(directory) => directory.into(),
-        };
-        Some(["enter".into(), place, "--".into()])
-    }
-
-    /// Parses the second of the [`enter_arguments`](Self::enter_arguments): a process ID or an absolute directory.
-    ///
-    /// # Errors
-    /// If the text is neither of them.
-    pub fn from_enter_argument(text: &str) -> Result<Self, InvalidHostAccess> {
-        match text.parse() {
-            Ok(pid) => Ok(HostAccess::Namespaces(pid)),
-            Err(_) if text.starts_with('/') => Ok(HostAccess::Chroot(text.into())),
-            Err(_) => Err(InvalidHostAccess),
-        }
-    }
 }
 
 impl fmt::Display for HostAccess {

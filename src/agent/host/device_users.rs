@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
 use super::{
     device_mapper::{MapEntry, is_multipath},
     mount_points::MountPoints,
+    processes::check_host_daemon,
     sysfs::{BlockDevice, DeviceNumber, attribute, has_vanished, names, read_error},
 };
 
@@ -142,7 +143,7 @@ impl DirectUsers {
                 continue;
             }
             let command = attribute(&directory.join("comm"))?.unwrap_or_default();
-            if command == MULTIPATHD {
+            if command == MULTIPATHD && process.parse().is_ok_and(|pid| check_host_daemon(proc, pid).is_ok()) {
                 continue;
             }
             for device in open {

@@ -8,9 +8,13 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io,
-    os::{fd::AsFd as _, unix::process::CommandExt as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::process::CommandExt as _,
+    },
     path::{Path, PathBuf},
-    process::Command,
+    process::{self, Command},
+    str::FromStr,
 };
 
 use rustix::{
@@ -18,8 +22,6 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 use thiserror::Error;
-
-use super::access::HostAccess;
 
 /// The program of this process. The link works even after an upgrade has replaced the file.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -31,6 +33,86 @@ pub const EXIT_NOT_ENTERED: u8 = 125;
 pub const EXIT_NOT_STARTED: u8 = 126;
 /// The tool does not exist.
 pub const EXIT_NOT_FOUND: u8 = 127;
+
+/// What `enter` enters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The mount and network namespaces of a process.
+    Process(u32),
+    /// The namespaces that a process has open, by its descriptors: they stay those that they were when it opened them,
+    /// whatever becomes of the process that they belonged to.
+    Opened {
+        /// The process that has them open.
+        pid: u32,
+        /// Its descriptor of the network namespace.
+        network: u32,
+        /// Its descriptor of the mount namespace.
+        mount: u32,
+    },
+    /// This directory becomes the root.
+    Root(PathBuf),
+}
+
+/// The argument of `enter` is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("this is neither the ID of a process nor an absolute directory")]
+pub struct InvalidPlace;
+
+impl Place {
+    /// The arguments of the agent's own program that make it enter the host; the tool and its arguments follow them.
+    #[must_use]
+    pub fn enter_arguments(&self) -> [OsString; 3] {
+        let place = match self {
+            Place::Process(pid) => pid.to_string().into(),
+            Place::Opened { pid, network, mount } => format!("{pid}:{network}:{mount}").into(),
+            Place::Root(directory) => directory.into(),
+        };
+        ["enter".into(), place, "--".into()]
+    }
+}
+
+impl FromStr for Place {
+    type Err = InvalidPlace;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPlace> {
+        if text.starts_with('/') {
+            return Ok(Place::Root(text.into()));
+        }
+        let numbers: Result<Vec<u32>, _> = text.split(':').map(str::parse).collect();
+        match numbers.as_deref() {
+            Ok([pid]) => Ok(Place::Process(*pid)),
+            Ok([pid, network, mount]) => Ok(Place::Opened { pid: *pid, network: *network, mount: *mount }),
+            Ok(_) | Err(_) => Err(InvalidPlace),
+        }
+    }
+}
+
+/// The mount and network namespaces of a process, open. A process ID may be another process's a moment later; these are
+/// what was checked.
+#[derive(Debug)]
+pub struct OpenNamespaces {
+    network: File,
+    mount: File,
+}
+
+impl OpenNamespaces {
+    /// Opens those of the process with this directory in procfs.
+    ///
+    /// # Errors
+    /// If the process has ended, or the agent may not see its namespaces.
+    pub fn of(process: &Path) -> Result<Self, ExecError> {
+        let (_, network) = open_namespace(process.join("ns/net"))?;
+        let (_, mount) = open_namespace(process.join("ns/mnt"))?;
+        Ok(OpenNamespaces { network, mount })
+    }
+
+    /// How a child of this process enters them. It must enter them while they are open here.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        let number = |file: &File| u32::try_from(file.as_raw_fd()).unwrap_or_default();
+        Place::Opened { pid: process::id(), network: number(&self.network), mount: number(&self.mount) }
+    }
+}
 
 /// Why the tool does not run.
 #[derive(Debug, Error)]
@@ -84,8 +166,8 @@ impl ExecError {
 ///
 /// The process must have no other thread.
 #[must_use]
-pub fn exec_on_host(access: &HostAccess, tool: &OsStr, arguments: &[OsString]) -> ExecError {
-    if let Err(error) = enter(access) {
+pub fn exec_on_host(place: &Place, tool: &OsStr, arguments: &[OsString]) -> ExecError {
+    if let Err(error) = enter(place) {
         return error;
     }
     let error = Command::new(tool).args(arguments).exec();
@@ -97,18 +179,24 @@ pub fn exec_on_host(access: &HostAccess, tool: &OsStr, arguments: &[OsString]) -
     }
 }
 
-fn enter(access: &HostAccess) -> Result<(), ExecError> {
-    match access {
-        HostAccess::Direct => Ok(()),
-        HostAccess::Namespaces(pid) => enter_namespaces(&Path::new("/proc").join(pid.to_string()).join("ns")),
-        HostAccess::Chroot(directory) => change_root(directory),
+fn enter(place: &Place) -> Result<(), ExecError> {
+    match place {
+        Place::Process(pid) => {
+            let directory = Path::new("/proc").join(pid.to_string()).join("ns");
+            enter_namespaces(directory.join("net"), directory.join("mnt"))
+        }
+        Place::Opened { pid, network, mount } => {
+            let directory = Path::new("/proc").join(pid.to_string()).join("fd");
+            enter_namespaces(directory.join(network.to_string()), directory.join(mount.to_string()))
+        }
+        Place::Root(directory) => change_root(directory),
     }
 }
 
-fn enter_namespaces(directory: &Path) -> Result<(), ExecError> {
+fn enter_namespaces(network: PathBuf, mount: PathBuf) -> Result<(), ExecError> {
     // Open both before entering the first: another mount namespace has another `/proc`.
-    let network = open_namespace(directory.join("net"))?;
-    let mount = open_namespace(directory.join("mnt"))?;
+    let network = open_namespace(network)?;
+    let mount = open_namespace(mount)?;
     for ((place, namespace), kind) in [(network, LinkNameSpaceType::Network), (mount, LinkNameSpaceType::Mount)] {
         move_into_link_name_space(namespace.as_fd(), Some(kind))
             .map_err(|error| ExecError::NotEntered { place, error: error.into() })?;

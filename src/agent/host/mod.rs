@@ -13,6 +13,7 @@ pub mod exec;
 pub mod interfaces;
 pub mod mount_points;
 pub mod multipath;
+pub mod processes;
 pub mod run_tool;
 pub mod sysfs;
 pub mod tools;

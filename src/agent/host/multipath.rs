@@ -156,7 +156,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::api::reason::PathReason;
+    use crate::{agent::host::processes::fake::process, api::reason::PathReason};
 
     const STRICT_CONFIG: &str = "defaults {\n\tverbosity 2\n\tfind_multipaths \"strict\"\n}\nblacklist {\n}\n";
 
@@ -164,8 +164,8 @@ mod tests {
     fn host(root: &Path, config: &str) -> HostTools {
         fs::create_dir_all(root.join("bin")).unwrap();
         fs::create_dir_all(root.join("etc")).unwrap();
-        fs::create_dir_all(root.join("proc/50")).unwrap();
-        fs::write(root.join("proc/50/comm"), "multipathd\n").unwrap();
+        process(&root.join("proc"), "1", "systemd", "host");
+        process(&root.join("proc"), "50", "multipathd", "host");
         fs::write(root.join("config"), config).unwrap();
         let script = format!("#!/bin/sh\necho asked >> {0}/asked\ncat {0}/config\n", root.display());
         fs::write(root.join("bin/multipathd"), script).unwrap();

@@ -14,14 +14,17 @@ use std::{
 };
 
 use tokio::process::Command;
+use tracing::warn;
 
 use super::{
     access::{AccessMode, HostAccess},
     device_users::require_host_pid_namespace,
     error::HostError,
-    exec,
+    exec::{self, ExecError, OpenNamespaces, Place},
+    processes::{NotOfHost, check_host_daemon, has_name, may_be_root},
     run_tool::{self, RunError, ToolOutput},
 };
+use crate::ops::log_once::LastErrors;
 
 /// Where tools are searched for, on all distributions.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
@@ -34,8 +37,16 @@ pub struct HostTools {
     search_path: String,
     /// The host's root directory for direct access.
     root: PathBuf,
-    /// PIDs of the daemons that were found, by name. A search reads `/proc` for thousands of processes.
-    daemons: Arc<Mutex<BTreeMap<String, u32>>>,
+    daemons: Arc<Mutex<Daemons>>,
+}
+
+/// The daemons that were looked for, by name.
+#[derive(Debug, Default)]
+struct Daemons {
+    /// The PIDs of those that were found. A search reads `/proc` for thousands of processes.
+    found: BTreeMap<String, u32>,
+    /// Why processes with their names were ignored.
+    ignored: LastErrors<String>,
 }
 
 impl HostTools {
@@ -53,42 +64,45 @@ impl HostTools {
         HostTools { mode: AccessMode::Direct, proc, search_path, root, daemons: Arc::default() }
     }
 
-    /// The PID of a daemon, if it runs. If several processes have its name, the one in the host's own network namespace:
-    /// the others are in containers.
+    /// The PID of a daemon of the host, if it runs. A process that has only its name is ignored, and that is logged.
     #[must_use]
     pub fn daemon(&self, name: &str) -> Option<u32> {
         let mut daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pid) = daemons.get(name).filter(|pid| self.has_name(**pid, name)) {
+        if let Some(pid) = daemons.found.get(name).filter(|pid| self.is_host_daemon(**pid, name)) {
             return Some(*pid);
         }
-        daemons.remove(name);
-        let host_network = self.network_namespace("1");
-        let (in_container, pid) = fs::read_dir(&self.proc)
-            .ok()?
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|pid| self.has_name(*pid, name))
-            .map(|pid: u32| (self.network_namespace(&pid.to_string()) != host_network, pid))
-            .min()?;
-        // Do not cache the daemon of a container: the host's own may start later.
-        if !in_container {
-            daemons.insert(name.to_owned(), pid);
+        daemons.found.remove(name);
+        let mut found = None;
+        for pid in self.processes().filter(|pid| has_name(&self.proc, *pid, name)) {
+            match check_host_daemon(&self.proc, pid) {
+                Ok(()) => found = Some(found.map_or(pid, |other: u32| other.min(pid))),
+                Err(NotOfHost::Unreadable(_)) => {}
+                Err(error) => {
+                    if daemons.ignored.failed(name.to_owned(), &error) {
+                        warn!(pid, %error, "a process that is named {name} is not the host's; it is ignored");
+                    }
+                }
+            }
         }
-        Some(pid)
+        daemons.found.extend(found.map(|pid| (name.to_owned(), pid)));
+        found
     }
 
-    fn has_name(&self, pid: u32, name: &str) -> bool {
-        fs::read_to_string(self.proc.join(format!("{pid}/comm"))).is_ok_and(|comm| comm.trim_end() == name)
+    fn is_host_daemon(&self, pid: u32, name: &str) -> bool {
+        has_name(&self.proc, pid, name) && check_host_daemon(&self.proc, pid).is_ok()
     }
 
-    fn network_namespace(&self, process: &str) -> Option<PathBuf> {
-        self.namespaces(process).ok().map(|(_, network)| network)
+    fn processes(&self) -> impl Iterator<Item = u32> {
+        let entries = fs::read_dir(&self.proc).into_iter().flatten();
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
     }
 
-    /// Whether it is certain that no process with this name runs. It is not certain if the agent does not see the
+    /// Whether it is certain that nobody who may do it runs this tool. It is not certain if the agent does not see the
     /// processes of the host.
     #[must_use]
     pub fn is_certainly_not_running(&self, name: &str) -> bool {
-        require_host_pid_namespace(&self.proc).is_ok() && self.daemon(name).is_none()
+        let runs = |pid: u32| has_name(&self.proc, pid, name) && may_be_root(&self.proc, pid);
+        require_host_pid_namespace(&self.proc).is_ok() && !self.processes().any(runs)
     }
 
     /// Whether the program file of a process was replaced after its start: an upgrade without a restart.
@@ -152,19 +166,42 @@ impl HostTools {
         arguments: &[A],
         limit: Duration,
     ) -> Result<ToolOutput, HostError> {
-        match run_tool::run(self.command(access, tool, arguments), limit).await {
+        let namespaces = self.open_namespaces(access).map_err(|message| {
+            let (tool, access) = (tool.to_owned(), access.clone());
+            HostError::NotEntered { tool, access, message }
+        })?;
+        let place = match access {
+            HostAccess::Direct => None,
+            HostAccess::Namespaces(pid) => {
+                Some(namespaces.as_ref().map_or(Place::Process(*pid), OpenNamespaces::place))
+            }
+            HostAccess::Chroot(directory) => Some(Place::Root(directory.clone())),
+        };
+        let ended = run_tool::run(self.command(place.as_ref(), tool, arguments), limit).await;
+        drop(namespaces);
+        match ended {
             Ok(output) if *access == HostAccess::Direct => Ok(output),
             Ok(output) => tool_output(access, tool, output),
             Err(error) => Err(run_error(access, tool, limit, error)),
         }
     }
 
-    fn command<A: AsRef<OsStr>>(&self, access: &HostAccess, tool: &str, arguments: &[A]) -> Command {
-        let mut command = match access.enter_arguments() {
+    /// Opens the namespaces to enter, and checks then that they are the host's: the process that was chosen may have
+    /// ended since, and its ID may be that of a pod's process.
+    fn open_namespaces(&self, access: &HostAccess) -> Result<Option<OpenNamespaces>, String> {
+        let HostAccess::Namespaces(pid) = access else { return Ok(None) };
+        let namespaces =
+            OpenNamespaces::of(&self.proc.join(pid.to_string())).map_err(|error: ExecError| error.to_string())?;
+        check_host_daemon(&self.proc, *pid).map_err(|error| format!("process {pid} is not the host's: {error}"))?;
+        Ok(Some(namespaces))
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, place: Option<&Place>, tool: &str, arguments: &[A]) -> Command {
+        let mut command = match place {
             None => Command::new(tool),
-            Some(enter) => {
+            Some(place) => {
                 let mut command = Command::new(exec::OWN_PROGRAM);
-                command.args(enter).arg(tool);
+                command.args(place.enter_arguments()).arg(tool);
                 command
             }
         };
@@ -200,19 +237,13 @@ fn tool_output(access: &HostAccess, tool: &str, output: ToolOutput) -> Result<To
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::fs::symlink, path::Path};
+    use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::api::reason::PathReason;
-
-    /// Makes a process with this name, in these namespaces.
-    fn process(proc: &Path, pid: &str, comm: &str, namespaces: &str) {
-        let ns = proc.join(pid).join("ns");
-        fs::create_dir_all(&ns).unwrap();
-        fs::write(proc.join(pid).join("comm"), format!("{comm}\n")).unwrap();
-        symlink(format!("mnt:[{namespaces}]"), ns.join("mnt")).unwrap();
-        symlink(format!("net:[{namespaces}]"), ns.join("net")).unwrap();
-    }
+    use crate::{
+        agent::host::processes::fake::{process, set_users},
+        api::reason::PathReason,
+    };
 
     #[test]
     fn tools_run_in_the_namespaces_of_their_daemon_if_the_agent_has_others() {
@@ -225,6 +256,25 @@ mod tests {
         process(proc.path(), "700", "iscsid", "host");
         assert_eq!(host.access("iscsid").unwrap(), HostAccess::Namespaces(700));
         assert_eq!(host.root(&HostAccess::Namespaces(700)), proc.path().join("700/root"));
+    }
+
+    #[test]
+    fn a_process_of_a_pod_is_never_taken_for_a_daemon() {
+        let proc = tempfile::tempdir().unwrap();
+        process(proc.path(), "1", "systemd", "host");
+        process(proc.path(), "self", "multibond", "pod");
+        // On a host without the daemon, and with a smaller ID than the host's.
+        process(proc.path(), "300", "iscsid", "pod");
+        process(proc.path(), "301", "iscsid", "host");
+        set_users(proc.path(), "301", 65534, "0000000000000000");
+        let host = HostTools::new(AccessMode::Auto, proc.path().into());
+        assert_eq!(host.daemon("iscsid"), None);
+        assert_eq!(host.access("iscsid").unwrap(), HostAccess::Namespaces(1));
+        process(proc.path(), "700", "iscsid", "host");
+        assert_eq!(host.daemon("iscsid"), Some(700));
+        // Its ID becomes that of a pod's process.
+        set_users(proc.path(), "700", 65534, "0000000000000000");
+        assert_eq!(host.daemon("iscsid"), None);
     }
 
     #[test]
