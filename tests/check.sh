@@ -55,7 +55,7 @@ dependencies() {
 }
 
 # The tests that need nothing but Rust: no control plane, no browser, no package.
-unit=(--lib --bins --test agent --test cli --test docs --test enter --test literals --test planner)
+unit=(--lib --bins --test agent --test cli --test docs --test enter --test layers --test literals --test planner)
 # Those that need more than a control plane: `cargo test` leaves them out (Cargo.toml), a step runs each.
 apart=(--test console --test image --test vm)
 
