@@ -1,8 +1,8 @@
 //! How long to wait before something that failed is tried again: exponential backoff with jitter.
 //!
 //! It is a pure function of the number of failures and a seed. The state machines that use it are pure as well, keep
-//! the number of failures themselves, and are tested with fixed seeds. The iterators of `backon` hold that state and
-//! draw from a random generator, so they do not fit here.
+//! the number of failures themselves, and are tested with fixed seeds. The iterators of crates such as `backon` hold
+//! that state and draw from a random generator, so they do not fit here.
 
 use std::{
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash},

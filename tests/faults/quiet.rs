@@ -45,7 +45,7 @@ metadata: {name: w4}
 spec: {dataCenter: other, nodeName: '{ns}-w4'}
 ";
 
-/// The writes of the controller and the agents since then, without leases and SelfSubjectReviews.
+/// The writes of the controller and the agents since then, without leases and `SelfSubjectReviews`.
 fn our_writes(cluster: &ControlPlane, since: Timestamp) -> Vec<Write> {
     let account = format!("system:serviceaccount:{SYSTEM}:");
     let state = |write: &Write| !["leases", "selfsubjectreviews"].contains(&write.resource.as_str());
