@@ -42,8 +42,8 @@
 //! login or logout is safe; it reads only its own Hosts and their Secrets. If the controller is down, agents keep and
 //! repair the sessions of the last plan.
 //!
-//! Three modules decide everything and do no IO: [`planner`], the controller's `reconcile`, and [`agent::reconcile`]. Most
-//! tests are about them.
+//! The modules that decide do no I/O: [`planner`], the controller's `index` and `reconcile`, [`agent::reconcile`], and the
+//! `judge` of [`check`]. Most tests are about them, and `tests/layers.rs` keeps them pure.
 
 pub mod agent;
 pub mod api;

@@ -8,8 +8,8 @@ use crate::api::{Iqn, PlannedPath, Revision, SessionSettings};
 
 /// Changes exactly when the host has something else to do; the names of bonds, networks and storages are not in it.
 ///
-/// Stable across versions of the program: the text that is hashed is fixed here and tested literally. Every part ends
-/// with a byte that no part contains.
+/// Stable across versions of the program: the text that is hashed is fixed here and tested literally. Each part
+/// is followed by a tab or a line feed. No part contains either, so different plans have different texts.
 pub(super) fn revision(paths: &[PlannedPath], hold: &[Iqn], session: SessionSettings) -> Revision {
     let mut text = String::with_capacity(128 * (paths.len() + hold.len()));
     let SessionSettings {

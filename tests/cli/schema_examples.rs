@@ -1,5 +1,5 @@
-//! `tests/cli/data/schema-examples/`: objects that the API server accepts and refuses, as data. One test holds `multibond plan`
-//! to it, another the API server.
+//! `tests/cli/data/schema-examples/`: objects that the API server accepts and refuses, as data. One test holds
+//! `multibond plan` to it, another the API server.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::fs;

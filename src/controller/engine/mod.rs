@@ -1,10 +1,11 @@
 //! The run loop: applies what the watches report, reconciles one object after the other, and carries out the outcomes,
 //! many objects at a time, but one request at a time for each object.
 //!
-//! `kube::runtime::Controller` is not used. It schedules reconciles of one primary object, while a plan depends on five
-//! kinds and thousands of hosts. This loop has two priorities (few hosts whose plans changed go before thousands whose
-//! plans did not), debounces aggregates, applies the answers to its own writes to the index, asks for the leadership
-//! before each write, and freezes what depends on objects that cannot be decoded.
+//! `kube::runtime::Controller` is not used. It schedules reconciles of one primary object, while a plan depends on
+//! objects of four kinds, a verdict also on leases, and one edit can change thousands of plans. This loop has two
+//! priorities (few hosts whose plans changed go before thousands whose plans did not), debounces aggregates, applies the
+//! answers to its own writes to the index, asks for the leadership before each write, and freezes what depends on objects
+//! that cannot be decoded.
 
 mod apply;
 mod events;

@@ -25,13 +25,16 @@ pub(crate) struct Memo {
 /// The last decision for a host. Aggregates, the host's Node and deletions depend on it.
 #[derive(Clone, Debug)]
 pub(crate) struct HostState {
+    /// The newest plan. It may not be published: see `published`.
     pub plan: HostPlan,
-    /// The data center's plan epoch when the plan was made; `None` while the data center is frozen.
+    /// The plan epoch of the data center for which `plan` was made: `plan` is current as long as the two are equal. `None`
+    /// while the data center is frozen: `plan` is then the one in the Host's status.
     pub plan_epoch: Option<u64>,
     pub phase: Phase,
     pub agent: AgentState,
     pub settled: bool,
-    /// The revision of the plan in the Host's status, which its agent carries out; `None` while there is none.
+    /// The revision of the plan that goes into the Host's status, for its agent to carry out. It differs from that of `plan`
+    /// if `plan` must not be published; `None` if the Host gets no plan at all.
     pub published: Option<Revision>,
     pub without_session: Vec<Iqn>,
     /// Whether there is a session, for each path of the plan, in order.

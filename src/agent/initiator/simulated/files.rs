@@ -58,8 +58,8 @@ fn parse<T: DeserializeOwned + Default>(text: &str) -> Result<T, String> {
     if is_empty { Ok(T::default()) } else { serde_saphyr::from_str(text).map_err(|error| error.to_string()) }
 }
 
-/// Follows the files for ever. A change takes effect within a second. An invalid file is logged and ignored, and a file that
-/// was removed gives the defaults. Faults with `after` are announced when they start.
+/// Follows the files for ever. A change takes effect within a second. An invalid file is logged and ignored, and a file
+/// that was removed gives the defaults. Faults with `after` are announced when they start.
 pub async fn follow(simulation: Arc<Simulation>, faults: Option<PathBuf>, facts: Option<PathBuf>) {
     let mut faults = faults.map(FollowedFile::<Faults>::new);
     let mut facts = facts.map(FollowedFile::<NodeFacts>::new);

@@ -1,8 +1,8 @@
 //! Reads the files of open-iscsi's database.
 //!
-//! This starts no process, and it returns more than `iscsiadm -o show`, which reads all records of the host and leaves out
-//! those it cannot read. Only iscsiadm writes the files. One exception: a record of the agent that iscsiadm cannot read is
-//! removed here, because iscsiadm refuses to delete or overwrite it.
+//! This starts no process, and it returns more than `iscsiadm -o show`, which reads all records of the host and leaves
+//! out those it cannot read. Only iscsiadm writes the files. One exception: a record of the agent that iscsiadm cannot
+//! read is removed here, because iscsiadm refuses to delete or overwrite it.
 
 use std::{
     collections::BTreeMap,

@@ -200,7 +200,7 @@ fn desired_settings(login: &Login) -> Vec<Setting> {
         // Only the agent logs in and out; nothing does so at boot or shutdown.
         plain("node.startup", "manual"),
         plain("node.conn[0].startup", "manual"),
-        // One attempt: the agent retries by itself, and reports the portal meanwhile.
+        // iscsid gives up after this many times the login timeout. The agent retries, and reports the path meanwhile.
         plain("node.session.initial_login_retry_max", "1"),
         plain("node.conn[0].timeo.login_timeout", &login_timeout_seconds.to_string()),
         plain("node.session.timeo.replacement_timeout", &replacement_timeout_seconds.to_string()),
