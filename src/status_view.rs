@@ -1,9 +1,9 @@
 //! The status of a cluster, as `multibond status` and the console show it.
 //!
 //! [`StatusView`] lists data centers, each with its networks, bonds and hosts, and each host with its paths. A path of
-//! several bonds is one path: paths are listed by host, with the names of their bonds. What nobody has reported yet is
-//! `None`. The document that `multibond status -o json` prints is [`json`], a type of its own: a field that a page needs
-//! here does not become part of that format by itself.
+//! several bonds is one path: paths are listed by host, with the names of their bonds. A value that was not reported
+//! yet is `None`. The document that `multibond status -o json` prints is [`json`], a type of its own: a field that a
+//! page needs here does not become part of that format by itself.
 
 pub mod json;
 
@@ -81,8 +81,8 @@ pub struct ConditionView {
 /// Shown for an object whose status the controller has not written yet.
 pub const NOT_PROCESSED: &str = "not processed yet";
 
-/// The conditions that are not True, those with the same reason and message once. A condition that the controller has
-/// not written yet (`Pending`) is left out.
+/// The conditions that are not True, without repetitions of the same reason and message. A condition that the
+/// controller has not written yet (`Pending`) is left out.
 #[must_use]
 pub fn unmet_conditions(conditions: &[ConditionView]) -> Vec<&ConditionView> {
     let mut unmet: Vec<&ConditionView> = Vec::new();
@@ -178,7 +178,7 @@ pub struct PathView {
     pub reason: Option<PathReason>,
     /// The reason as a sentence.
     pub message: Option<String>,
-    /// When it entered this state.
+    /// The time at which it entered this state.
     pub since: Option<jiff::Timestamp>,
     /// The longest pause between two attempts, such as `30s`.
     pub retry_every: Option<String>,

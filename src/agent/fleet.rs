@@ -34,7 +34,7 @@ use crate::{
 
 /// The concurrent requests of a whole fleet. 4 to 16 use an API server fully; more only make each request slower.
 const FLEET_REQUESTS: usize = 16;
-/// How often the directory with the tokens is read.
+/// The interval at which the directory with the tokens is read.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The agents of a simulation.
@@ -114,7 +114,7 @@ impl Fleet {
     pub async fn follow_tokens(mut self, config: &Config, directory: &Path) -> io::Result<()> {
         let mut log = LogOnce::new(format!("use {}", directory.display()));
         let mut found = tokens(directory);
-        // A missing directory is an error only at the start; later somebody may be replacing it.
+        // A missing directory is an error only at the start. Later it may be missing while it is replaced.
         found.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))?;
         loop {
             let used = found.and_then(|tokens| self.use_tokens(config, &tokens));

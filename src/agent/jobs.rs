@@ -189,7 +189,8 @@ async fn log_out(
     }
 }
 
-/// The session in a new inventory. The kernel may give the number of a session that is gone to another path.
+/// The session in a new inventory. The kernel may have given the number of a removed session to a session of another
+/// path.
 fn find<'a>(inventory: &'a Inventory, session: &Session) -> Option<&'a Session> {
     inventory.sessions.iter().find(|found| found.id == session.id && found.path == session.path)
 }

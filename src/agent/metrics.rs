@@ -9,14 +9,14 @@ use prometheus_client::{
 };
 
 use crate::{
-    api::{Connection, ConnectionState, reason::PathReason},
+    api::{Connection, reason::PathReason},
     ops::{Readiness, registered},
 };
 
 /// The label `outcome`: how a login, a logout or a request ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabel {
-    /// `ok`, or the reason.
+    /// `ok`, or the reason of the failure.
     pub outcome: &'static str,
 }
 
@@ -76,7 +76,7 @@ impl AgentMetrics {
         }
     }
 
-    /// An agent is ready while it can watch the Hosts. Its sessions are kept also while it cannot.
+    /// An agent is ready while it can watch the Hosts. While it cannot, it still keeps its sessions.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         let (watching, failing) = (self.watching.get(), self.failing.get());
@@ -107,7 +107,7 @@ impl PathGauge {
     pub fn set(&mut self, connections: &[Connection]) {
         let mut counts: BTreeMap<&'static str, i64> = self.counted.keys().map(|state| (*state, 0)).collect();
         for connection in connections {
-            *counts.entry(state_label(connection.state)).or_default() += 1;
+            *counts.entry(connection.state.as_str()).or_default() += 1;
         }
         for (state, count) in &counts {
             let before = self.counted.get(state).copied().unwrap_or_default();
@@ -123,16 +123,6 @@ impl PathGauge {
 impl Drop for PathGauge {
     fn drop(&mut self) {
         self.set(&[]);
-    }
-}
-
-fn state_label(state: ConnectionState) -> &'static str {
-    match state {
-        ConnectionState::Connecting => "Connecting",
-        ConnectionState::Connected => "Connected",
-        ConnectionState::Failed => "Failed",
-        ConnectionState::Disconnecting => "Disconnecting",
-        ConnectionState::Retained => "Retained",
     }
 }
 

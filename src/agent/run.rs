@@ -44,13 +44,13 @@ use crate::{
     ops::{Clock, Now, log_once::LogOnce},
 };
 
-/// How often everything is read even if no change was announced.
+/// The interval at which everything is read even if no change was announced.
 const RESYNC: Duration = Duration::from_secs(60);
-/// How long running jobs may take to end when the agent is stopped.
+/// The time for running jobs to end when the agent is stopped.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 /// Changes of devices come in bursts: all that are announced within this time are handled by one turn.
 const DEBOUNCE: Duration = Duration::from_millis(100);
-/// When a host is read again whose devices could not be read.
+/// The pause before a host is read again whose devices could not be read.
 const READ_RETRY: Duration = Duration::from_secs(5);
 
 /// The agent of one node.
@@ -73,7 +73,7 @@ pub struct Agent<I, C> {
     secrets: HashMap<ObjectRef<Secret>, watch::Receiver<SecretState>>,
     /// One for each Host that names the node.
     outboxes: BTreeMap<HostId, Outbox>,
-    /// When the plan changed or a login ended last, until the plan is acknowledged.
+    /// The time at which the plan changed or a login ended last, until the plan is acknowledged.
     progress_at: Option<Duration>,
     write_log: LogOnce,
     read_log: LogOnce,
@@ -142,7 +142,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         self.jobs.finish(SHUTDOWN_GRACE).await;
     }
 
-    /// Reads everything, starts what is due, and returns when to do so again if nothing changes.
+    /// Reads everything, starts the jobs that are due, and returns the time of the next turn if nothing changes.
     async fn turn(&mut self) -> Duration {
         let hosts = self.hosts.borrow_and_update().clone();
         self.update_hosts(hosts.as_deref().unwrap_or_default());
@@ -170,7 +170,8 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         if candidates.is_empty() {
             return Ok((facts, inventory));
         }
-        // Once more, with what uses the devices of the candidates: that is expensive to find out.
+        // Read once more, with the users of the candidates' devices. Only then, because the search for users is
+        // expensive.
         Ok((facts, self.initiator.inventory(&candidates).await?))
     }
 
@@ -185,7 +186,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         for host in hosts {
             self.outboxes.entry(HostId::from(&**host)).or_insert_with(|| Outbox::new(host.clone())).update(host);
         }
-        // Without a Host the last plan is kept up.
+        // Without a Host the agent keeps following the last plan.
         let Some(served) = node_owner::served_host(hosts).map(|host| HostId::from(&**host)) else { return };
         if self.served.as_ref().is_some_and(|before| *before != served)
             && let Some(reconciler) = &mut self.reconciler
@@ -240,7 +241,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         }
     }
 
-    /// Lets the reconciler decide, starts its actions, and returns the report and when time alone changes something.
+    /// Lets the reconciler decide and starts its actions. Returns the report and the time of the next step.
     fn reconcile(&mut self, facts: Facts, inventory: &Inventory, now: Now) -> (StatusReport, Option<Duration>) {
         let mut paths = None;
         let mut acknowledged = None;
@@ -279,7 +280,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         (StatusReport { agent, interfaces: Some(interfaces), paths }, wake_at)
     }
 
-    /// Starts the writes that are due, and returns when the next one is.
+    /// Starts the writes that are due, and returns the time of the next one.
     fn write(&mut self, report: &StatusReport, now: Now) -> Option<Duration> {
         let mut next: Option<Duration> = None;
         for (id, outbox) in &mut self.outboxes {
@@ -341,7 +342,7 @@ fn acknowledged_version(status: &HostStatus) -> Option<PlanVersion> {
     Some(PlanVersion { revision: agent.observed_revision.clone()?, sequence: agent.observed_sequence? })
 }
 
-/// Waits for a change. A sender that is gone changes nothing any more.
+/// Waits for a change; for ever if the sender is gone.
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
         pending::<()>().await;

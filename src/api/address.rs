@@ -13,7 +13,7 @@ pub fn canonical_portal(address: &str, port: u16) -> String {
     }
 }
 
-/// An IP address; none for a DNS name. An IPv4 address that is written as an IPv6 one counts as IPv4.
+/// An IP address; none for a DNS name. An IPv4 address in IPv6 form (`::ffff:10.0.0.1`) counts as IPv4.
 #[must_use]
 pub fn parse_ip(text: &str) -> Option<IpAddr> {
     text.parse().ok().map(|ip: IpAddr| ip.to_canonical())

@@ -29,16 +29,16 @@ impl From<bool> for Status {
     }
 }
 
-/// A condition without a time: [`merge`] finds out since when it has its status.
+/// A condition without a time. [`merge`] sets `lastTransitionTime`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionUpdate {
     /// The condition's type.
     pub kind: ConditionType,
-    /// Whether it holds.
+    /// The status: `True`, `False` or `Unknown`.
     pub status: Status,
-    /// Why, as one word of a closed set.
+    /// The reason, from a closed set.
     pub reason: &'static str,
-    /// Why, as a sentence; at most 2048 bytes.
+    /// The reason as a sentence; at most 2048 bytes.
     pub message: String,
 }
 
@@ -67,7 +67,7 @@ fn limited(mut message: String) -> String {
 }
 
 /// The conditions of an object: `current` with `updates` applied. Conditions of other types are kept. A condition whose
-/// status stays the same keeps its `lastTransitionTime`. The order is that of `current`, with new ones at the end.
+/// status stays the same keeps its `lastTransitionTime`. The order of `current` stays, and new conditions come last.
 #[must_use]
 pub fn merge(
     current: &[Condition],
@@ -78,7 +78,7 @@ pub fn merge(
     let mut merged = current.to_vec();
     for update in updates {
         let since = |old: Option<&Condition>| match old {
-            // The condition from the CRD's default has the epoch as its time, which says nothing.
+            // The condition from the CRD's default has the epoch as its time, which has no meaning.
             Some(old)
                 if old.status == update.status.as_str() && old.last_transition_time.0 != Timestamp::UNIX_EPOCH =>
             {

@@ -58,15 +58,15 @@ pub const AGENT_MANAGER: &str = "multibond-agent";
 pub const CONSOLE_MANAGER: &str = "multibond-console";
 /// The lease that the leading controller holds, in the namespace of the release.
 pub const LEADER_LEASE: &str = "multibond-controller";
-/// Finalizer of data centers, networks and hosts: the controller lets go when the hosts concerned have disconnected.
+/// Finalizer of data centers, networks and hosts: removed when the affected hosts have disconnected.
 pub const FINALIZER: &str = "multibond.dev/disconnect";
-/// Label of Hosts made for `DataCenter.spec.hosts`; its value is the data center's name.
+/// Label of Hosts that are generated for `DataCenter.spec.hosts`; its value is the data center's name.
 pub const MADE_FOR_LABEL: &str = "multibond.dev/made-for";
-/// Annotation of a made Host: since when its Node is gone or no longer matches (RFC 3339).
+/// Annotation of a generated Host: the time since which its Node is gone or no longer matches (RFC 3339).
 pub const NODE_GONE_ANNOTATION: &str = "multibond.dev/node-gone-since";
 /// Annotation of an object imported from oVirt whose name had to change: the name that it had there.
 pub const OVIRT_NAME_ANNOTATION: &str = "multibond.dev/ovirt-name";
-/// The lease by which the agent of a node tells that it is alive has this name, with the node's after it.
+/// Prefix of the name of an agent's lease, which shows that the agent is alive; the name of the node follows.
 pub const AGENT_LEASE_PREFIX: &str = "agent-";
 /// Condition that the controller sets on the Node of a Host in service.
 pub const NODE_CONDITION: &str = "multibond.dev/StorageOperational";
@@ -107,7 +107,7 @@ pub struct Summary {
 
 /// The custom resource definitions, in the order in which they are documented.
 ///
-/// What the derive cannot say is added here; see [`finish`] and [`born_pending`].
+/// Adds the parts of the schemas that the derive cannot express; see [`finish`] and [`born_pending`].
 #[must_use]
 pub fn crds() -> Vec<CustomResourceDefinition> {
     let mut crds = vec![DataCenter::crd(), Network::crd(), Host::crd(), IscsiBond::crd()];
@@ -119,8 +119,8 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     crds
 }
 
-/// What holds for every field: a description's line breaks are those of the source, and mean nothing to a reader; and
-/// `null` says nothing that leaving the field out does not say, so the API server drops it.
+/// Applies two rules to every field. Descriptions lose their line breaks, which only come from the source code. And no
+/// field is nullable: `null` means the same as an absent field, so the API server drops it.
 fn finish(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     if let Some(description) = &mut schema.description {
@@ -128,9 +128,9 @@ fn finish(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// The condition with which each object is born: without one kstatus takes an object for healthy, and a pipeline's
-/// sync wave would run past it. Apart from that the API server must not fill in what nobody has reported (an absent
-/// `interfaces` is not an empty one), nor take a negative count.
+/// Gives each new object a default condition: without a condition kstatus reports an object as healthy, and the sync
+/// waves of a pipeline would not wait for it. The API server must set no other defaults in a status (an absent
+/// `interfaces` differs from an empty one), and must refuse negative counts.
 fn born_pending(status: &mut JSONSchemaProps) {
     for_each_schema(status, &mut |schema| {
         schema.default = None;

@@ -1,7 +1,7 @@
 //! Names and addresses as types of their own, so that the compiler notices when two are mixed up.
 //!
 //! A plan repeats the same few names thousands of times, so each is a shared text: a clone allocates nothing. Decoding
-//! accepts any text: the CRD's schema validates what users write. A spec is what a user wrote, so its names stay
+//! accepts any text: the CRD's schema validates the specs of users. A spec is what a user wrote, so its names stay
 //! `String`; they get their types where a plan or a status takes them over.
 
 use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
@@ -47,7 +47,7 @@ macro_rules! name {
             }
         }
 
-        // Hash and Ord are those of the text.
+        // Hash and Ord must be equal to those of `str`, as `Borrow` requires.
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
                 &self.0
@@ -155,7 +155,7 @@ name! {
     Namespace
 }
 name! {
-    /// The name of an object whose kind is known from the place where the name stands.
+    /// The name of an object whose kind is known from the context.
     ObjectName
 }
 name! {

@@ -1,4 +1,4 @@
-//! Which Host owns a node, when several name it. Controller and agent decide by the same rule.
+//! The rule for the Host that owns a node if several Hosts name it. Controller and agent use the same rule.
 
 use std::collections::HashMap;
 

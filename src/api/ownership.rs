@@ -1,5 +1,5 @@
-//! What is deleted or changed together with a data center or a network. The controller carries it out, and the console
-//! shows it before anything is deleted: both ask these functions.
+//! The objects that are deleted or changed together with a data center or a network. The controller carries that out,
+//! and the console shows it before the deletion: both use these functions.
 
 use kube::ResourceExt as _;
 use kube::api::ObjectMeta;
@@ -15,27 +15,27 @@ pub fn generated_for(host: &ObjectMeta) -> Option<&str> {
     host.labels.as_ref()?.get(MADE_FOR_LABEL).map(String::as_str)
 }
 
-/// Whether a Host was generated for the data center of this namespace and name, whatever its `spec.dataCenter` says
-/// now: the controller sets that back.
+/// Whether a Host was generated for the data center of this namespace and name. `spec.dataCenter` does not count: the
+/// controller sets it back.
 #[must_use]
 pub fn is_generated_for(host: &ObjectMeta, namespace: &str, data_center: &str) -> bool {
     host.namespace.as_deref() == Some(namespace) && generated_for(host) == Some(data_center)
 }
 
-/// Whether a network is deleted with the data center: all of its networks are.
+/// Whether a network is deleted with the data center. All networks of the data center are.
 #[must_use]
 pub fn network_goes_with(network: &Network, data_center: &DataCenter) -> bool {
     network.namespace() == data_center.namespace() && network.spec.data_center == data_center.name_any()
 }
 
-/// Whether a bond is deleted with the data center: all of its bonds are.
+/// Whether a bond is deleted with the data center. All bonds of the data center are.
 #[must_use]
 pub fn bond_goes_with(bond: &IscsiBond, data_center: &DataCenter) -> bool {
     bond.namespace() == data_center.namespace() && bond.spec.data_center == data_center.name_any()
 }
 
-/// Whether a Host is deleted with the data center: those that were generated for it are. Hosts of users stay, without
-/// a data center.
+/// Whether a Host is deleted with the data center: only a Host that was generated for it is. Hosts of users stay,
+/// without a data center.
 #[must_use]
 pub fn host_goes_with(host: &Host, data_center: &DataCenter) -> bool {
     is_generated_for(&host.metadata, &data_center.namespace().unwrap_or_default(), &data_center.name_any())

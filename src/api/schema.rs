@@ -1,6 +1,6 @@
-//! Schemas of the texts that users write: what a CEL rule on each would cost too much to check, a pattern does.
+//! Schemas of the texts that users write. They use patterns, because a CEL rule for each text would cost too much.
 //!
-//! Every pattern is RE2 (what the API server runs) and ECMA 262 at once.
+//! Every pattern is valid in RE2 (which the API server uses) and in ECMA 262.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ fn ipv6() -> String {
     format!("({})", forms.join("|"))
 }
 
-/// A DNS name whose last label starts with a letter, so that `10.0.1.300` is not taken for one.
+/// A DNS name whose last label starts with a letter, so that `10.0.1.300` is not accepted.
 const DNS_NAME: &str = r"([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.?";
 
 fn set_of(items: &Value, max: u32) -> Schema {

@@ -17,7 +17,7 @@ pub(crate) use judge::judge;
 /// The page that explains each line.
 const DOCUMENTATION: &str = "docs/troubleshooting.md";
 
-/// When the check runs.
+/// The time of the check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Before an installation: whether Multibond can be installed.
@@ -101,7 +101,7 @@ macro_rules! checks {
                 match self { $(Check::$check => Section::$section),+ }
             }
 
-            /// What should hold.
+            /// The sentence that should be true.
             #[must_use]
             pub fn title(self) -> &'static str {
                 match self { $(Check::$check => $title),+ }
@@ -179,18 +179,18 @@ pub(crate) struct Line {
     pub check: Check,
     /// The worst of its findings.
     pub outcome: CheckOutcome,
-    /// What should hold, as a sentence.
+    /// The sentence that should be true.
     pub title: &'static str,
     /// The findings, the worst first.
     pub found: Vec<String>,
-    /// What to do; none if the outcome is `Ok` or `Skipped`.
+    /// The advice; none if the outcome is `Ok` or `Skipped`.
     pub hint: Option<String>,
     /// The page and heading that explain the line.
     pub documentation: String,
 }
 
 impl Check {
-    /// The line with these findings: its outcome is that of the worst. The hint is kept for warnings and errors only.
+    /// The line with these findings. It has the worst outcome of them. The hint is kept for warnings and errors only.
     pub(crate) fn line(self, mut findings: Vec<Finding>, hint: impl Into<String>) -> Line {
         findings.sort_by_key(|finding| Reverse(finding.outcome));
         findings.dedup();

@@ -10,7 +10,7 @@ pub(crate) struct Permission {
     pub verb: &'static str,
     pub group: &'static str,
     pub plural: &'static str,
-    /// Whether it is needed in the release's namespace only.
+    /// It is needed in the release's namespace only.
     pub namespaced: bool,
 }
 
@@ -59,10 +59,10 @@ chart_kinds! {
     MayMakeObjects: namespaced Secret = "" / "secrets";
 }
 
-/// What Helm does with each kind during installation, upgrade and uninstallation.
+/// The verbs that Helm uses on each kind during installation, upgrade and uninstallation.
 const VERBS: [&str; 3] = ["create", "patch", "delete"];
 
-/// Without these verbs the API server lets nobody grant a permission that they do not have.
+/// The verbs that allow a caller to grant permissions that the caller does not have.
 const GRANTING: [(&str, &str); 4] =
     [("escalate", "clusterroles"), ("bind", "clusterroles"), ("escalate", "roles"), ("bind", "roles")];
 

@@ -131,7 +131,7 @@ impl LeaseArguments {
         process::own_namespace(self.namespace.clone())
     }
 
-    /// How long the lease is valid, and how often it is renewed.
+    /// The validity of the lease, and the interval of its renewals.
     pub fn timing(&self) -> anyhow::Result<LeaseTiming> {
         let (duration, renew_every) = (self.lease_duration, self.lease_renew_interval);
         ensure!(

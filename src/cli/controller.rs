@@ -10,7 +10,7 @@ use crate::{
     ops,
 };
 
-/// Runs the controller: decides what each host should be connected to, and sums up what is
+/// Runs the controller: plans the paths of each host, and aggregates what the agents report
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  multibond controller --namespace multibond-system --listen 127.0.0.1:8080")]
 pub(super) struct Arguments {
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     /// Where /metrics, /livez and /readyz are served; default: 127.0.0.1:8080, in a pod 0.0.0.0:8080
     #[arg(long, env = "MULTIBOND_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// What this replica calls itself, different from all others; default: the host's name and the process
+    /// The name of this replica, different from all others; default: the host's name and the process
     #[arg(long, env = "MULTIBOND_IDENTITY", value_name = "NAME")]
     identity: Option<String>,
     /// How long a deletion may wait for hosts to acknowledge
@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     /// How long a leader tries to renew its lease before it stops acting; shorter than the lease
     #[arg(long, env = "MULTIBOND_LEADER_RENEW_DEADLINE", value_name = "DURATION", default_value = "10s", value_parser = ops::positive_duration)]
     leader_renew_deadline: Duration,
-    /// Between two tries to get or to renew the leader's lease
+    /// The time between two attempts to get or to renew the leader's lease
     #[arg(long, env = "MULTIBOND_LEADER_RETRY_PERIOD", value_name = "DURATION", default_value = "2s", value_parser = ops::positive_duration)]
     leader_retry_period: Duration,
 }

@@ -19,7 +19,7 @@ pub struct Arguments {
     /// The process whose mount and network namespaces are entered, or the directory that becomes the root
     #[arg(value_name = "PID|DIR")]
     place: Place,
-    /// The tool, which is looked for in there
+    /// The tool, which is searched for in that place
     tool: OsString,
     /// Its arguments, after `--` where they begin with a dash
     #[arg(value_name = "ARGUMENT")]

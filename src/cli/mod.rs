@@ -129,7 +129,7 @@ impl Global {
     /// The configuration of the cluster, found in the same places as by kubectl.
     ///
     /// # Errors
-    /// When there is no kubeconfig and this is not a pod, or when the kubeconfig cannot be read.
+    /// If there is no kubeconfig and this is not a pod, or if the kubeconfig cannot be read.
     pub async fn cluster(&self) -> anyhow::Result<kube::Config> {
         let mut config = self.find_cluster().await?;
         config.read_timeout = Some(ANSWER_WITHIN);
@@ -155,7 +155,7 @@ impl Global {
     /// A client for the cluster that [`Global::cluster`] finds.
     ///
     /// # Errors
-    /// As [`Global::cluster`], and when the TLS settings of the kubeconfig are wrong.
+    /// As [`Global::cluster`], and if the TLS settings of the kubeconfig are wrong.
     pub async fn client(&self) -> anyhow::Result<kube::Client> {
         Ok(kube::Client::try_from(self.cluster().await?)?)
     }
@@ -178,12 +178,12 @@ impl Global {
 /// Runs a future to completion, on a runtime with all cores.
 ///
 /// # Errors
-/// Those of the future, and when the operating system refuses threads.
+/// The errors of the future, and an error if the operating system refuses threads.
 pub fn in_runtime<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting threads")?.block_on(future)
 }
 
-/// The command line of `multibond` as clap has it, for what lists its flags.
+/// The command line of `multibond` as a clap command, for documentation that lists its flags.
 #[must_use]
 pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()

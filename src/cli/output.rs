@@ -1,4 +1,4 @@
-//! Writing to standard output and standard error, also when the reader has gone; colours and columns of a terminal.
+//! Writes to standard output and standard error, even if the reader has gone; colours and columns of a terminal.
 //!
 //! Renderers style their text always. [`print_styled`] removes the styles where they are not wanted: without a terminal,
 //! with `NO_COLOR` (<https://no-color.org>), or on a terminal that cannot show them.
@@ -19,13 +19,13 @@ pub const BOLD: Style = Style::new().bold();
 pub const RED: Style = AnsiColor::Red.on_default();
 /// All is well.
 pub const GREEN: Style = AnsiColor::Green.on_default();
-/// Neither, or not yet.
+/// A state between good and failed, or not known yet.
 pub const YELLOW: Style = AnsiColor::Yellow.on_default();
 
 /// Writes text to standard output as it is. A reader that has gone (`multibond crds | head -1`) is no error.
 ///
 /// # Errors
-/// When it cannot be written for another reason, such as a full disk.
+/// If it cannot be written for another reason, such as a full disk.
 pub fn print(text: &str) -> io::Result<()> {
     write(io::stdout().lock(), text)
 }
@@ -55,7 +55,7 @@ pub fn colours_in_logs() -> bool {
     AutoStream::choice(&io::stderr()) != ColorChoice::Never
 }
 
-/// The form of what a subcommand prints.
+/// The output format of a subcommand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people
@@ -101,7 +101,7 @@ fn aligned(row: &[String], widths: &[usize], indent: &str) -> String {
     line.trim_end().to_owned() + "\n"
 }
 
-/// How many columns of a terminal a styled text takes.
+/// The number of terminal columns that a styled text takes.
 fn width(text: &str) -> usize {
     plain(text).width()
 }

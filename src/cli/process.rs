@@ -12,7 +12,7 @@ const POD_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/names
 /// A token that is cancelled by SIGTERM or Ctrl-C. A second one ends the process at once.
 ///
 /// # Errors
-/// When the operating system refuses signal handlers.
+/// If the operating system refuses signal handlers.
 pub(super) fn shutdown() -> anyhow::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;

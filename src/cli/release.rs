@@ -1,4 +1,4 @@
-//! `multibond release`: Multibond leaves the cluster, and holds nothing back.
+//! `multibond release`: removes everything that Multibond has set on objects of the cluster.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     /// Where the leader's lease is; default: the pod's own, else multibond-system
     #[arg(long, env = "MULTIBOND_NAMESPACE", value_name = "NAME")]
     namespace: Option<String>,
-    /// How long a controller that still leads is waited for
+    /// How long to wait while a controller still leads
     #[arg(long, env = "MULTIBOND_WAIT", value_name = "DURATION", default_value = "2m", value_parser = ops::duration)]
     wait: Duration,
     /// Only say what would be released, whoever leads

@@ -50,7 +50,7 @@ impl Access {
     /// Generates new secrets, and returns them with the token to print.
     ///
     /// # Errors
-    /// When the operating system has no random numbers to give.
+    /// If the operating system gives no random numbers.
     pub fn new(port: u16) -> Result<(Access, String), getrandom::Error> {
         let token = random()?;
         let access = Access { port, token: Mutex::new(Some(digest(&token))), session: random()?, form_key: random()? };
@@ -124,7 +124,7 @@ impl Access {
     }
 }
 
-/// What happens with a request.
+/// The decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Admission {
     /// It belongs to the session of the browser, and is answered.

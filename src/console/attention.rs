@@ -1,9 +1,9 @@
-//! The one rule for what needs attention: it decides what the filter *Wrong* shows and counts.
+//! The rule for objects that need attention. The filter *Wrong* shows and counts these objects.
 
 use crate::api::Phase;
 use crate::status_view::{BondView, DataCenterView, HostView, ready, unmet_conditions};
 
-/// Whether a host needs attention. A host in maintenance does not, nor one that is still connecting.
+/// Whether a host needs attention. A host in maintenance or one that is still connecting does not.
 pub fn host_needs_attention(host: &HostView) -> bool {
     match host.phase {
         None | Some(Phase::Maintenance | Phase::Connecting) => false,

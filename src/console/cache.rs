@@ -46,11 +46,11 @@ type Key = (String, String);
 struct Store<K> {
     /// Each object, or why it cannot be decoded.
     objects: BTreeMap<Key, Result<Arc<K>, String>>,
-    /// What the list in progress has brought so far.
+    /// The objects of the list in progress.
     incoming: BTreeMap<Key, Result<Arc<K>, String>>,
     /// Why the watch fails at the moment.
     failure: Option<String>,
-    /// Whether the first list has succeeded or failed.
+    /// The first list has ended, with success or failure.
     listed: bool,
 }
 

@@ -11,7 +11,7 @@ pub enum Fragment {
     Block {
         /// The id of the element.
         id: &'static str,
-        /// What is in the element.
+        /// The content of the element.
         content: Markup,
     },
     /// Replaced row by row, as long as the rows are the same ones.
@@ -42,7 +42,7 @@ pub struct Column<'a, R> {
     cell: Box<dyn Fn(&R) -> Markup + 'a>,
 }
 
-/// How a cell is marked up.
+/// The markup of a cell.
 #[derive(Clone, Copy)]
 enum CellKind {
     /// Names the row.
@@ -104,7 +104,7 @@ impl Table {
         Update { id, html: html.into_string() }
     }
 
-    /// What identifies the rows, in their order.
+    /// The keys of the rows, in their order.
     pub fn keys(&self) -> impl Iterator<Item = &String> {
         self.rows.iter().map(|row| &row.key)
     }
@@ -172,7 +172,7 @@ fn changes(before: &Fragment, after: &Fragment) -> Vec<Update> {
     }
 }
 
-/// A fingerprint of a page. An open page tells by it which state it shows.
+/// A fingerprint of a page. An open page sends it to identify the state that it shows.
 pub fn fingerprint(parts: &[Fragment]) -> String {
     let mut hash = Sha256::new();
     for part in parts {

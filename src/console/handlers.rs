@@ -150,7 +150,7 @@ async fn submit_of(
     }
 }
 
-/// Answers with the form as it is at first.
+/// Answers with the form and its initial values.
 async fn form(console: &Console, action: FormAction, subject: &Subject) -> Response {
     let model = console.cache.model().await;
     match subject.values(&model) {
@@ -199,14 +199,14 @@ fn answer(
     Html(views::form(&console.scope, &form, &outlook).into_string()).into_response()
 }
 
-/// The preview of what the hosts would do.
+/// The preview of the changes on the hosts.
 fn outlook(model: &Model, action: FormAction, subject: &Subject, fields: &Fields) -> maud::Markup {
     match (subject.change(action, fields, model), subject.dc()) {
         (Ok(change), Some(dc)) => {
             let manifest = if action == FormAction::Delete { None } else { change.manifest().ok() };
             views::preview(&preview(model.objects(), dc, &change), manifest.as_deref())
         }
-        // A data center that is new has no hosts yet.
+        // A new data center has no hosts yet.
         (Ok(change), None) => views::preview(&Preview::default(), change.manifest().ok().as_deref()),
         (Err(_), _) => views::no_preview(),
     }

@@ -5,7 +5,7 @@ use super::fields::Fields;
 use crate::api::Phase;
 use crate::status_view::HostView;
 
-/// What the console shows of which cluster.
+/// The cluster and the namespaces that the console shows.
 #[derive(Clone, Debug)]
 pub struct Scope {
     /// The address of the API server, as pages show it.
@@ -77,7 +77,7 @@ impl Tab {
     }
 }
 
-/// Which rows of a table are shown.
+/// The rows of a table to show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only what needs attention.
@@ -99,7 +99,7 @@ impl Filter {
         }
     }
 
-    /// Whether a host is shown.
+    /// Whether the filter shows a host.
     pub fn matches(&self, host: &HostView) -> bool {
         (!self.wrong || host_needs_attention(host))
             && self.phase.is_none_or(|phase| host.phase == Some(phase))

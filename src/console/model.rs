@@ -1,4 +1,4 @@
-//! The model: what the watches have read, in the form that pages and forms need.
+//! The model: the objects from the watches, in the form that pages and forms need.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Builds the model of what was read.
+    /// Builds the model from the objects that were read.
     pub fn new(snapshot: Snapshot, events: Vec<Arc<Event>>) -> Model {
         Model { status_view: StatusView::from(&snapshot), snapshot, events }
     }

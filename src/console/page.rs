@@ -8,7 +8,7 @@ pub struct Page {
     pub title: String,
     /// Titles and addresses of the pages above it, the first page first.
     pub above: Vec<(String, String)>,
-    /// Whether the object that it shows exists.
+    /// The object that the page shows exists.
     pub found: bool,
     /// The content.
     pub fragments: Vec<Fragment>,

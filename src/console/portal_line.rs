@@ -26,7 +26,7 @@ pub struct NotAPortal(String);
 /// Reads a portal from a line `ADDRESS[:PORT][,TPGT] [NETWORK]`, the form of `iscsiadm`.
 ///
 /// # Errors
-/// When the line does not have this form.
+/// If the line does not have this form.
 pub fn parse(line: &str) -> Result<PortalSpec, NotAPortal> {
     let wrong = || NotAPortal(line.to_owned());
     let mut words = line.split_whitespace();

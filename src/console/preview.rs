@@ -9,7 +9,7 @@ use super::location::DataCenterRef;
 use crate::api::PlannedPath;
 use crate::planner::{HostPlan, Objects, PlanReport, PlannedHost, Problem, plan_all};
 
-/// What a change does to the hosts of a data center.
+/// The effect of a change on the hosts of a data center.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Preview {
     /// The number of hosts of the data center.
@@ -24,7 +24,7 @@ pub struct Preview {
     pub problems: Vec<Problem>,
 }
 
-/// What a change does to a host.
+/// The effect of a change on a host.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostChange {
     /// The name of the host.

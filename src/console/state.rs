@@ -1,4 +1,4 @@
-//! What all requests share.
+//! The state that all requests share.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::cache::Cache;
 use super::fields::{FORM_KEY, Fields};
 use super::location::Scope;
 
-/// What all requests share.
+/// The state that all requests share.
 pub struct Console {
     /// Access control.
     pub access: Arc<Access>,
@@ -21,7 +21,7 @@ pub struct Console {
     pub scope: Scope,
     /// The objects.
     pub cache: Cache,
-    /// Acts as the person who started the console.
+    /// The client, with the permissions of the person who started the console.
     pub client: Client,
     /// Ends the streams of pages that are open.
     pub shutdown: CancellationToken,

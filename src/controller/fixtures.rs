@@ -1,4 +1,4 @@
-//! What unit tests of the controller share: objects as JSON, an index that they go into, and what a decision wrote.
+//! Helpers of the controller's unit tests: objects as JSON, an index with these objects, and the writes of a decision.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(crate) const SETTINGS: Settings = Settings { deletion_timeout: Duration::fro
 /// The target of [`storage`].
 pub(crate) const TARGET: &str = "iqn.2026-11.com.example:array";
 
-/// So many seconds after [`NOW`], on the monotonic clock.
+/// This many seconds after [`NOW`], on the monotonic clock.
 pub(crate) fn at(seconds: u64) -> Now {
     Now { monotonic: Duration::from_secs(seconds), ..NOW }
 }
@@ -88,7 +88,7 @@ pub(crate) fn key(kind: ObjectKind, name: &str) -> Key {
     Key::Object(kind, ObjectKey::new("ns", name))
 }
 
-/// Decides for an object, and has the index remember it.
+/// Decides for an object, and stores the decision in the index.
 pub(crate) fn decide(index: &mut Index, key: &Key, now: Now) -> Outcome {
     let mut outcome = reconcile(index, key, &SETTINGS, now);
     index.remember(key, std::mem::take(&mut outcome.memo), now);

@@ -32,7 +32,7 @@ use engine::{
 };
 use reconcile::Settings;
 
-/// How the controller runs.
+/// The settings of the controller.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The namespace of the leases: the leader's and the agents'.
@@ -41,11 +41,11 @@ pub struct Options {
     pub identity: String,
     /// The address that serves metrics and health.
     pub listen: SocketAddr,
-    /// How long a deletion may wait for acknowledgements.
+    /// The longest time that a deletion waits for acknowledgements.
     pub deletion_timeout: Duration,
-    /// How long the leader's lease lasts without renewal.
+    /// The validity of the leader's lease after each renewal.
     pub lease_duration: Duration,
-    /// How long a leader tries to renew its lease before it stops acting; shorter than the lease.
+    /// The time after which a leader that cannot renew its lease stops acting; shorter than the lease.
     pub renew_deadline: Duration,
     /// The time between two attempts to get or to renew the lease.
     pub retry_period: Duration,
@@ -54,7 +54,7 @@ pub struct Options {
 /// Runs the controller until `shutdown`. Then it waits for the requests in flight, and releases the leader's lease.
 ///
 /// # Errors
-/// When it cannot listen on the address. Errors of the API server do not end it.
+/// If it cannot listen on the address. Errors of the API server do not end it.
 pub async fn run(client: Client, options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = ops::bind(options.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "serving metrics and health");
@@ -100,14 +100,14 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     Ok(())
 }
 
-/// Ready when every cache is filled and every watch works, whether this replica leads or stands by.
+/// Ready when every cache is filled and every watch works. A replica that does not lead is ready too.
 fn readiness(health: &Health, errors: &WatchErrors) -> Readiness {
     let HealthState { leading, unfilled, undecodable, forbidden } = health.read();
     let errors = errors.lines();
     let ready = unfilled.is_empty() && errors.is_empty();
     let role = if leading { "leader" } else { "standby" };
     let waiting = unfilled.into_iter().map(|plural| format!("waiting for the first list of {plural}"));
-    // A problem with single objects must not stop a rollout, which may be its repair.
+    // A problem with single objects must not block a rollout: the rollout may fix it.
     let problems = undecodable.into_iter().chain(forbidden);
     Readiness { ready, lines: std::iter::once(role.to_owned()).chain(waiting).chain(errors).chain(problems).collect() }
 }

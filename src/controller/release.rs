@@ -1,5 +1,4 @@
-//! Removes what Multibond has set on objects of the cluster, so that it can be uninstalled: finalizers, taints and Node
-//! conditions.
+//! Removes the finalizers, taints and Node conditions of Multibond from the cluster, so that it can be uninstalled.
 //!
 //! It takes part in the leader election: while it leads, no controller sets them again.
 
@@ -30,7 +29,7 @@ use crate::{
 /// The times of its leader election; they are the defaults of the controller.
 const TIMING: Timing =
     Timing { lease: Duration::from_secs(15), renew: Duration::from_secs(10), retry: Duration::from_secs(1) };
-/// How often it looks for what is left. Others change objects too, but rarely while no controller acts.
+/// The number of rounds of removal. Other clients change objects too, but rarely while no controller acts.
 const ROUNDS: usize = 5;
 /// The largest number of requests at a time.
 const REQUESTS: usize = 16;
@@ -68,9 +67,9 @@ pub enum Error {
     /// A request has failed.
     #[error("{what}: {}", brief(source))]
     Reading {
-        /// What the request was for.
+        /// The purpose of the request.
         what: &'static str,
-        /// How it failed.
+        /// The error of the request.
         source: kube::Error,
     },
 }
@@ -78,7 +77,7 @@ pub enum Error {
 /// Lists what Multibond has set in the cluster. A kind that does not exist has nothing set.
 ///
 /// # Errors
-/// When objects or Nodes may not be listed.
+/// If objects or Nodes may not be listed.
 pub async fn held(client: &Client) -> Result<Vec<Held>, Error> {
     let reading = |source| Error::Reading { what: "listing what is held", source };
     let (hosts, networks, data_centers, nodes) = tokio::try_join!(
@@ -124,12 +123,11 @@ fn marks_of(node: &NodePart) -> Vec<Held> {
     marks.map(|(mark, action)| Held { what: format!("the {mark} of Node {name}"), action }).collect()
 }
 
-/// Removes everything that Multibond has set, as soon as no controller leads, and reports each. Returns what is left, and
-/// why.
+/// Removes everything that Multibond has set, as soon as no controller leads, and reports each removal. Returns the
+/// rest, with the reasons.
 ///
 /// # Errors
-/// When a controller still leads after `patience`, or takes the lead meanwhile, and when listing what is
-/// set fails.
+/// If a controller still leads after `patience` or takes the lead meanwhile, or if listing fails.
 pub async fn release(
     client: &Client,
     namespace: &str,

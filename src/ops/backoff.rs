@@ -1,4 +1,4 @@
-//! How long to wait before something that failed is tried again: exponential backoff with jitter.
+//! The pause before a retry: exponential backoff with jitter.
 //!
 //! It is a pure function of the number of failures and a seed. The state machines that use it are pure as well, keep
 //! the number of failures themselves, and are tested with fixed seeds. The iterators of crates such as `backon` hold
@@ -20,7 +20,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// The pause after this many failures in a row (1 after the first): the exponential pause, or down to half of it,
-    /// so that what failed together is not retried together. Equal seeds give equal pauses.
+    /// so that operations that failed together are not retried together. Equal seeds give equal pauses.
     #[must_use]
     pub fn pause(&self, failures: u32, seed: impl Hash) -> Duration {
         let doublings = failures.saturating_sub(1).min(16);

@@ -1,4 +1,4 @@
-//! One reading of both clocks. Decisions get it as a value, so that a test can say what time it is.
+//! One reading of both clocks. Decisions get it as a value, so that a test can choose the time.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 /// A point in time, on two clocks.
 ///
-/// The wall clock may be set forward and back; the monotonic clock may not, but its readings mean nothing to another
-/// process. So what is written down for others uses `wall`, and pauses and deadlines use `monotonic`.
+/// The wall clock may be set forward and back. The monotonic clock may not, but its readings have no meaning in another
+/// process. So times in objects use `wall`, and pauses and deadlines use `monotonic`.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// The time of day, for what is written into objects and compared with what is written there.
+    /// The time of day, to write into objects and to compare with times in objects.
     pub wall: Timestamp,
     /// The time since the [`Clock`] was started, for pauses and deadlines.
     pub monotonic: Duration,

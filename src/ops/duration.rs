@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Why a text is not a duration, in words for the user.
+/// Why a text is not a duration. The messages are for users.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// It has no number, no unit, or a minus sign.
@@ -18,7 +18,7 @@ pub enum DurationError {
 /// Reads a duration with its unit: `200ms`, `5s`, `1m30s`, and `0s`.
 ///
 /// # Errors
-/// When the text is not a duration.
+/// If the text is not a duration.
 pub fn duration(text: &str) -> Result<Duration, DurationError> {
     let signed: Option<SignedDuration> = text.parse().ok();
     let unsigned = signed.and_then(|signed| Duration::try_from(signed).ok());
@@ -28,7 +28,7 @@ pub fn duration(text: &str) -> Result<Duration, DurationError> {
 /// Reads a duration as [`duration`] does, and refuses `0s`.
 ///
 /// # Errors
-/// When the text is not a duration, or is `0s`.
+/// If the text is not a duration, or is `0s`.
 pub fn positive_duration(text: &str) -> Result<Duration, DurationError> {
     match duration(text)? {
         Duration::ZERO => Err(DurationError::Zero),

@@ -1,7 +1,7 @@
-//! `/metrics`, `/livez` and `/readyz`, and how every server of the program treats its clients.
+//! `/metrics`, `/livez` and `/readyz`, and the limits for the clients of every server of the program.
 //!
-//! Whoever reaches a port may open connections and send nothing. A process that runs out of descriptors by it cannot
-//! renew a lease nor read its devices, so a server holds few connections and closes those that do nothing.
+//! Anybody who reaches a port can open connections and send nothing. A process without free descriptors can neither
+//! renew a lease nor read its devices. So a server limits its connections, and closes idle ones.
 
 use std::{collections::VecDeque, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -24,17 +24,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long to wait before connections are accepted again after that has failed, as with too many open files.
+/// The pause after a connection could not be accepted, for example because of too many open files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// How long requests that are being answered may take to end at shutdown.
+/// The time for open requests to end at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// What clients may take of a server.
+/// The limits for the clients of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientLimits {
-    /// Connections at once. One more closes the oldest: who holds connections cannot keep others out.
+    /// The largest number of connections. One more closes the oldest, so that idle clients cannot keep others out.
     pub connections: usize,
-    /// How long a connection may be open without a complete request header, at its beginning and between requests.
+    /// The longest wait for a complete request header, on a new connection and between requests.
     pub header_timeout: Duration,
 }
 
@@ -50,7 +50,7 @@ impl ClientLimits {
 pub struct Readiness {
     /// 200 if true, else 503.
     pub ready: bool,
-    /// The body: what the process does, or what it waits for, one line each.
+    /// The body: one line for each thing that the process does or waits for.
     pub lines: Vec<String>,
 }
 
@@ -65,7 +65,7 @@ pub struct BindError {
 /// Opens the address to listen on.
 ///
 /// # Errors
-/// When the address is in use, or not allowed.
+/// If the address is in use, or not allowed.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { address, source })
 }
@@ -135,7 +135,7 @@ async fn serve_connection(stream: TcpStream, router: Router, header_timeout: Dur
             .header_read_timeout(header_timeout)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
     );
-    // A client that goes away or is too slow is nothing to tell anybody.
+    // A client that goes away or is too slow is not worth a log line.
     tokio::select! {
         _ = connection.as_mut() => {}
         () = shutdown.cancelled() => {
@@ -173,7 +173,7 @@ mod tests {
     /// Waits until the server has closed a connection.
     async fn closed(client: &mut TcpStream) {
         let mut rest = Vec::new();
-        // Reset or closed: either is an end.
+        // The result does not matter: a reset also means that the server has closed the connection.
         let _ = client.read_to_end(&mut rest).await;
     }
 

@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, fmt::Display};
 
 use tracing::{info, warn};
 
-/// The last error of each of many things that are retried, by key. The caller logs what is news.
+/// The last errors of many retried operations, by key. The caller logs only new ones.
 #[derive(Clone, Debug)]
 pub struct LastErrors<K> {
     errors: BTreeMap<K, String>,
 }
 
 impl<K: Ord> LastErrors<K> {
-    /// Records a failure. Returns whether it is news: the first one, or another error than the last.
+    /// Records a failure. Returns whether it is new: the first failure, or another error than the last.
     #[must_use]
     pub fn failed(&mut self, key: K, error: impl Display) -> bool {
         let error = error.to_string();
@@ -21,13 +21,13 @@ impl<K: Ord> LastErrors<K> {
         }
     }
 
-    /// Records a success. Returns whether it is news: the last attempt had failed.
+    /// Records a success. Returns whether the last attempt had failed.
     #[must_use]
     pub fn recovered(&mut self, key: &K) -> bool {
         self.errors.remove(key).is_some()
     }
 
-    /// What fails at present, with its last error.
+    /// The operations that fail at present, with their last errors.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &str)> {
         self.errors.iter().map(|(key, error)| (key, error.as_str()))
     }

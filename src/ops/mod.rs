@@ -1,5 +1,5 @@
-//! Plumbing that all processes share: metrics and health over HTTP, errors as text, patches, durations, YAML. It knows
-//! nothing of the domain.
+//! Plumbing that all processes share: metrics and health over HTTP, errors as text, patches, durations, YAML. It has no
+//! domain logic.
 
 pub mod backoff;
 mod clock;

@@ -1,4 +1,4 @@
-//! JSON patches (RFC 6902) that change an object only while it is the one that they were made for.
+//! JSON patches (RFC 6902) that change an object only if it is still the object that they were made for.
 
 use kube::api::Patch;
 use serde_json::{Map, Value, json};
@@ -6,15 +6,15 @@ use serde_json::{Map, Value, json};
 /// A patch of these operations.
 ///
 /// # Errors
-/// If they are no JSON patch.
+/// If the operations are no JSON patch.
 pub fn json_patch(operations: Value) -> kube::Result<Patch<Value>> {
     serde_json::from_value(operations).map(Patch::Json).map_err(kube::Error::SerdeError)
 }
 
-/// Replaces fields of the status of the object with this uid. A test is needed for that: in a merge patch of the status
-/// of a custom resource the API server ignores `metadata`, also a `uid` that is not the object's. The resourceVersion
-/// would do too, but then the writes of controller and agent would conflict. An added `null` removes the field: the
-/// schema has no nullable fields.
+/// Replaces fields of the status of the object with this uid. The patch tests the uid: a merge patch cannot, because
+/// the API server ignores `metadata` in a patch of a custom resource's status, even a wrong `uid`. A test of the
+/// resourceVersion would make the writes of controller and agent conflict. An added `null` removes the field, because
+/// the schema has no nullable fields.
 ///
 /// # Errors
 /// None in practice: the operations are a JSON patch by construction.

@@ -10,7 +10,7 @@ pub struct YamlError(#[from] serde_saphyr::SerializeError);
 /// Writes a value as YAML, with the structure of its JSON.
 ///
 /// # Errors
-/// When YAML cannot express the value.
+/// If YAML cannot express the value.
 pub fn yaml(value: &impl Serialize) -> Result<String, YamlError> {
     // Each text on one line, as the Kubernetes tools write it: a diff then shows the field that changed.
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };

@@ -1,4 +1,4 @@
-//! Which networks a host is attached to, and through which devices. To users a host "carries" these networks.
+//! The networks that a host is attached to, and their devices. The API says that a host "carries" these networks.
 
 use std::net::IpAddr;
 
@@ -15,14 +15,14 @@ use crate::api::{
 pub(super) struct Attachment {
     /// The network's index in the view.
     pub network: usize,
-    /// What the Host's status says about it.
+    /// The entry of `status.networks`.
     pub entry: CarriedNetwork,
 }
 
 /// The attachments of a host, sorted by network and interface.
 ///
-/// `Host.spec.interfaces` wins for the networks that it names. For every other network it is the interfaces that have an
-/// address in one of the subnets, or had one: a pulled NIC must not move storage traffic to another network.
+/// `Host.spec.interfaces` decides for the networks that it names. For every other network, the interfaces count that
+/// have or had an address in one of its subnets: a pulled NIC must not move storage traffic to another network.
 pub(super) fn attachments(view: &View, host: &Host) -> Vec<Attachment> {
     let reported = reported(host);
     let remembered = remembered(host);
@@ -35,8 +35,8 @@ pub(super) fn attachments(view: &View, host: &Host) -> Vec<Attachment> {
     attachments
 }
 
-/// Whether the host has not reported its interfaces, and they would decide its attachments: a bond names a network that
-/// has subnets, and `spec.interfaces` does not name that network.
+/// Whether the attachments depend on interfaces that the host has not reported: a bond names a network with subnets,
+/// and `spec.interfaces` does not name that network.
 pub(super) fn interfaces_unknown(view: &View, host: &Host) -> bool {
     let reported = host.status.as_ref().is_some_and(|status| status.interfaces.is_some());
     let decided_by_subnet = |network: usize| {
@@ -88,7 +88,7 @@ fn reported(host: &Host) -> Vec<Reported<'_>> {
         .collect()
 }
 
-/// What `status.networks` remembers, unless it belongs to another data center.
+/// The entries of `status.networks`; none if they belong to another data center.
 fn remembered(host: &Host) -> &[CarriedNetwork] {
     match &host.status {
         Some(status) if status.data_center.as_ref().is_none_or(|name| *name == host.spec.data_center) => {
@@ -112,7 +112,7 @@ fn by_subnet(network: &NetworkView, reported: &[Reported<'_>], remembered: &[Car
         let still = |text: &&str| known.is_some_and(|entry| entry.address.as_deref() == Some(*text));
         let mut inside: Vec<&str> = addresses.iter().filter(|(ip, _)| within(ip)).map(|(_, text)| *text).collect();
         inside.sort_unstable();
-        // The address that was there before is kept while it is there, so that a second one changes nothing.
+        // The last reported address is kept while the interface has it, so that a second address changes nothing.
         if let Some(address) = inside.iter().copied().find(still).or(inside.first().copied()) {
             entries.push(CarriedNetwork {
                 name: network.name.clone(),
@@ -137,7 +137,7 @@ fn by_subnet(network: &NetworkView, reported: &[Reported<'_>], remembered: &[Car
     entries
 }
 
-/// Warns of each interface whose MTU is not the one that its network needs. An MTU of 0 was not reported.
+/// Warns of each interface whose MTU differs from the MTU of its network. An MTU of 0 was not reported.
 #[must_use]
 pub fn mtu_warnings(view: &View, host: &Host, networks: &[CarriedNetwork]) -> Vec<HostWarning> {
     let interfaces = host.status.as_ref().and_then(|status| status.interfaces.as_deref()).unwrap_or_default();

@@ -1,8 +1,8 @@
 //! All decisions, as pure functions: (`DataCenter`, its Networks, its bonds, one Host) -> the plan of that host, and
 //! (plan, what the host reports, the time) -> the verdict on that host.
 //!
-//! Nothing here knows a Kubernetes client, a clock or async: the controller, `multibond plan` on files, the tests and
-//! the benches call the same functions.
+//! It uses no Kubernetes client, no clock and no async: the controller, `multibond plan` on files, the tests and the
+//! benches call the same functions.
 
 mod address;
 mod attachment;
@@ -55,7 +55,7 @@ pub struct PlannedHost {
     pub name: String,
     /// The data center that the host names.
     pub data_center: String,
-    /// What the host should be connected to.
+    /// The plan of the host.
     pub plan: HostPlan,
 }
 

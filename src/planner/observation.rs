@@ -1,10 +1,10 @@
-//! What the verdict on a host is made from, beside its plan.
+//! The input of the verdict on a host, beside its plan.
 
 use std::time::Duration;
 
 use crate::api::{Host, HostWarning};
 
-/// Whether the agent on the host's node is alive.
+/// The liveness of the agent on the host's node, by its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AgentState {
     /// It renews its lease.
@@ -15,17 +15,17 @@ pub enum AgentState {
     Missing,
 }
 
-/// Everything that the verdict on a host is made from, beside its plan.
+/// The input of the verdict on a host, beside its plan.
 #[derive(Clone, Copy, Debug)]
 pub struct Observation<'a> {
-    /// The Host: what its agent reports, and what is remembered of its targets.
+    /// The Host, with the agent's report and the history of its targets.
     pub host: &'a Host,
     /// Namespace and name of the Host that owns the node, if that is another one.
     pub node_owner: Option<(&'a str, &'a str)>,
-    /// Whether the agent is alive.
+    /// The liveness of the agent.
     pub agent: AgentState,
-    /// How long a target may be without a path.
+    /// The time that a target may be without a path before the host is `NonOperational`.
     pub non_operational_after: Duration,
-    /// Warnings about the host, those of its agent included.
+    /// Warnings about the host, including the agent's.
     pub warnings: &'a [HostWarning],
 }

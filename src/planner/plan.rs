@@ -12,10 +12,10 @@ use crate::api::{
     SessionSettings, reason::EmptyReason,
 };
 
-/// What a host should be connected to.
+/// The paths that a host should have, and the reasons for paths that it does not get.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HostPlan {
-    /// Why the plan is empty, if it is for a reason.
+    /// Why the plan is empty; `None` if it has paths, or if the data center has no targets.
     pub reason: Option<EmptyReason>,
     /// The networks that the host carries.
     pub networks: Arc<[CarriedNetwork]>,
@@ -26,12 +26,12 @@ pub struct HostPlan {
     pub no_network: Vec<Iqn>,
     /// The paths, sorted by target, portal, tpgt and interface.
     pub paths: Arc<[PlannedPath]>,
-    /// Which networks of which bonds lead to a path, as (bond, network), sorted. A path names one network only,
-    /// though its device may carry several.
+    /// The networks of bonds that lead to a path, as (bond, network), sorted. A path names only one network, even if
+    /// its device carries several.
     pub uses: Arc<[(BondName, NetworkName)]>,
     /// Settings of every session.
     pub session: SessionSettings,
-    /// Changes exactly when the host has something else to do.
+    /// A hash of the work of the host. Plans with other names but the same work have the same revision.
     pub revision: Revision,
 }
 
@@ -49,7 +49,7 @@ impl HostPlan {
         HostPlan::empty(Some(reason), SessionSettings::default())
     }
 
-    /// A plan that leaves every session as it is and asks for none: the host is not known well enough.
+    /// A plan that leaves every session as it is and asks for none, because the host's interfaces are not known.
     #[must_use]
     pub fn holding(view: &View) -> Self {
         let hold: Vec<Iqn> = view.targets.iter().map(|target| target.iqn.clone()).collect();
@@ -57,7 +57,7 @@ impl HostPlan {
         HostPlan { session: view.session, hold, revision, ..HostPlan::default() }
     }
 
-    /// The plan that a Host's status holds.
+    /// The plan in a Host's status.
     #[must_use]
     pub fn from_status(status: &PlanStatus, networks: &Arc<[CarriedNetwork]>, reason: Option<EmptyReason>) -> Self {
         HostPlan {
@@ -72,7 +72,7 @@ impl HostPlan {
         }
     }
 
-    /// The plan as a Host's status holds it.
+    /// The plan in the form of a Host's status.
     #[must_use]
     pub fn to_status(&self) -> PlanStatus {
         PlanStatus {
@@ -173,7 +173,7 @@ fn plan_target(view: &View, target: &TargetView, attachments: &[Attachment], lis
     }
     let mut links: Vec<Link<'_>> = covering().flat_map(|bond| pair(target, bond, attachments, bond.pairing)).collect();
     if links.is_empty() {
-        // No portal is on any of the networks, by pin or subnet: paths for all pairs are better than no storage.
+        // By pins and subnets no portal is on any of the networks. Paths for all pairs are better than no storage.
         links = covering().flat_map(|bond| pair(target, bond, attachments, Pairing::AllPairs)).collect();
     }
     links.sort_unstable_by(|a, b| a.key().cmp(&b.key()));

@@ -46,11 +46,11 @@ impl Planner {
     }
 }
 
-/// Limits the memory of a cache: devices of hosts come and go, and plans that no host has any more must not stay.
+/// Limits the memory of the cache: devices of hosts come and go, so old plans must not accumulate.
 const CAPACITY: usize = 1024;
 
-/// What the paths of a host depend on: which networks (indices in the view) are attached through which devices.
-/// Addresses do not count.
+/// The attachments that the paths of a host depend on: networks (indices in the view) with their devices. Addresses do
+/// not count.
 type AttachmentKey = Vec<(usize, InterfaceName)>;
 
 /// Plans by attachments. It has no effect on results; it only saves work and memory.

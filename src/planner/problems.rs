@@ -1,4 +1,5 @@
-//! What is wrong across objects: never refused, always said, on the object that is wrong.
+//! Problems between objects, such as a name that refers to nothing. The API server accepts such objects, so the problem
+//! is reported on the object that has to be corrected.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -15,7 +16,7 @@ use crate::api::{
     reason::{EmptyReason, Reason},
 };
 
-/// Something wrong with an object that only shows beside others.
+/// A problem of an object that only shows together with other objects.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The object's kind.
@@ -24,13 +25,13 @@ pub struct Problem {
     pub namespace: String,
     /// The object's name.
     pub name: String,
-    /// The reason of the condition that says so in a cluster.
+    /// The reason of the condition that reports the problem in a cluster.
     pub reason: &'static str,
-    /// What was found, what was expected, and what to do.
+    /// The message for the user: what was found, what was expected, and what to do.
     pub message: String,
 }
 
-/// What is wrong with a data center's storage.
+/// The problems of a data center's storage.
 #[must_use]
 pub fn data_center_problems(view: &View, namespace: &str, name: &str) -> Vec<Problem> {
     let problem = |reason: Reason, message: String| Problem {
@@ -70,7 +71,7 @@ pub fn data_center_problems(view: &View, namespace: &str, name: &str) -> Vec<Pro
     targets.chain(portals).chain(pins).collect()
 }
 
-/// What is wrong with a network; `view` is its data center, if there is one.
+/// The problem of a network, if it has one. `view` is its data center, if that exists.
 #[must_use]
 pub fn network_problems(network: &Network, view: Option<&View>) -> Option<Problem> {
     view.is_none().then(|| Problem {
@@ -87,8 +88,8 @@ fn data_center_not_found(namespace: Option<&str>, data_center: &str) -> String {
     format!("there is no DataCenter {data_center} in namespace {namespace}; create it, or correct spec.dataCenter")
 }
 
-/// What is wrong with a host. `view` is its data center, if there is one; `node_owner`: namespace and
-/// name of the Host that owns its node, if that is another one.
+/// The problems of a host. `view` is its data center, if that exists. `node_owner` is the namespace and the name of the
+/// Host that owns its node, if that is another Host.
 #[must_use]
 pub fn host_problems(
     host: &Host,
@@ -107,7 +108,7 @@ pub fn host_problems(
         Some(reason @ (EmptyReason::NodeClaimed | EmptyReason::DataCenterNotFound)) => {
             Some(problem(reason.as_str(), empty_message(host, reason, node_owner)))
         }
-        // Said by the deletion, wanted by the user, or over as soon as the agent reports.
+        // No problems: the user wants the deletion or the maintenance, and the agent is about to report.
         Some(EmptyReason::DataCenterDeleting | EmptyReason::Maintenance | EmptyReason::InterfacesUnknown) | None => {
             None
         }
@@ -119,7 +120,7 @@ pub fn host_problems(
     empty.into_iter().chain(no_network).chain(mtu).collect()
 }
 
-/// Why a host's plan is empty, for people.
+/// The message that says why a host's plan is empty.
 pub(super) fn empty_message(host: &Host, reason: EmptyReason, node_owner: Option<(&str, &str)>) -> String {
     let node = &host.spec.node_name;
     match reason {
@@ -144,7 +145,7 @@ pub(super) fn empty_message(host: &Host, reason: EmptyReason, node_owner: Option
     }
 }
 
-/// Why a host cannot use the default network, for people.
+/// The message that says why a host has no network for targets.
 pub(super) fn no_network_message(targets: &[Iqn]) -> String {
     format!(
         "this host carries none of the networks of the bonds for {}, and the data center's defaultNetwork is Never",
@@ -152,19 +153,19 @@ pub(super) fn no_network_message(targets: &[Iqn]) -> String {
     )
 }
 
-/// What the hosts of a data center make of its bonds.
+/// The networks and portals that the plans of a data center's hosts use, collected host by host.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
-    /// Networks.
+    /// Networks that at least one host carries.
     carried: HashSet<NetworkName>,
-    /// Of each bond, the networks that lead to a path.
+    /// The networks that lead to a path, by bond.
     uses: HashMap<BondName, HashSet<NetworkName>>,
-    /// Of each target, the portals with a path of a bond.
+    /// The portals with a path of a bond, by target.
     portals: HashMap<Iqn, HashSet<Portal>>,
 }
 
 impl Usage {
-    /// Counts a host in.
+    /// Adds the plan of a host.
     pub fn add(&mut self, plan: &HostPlan) {
         if plan.reason.is_some() {
             return;
@@ -181,7 +182,7 @@ impl Usage {
     }
 }
 
-/// Takes a name over only when it is new: most hosts say what another has said.
+/// Clones the name only when it is new: most hosts have the same names as another host.
 fn note<T: Clone + Eq + Hash>(known: &mut HashSet<T>, name: &T) {
     if !known.contains(name) {
         known.insert(name.clone());
@@ -195,10 +196,10 @@ fn note_of<K: Clone + Eq + Hash, T: Clone + Eq + Hash>(known: &mut HashMap<K, Ha
     }
 }
 
-/// What is wrong with a bond.
+/// The problems of a bond, as lists of names and messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Its data center does not exist.
+    /// The message, if its data center does not exist.
     pub data_center_not_found: Option<String>,
     /// Networks that it names and that do not exist.
     pub not_found: Vec<String>,
@@ -208,8 +209,8 @@ pub struct Findings {
     pub without_path: Vec<String>,
 }
 
-/// What is wrong with a bond. `view` is its data center, if there is one; `usage` is what the data center's hosts make
-/// of it; `exists` tells whether the bond's namespace has a Network of that name, of whatever data center.
+/// The problems of a bond. `view` is its data center, if that exists. `usage` is collected from the data center's
+/// hosts. `exists` returns whether the bond's namespace has a Network of that name, of any data center.
 #[must_use]
 pub fn bond_problems(
     bond: &IscsiBond,
@@ -243,7 +244,7 @@ fn without_path(bond: &IscsiBond, view: &View, usage: &Usage) -> Vec<String> {
     let mut found: Vec<String> = idle.map(|network| format!("network {network} leads to no portal")).collect();
 
     for target in view.targets.iter().filter(|target| target.bonds.binary_search(&index).is_ok()) {
-        // A target without any bond path uses the default network, or is held: that is said elsewhere.
+        // A target without any path of a bond uses the default network, or is held: other conditions report that.
         let Some(reached) = usage.portals.get(&target.iqn) else { continue };
         let unreached = target.portals.iter().filter(|portal| !reached.contains(&portal.name));
         let why = unreached.filter_map(|portal| Some((portal, why_unreached(view, this, target, &portal.place)?)));
@@ -252,7 +253,7 @@ fn without_path(bond: &IscsiBond, view: &View, usage: &Usage) -> Vec<String> {
     found
 }
 
-/// Why no host has a path to a portal, as far as this bond can tell: another bond may name the portal's network.
+/// Why no host has a path to a portal; `None` if any network reaches it, or another bond names its network.
 fn why_unreached(view: &View, this: &BondView, target: &TargetView, place: &Place) -> Option<String> {
     let Place::On(networks) = place else { return None };
     let names = |bond: &BondView| networks.iter().copied().filter(|n| bond.networks.binary_search(n).is_ok()).collect();
@@ -266,7 +267,8 @@ fn why_unreached(view: &View, this: &BondView, target: &TargetView, place: &Plac
 }
 
 impl Findings {
-    /// The message of `NetworkNotFound` and `NetworkInOtherDataCenter`; only the offenders are named.
+    /// The message of `NetworkNotFound` and `NetworkInOtherDataCenter`; it names only the networks that are not
+    /// resolved.
     #[must_use]
     pub fn unresolved_message(&self, bond: &IscsiBond) -> Option<(Reason, String)> {
         let data_center = &bond.spec.data_center;

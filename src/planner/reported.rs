@@ -13,7 +13,7 @@ impl<'a> ReportedConnections<'a> {
     pub(super) fn new(host: &'a Host) -> Self {
         let mut connections: Vec<&Connection> =
             host.status.as_ref().map(|status| status.connections.iter().collect()).unwrap_or_default();
-        // If two sessions are on one path, a connected one counts.
+        // If a path has two sessions, a connected one counts.
         connections.sort_by_key(|connection| (connection.key(), connection.state != ConnectionState::Connected));
         connections.dedup_by(|a, b| a.key() == b.key());
         ReportedConnections { connections }
@@ -53,7 +53,8 @@ impl ObservedPath<'_> {
         self.connection.is_some_and(|connection| connection.state == state)
     }
 
-    /// Whether the path is in its first attempt: it was not reported yet, or its session is only now being taken over.
+    /// Whether the path is in its first attempt: the agent has not reported it yet, or is only now taking over its
+    /// session.
     pub(super) fn first_attempt(&self) -> bool {
         !self.is(ConnectionState::Connected) && !self.is(ConnectionState::Failed)
     }

@@ -1,4 +1,4 @@
-//! The revision of a plan: a hash of what a host has to do.
+//! The revision of a plan: a hash of the work of a host.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::{Iqn, PlannedPath, Revision, SessionSettings};
 
-/// Changes exactly when the host has something else to do; the names of bonds, networks and storages are not in it.
+/// Computes the revision. It changes if and only if the work of the host changes: the names of bonds, networks and
+/// storages are not part of it.
 ///
 /// Stable across versions of the program: the text that is hashed is fixed here and tested literally. Each part
 /// is followed by a tab or a line feed. No part contains either, so different plans have different texts.

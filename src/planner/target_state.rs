@@ -1,4 +1,4 @@
-//! The state of each target of a host, and since when it is lost.
+//! The state of each target of a host, and the time since which it is lost.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) struct ObservedTarget<'a> {
     pub target: &'a Iqn,
     pub paths: Vec<ObservedPath<'a>>,
     pub state: TargetState,
-    /// What to remember of it in the Host's status.
+    /// The entry of `status.targets` to write.
     pub remember: Option<TargetStatus>,
 }
 
@@ -36,7 +36,7 @@ pub(super) enum TargetState {
 }
 
 impl TargetState {
-    /// When the state changes if nothing else happens.
+    /// The time at which the state changes without another event.
     pub(super) fn deadline(self) -> Option<Timestamp> {
         match self {
             TargetState::Connecting(until) => until,
@@ -93,8 +93,8 @@ fn planned_target(
     if before.is_none() && !live {
         return (if pending { TargetState::Connecting(None) } else { TargetState::Unreachable }, None);
     }
-    // dm-multipath queues I/O during a short outage, so the verdict waits as long.
-    // A time in the future was written before the clock was set back; it must not make the delay longer.
+    // dm-multipath queues I/O during a short outage, so the verdict waits for the same time. A time in the future was
+    // written before the clock was set back; it must not make the delay longer.
     let latest = Time(next_second(now));
     let lost_at = before.and_then(|before| before.lost_at).map_or(latest.clone(), |lost_at| lost_at.min(latest));
     let until = lost_at.0.saturating_add(history.delay).unwrap_or(Timestamp::MAX);
@@ -102,7 +102,7 @@ fn planned_target(
     let state = if until > now && !history.delay.is_zero() {
         TargetState::Connecting(Some(until))
     } else if pending && live {
-        // Make before break: until the first attempts end, a session that left the plan keeps the target reachable.
+        // Make before break: a session that left the plan keeps the target reachable until the first attempts end.
         TargetState::Connecting(None)
     } else {
         TargetState::Unreachable
@@ -116,7 +116,7 @@ fn next_second(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second() + up).unwrap_or(now)
 }
 
-/// What the Host's status remembers of its targets since the host entered service.
+/// The history of the targets since the host entered service, from the Host's status.
 pub(super) struct TargetHistory<'a> {
     /// Sorted by target.
     pub targets: Vec<&'a TargetStatus>,

@@ -1,6 +1,7 @@
-//! The verdict on a host: how what is compares with what should be.
+//! The verdict on a host: compares the reported connections with the plan.
 //!
-//! Per target: reachable, or not, and since when. From that the phase, the conditions, and when to look again.
+//! The state of each target (reachable, or lost since a time) decides the phase, the conditions, and the time of the
+//! next check.
 
 use std::fmt::Write as _;
 
@@ -22,22 +23,22 @@ use crate::api::{
 /// The verdict on a host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostVerdict {
-    /// Where the host stands, in one word.
+    /// The phase of the host.
     pub phase: Phase,
     /// Planned and connected paths.
     pub paths: PathCounts,
-    /// What to remember of the targets.
+    /// The new `status.targets`.
     pub targets: Vec<TargetStatus>,
     /// The conditions that the host has now.
     pub conditions: Vec<ConditionUpdate>,
     /// Condition types that the host does not have in this phase.
     pub absent: Vec<ConditionType>,
-    /// When time alone may change the verdict.
+    /// The time at which the verdict may change without another event.
     pub recheck_at: Option<Timestamp>,
-    /// Targets without any live session, retained ones included, from the moment that it is lost: what the Node's
-    /// taint is about, and whether the storage and not the host is at fault.
+    /// Targets without any live session; a retained session counts. A target is listed from the moment of its loss. The
+    /// Node's taint depends on it, and the decision whether the storage or the host has failed.
     pub without_session: Vec<Iqn>,
-    /// Whether every path has ended its first attempt, and the agent has acknowledged the plan.
+    /// Every path has ended its first attempt, and the agent has acknowledged the plan.
     pub settled: bool,
 }
 
@@ -63,7 +64,7 @@ pub fn judge(plan: &HostPlan, observation: &Observation<'_>, now: Timestamp) -> 
     verdict
 }
 
-/// Names the first few; a message is for reading.
+/// Lists only the first few, to keep the message short.
 fn list<T>(items: &[T], describe: impl Fn(&T) -> String) -> String {
     const SHOWN: usize = 4;
     let mut text = items.iter().take(SHOWN).map(describe).collect::<Vec<_>>().join(", ");
@@ -73,7 +74,7 @@ fn list<T>(items: &[T], describe: impl Fn(&T) -> String) -> String {
     text
 }
 
-/// The state of a host in service; of several that apply, the first.
+/// The state of a host in service. If several apply, the first one counts.
 enum ServiceState<'a> {
     /// These targets have no path, and the delay is over.
     Unreachable(Vec<&'a ObservedTarget<'a>>),
@@ -217,7 +218,7 @@ fn without_session(plan: &HostPlan, reported: &ReportedConnections<'_>) -> Vec<I
     planned.chain(&plan.no_network).filter(|target| !reported.has_live_session(target)).cloned().collect()
 }
 
-/// `operational` says why when no path has failed or is waited for, and a target is without a session all the same.
+/// `operational` explains the case in which no path has failed or is pending, but a target has no session.
 fn fully_connected(
     phase: Phase,
     failed: &[&ObservedPath<'_>],
@@ -307,7 +308,7 @@ fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>, reported: &Rep
     }
 }
 
-/// The sessions that a host last reported, planned or not, for people; none if there were none.
+/// The message about the sessions that a host last reported, planned or not; `None` if there were none.
 #[must_use]
 pub fn still_connected(host: &Host) -> Option<String> {
     sessions(&ReportedConnections::new(host))
@@ -325,7 +326,7 @@ fn sessions(reported: &ReportedConnections<'_>) -> Option<String> {
     (!sessions.is_empty()).then(|| list(&sessions, describe))
 }
 
-/// Not knowing is not failing: what is remembered stays as it is.
+/// The verdict while the agent does not report: the history of the targets stays as it is.
 fn unknown(plan: &HostPlan, observation: &Observation<'_>, reported: &ReportedConnections<'_>) -> HostVerdict {
     let agent = agent_ready(observation);
     let of = |kind| ConditionUpdate::new(kind, Status::Unknown, agent.reason, &agent.message);

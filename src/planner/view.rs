@@ -10,8 +10,8 @@ use crate::api::{
     SecretName, SessionSettings, Storage, StorageName, address::parse_ip,
 };
 
-/// A data center with its networks and bonds, indexed, so that the work to plan a host does not grow with the number of
-/// other hosts or of objects that do not concern the host.
+/// A data center with its networks and bonds, indexed: the cost of a host's plan does not grow with the number of other
+/// hosts, or of objects that do not concern the host.
 #[derive(Clone, Debug)]
 pub struct View {
     pub(super) deleting: bool,
@@ -41,7 +41,7 @@ pub(super) struct BondView {
     pub name: BondName,
     /// Indices of its networks that exist.
     pub networks: Vec<usize>,
-    /// Whether it names a network that does not exist in the data center.
+    /// The bond names a network that does not exist in the data center.
     pub names_unknown_network: bool,
     pub pairing: Pairing,
 }
@@ -61,12 +61,12 @@ pub(super) struct TargetView {
 pub(super) struct PortalView {
     pub name: Portal,
     pub tpgt: u16,
-    /// The network's name, whether such a network exists or not.
+    /// The network's name. The network need not exist.
     pub pin: Option<String>,
     pub place: Place,
 }
 
-/// Which networks a portal is on, for `Pairing::Auto`.
+/// The networks that a portal is on, for `Pairing::Auto`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// On these, by its pin or by subnets. Empty if it is pinned to a network that does not exist.
@@ -140,7 +140,7 @@ fn network_views(networks: &[&Network]) -> Vec<NetworkView> {
     views
 }
 
-/// Which bonds cover which target.
+/// The bonds that cover each target.
 struct Coverage {
     every_target: Vec<usize>,
     by_target: HashMap<String, Vec<usize>>,

@@ -39,9 +39,9 @@ pub type NodeHosts = Option<Arc<[Arc<Host>]>>;
 pub struct HostStore {
     by_node: HashMap<NodeName, Vec<Arc<Host>>>,
     nodes: HashMap<ObjectRef<Host>, NodeName>,
-    /// While a new list is read: the Hosts that are in it so far.
+    /// The Hosts of the list in progress, if one is being read.
     listing: Option<HashSet<ObjectRef<Host>>>,
-    /// Whether a list was ever complete.
+    /// A complete list was read.
     complete: bool,
 }
 
@@ -78,7 +78,7 @@ impl HostStore {
         self.by_node.get(node).map(|hosts| hosts.as_slice().into()).unwrap_or_default()
     }
 
-    /// Whether a list was ever complete. Before that, a Host that is not in the store may exist.
+    /// Whether a complete list was read. Before that, a Host that is not in the store may exist.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete

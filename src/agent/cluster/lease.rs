@@ -29,10 +29,10 @@ pub fn lease_name(node: &str) -> String {
     format!("{AGENT_LEASE_PREFIX}{node}")
 }
 
-/// How long a lease is valid, and how often it is renewed.
+/// The validity of a lease, and the interval of its renewals.
 #[derive(Clone, Copy, Debug)]
 pub struct LeaseTiming {
-    /// How long the agent counts as alive after each renewal.
+    /// The time that the agent counts as alive after each renewal.
     pub duration: Duration,
     /// The time between two renewals.
     pub renew_every: Duration,

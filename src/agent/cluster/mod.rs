@@ -20,7 +20,7 @@ mod secrets;
 
 pub use self::kube_cluster::KubeCluster;
 
-/// How long the API server may take for one answer.
+/// The timeout of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a request to the API server failed.
@@ -85,7 +85,7 @@ pub trait Cluster: Send + Sync + 'static {
     fn secret(&self, secret: &ObjectRef<Secret>) -> watch::Receiver<SecretState>;
 }
 
-/// A request that ends. If the server has carried it out without an answer in time, a watch shows the result.
+/// Limits the time of a request. If the server has carried it out without an answer in time, a watch shows the result.
 async fn with_timeout<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, ClusterError> {
     match timeout(REQUEST_TIMEOUT, request).await {
         Ok(answer) => Ok(answer?),

@@ -1,4 +1,4 @@
-//! Which of the Hosts that name one node is served by the agent of the node. Pure.
+//! The choice of the Host that the agent of a node serves, among the Hosts that name the node. Pure.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! When a report is written: only if it differs from what the API server has, batched, and never lost. Pure.
+//! Decides when to write a report: only if it differs from the status in the API server, batched, and never lost. Pure.
 //!
-//! What the controller waits for is written at once, everything else a second after the first change. While the first
-//! attempts of a plan end one after the other, the write waits until none has ended for a second. So an edit of a bond
-//! costs at most two writes, or one if everything connects within a second.
+//! A report that the controller waits for is written at once, any other a second after the first change. While the
+//! first attempts of a plan end one after the other, the write waits until none has ended for a second. So an edit of a
+//! bond costs at most two writes, or one if everything connects within a second.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,12 +15,12 @@ use crate::{
     ops::Now,
 };
 
-/// How long changes are collected.
+/// The time for which changes are collected.
 const COLLECT: Duration = Duration::from_secs(1);
-/// How long they are collected at most while first attempts keep ending.
+/// The longest time for which changes are collected while first attempts keep ending.
 const COLLECT_AT_MOST: Duration = Duration::from_secs(5);
-/// How long a change of the multipath maps alone is delayed. It is written together with the change of sessions that
-/// usually belongs to it.
+/// The delay of a change of the multipath maps alone. It is written together with the change of sessions that usually
+/// belongs to it.
 const COLLECT_MAPS: Duration = Duration::from_secs(5);
 
 /// The writes of one Host's status, and the last known version of the Host.
@@ -34,7 +34,7 @@ pub struct Outbox {
     retry_at: Option<Duration>,
 }
 
-/// Whether a write is due.
+/// The time of the next write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// There is nothing to write, or a write has not ended.
@@ -65,8 +65,8 @@ impl Outbox {
         }
     }
 
-    /// Whether to write this report now. `progress` is when a first attempt last ended, while a plan is being carried
-    /// out.
+    /// Decides when to write this report. `progress` is the time at which a first attempt last ended, while a plan is
+    /// being carried out.
     #[must_use]
     pub fn due(&mut self, report: &StatusReport, progress: Option<Duration>, now: Now) -> Due {
         let difference = report.difference(&self.known);
@@ -112,8 +112,8 @@ impl Outbox {
     }
 }
 
-/// Whether this version of the object is older. Resource versions of one kind are increasing numbers (KEP-5504). Where
-/// they are not numbers, the version that comes later counts as newer.
+/// Whether `host` is an older version than `than`. Resource versions of one kind are increasing numbers (KEP-5504). If
+/// they are not numbers, the version that arrives later counts as newer.
 fn is_older(host: &Host, than: &Host) -> bool {
     let version = |host: &Host| host.metadata.resource_version.as_deref()?.parse::<u64>().ok();
     let same_object = host.metadata.uid == than.metadata.uid;

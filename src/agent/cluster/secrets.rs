@@ -28,9 +28,9 @@ use crate::{
     ops::log_once::LogOnce,
 };
 
-/// How often a Secret is read that cannot be watched, or could not be read.
+/// The interval at which a Secret is read that cannot be watched, or could not be read.
 const READ_EVERY: Duration = Duration::from_secs(30);
-/// When a watch is given up that brings no event. Longer than the API server lets it last (290 s).
+/// A watch without events ends after this time. The API server ends it earlier (290 s), unless the connection is dead.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
 /// The pause between two watches.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
@@ -102,7 +102,7 @@ async fn read_and_watch(
         }
         Err(error) => {
             let is_forbidden = matches!(error, ClusterError::Forbidden(_));
-            // Credentials that were read before stay valid, so that logins go on while the API server is away.
+            // Credentials that were read before stay valid, so that logins work while the API server is away.
             if is_forbidden || !matches!(&*sender.borrow(), SecretState::Read(_)) {
                 set(sender, SecretState::Unusable(format!("it cannot be read: {error}")));
             }

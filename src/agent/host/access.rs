@@ -1,13 +1,13 @@
-//! How the agent reaches the host: directly, through the namespaces of a process, or through a mounted root directory.
+//! The ways to reach the host: directly, through the namespaces of a process, or through a mounted root directory.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use thiserror::Error;
 
-/// Where a pod has the host's root directory mounted by default.
+/// The default mount point of the host's root directory in a pod.
 const HOST_ROOT: &str = "/host";
 
-/// How the agent is configured to reach the host's tools (`--host-tools`).
+/// The configured way to reach the host's tools (`--host-tools`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccessMode {
     /// Enters the namespaces of the tool's daemon if the agent runs in other ones.
@@ -46,7 +46,7 @@ impl FromStr for AccessMode {
     }
 }
 
-/// How one tool of the host is reached.
+/// The way to reach one tool of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostAccess {
     /// The agent starts it like any program.

@@ -1,4 +1,4 @@
-//! Finds what uses a block device.
+//! Finds the users of a block device.
 //!
 //! sysfs shows what is stacked on the device. The other users are found in `/proc`, by reading every process of the
 //! host. That takes 0.2 s for 600 processes with 40,000 open files. So it is done for all devices in one pass, and only
@@ -55,7 +55,7 @@ impl std::fmt::Display for DeviceUser {
     }
 }
 
-/// What uses some devices directly, without another device in between: mounts, swap, loop devices and open files.
+/// The direct users of some devices, without another device in between: mounts, swap, loop devices and open files.
 #[derive(Debug, Default)]
 struct DirectUsers(BTreeMap<DeviceNumber, Vec<DeviceUser>>);
 
@@ -154,8 +154,8 @@ impl DirectUsers {
     }
 }
 
-/// What uses each of these disks, and each map over one of them, by device. The users of a device include those of its
-/// partitions. If something cannot be read, the device counts as perhaps in use.
+/// The users of each of these disks and of each map over one of them, by device. The users of a device include the
+/// users of its partitions. If something cannot be read, the device counts as perhaps in use.
 ///
 /// # Errors
 /// If the partitions of a disk cannot be read.

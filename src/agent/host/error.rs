@@ -1,4 +1,4 @@
-//! Why something on the host did not work.
+//! The errors of operations on the host.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,8 +7,8 @@ use thiserror::Error;
 use super::access::HostAccess;
 use crate::api::reason::PathReason;
 
-/// Why a tool of the host did not do what it was asked to. The messages are shown to users: they say what to do, and
-/// contain nothing of the tool's arguments, which may be secrets.
+/// Why a tool of the host failed. The messages are shown to users: they say what to do. They contain no arguments of
+/// the tool, which may be secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HostError {
     /// The host does not have the tool.
@@ -19,19 +19,19 @@ pub enum HostError {
     ToolMissing {
         /// The name of the tool.
         tool: String,
-        /// How it was looked for.
+        /// The way in which it was looked for.
         access: HostAccess,
     },
     /// The tool could not be started; `message` names it and says why.
     #[error("{message} ({access})")]
     ToolNotStarted {
-        /// What was said about it.
+        /// The cause.
         message: String,
-        /// How it was to be reached.
+        /// The way to reach it.
         access: HostAccess,
     },
     /// The tool took longer than its limit.
-    #[error("{tool} has not ended within {} s and was told to end", limit.as_secs())]
+    #[error("{tool} has not ended within {} s and was sent SIGTERM", limit.as_secs())]
     ToolTimedOut {
         /// The name of the tool.
         tool: String,
@@ -44,25 +44,25 @@ pub enum HostError {
          privileged security context"
     )]
     NotEntered {
-        /// The tool that was to be run.
+        /// The tool to run.
         tool: String,
-        /// How it was to be reached.
+        /// The way to reach it.
         access: HostAccess,
-        /// What the kernel said.
+        /// The error of the kernel.
         message: String,
     },
     /// The namespaces of a process could not be read.
     #[error(
         "cannot find out how {daemon}'s tools are reached: {}: {message}; the agent must run as root, in a pod with \
-         hostPID and a privileged security context, or be told by --host-tools",
+         hostPID and a privileged security context, or be configured with --host-tools",
         namespaces.display()
     )]
     NamespacesUnreadable {
-        /// The daemon whose tools are to be reached.
+        /// The daemon whose tools the agent needs.
         daemon: String,
         /// The directory of the namespaces.
         namespaces: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         message: String,
     },
     /// A multipath map still exists after it was flushed.
@@ -70,7 +70,7 @@ pub enum HostError {
     MapNotFlushed {
         /// The name of the map.
         map: String,
-        /// What multipath said.
+        /// The output of multipath.
         message: String,
     },
 }

@@ -22,7 +22,7 @@ use tracing::warn;
 
 use super::sysfs::{attribute, names};
 
-/// How often the states of the sessions are read.
+/// The interval at which the states of the sessions are read.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Longer than any uevent. The end of a longer message is not needed.
 const MESSAGE_SIZE: usize = 8 * 1024;

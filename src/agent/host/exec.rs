@@ -34,13 +34,13 @@ pub const EXIT_NOT_STARTED: u8 = 126;
 /// The tool does not exist.
 pub const EXIT_NOT_FOUND: u8 = 127;
 
-/// What `enter` enters.
+/// The place that `enter` enters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The mount and network namespaces of a process.
     Process(u32),
-    /// The namespaces that a process has open, by its descriptors: they stay those that they were when it opened them,
-    /// whatever becomes of the process that they belonged to.
+    /// The namespaces that a process has open, by its descriptors. They stay the same namespaces, even if the process
+    /// that they belonged to ends.
     Opened {
         /// The process that has them open.
         pid: u32,
@@ -59,7 +59,7 @@ pub enum Place {
 pub struct InvalidPlace;
 
 impl Place {
-    /// The arguments of the agent's own program that make it enter the host; the tool and its arguments follow them.
+    /// The arguments with which the agent's own program enters the host; the tool and its arguments follow them.
     #[must_use]
     pub fn enter_arguments(&self) -> [OsString; 3] {
         let place = match self {
@@ -87,8 +87,8 @@ impl FromStr for Place {
     }
 }
 
-/// The mount and network namespaces of a process, open. A process ID may be another process's a moment later; these are
-/// what was checked.
+/// The mount and network namespaces of a process, open. A process ID may be reused at any moment; the open namespaces
+/// stay those that were checked.
 #[derive(Debug)]
 pub struct OpenNamespaces {
     network: File,
@@ -96,7 +96,7 @@ pub struct OpenNamespaces {
 }
 
 impl OpenNamespaces {
-    /// Opens those of the process with this directory in procfs.
+    /// Opens the namespaces of the process with this directory in procfs.
     ///
     /// # Errors
     /// If the process has ended, or the agent may not see its namespaces.
@@ -106,7 +106,7 @@ impl OpenNamespaces {
         Ok(OpenNamespaces { network, mount })
     }
 
-    /// How a child of this process enters them. It must enter them while they are open here.
+    /// The place for a child of this process to enter them. It must enter them while they are open here.
     #[must_use]
     pub fn place(&self) -> Place {
         let number = |file: &File| u32::try_from(file.as_raw_fd()).unwrap_or_default();
@@ -122,7 +122,7 @@ pub enum ExecError {
     NotOpened {
         /// The link to the namespace.
         namespace: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         error: io::Error,
     },
     /// The kernel does not let this process in.
@@ -130,7 +130,7 @@ pub enum ExecError {
     NotEntered {
         /// The link to the namespace, or the directory.
         place: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         error: io::Error,
     },
     /// The tool exists and cannot be started.
@@ -138,7 +138,7 @@ pub enum ExecError {
     NotStarted {
         /// The tool.
         tool: OsString,
-        /// What the kernel said.
+        /// The error of the kernel.
         error: io::Error,
     },
     /// The tool is in no directory of `PATH`.

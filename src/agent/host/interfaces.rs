@@ -27,10 +27,10 @@ use crate::api::{HostInterface, HostWarning, InterfaceName, ObjectName, reason::
 pub struct InterfaceFilter {
     /// The name of the Host that the agent serves.
     pub host: Option<ObjectName>,
-    /// The interfaces in `Host.spec.interfaces`: reported whatever their kind is.
+    /// The interfaces in `Host.spec.interfaces`: reported even if their kind usually carries no storage traffic.
     pub in_spec: BTreeSet<InterfaceName>,
-    /// The interfaces of the planned paths: reported even without an address, so that a missing address can be told
-    /// from a missing interface.
+    /// The interfaces of the planned paths: reported even without an address, to distinguish a missing address from a
+    /// missing interface.
     pub in_plan: BTreeSet<InterfaceName>,
 }
 
@@ -40,7 +40,7 @@ impl InterfaceFilter {
     }
 }
 
-/// How many interfaces the status of a Host can contain.
+/// The largest number of interfaces in the status of a Host.
 const MAX_INTERFACES: usize = 64;
 /// The kernel answers at once, or not at all.
 const NETLINK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,8 +59,8 @@ const SYSCTLS: [Sysctl; 3] = [
     Sysctl { name: "arp_announce", expected: "2", is_suitable: |value| value == 2 },
 ];
 
-/// The interfaces to report, sorted by name: those that can carry storage traffic by their kind and have an address, and
-/// those that the filter names.
+/// The interfaces to report, sorted by name: interfaces with an address whose kind can carry storage traffic, and the
+/// interfaces that the filter names.
 ///
 /// # Errors
 /// If the kernel does not answer.
@@ -144,7 +144,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-/// Whether this is a virtual interface of a kind that often carries storage traffic.
+/// Whether this is a virtual interface whose kind often carries storage traffic.
 fn is_stackable(link: &LinkMessage) -> bool {
     link.attributes.iter().any(|attribute| match attribute {
         LinkAttribute::LinkInfo(infos) => infos.iter().any(|info| {
@@ -209,7 +209,8 @@ pub fn warnings(proc: &Path, filter: &InterfaceFilter, interfaces: &[HostInterfa
     Ok(warnings)
 }
 
-/// What to change on an interface. The kernel uses the greater of its own value and that of `all` (`ip-sysctl.rst`).
+/// The settings to change on an interface. The kernel uses the greater of the interface's value and the value of `all`
+/// (`ip-sysctl.rst`).
 fn unsuitable_settings(proc: &Path, device: &str) -> io::Result<Vec<String>> {
     let mut unsuitable = Vec::new();
     for Sysctl { name, expected, is_suitable } in SYSCTLS {

@@ -1,8 +1,8 @@
-//! Where the kernel's file systems of the host are mounted.
+//! The mount points of the kernel's file systems.
 
 use std::path::PathBuf;
 
-/// Where sysfs, procfs and `/dev` of the host are mounted. Tests use directories of their own.
+/// The mount points of the host's sysfs, procfs and `/dev`. Tests use directories of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountPoints {
     /// sysfs.

@@ -12,14 +12,14 @@ use super::{error::HostError, tools::HostTools};
 use crate::api::{HostWarning, reason::PreparedReason};
 
 const DAEMON: &str = "multipathd";
-/// How long multipath and multipathd may take to answer.
+/// The timeout of multipath and multipathd.
 const TOOL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The value of `find_multipaths` that makes multipathd ignore unknown LUNs.
 const STRICT: &str = "strict";
 /// The configuration of multipathd, relative to the root directory.
 const CONFIG_FILES: [&str; 2] = ["etc/multipath.conf", "etc/multipath/conf.d"];
 
-/// When to ask multipathd again if its answer may change soon. Doubles each time up to the maximum.
+/// The first pause before multipathd is asked again if its answer may change soon. It doubles up to the maximum.
 const FIRST_RECHECK: Duration = Duration::from_secs(5);
 const MAX_RECHECK: Duration = Duration::from_secs(600);
 
@@ -37,7 +37,7 @@ struct CachedSetting {
     source: ConfigSource,
     value: Option<String>,
     read_at: Instant,
-    /// When to ask again although the source is the same; none if the value will not change.
+    /// The pause before asking again although the source is the same; none if the value will not change.
     recheck_after: Option<Duration>,
 }
 
@@ -51,7 +51,7 @@ impl CachedSetting {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ConfigSource {
     pid: u32,
-    /// When each file was changed.
+    /// The modification time of each file.
     modified: Vec<Option<SystemTime>>,
 }
 
@@ -62,10 +62,10 @@ impl Multipath {
         Multipath { tools, setting: Mutex::default(), first_recheck: FIRST_RECHECK }
     }
 
-    /// Removes a map; `exists` tells whether it exists.
+    /// Removes a map; `exists` returns whether it still exists.
     ///
     /// # Errors
-    /// If the map still exists afterwards, whatever the tool returned.
+    /// If the map still exists afterwards. The result of the tool does not count.
     pub async fn flush(&self, map: &str, exists: impl Fn() -> bool) -> Result<(), HostError> {
         if !exists() {
             return Ok(());

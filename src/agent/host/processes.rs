@@ -1,7 +1,8 @@
-//! Which processes are the host's own.
+//! Finds out whether a process belongs to the host itself.
 //!
-//! A process can have any name: the pod of a user may call its process `iscsid`. So a name proves nothing. The agent enters
-//! the namespaces of a daemon as root and runs the tool that it finds there, so it must be sure whose daemon that is.
+//! A process can have any name: a pod of a user may call its process `iscsid`. So a name proves nothing. The agent
+//! enters the namespaces of a daemon as root and runs the tool that it finds there, so the daemon must be the host's
+//! own.
 
 use std::{fs, io, path::Path};
 
@@ -29,7 +30,7 @@ pub enum NotOfHost {
     Unreadable(#[from] io::Error),
 }
 
-/// Whether a process has this name. That proves nothing about whose it is.
+/// Whether a process has this name. The name does not prove that the process is the host's.
 #[must_use]
 pub fn has_name(proc: &Path, pid: u32, name: &str) -> bool {
     fs::read_to_string(proc.join(format!("{pid}/comm"))).is_ok_and(|comm| comm.trim_end() == name)
@@ -40,7 +41,7 @@ pub fn has_name(proc: &Path, pid: u32, name: &str) -> bool {
 /// is privileged.
 ///
 /// # Errors
-/// Says which proof fails.
+/// The check that failed.
 pub fn check_host_daemon(proc: &Path, pid: u32) -> Result<(), NotOfHost> {
     let process = proc.join(pid.to_string());
     let uids = users(&fs::read_to_string(process.join("status"))?);
@@ -62,7 +63,7 @@ pub fn check_host_daemon(proc: &Path, pid: u32) -> Result<(), NotOfHost> {
     Ok(())
 }
 
-/// Whether a process may do what root may do on the host. One that cannot be looked at may.
+/// Whether a process may have the rights of root on the host. A process that cannot be read counts as such.
 #[must_use]
 pub fn may_be_root(proc: &Path, pid: u32) -> bool {
     let Ok(status) = fs::read_to_string(proc.join(format!("{pid}/status"))) else { return true };
@@ -80,8 +81,8 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
 
-/// Whether a part of a cgroup's path is one of those that kubelet makes: `kubepods` with what its cgroup driver adds,
-/// or `pod` and a UID. In a cgroup namespace of its own the agent sees the second without the first.
+/// Whether kubelet has made this part of a cgroup's path: `kubepods` with additions of its cgroup driver, or `pod` and
+/// a UID. In a cgroup namespace of its own the agent sees the second without the first.
 fn is_of_pod(part: &str) -> bool {
     let is_uid = |text: &str| text.len() >= 8 && text.bytes().take(8).all(|byte| byte.is_ascii_hexdigit());
     part.contains("kubepods") || part.strip_prefix("pod").is_some_and(is_uid)
@@ -101,7 +102,7 @@ pub(in crate::agent) mod fake {
         fs::write(proc.join(pid).join("cgroup"), "0::/system.slice/iscsid.service\n").unwrap();
         set_users(proc, pid, 0, "000001ffffffffff");
         for namespace in ["mnt", "net", "pid", "user"] {
-            // A process may be made anew with another name.
+            // A test may replace a process by one with another name.
             let _ = fs::remove_file(ns.join(namespace));
             symlink(format!("{namespace}:[{container}]"), ns.join(namespace)).unwrap();
         }

@@ -13,12 +13,12 @@ use tokio::{
     time::timeout,
 };
 
-/// How long to wait for a tool to end after SIGTERM.
+/// The time for a tool to end after SIGTERM.
 const TERMINATION_GRACE: Duration = Duration::from_secs(5);
-/// How long to wait for more output after the tool has ended: a daemon that it started may keep the pipes open.
+/// The wait for more output after the tool has ended: a daemon that it started may keep the pipes open.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 
-/// What a tool returned.
+/// The result of a tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolOutput {
     /// The exit code; none if a signal ended it.

@@ -12,7 +12,7 @@ use std::{
 
 use rustix::io::Errno;
 
-/// How the kernel and open-iscsi write an attribute that is not set.
+/// The values that the kernel and open-iscsi write for an attribute that is not set.
 const UNSET: [&str; 3] = ["", "<NULL>", "(null)"];
 
 /// A block device.

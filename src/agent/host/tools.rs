@@ -26,7 +26,7 @@ use super::{
 };
 use crate::ops::log_once::LastErrors;
 
-/// Where tools are searched for, on all distributions.
+/// The directories in which tools are searched for, on all distributions.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
 
 /// Finds the daemons of the host, and runs the tools that belong to them.
@@ -43,7 +43,7 @@ pub struct HostTools {
 /// The daemons that were looked for, by name.
 #[derive(Debug, Default)]
 struct Daemons {
-    /// The PIDs of those that were found. A search reads `/proc` for thousands of processes.
+    /// The PIDs of the daemons that were found. A search reads `/proc` for thousands of processes.
     found: BTreeMap<String, u32>,
     /// Why processes with their names were ignored.
     ignored: LastErrors<String>,
@@ -97,8 +97,8 @@ impl HostTools {
         entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
     }
 
-    /// Whether it is certain that nobody who may do it runs this tool. It is not certain if the agent does not see the
-    /// processes of the host.
+    /// Whether it is certain that no process with the rights of root runs this tool. It is not certain if the agent
+    /// does not see the processes of the host.
     #[must_use]
     pub fn is_certainly_not_running(&self, name: &str) -> bool {
         let runs = |pid: u32| has_name(&self.proc, pid, name) && may_be_root(&self.proc, pid);
@@ -112,8 +112,8 @@ impl HostTools {
         program.is_ok_and(|program| program.to_string_lossy().ends_with(" (deleted)"))
     }
 
-    /// How to reach the tools that talk to a daemon. If the daemon does not run (some hosts start it on demand), how to
-    /// reach those of the host's first process.
+    /// The way to reach the tools that talk to a daemon. If the daemon does not run (some hosts start it on demand),
+    /// the tools in the namespaces of the host's first process are used.
     ///
     /// # Errors
     /// If the namespaces of the host's processes cannot be read.
@@ -186,8 +186,8 @@ impl HostTools {
         }
     }
 
-    /// Opens the namespaces to enter, and checks then that they are the host's: the process that was chosen may have
-    /// ended since, and its ID may be that of a pod's process.
+    /// Opens the namespaces to enter, and then checks that they are the host's: the chosen process may have ended
+    /// since, and a process of a pod may have its ID now.
     fn open_namespaces(&self, access: &HostAccess) -> Result<Option<OpenNamespaces>, String> {
         let HostAccess::Namespaces(pid) = access else { return Ok(None) };
         let namespaces =
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(host.access("iscsid").unwrap(), HostAccess::Namespaces(1));
         process(proc.path(), "700", "iscsid", "host");
         assert_eq!(host.daemon("iscsid"), Some(700));
-        // Its ID becomes that of a pod's process.
+        // A process of a pod gets its ID.
         set_users(proc.path(), "700", 65534, "0000000000000000");
         assert_eq!(host.daemon("iscsid"), None);
     }

@@ -1,4 +1,4 @@
-//! What the agent needs from an iSCSI initiator: the trait [`Initiator`] and its types.
+//! The interface between the agent and an iSCSI initiator: the trait [`Initiator`] and its types.
 //!
 //! An initiator reads and acts; it decides nothing. [`reconcile`](super::reconcile) decides what is connected, and which
 //! session may be logged out. It sees only the types of this module, so it works the same with each initiator.
@@ -61,8 +61,8 @@ impl From<io::Error> for PathError {
 /// Each call ends by itself; a login takes little longer than its login timeout. The agent never cancels a call, because
 /// a tool that is stopped half way may leave a lock behind.
 pub trait Initiator: Send + Sync + 'static {
-    /// Reads what the host has. The filter names interfaces to report in addition to those that can carry storage traffic
-    /// by their kind.
+    /// Reads the interfaces and the initiator of the host. The filter names interfaces to report in addition to those
+    /// that can carry storage traffic by their kind.
     fn facts(&self, filter: &InterfaceFilter) -> impl Future<Output = Result<Facts, PathError>> + Send;
 
     /// Reads the sessions, their disks, and the multipath maps over the disks. Entries that vanish during the reading are
@@ -95,7 +95,7 @@ pub trait Initiator: Send + Sync + 'static {
     fn tidy(&self, keep: &BTreeSet<IscsiPath>) -> impl Future<Output = Result<(), PathError>> + Send;
 }
 
-/// What a host has.
+/// The interfaces and the initiator of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The interfaces that can carry storage traffic or are named by the filter; sorted by name.
@@ -111,7 +111,7 @@ pub struct Facts {
 /// Sessions and multipath maps of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// All iSCSI sessions of the host: those of the agent and others.
+    /// All iSCSI sessions of the host, including sessions that the agent has not made.
     pub sessions: Vec<Session>,
     /// All multipath maps with a disk of one of the sessions.
     pub maps: Vec<Map>,
@@ -124,9 +124,9 @@ pub struct Session {
     pub id: u32,
     /// Its path: with the portal that was requested (the persistent address), and the interface that it is bound to.
     pub path: IscsiPath,
-    /// Who made it. The agent changes only its own sessions.
+    /// The maker of the session. The agent changes only its own sessions.
     pub owner: SessionOwner,
-    /// Whether it works.
+    /// Whether the session works.
     pub state: SessionState,
     /// The credentials it was authenticated with, if they are known.
     pub credentials: Option<Fingerprint>,
@@ -143,19 +143,19 @@ impl Session {
         self.owner == SessionOwner::Agent
     }
 
-    /// Whether it works.
+    /// Whether the session works.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.state == SessionState::LoggedIn
     }
 }
 
-/// Who made a session. The initiator has to tell.
+/// The maker of a session, as the initiator reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionOwner {
     /// The agent.
     Agent,
-    /// Somebody else; the text says through what, for messages.
+    /// Somebody else. The text is for messages; it describes the interface record of the session.
     Other(Arc<str>),
 }
 
@@ -163,7 +163,7 @@ pub enum SessionOwner {
 /// the next login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LiveSettings {
-    /// How long a failed session holds I/O back, in seconds.
+    /// The time for which a failed session holds I/O back, in seconds.
     pub replacement_timeout_seconds: u16,
 }
 
@@ -196,13 +196,13 @@ pub enum SessionState {
 pub struct Disk {
     /// The kernel's name, such as `sda`.
     pub name: Arc<str>,
-    /// What uses the disk directly; its multipath map and the checks of multipathd do not count. None if nobody has
-    /// looked.
+    /// The direct users of the disk, without its multipath map and the checks of multipathd. None if the users were not
+    /// read.
     pub users: Option<Vec<DeviceUser>>,
 }
 
 impl Disk {
-    /// The first user of the disk. If nobody has looked, the disk counts as perhaps in use.
+    /// The first user of the disk. If the users were not read, the disk counts as perhaps in use.
     #[must_use]
     pub fn first_user(&self) -> Option<DeviceUser> {
         match &self.users {
@@ -219,9 +219,9 @@ pub struct Map {
     pub name: Arc<str>,
     /// Its World Wide Identifier.
     pub wwid: String,
-    /// How often it is open (`dmsetup info`); devices stacked on it, such as LVM, count.
+    /// The open count (`dmsetup info`); devices stacked on it, such as LVM, count.
     pub open_count: u32,
-    /// What uses it, as far as that is known; empty if nobody has looked.
+    /// The known users; empty if the users were not read.
     pub users: Vec<DeviceUser>,
     /// Its paths.
     pub paths: Vec<MapPath>,

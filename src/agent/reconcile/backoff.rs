@@ -1,4 +1,4 @@
-//! How long to wait before a failed path is tried again, by the reason of the failure.
+//! The pause before a failed path is tried again, by the reason of the failure.
 
 use std::{hash::Hash, time::Duration};
 
@@ -30,7 +30,7 @@ fn policy(reason: PathReason) -> Backoff {
     }
 }
 
-/// The pause after this many failures in a row, with jitter that `seed` chooses.
+/// The pause after this many failures in a row. `seed` chooses the jitter.
 #[must_use]
 pub fn pause(reason: PathReason, failures: u32, seed: impl Hash) -> Duration {
     policy(reason).pause(failures, seed)

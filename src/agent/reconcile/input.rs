@@ -21,16 +21,16 @@ use crate::{
     ops::Now,
 };
 
-/// What to do for a path that cannot use its device any more.
+/// The advice for a path that cannot use its device any more.
 const HOW_TO_FORGET: &str = "to use other networks from now on, name this one for another device in \
                              Host.spec.interfaces, or put the host into maintenance and back";
 
 /// Everything that a step decides from, except the state that the reconciler keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct StepInput<'a> {
-    /// What should be connected.
+    /// The plan to carry out.
     pub plan: &'a Plan,
-    /// What is connected.
+    /// The existing sessions and maps.
     pub inventory: &'a Inventory,
     /// The host's interfaces and initiator.
     pub facts: &'a Facts,
@@ -49,7 +49,7 @@ pub(super) struct PathInput<'a> {
     blocker: Option<PathError>,
     /// Its Secret has not been read yet.
     waits_for_secret: bool,
-    /// Stands for everything that may decide the result of a login.
+    /// A hash of everything that may decide the result of a login.
     pub fingerprint: u64,
 }
 
@@ -128,7 +128,7 @@ pub(super) fn credentials<'a>(
 /// One session for each path. Where a path has several, a session that works is preferred, and then one of ours.
 pub(super) fn sessions_by_path(inventory: &Inventory) -> BTreeMap<&IscsiPath, &Session> {
     let mut sessions: Vec<&Session> = inventory.sessions.iter().collect();
-    // The last one of equal paths stays in the map.
+    // If paths are equal, the last one stays in the map.
     sessions.sort_by_key(|session| (session.is_live(), session.is_own()));
     sessions.into_iter().map(|session| (&session.path, session)).collect()
 }

@@ -17,7 +17,7 @@ use crate::{
     api::reason::PathReason,
 };
 
-/// Whether a session that is not planned may be logged out.
+/// The decision about a session that is not planned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogoutDecision<'a> {
     /// It may be logged out, after these maps were removed.
@@ -44,14 +44,14 @@ pub enum KeepReason {
     DiskInUse {
         /// The disk.
         disk: String,
-        /// What uses it.
+        /// The user of the device, for messages.
         by: String,
     },
     /// A map over one of its disks is in use, and has no active path over a session that stays.
     MapInUse {
         /// The map.
         map: String,
-        /// What uses it.
+        /// The user of the device, for messages.
         by: String,
     },
 }

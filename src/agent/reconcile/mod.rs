@@ -1,5 +1,5 @@
-//! Decides what to do next and what to report: (plan, inventory, facts, memory, now) -> actions and connections.
-//! Pure: no I/O, no client, no clock.
+//! Decides the next actions and the report: (plan, inventory, facts, memory, now) -> actions and connections. Pure: no
+//! I/O, no client, no clock.
 //!
 //! [`Reconciler::step`] is called whenever something may have changed, each time with an inventory that was read just
 //! before. It never waits: it returns actions, and their results come back through [`Reconciler::login_ended`],
@@ -44,11 +44,11 @@ const MAX_RETRIES: usize = 5;
 /// A first login may take this much longer than its login timeout before the path is reported as Failed, even if the
 /// tool is still waiting. With the default timeout a dead portal is reported within ten seconds.
 const LOGIN_MARGIN: Duration = Duration::from_secs(4);
-/// How long no session is logged in again with new credentials after a logout for that purpose has failed.
+/// The pause after a failed logout for new credentials, before a session is logged out for that purpose again.
 const RELOGIN_PAUSE: Duration = Duration::from_secs(30);
-/// When records that could not be deleted are tried again. The usual cause, a lock, is often gone by then.
+/// The pause before records that could not be deleted are tried again. The usual cause, a lock, is often gone by then.
 const TIDY_PAUSE: Duration = Duration::from_secs(60);
-/// How often a session is looked at again whose device is in use: the end of use is not announced.
+/// The interval at which a session with a device in use is checked again: the end of use is not announced.
 const USAGE_RECHECK: Duration = Duration::from_secs(10);
 
 /// Something for the initiator to do.
@@ -60,7 +60,7 @@ pub enum Action {
     Logout {
         /// The session.
         session: Session,
-        /// Why, which tells which part of the rule applies.
+        /// The reason, which selects the part of the rule that applies.
         reason: LogoutReason,
         /// Sessions that are being logged out at the same time.
         logging_out: BTreeSet<u32>,
@@ -91,15 +91,15 @@ pub enum LogoutReason {
 /// The result of [`Reconciler::step`].
 #[derive(Clone, Debug, Default)]
 pub struct Step {
-    /// What to do now.
+    /// The actions to start now.
     pub actions: Vec<Action>,
     /// The paths to report, sorted.
     pub connections: Vec<Connection>,
     /// The multipath maps to report, sorted.
     pub multipath: Vec<MultipathMap>,
-    /// The last plan that has been carried out, as far as that is possible.
+    /// The last plan that has been carried out as far as possible.
     pub acknowledged: Option<PlanVersion>,
-    /// When time alone changes something.
+    /// The time at which another step is needed without another event.
     pub wake_at: Option<Duration>,
 }
 
@@ -119,8 +119,8 @@ pub struct Reconciler {
     adjusted: BTreeMap<u32, LiveSettings>,
     /// Until then no session is logged in again with new credentials, because the last logout for it has failed.
     relogin_after: Option<Duration>,
-    /// When our records of paths that are not planned are deleted: with every new plan, after a failure, and once after
-    /// a start, because an agent may have been killed between its acknowledgement and the deletion.
+    /// The time to delete our records of paths that are not planned: with every new plan, after a failure, and once
+    /// after a start, because the agent may have been killed between its acknowledgement and the deletion.
     tidy_at: Option<Duration>,
     /// The last report before this start, for the first step.
     reported: BTreeMap<IscsiPath, Connection>,
@@ -136,7 +136,7 @@ impl Reconciler {
         Reconciler { seed, reported, acknowledged, ..Reconciler::default() }
     }
 
-    /// Another Host is served from now on: whether its acknowledged plan was carried out here is not known.
+    /// Another Host is served from now on. It is not known whether its acknowledged plan was carried out here.
     pub fn serve_another(&mut self) {
         self.acknowledged = None;
         self.current = None;
@@ -171,7 +171,7 @@ impl Reconciler {
         self.tidy_at = Some(now.monotonic + TIDY_PAUSE);
     }
 
-    /// Sessions that a step may want to log out: its inventory must say what uses their devices.
+    /// Sessions that a step may want to log out. Its inventory must contain the users of their devices.
     #[must_use]
     pub fn logout_candidates(
         &self,
@@ -189,7 +189,7 @@ impl Reconciler {
         candidates
     }
 
-    /// Decides what to do next, and what to report.
+    /// Decides the next actions, and the report.
     #[must_use]
     pub fn step(&mut self, input: StepInput<'_>) -> Step {
         let sessions = sessions_by_path(input.inventory);
@@ -323,7 +323,7 @@ impl Reconciler {
         actions
     }
 
-    /// Whether no path of the target is being connected, has just lost its session, or was refused.
+    /// Whether all paths of the target are settled: none is being connected, has just lost its session, or was refused.
     fn is_target_settled(&self, path: &IscsiPath, sessions: &BTreeMap<&IscsiPath, &Session>) -> bool {
         let mut same_target = self.paths.iter().filter(|(other, _)| other.target == path.target);
         same_target.all(|(other, state)| match state.failure() {
@@ -342,7 +342,7 @@ impl Reconciler {
         self.logouts.keys().copied().collect()
     }
 
-    /// Whether no logout is under way that excludes this one: its own, one of the same target, or one of a shared map.
+    /// Whether a logout may start: no other one of the session, of its target or of a shared map is under way.
     fn may_start_logout(&self, inventory: &Inventory, session: &Session) -> bool {
         !self.logouts.iter().any(|(id, path)| {
             let other = inventory.sessions.iter().find(|other| other.id == *id);
@@ -479,7 +479,7 @@ fn may_be_refusal(reason: PathReason) -> bool {
     matches!(reason, PathReason::AuthenticationFailed | PathReason::TargetNotFound)
 }
 
-/// How long a first attempt may take before its path is reported as Failed.
+/// The time for a first attempt before its path is reported as Failed.
 fn attempt_timeout(plan: &Plan) -> Duration {
     Duration::from_secs(plan.settings.login_timeout_seconds.into()) + LOGIN_MARGIN
 }

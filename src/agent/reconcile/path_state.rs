@@ -18,7 +18,7 @@ use crate::{
     ops::Now,
 };
 
-/// How long a session may be lost before its path counts as Failed.
+/// The time that a session may be lost before its path counts as Failed.
 pub const LOST_AFTER: Duration = Duration::from_secs(3);
 /// A session that lasted this long resets the number of failures.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
@@ -47,7 +47,7 @@ enum State {
     Failed(PathError),
 }
 
-/// What a step sees of a path.
+/// The input of a step about one path.
 #[derive(Clone, Copy, Debug)]
 pub struct PathObservation<'a> {
     /// Its session, if there is one.
@@ -61,9 +61,9 @@ pub struct PathObservation<'a> {
 /// A login that has not ended.
 #[derive(Clone, Copy, Debug)]
 pub struct PendingLogin {
-    /// When it was started.
+    /// The time of its start.
     pub started: Duration,
-    /// How long it may take before the path counts as Failed.
+    /// The time it may take before the path counts as Failed.
     pub timeout: Duration,
 }
 
@@ -106,7 +106,7 @@ impl PathState {
         PathState { state, since: reported.since.clone(), session_id: reported.session_id, ..PathState::new(now) }
     }
 
-    /// Updates the state with what a step sees of the path.
+    /// Updates the state with the input of a step.
     pub fn observe(&mut self, observation: PathObservation<'_>, now: Now, seed: u64) {
         let PathObservation { session, blocker, login } = observation;
         match (session, login) {
@@ -145,7 +145,7 @@ impl PathState {
         self.retry_at = None;
     }
 
-    /// The first loss of a session that lasted is retried at once. After a session that came and went there is a pause.
+    /// The first loss of a stable session is retried at once. After a short-lived session there is a pause.
     fn lost(&mut self, cause: PathError, now: Now, seed: u64) {
         if self.lost_at.is_none() {
             let lasted = self.connected_at.take().map(|at| now.monotonic.saturating_sub(at));
@@ -175,7 +175,7 @@ impl PathState {
         self.state = State::Failed(cause);
     }
 
-    /// An attempt is made. `fingerprint` stands for everything that may decide its result.
+    /// An attempt is made. `fingerprint` is a hash of everything that may decide its result.
     pub fn attempt_started(&mut self, fingerprint: u64) {
         self.tried_with = Some(fingerprint);
     }
@@ -200,13 +200,13 @@ impl PathState {
         self.tried_with = None;
     }
 
-    /// Whether an attempt is due, provided that there is neither a session nor a login.
+    /// Whether an attempt is due. The path must have neither a session nor a login.
     #[must_use]
     pub fn is_due(&self, fingerprint: u64, now: Now) -> bool {
         self.tried_with != Some(fingerprint) || self.retry_at.is_none_or(|at| at <= now.monotonic)
     }
 
-    /// When time alone changes something.
+    /// The time at which the state may change without another event.
     #[must_use]
     pub fn wake_at(&self, observation: PathObservation<'_>, now: Now) -> Option<Duration> {
         let PathObservation { session, blocker, login } = observation;

@@ -7,16 +7,16 @@ use crate::{
     api::{InterfaceName, Iqn, NetworkName, PlanStatus, PlannedPath, Revision, SecretName, SessionSettings},
 };
 
-/// What the host should be connected to.
+/// The plan of a host: the paths to connect, and the targets to leave alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Which plan it is.
+    /// The version of the plan.
     pub version: PlanVersion,
     /// Targets whose sessions are left as they are.
     pub hold: BTreeSet<Iqn>,
     /// The settings of every session.
     pub settings: SessionSettings,
-    /// The paths, and what a login needs for each.
+    /// The paths, with the parameters of a login for each.
     pub paths: BTreeMap<IscsiPath, LoginParams>,
 }
 
@@ -29,7 +29,7 @@ pub struct PlanVersion {
     pub sequence: i64,
 }
 
-/// What a login needs besides its path.
+/// The parameters of a login besides its path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LoginParams {
     /// The network of the path; none for the default network.

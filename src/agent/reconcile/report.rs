@@ -1,4 +1,4 @@
-//! The agent's part of a Host's status, and how it differs from what the API server has. Pure.
+//! The agent's part of a Host's status, and its comparison with the status in the API server. Pure.
 
 use serde_json::{Map, Value, json};
 
@@ -27,7 +27,7 @@ pub struct PathReport {
     pub multipath: Vec<MultipathMap>,
 }
 
-/// How a report differs from what the API server has. It decides how long the write may wait.
+/// The difference between a report and the status in the API server. It decides how long the write may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Difference {
     /// Nothing differs.
@@ -41,7 +41,7 @@ pub enum Difference {
 }
 
 impl StatusReport {
-    /// The report for a Host that is not served: nothing is to be done for it, so its plan counts as carried out.
+    /// The report for a Host that is not served. Its plan counts as carried out, because the agent does nothing for it.
     #[must_use]
     pub fn not_served(agent: AgentStatus, host: &Host) -> Self {
         let plan = host.status.as_ref().and_then(|status| status.plan.as_ref());
@@ -54,7 +54,7 @@ impl StatusReport {
         }
     }
 
-    /// Compares the report with the status that the API server has.
+    /// Compares the report with the status in the API server.
     #[must_use]
     pub fn difference(&self, host: &Host) -> Difference {
         let empty = HostStatus::default();

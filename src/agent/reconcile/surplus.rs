@@ -25,8 +25,8 @@ use crate::{
     ops::Now,
 };
 
-/// How long a map in use may take to include the path that replaces the old one. A new session's disks are found and
-/// added to their maps within a second or two.
+/// The time for a map in use to include the path that replaces the old one. A new session's disks are found and added
+/// to their maps within a second or two.
 const MAP_SETTLES_WITHIN: Duration = Duration::from_secs(3);
 
 /// All surplus sessions of the host, by the kernel's session number.
@@ -81,25 +81,25 @@ impl SurplusSessions {
         }
     }
 
-    /// Whether the pause after a failed logout is over, provided that the session may be logged out.
+    /// Whether the pause after a failed logout is over. The session must be one that may be logged out.
     #[must_use]
     pub fn is_logout_due(&self, id: u32, now: Now) -> bool {
         self.sessions.get(&id).is_some_and(|session| session.retry_at.is_none_or(|at| at <= now.monotonic))
     }
 
-    /// Whether a session is still expected to go by itself.
+    /// Whether at least one session is expected to go by itself.
     #[must_use]
     pub fn is_any_disconnecting(&self) -> bool {
         self.sessions.values().any(SurplusSession::is_disconnecting)
     }
 
-    /// Whether a session is kept by something that uses its device.
+    /// Whether at least one session is kept because its device is in use.
     #[must_use]
     pub fn is_any_in_use(&self) -> bool {
         self.sessions.values().any(SurplusSession::is_in_use)
     }
 
-    /// When time alone changes something.
+    /// The time at which a state may change without another event.
     #[must_use]
     pub fn wake_at(&self, now: Now) -> Option<Duration> {
         self.sessions.values().filter_map(|session| session.wake_at(now)).min()
@@ -138,13 +138,13 @@ struct Explanation {
     kind: Discriminant<KeepReason>,
 }
 
-/// What a step sees of a surplus session.
+/// The input of a step about one surplus session.
 #[derive(Clone, Debug)]
 struct Observation<'a> {
     session: &'a Session,
     /// Why the logout rule keeps it, if it does.
     kept: Option<KeepReason>,
-    /// Whether a planned path of its target is in its first attempt.
+    /// A planned path of its target is in its first attempt.
     target_is_connecting: bool,
 }
 
@@ -207,7 +207,8 @@ impl SurplusSession {
         now.monotonic.saturating_sub(lost_at) >= LOST_AFTER
     }
 
-    /// Whether the session is expected to go when something that is under way has ended. A Retained session stays so.
+    /// Whether the session is expected to go when the current logins or logouts have ended. A Retained session stays
+    /// Retained.
     fn goes_soon(&mut self, observation: &Observation<'_>, now: Now) -> bool {
         if self.state == ConnectionState::Retained {
             return false;
@@ -273,7 +274,7 @@ impl SurplusSession {
     }
 }
 
-/// A lost session keeps no I/O alive, so the report must not show it as one that does.
+/// The explanation for a lost session, which keeps no I/O alive: it must not look like a working session.
 fn lost_explanation(kept: Option<&Explanation>) -> Explanation {
     let kept_too = kept.map(|kept| format!(", and it is {}", kept.message)).unwrap_or_default();
     Explanation {

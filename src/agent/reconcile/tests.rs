@@ -43,7 +43,7 @@ impl Harness {
 
     fn step(&mut self) -> Step {
         let mut inventory = inventory(self.sessions.clone(), self.maps.clone());
-        // As on a real host, the use of a disk is known only where it was asked for.
+        // As on a real host, the users of a disk are known only if the inventory was asked for them.
         let candidates = self.reconciler.logout_candidates(&self.plan, &inventory, &self.secrets);
         for session in inventory.sessions.iter_mut().filter(|session| !candidates.contains(&session.id)) {
             session.disks.iter_mut().for_each(|disk| disk.users = None);

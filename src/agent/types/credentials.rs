@@ -57,9 +57,9 @@ pub struct Account {
 /// The CHAP accounts of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Credentials {
-    /// With it the initiator proves to the target who it is.
+    /// The account with which the initiator authenticates to the target.
     pub outgoing: Account,
-    /// With it the target proves to the initiator who it is; only for mutual CHAP.
+    /// The account with which the target authenticates to the initiator; only for mutual CHAP.
     pub incoming: Option<Account>,
 }
 
@@ -73,7 +73,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// What the agent knows of a Secret.
+/// The state of a Secret, as the agent has read it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SecretState {
     /// It has not been read yet.
@@ -85,7 +85,7 @@ pub enum SecretState {
     Unusable(String),
 }
 
-/// Why a Secret holds no usable CHAP credentials. The messages go on after "the Secret NAME cannot be used: ".
+/// Why a Secret holds no usable CHAP credentials. The messages follow "the Secret NAME cannot be used: ".
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CredentialsError {
     /// The Secret has another type.

@@ -1,4 +1,4 @@
-//! What all parts of the agent speak of: the identity of a path, and CHAP credentials.
+//! Types that all parts of the agent share: the identity of a path, and CHAP credentials.
 
 pub mod credentials;
 mod path;

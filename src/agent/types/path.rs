@@ -1,4 +1,4 @@
-//! The identity of a path: which target, at which portal, through which device.
+//! The identity of a path: target, portal and device.
 
 use std::fmt;
 

@@ -93,7 +93,7 @@ fn may(facts: &ClusterFacts, check: Check, hint: &str) -> Line {
             let place =
                 if permissions[0].namespaced { format!(" in namespace {}", facts.namespace) } else { String::new() };
             let text = format!("no permission to {} {}{place}", verbs.join(", "), permissions[0].plural);
-            // Only a warning: whoever has all permissions that the chart grants can grant them too.
+            // Only a warning: a caller who has all permissions that the chart grants can grant them too.
             if check == Check::MayGrant { Finding::warning(text) } else { Finding::error(text) }
         };
         missing.chunk_by(|a, b| (a.group, a.plural) == (b.group, b.plural)).map(of_kind).collect()

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, api::ObjectMeta};
 
-use super::{key, shortened};
+use super::{key, truncated};
 use crate::{
     api::{
         DataCenter, IscsiBond, Network,
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// How long a new object may stay `Pending` before that is a finding.
+/// The time that a new object may stay `Pending` before that is a finding.
 const PENDING_AT_MOST: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) fn lines(facts: &ClusterFacts) -> Vec<Line> {
@@ -41,7 +41,7 @@ fn broken<K: Resource<DynamicType = ()>>(listed: &Fact<Listed<K>>) -> Vec<Findin
     match listed {
         Ok(listed) => {
             let text = |(metadata, why): &(ObjectMeta, String)| {
-                format!("{} {}: {}", K::kind(&()), key(metadata), shortened(why))
+                format!("{} {}: {}", K::kind(&()), key(metadata), truncated(why))
             };
             listed.broken.iter().map(|broken| Finding::error(text(broken))).collect()
         }
@@ -69,7 +69,7 @@ where
         let mut findings: Vec<Finding> = Vec::new();
         for condition in conditions.iter().filter(|condition| is_worth_a_finding(condition, object.meta(), facts)) {
             let Condition { type_, status, reason, message, .. } = condition;
-            let text = format!("{name}: {type_} {status}, {reason}: {}", shortened(message));
+            let text = format!("{name}: {type_} {status}, {reason}: {}", truncated(message));
             let frozen = *reason == Reason::Frozen.as_str();
             findings.push(if frozen { Finding::error(text) } else { Finding::warning(text) });
         }
@@ -78,8 +78,8 @@ where
     staying.flat_map(of_object).collect()
 }
 
-/// Whether a condition is worth a finding: it is not met, and neither a Host nor another condition of the object says
-/// the same.
+/// Whether a condition is worth a finding: it is not met, and neither a Host nor another condition of the object
+/// reports the same.
 fn is_worth_a_finding(condition: &Condition, metadata: &ObjectMeta, facts: &ClusterFacts) -> bool {
     let of_hosts = [Reason::Progressing, Reason::Connecting, Reason::HostsNonOperational];
     let is = |reason: Reason| condition.reason == reason.as_str();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{key, line_for, shortened};
+use super::{key, line_for, truncated};
 use crate::{
     api::{
         Host, Phase, condition,
@@ -60,7 +60,7 @@ fn unprepared(hosts: &[Host]) -> Vec<Finding> {
         if prepared.status == "True" {
             return None;
         }
-        let text = format!("Host {}: {}", key(&host.metadata), shortened(&prepared.message));
+        let text = format!("Host {}: {}", key(&host.metadata), truncated(&prepared.message));
         let warnings = status.agent.as_ref().map(|agent| agent.warnings.as_slice()).unwrap_or_default();
         // Only a missing initiator prevents logins.
         let stops = warnings.iter().any(|warning| warning.reason == PreparedReason::InitiatorMissing);
@@ -74,7 +74,7 @@ fn not_operational(hosts: &[Host]) -> Vec<Finding> {
         let status = host.status.as_ref();
         let of = |kind| condition::find(&status?.conditions, kind);
         let text = |phase: Phase, kind| {
-            let why = of(kind).map(|it| format!(", {}: {}", it.reason, shortened(&it.message))).unwrap_or_default();
+            let why = of(kind).map(|it| format!(", {}: {}", it.reason, truncated(&it.message))).unwrap_or_default();
             format!("Host {} is {}{why}", key(&host.metadata), phase.as_str())
         };
         match status?.phase? {

@@ -96,7 +96,7 @@ fn unestablished(found: &[CustomResourceDefinition]) -> Vec<Finding> {
     ours.iter().filter_map(of).collect()
 }
 
-/// CRDs that differ from those of this program. With a chart of another version that is expected, hence a warning.
+/// CRDs that differ from the CRDs of this program. That is expected with a chart of another version, hence a warning.
 fn other_versions(found: &[CustomResourceDefinition], chart: Option<&str>) -> Vec<Finding> {
     if found.is_empty() {
         return vec![Finding::skipped("there are none")];
@@ -113,7 +113,7 @@ fn other_versions(found: &[CustomResourceDefinition], chart: Option<&str>) -> Ve
     found.iter().filter(other).map(|theirs| finding(text(theirs))).collect()
 }
 
-/// Whether two definitions are equal in what we set. The API server adds defaults to the other fields.
+/// Whether two definitions are equal in the fields that we set. The API server adds defaults to the other fields.
 fn same_kind(ours: &CustomResourceDefinition, theirs: &CustomResourceDefinition) -> bool {
     let (a, b) = (&ours.spec, &theirs.spec);
     let names = |crd: &CustomResourceDefinition| {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::api::{AGENT_LEASE_PREFIX, LEADER_LEASE, LeasePart, ObjectKey};
 
-/// What to do about a request that failed.
+/// The hint for a request that failed.
 const RETRY_HINT: &str = "run the check again; if it fails again, look at the API server";
 
 /// The report on a cluster.
@@ -89,7 +89,7 @@ fn key(metadata: &ObjectMeta) -> String {
 }
 
 /// Cuts a long message: a report may have many.
-fn shortened(message: &str) -> String {
+fn truncated(message: &str) -> String {
     const LENGTH: usize = 240;
     match message.char_indices().nth(LENGTH) {
         Some((end, _)) => format!("{}…", &message[..end]),

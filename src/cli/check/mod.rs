@@ -14,7 +14,7 @@ use super::{Global, in_runtime, process};
 use crate::check::{self, CheckOutcome, Stage};
 use crate::ops;
 
-/// Time-outs of requests. A working cluster answers in time; with any other nobody wants to wait longer.
+/// Timeouts of requests. A working cluster answers within them.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// Pause between two checks with `--wait`.

@@ -14,7 +14,7 @@ use serde_saphyr::options::DuplicateKeyPolicy;
 
 use super::field_path::FieldPath;
 
-/// How deeply a document may be nested: far deeper than any kind of Kubernetes is.
+/// The largest depth of a document: far deeper than any kind of Kubernetes.
 const DEPTH: usize = 256;
 
 /// A document and its position in the file.
@@ -138,7 +138,7 @@ fn yaml(text: &str, line: usize) -> Result<Content, String> {
     Ok(content)
 }
 
-/// The message of a YAML error, with the line of the file instead of that of the document.
+/// The message of a YAML error, with the line in the file instead of the line in the document.
 fn explain(error: &serde_saphyr::Error, line: usize) -> String {
     let message = match error.without_snippet() {
         serde_saphyr::Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => {

@@ -1,4 +1,4 @@
-//! Where in a document a value is: `spec.storage[0].name`, as Kubernetes writes it.
+//! The position of a value in a document: `spec.storage[0].name`, as Kubernetes writes it.
 
 use std::fmt;
 

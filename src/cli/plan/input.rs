@@ -55,7 +55,7 @@ impl Unreadable {
     }
 }
 
-/// The sources that an argument of `-f` stands for: a file, `-`, or the manifests of a directory, sorted by name.
+/// The sources for an argument of `-f`: a file, `-`, or the manifests of a directory, sorted by name.
 pub fn sources(argument: &Path, recursive: bool) -> Result<Vec<Source>, Unreadable> {
     if argument == Path::new("-") {
         return Ok(vec![Source::Stdin]);

@@ -45,10 +45,10 @@ pub static SCHEMA: LazyLock<JSONSchemaProps> = LazyLock::new(|| {
 /// The limit of all annotations of an object together, in bytes.
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
-/// What [`is_subdomain`] requires, in words.
+/// The requirement of [`is_subdomain`], for messages.
 pub const SUBDOMAIN: &str =
     "at most 253 lower-case letters, digits, '-' and '.', each part starting and ending with a letter or digit";
-/// What [`is_label`] requires, in words.
+/// The requirement of [`is_label`], for messages.
 pub const LABEL: &str = "at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit";
 const QUALIFIED: &str = "at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit; before it, if wanted, a DNS name and '/', such as example.com/team";
 const LABEL_VALUE: &str =

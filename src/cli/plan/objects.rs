@@ -1,4 +1,5 @@
-//! Turns documents into objects: picks those of our kinds, validates them as the API server does, and applies defaults.
+//! Turns documents into objects: picks the objects of our kinds, validates them as the API server does, and applies
+//! defaults.
 
 use std::collections::BTreeMap;
 use std::fmt;

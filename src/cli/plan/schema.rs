@@ -154,7 +154,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Reports items whose key equals that of an earlier item.
+    /// Reports items with the same key as an earlier item.
     fn unique(
         &mut self,
         items: &[Value],

@@ -89,7 +89,7 @@ fn nothing_in(namespace: Option<&str>) -> String {
 /// Reads everything once.
 ///
 /// # Errors
-/// When nothing can be shown: the API server does not answer, Multibond is not installed, or the caller lacks all
+/// If nothing can be shown: the API server does not answer, Multibond is not installed, or the caller lacks all
 /// permissions.
 pub(super) async fn read(client: &Client, url: &str, namespace: Option<&str>) -> Result<Snapshot, Error> {
     let mut snapshot = Snapshot::default();

@@ -14,7 +14,7 @@ use crate::api::{CONSOLE_MANAGER, DataCenter, Host, IscsiBond, Network, ownershi
 use crate::ops;
 use crate::planner::Objects;
 
-/// How often a replacement is tried: each time that the controller writes the status in between costs one try.
+/// The number of attempts to replace an object: each status write of the controller in between costs one attempt.
 const TRIES: usize = 5;
 
 /// The object that a change concerns, with its new spec.
@@ -33,7 +33,7 @@ pub enum Object {
 /// The request to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// Creates the object; fails when one of its name exists.
+    /// Creates the object; fails if an object of its name exists.
     Create,
     /// Replaces the spec, if it still has this generation.
     Replace {
@@ -59,7 +59,7 @@ trait Editable:
 {
     /// The objects of this kind.
     fn list(objects: &mut Objects) -> &mut Vec<Self>;
-    /// Replaces the spec by that of another object.
+    /// Replaces the spec with the spec of another object.
     fn set_spec(&mut self, other: &Self);
 }
 
@@ -101,8 +101,8 @@ impl Change {
         objects
     }
 
-    /// What the controller does after a deletion: a network is removed from its bonds, and a data center takes its
-    /// bonds, its networks and the hosts that were generated for it along.
+    /// Applies the effects of a deletion by the controller: a network is removed from its bonds, and a data center is
+    /// deleted together with its bonds, its networks and the hosts that were generated for it.
     fn cascade(&self, objects: &mut Objects) {
         match &self.object {
             Object::Network(network) => {
@@ -122,7 +122,7 @@ impl Change {
     /// The object as a manifest for `kubectl apply`.
     ///
     /// # Errors
-    /// When a value of it has no form in YAML, which no object of these kinds has.
+    /// If a value cannot be written as YAML, which does not occur in these kinds.
     pub fn manifest(&self) -> Result<String, ManifestError> {
         with_object!(&self.object, it => manifest(&**it))
     }
@@ -130,7 +130,7 @@ impl Change {
     /// Sends the change to the API server, as the person who runs the console.
     ///
     /// # Errors
-    /// What the API server answers, by field where it names one.
+    /// The errors from the API server, by field if it names one.
     pub async fn send(&self, client: &Client) -> Result<(), Errors> {
         with_object!(&self.object, it => send(client, &**it, self.verb).await)
     }
@@ -155,7 +155,7 @@ pub enum ManifestError {
     Yaml(#[from] ops::YamlError),
 }
 
-/// What a person would write: no status, and no metadata that the API server sets.
+/// The object as a person would write it: without status and without metadata that the API server sets.
 fn manifest<K: Editable>(object: &K) -> Result<String, ManifestError> {
     let value = serde_json::to_value(object)?;
     let mut metadata = json!({"name": object.name_any(), "namespace": object.namespace()});

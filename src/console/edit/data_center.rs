@@ -56,7 +56,7 @@ pub fn build(current: Option<&DataCenter>, fields: &Fields) -> DataCenter {
     data_center
 }
 
-/// What the deletion of the data center leads to, apart from what its hosts do.
+/// The consequences of the deletion of the data center, apart from the changes on its hosts.
 pub fn consequences(model: &Model, dc: &DataCenterRef) -> Vec<String> {
     let Some(data_center) = model.data_center(dc) else { return Vec::new() };
     let Snapshot { networks, bonds, hosts, .. } = &model.snapshot;

@@ -26,7 +26,7 @@ impl Errors {
         Errors(vec![Error { field: field.to_owned(), message: message.into() }])
     }
 
-    /// Whether there is no error.
+    /// Whether there are no errors.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

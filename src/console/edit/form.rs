@@ -19,11 +19,11 @@ pub struct Input {
     pub hint: &'static str,
     /// The field of the API that it fills, without indices. Errors of the API server about it are shown at the input.
     pub field: &'static str,
-    /// How it is filled in.
+    /// The kind of the input.
     pub kind: InputKind,
 }
 
-/// How an input is filled in.
+/// The kind of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputKind {
     /// One line.

@@ -35,7 +35,7 @@ pub fn values(network: &Network) -> Fields {
 /// The network that a form describes.
 ///
 /// # Errors
-/// When the MTU is not a number.
+/// If the MTU is not a number.
 pub fn build(current: Option<&Network>, dc: &DataCenterRef, fields: &Fields) -> Result<Network, Errors> {
     let mtu = match fields.get("mtu") {
         "" => None,
@@ -55,7 +55,7 @@ pub fn build(current: Option<&Network>, dc: &DataCenterRef, fields: &Fields) -> 
     })
 }
 
-/// What the deletion of the network leads to, apart from what the hosts do.
+/// The consequences of the deletion of the network, apart from the changes on the hosts.
 pub fn consequences(model: &Model, dc: &DataCenterRef, name: &str) -> Vec<String> {
     let Some(network) = model.network(dc, name) else { return Vec::new() };
     let bonds = model.snapshot.bonds.iter().filter(|bond| ownership::bond_names(bond, network));

@@ -49,7 +49,7 @@ pub fn values(data_center: &DataCenter, storage: &str, iqn: &str) -> Option<Fiel
 /// The data center with the new or changed target.
 ///
 /// # Errors
-/// When a line is not a portal.
+/// If a line is not a portal.
 pub fn build(data_center: &DataCenter, storage: &str, iqn: &str, fields: &Fields) -> Result<DataCenter, Errors> {
     let lines = fields.get("portals").lines().map(str::trim).filter(|line| !line.is_empty());
     let portals = lines
@@ -69,7 +69,7 @@ pub fn build(data_center: &DataCenter, storage: &str, iqn: &str, fields: &Fields
     let targets = &mut storages[at].targets;
     match old.and_then(|iqn| targets.iter_mut().find(|target| target.iqn == iqn)) {
         Some(old) => *old = target,
-        // When the storage has this target already, the API server refuses the duplicate.
+        // If the storage has this target already, the API server refuses the duplicate.
         None => targets.push(target),
     }
     Ok(data_center)

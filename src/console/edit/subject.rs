@@ -1,5 +1,5 @@
-//! The subject of a form. For each kind of subject a module says which inputs its form has, with which values it starts,
-//! and which object it builds; everything else is the same for all kinds.
+//! The subject of a form. A module for each kind of subject defines the inputs of its form, their initial values and
+//! the object that the form builds. Everything else is the same for all kinds.
 
 use super::change::{Change, Object, Verb};
 use super::errors::Errors;
@@ -10,7 +10,7 @@ use crate::console::fields::Fields;
 use crate::console::location::{DataCenterRef, Tab};
 use crate::console::model::Model;
 
-/// What a form does with its subject.
+/// The action of a form on its subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormAction {
     /// Creates it.
@@ -21,7 +21,7 @@ pub enum FormAction {
     Delete,
 }
 
-/// What a form is about. For a new object the name is empty, and the form asks for it.
+/// The subject of a form. For a new object the name is empty, and the form asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A data center, without its storage; `None` for a new one.
@@ -148,7 +148,7 @@ impl Subject {
     /// The change that a form describes.
     ///
     /// # Errors
-    /// When a value cannot be parsed, or the object is gone.
+    /// If a value cannot be parsed, or the object is gone.
     pub fn change(&self, action: FormAction, fields: &Fields, model: &Model) -> Result<Change, Errors> {
         if action == FormAction::Delete {
             return self.deletion(model);
@@ -206,7 +206,7 @@ impl Subject {
         Ok(Change { verb, object })
     }
 
-    /// What a deletion leads to, apart from the paths that the preview shows.
+    /// The consequences of a deletion, apart from the paths that the preview shows.
     pub fn consequences(&self, model: &Model) -> Vec<String> {
         match self {
             Subject::DataCenter(Some(dc)) => data_center::consequences(model, dc),

@@ -20,10 +20,10 @@ use crate::console::page::Page;
 use crate::console::portal_line;
 use crate::status_view::{BondView, DataCenterView, HostView, NetworkView};
 
-/// How many events are shown at most.
+/// The largest number of events that are shown.
 const EVENTS: usize = 200;
 
-/// The page of one tab of a data center; `None` when nothing knows the data center.
+/// The page of one tab of a data center; `None` if no object names the data center.
 pub fn data_center(model: &Model, dc: &DataCenterRef, tab: Tab, filter: &Filter) -> Option<Page> {
     let view = model.view(dc)?;
     let spec = model.data_center(dc);
@@ -91,8 +91,8 @@ fn tools(view: &DataCenterView, dc: &DataCenterRef, tab: Tab, filter: &Filter) -
     }
 }
 
-/// The column of links that edit or remove what a row shows: `what` is the kind in the address, and `subject` gives the
-/// name for screen readers and the query.
+/// The column of links that edit or remove the object of a row: `what` is the kind in the address, and `subject` gives
+/// the name for screen readers and the query.
 fn actions<'a, R>(
     dc: &'a DataCenterRef,
     what: &'static str,

@@ -1,4 +1,4 @@
-//! Pages of forms, with a preview of what the hosts would do.
+//! Pages of forms, with a preview of the changes on the hosts.
 
 use maud::{Markup, html};
 
@@ -9,14 +9,14 @@ use crate::console::fields::{FORM_KEY, Fields};
 use crate::console::location::{Scope, Tab};
 use crate::console::preview::{HostChange, Preview};
 
-/// At most so many hosts are listed with their changes.
+/// The largest number of hosts that are listed with their changes.
 const SHOWN: usize = 50;
 
 /// A form with its values.
 pub struct Form<'a> {
-    /// What the form does.
+    /// The action of the form.
     pub action: FormAction,
-    /// What it is about.
+    /// The subject of the form.
     pub subject: &'a Subject,
     /// The inputs.
     pub inputs: &'a [Input],
@@ -24,7 +24,7 @@ pub struct Form<'a> {
     pub values: &'a Fields,
     /// Errors of the last submission.
     pub errors: &'a Errors,
-    /// What the deletion leads to, one sentence each.
+    /// The consequences of the deletion, one sentence each.
     pub consequences: Vec<String>,
     /// The key of the console's forms.
     pub key: &'a str,
@@ -160,7 +160,7 @@ fn group(
     }
 }
 
-/// The preview: what the hosts will do, and the change as a manifest.
+/// The preview: the changes on the hosts, and the change as a manifest.
 pub fn preview(preview: &Preview, manifest: Option<&str>) -> Markup {
     let Preview { total, hosts, on_default, without_host, problems } = preview;
     let sum = |of: fn(&HostChange) -> usize| hosts.iter().map(of).sum::<usize>();

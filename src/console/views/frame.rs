@@ -1,4 +1,4 @@
-//! The document around every page, and the page for what does not exist.
+//! The document around every page, and the page for an object that does not exist.
 
 use maud::{DOCTYPE, Markup, html};
 

@@ -1,4 +1,4 @@
-//! What pages look like: pure functions from the model to HTML. The templates escape every text.
+//! The views: pure functions from the model to the HTML of pages. The templates escape every text.
 
 mod data_center;
 mod data_centers;

@@ -9,7 +9,7 @@ use crate::console::attention::host_needs_attention;
 use crate::console::location::Filter;
 use crate::status_view::{self, ConditionView, HostView, NOT_PROCESSED};
 
-/// How serious a state is.
+/// The severity of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// As it should be.
@@ -82,7 +82,7 @@ pub fn severity_of_state(state: Option<ConnectionState>) -> Severity {
     }
 }
 
-/// Whether an object is Ready.
+/// A badge that shows whether an object is Ready.
 pub fn ready(conditions: &[ConditionView]) -> Markup {
     match status_view::ready(conditions) {
         Some(true) if status_view::unmet_conditions(conditions).is_empty() => badge(Severity::Good, "Ready"),

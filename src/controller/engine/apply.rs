@@ -25,7 +25,7 @@ use crate::{
     ops::patch::{json_patch, status_patch},
 };
 
-/// What the requests need besides the action.
+/// The client and the settings that every request needs.
 #[derive(Clone)]
 pub(crate) struct Applier {
     pub client: Client,
@@ -33,7 +33,7 @@ pub(crate) struct Applier {
     pub identity: String,
 }
 
-/// The answer to a write: the object as it is now, unless it is deleted or of no interest.
+/// The answer to a write: the new version of the object, unless it is deleted or not needed.
 type Answer = kube::Result<Option<Written>>;
 
 impl Applier {
@@ -215,7 +215,7 @@ impl Applier {
     }
 }
 
-/// Which part of an object a patch changes.
+/// The part of an object that a patch changes.
 #[derive(Clone, Copy)]
 enum Part {
     /// Metadata and spec.

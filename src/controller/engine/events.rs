@@ -66,7 +66,7 @@ fn event(
         reporting_instance: Some(instance.to_owned()),
         action: Some("Reconcile".to_owned()),
         reason: Some(reason.to_owned()),
-        note: Some(shortened(note)),
+        note: Some(truncated(note)),
         type_: Some(if warning { "Warning" } else { "Normal" }.to_owned()),
         regarding: Some(ObjectReference {
             api_version: Some(format!("{GROUP}/{VERSION}")),
@@ -80,7 +80,8 @@ fn event(
     }
 }
 
-fn shortened(mut note: String) -> String {
+/// Cuts a note that is too long for an Event.
+fn truncated(mut note: String) -> String {
     if note.len() > LONGEST_NOTE {
         let cut = (0..=LONGEST_NOTE - 4).rev().find(|&at| note.is_char_boundary(at)).unwrap_or(0);
         note.truncate(cut);
@@ -109,8 +110,8 @@ mod tests {
 
     #[test]
     fn a_long_note_is_cut_at_a_character_below_the_limit() {
-        assert_eq!(shortened("short".to_owned()), "short");
-        let long = shortened("ä".repeat(600));
+        assert_eq!(truncated("short".to_owned()), "short");
+        let long = truncated("ä".repeat(600));
         assert!(long.len() <= LONGEST_NOTE && long.ends_with("ä…"), "{}", long.len());
     }
 }

@@ -1,4 +1,4 @@
-//! Carries out the steps of one outcome, in order, as far as their requirements are met.
+//! Carries out the steps of one outcome, in order. Steps whose requirements are not met are skipped.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::{
     ops::errors::{ErrorReason, brief},
 };
 
-/// How the steps for one object ended.
+/// The result of the steps for one object.
 pub(super) struct Done {
     pub key: Key,
     pub began: Instant,
@@ -32,7 +32,7 @@ pub(super) struct Done {
     pub failure: Option<(&'static str, kube::Error)>,
 }
 
-/// What the execution of steps depends on.
+/// The dependencies of the execution of steps.
 pub(super) struct Executor {
     pub applier: Applier,
     pub metrics: ControllerMetrics,

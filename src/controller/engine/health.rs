@@ -1,4 +1,4 @@
-//! What the engine reports for readiness and for people.
+//! The state of the engine, for `/readyz` and for people.
 
 use std::{
     collections::BTreeMap,

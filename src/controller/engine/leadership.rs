@@ -1,11 +1,12 @@
 //! Leader election: one of several replicas acts, as with the package `leaderelection` of client-go.
 //!
-//! A lease is replaced with its resourceVersion, so that of two replicas that try to take it one fails. How long the
-//! lease of another replica still runs is measured from when its renewal was seen, on the monotonic clock of this
-//! process: clocks differ between machines. A leader that cannot renew its lease stops acting before the lease runs out.
+//! A replica replaces the lease with the resourceVersion that it has read: if two replicas try to take the lease, one
+//! of them fails. The lease of another replica runs from the moment when this replica saw its renewal, on the monotonic
+//! clock of this process, because the clocks of machines differ. A leader that cannot renew its lease stops acting
+//! before the lease expires.
 //!
-//! The crates for this were not used: each write has to ask for the leadership by the clock ([`Leadership`]), not by an
-//! event that a stalled process may see too late, and the lease must be released after the last write, not before.
+//! No crate for leader election is used, for two reasons. Each write must check the leadership by the clock
+//! ([`Leadership`]): a stalled process may see an event too late. And the lease must be released after the last write.
 
 use std::time::Duration;
 
@@ -29,9 +30,9 @@ use crate::api::LEADER_LEASE;
 /// The times of an election; the defaults are those of client-go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
-    /// How long a lease lasts without renewal.
+    /// The validity of the lease after each renewal.
     pub lease: Duration,
-    /// How long a leader tries to renew before it stops acting; shorter than the lease.
+    /// The time after which a leader that cannot renew stops acting; shorter than the lease.
     pub renew: Duration,
     /// The time between two attempts.
     pub retry: Duration,
@@ -39,8 +40,8 @@ pub(crate) struct Timing {
 
 /// Whether this replica leads.
 ///
-/// It is asked before each write, and answers by the clock: in a process that was stopped for longer than its lease, the
-/// task that writes may run before the task that renews the lease.
+/// Check it before each write. It compares the clock: if the process was stopped for longer than its lease, the task
+/// that writes may run before the task that renews the lease.
 #[derive(Clone, Debug)]
 pub(crate) struct Leadership(watch::Receiver<Option<Instant>>);
 
@@ -50,7 +51,7 @@ impl Leadership {
         self.0.borrow().is_some_and(|until| Instant::now() < until)
     }
 
-    /// Waits until the leadership was gained, prolonged or lost.
+    /// Waits until the leadership is gained, renewed or lost.
     pub(crate) async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
         self.0.changed().await
     }
@@ -77,7 +78,7 @@ impl LeaderElection {
         (LeaderElection { leases, identity, timing, leadership }, Leadership(receiver))
     }
 
-    /// Runs until `shutdown`. Then it releases the lease, so that another replica need not wait for it to run out.
+    /// Runs until `shutdown`. Then it releases the lease, so that another replica need not wait until it expires.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut seen = None;
         let mut renewed: Option<Instant> = None;
@@ -117,7 +118,7 @@ impl LeaderElection {
         if renewed.is_none() {
             return;
         }
-        let unreleased = "cannot release the leader's lease; another replica waits until it runs out";
+        let unreleased = "cannot release the leader's lease; another replica waits until it expires";
         match timeout(self.timing.renew, self.release()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::info!(%error, "{unreleased}"),
@@ -197,7 +198,7 @@ fn whole_seconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i32::MAX)
 }
 
-/// Of two replicas that replace the same version, one gets a conflict. It has lost, and that is no error.
+/// If two replicas replace the same version, one gets a conflict: it has lost, which is no error.
 fn ours_unless_taken(written: kube::Result<Lease>, seen: &mut Option<SeenLease>) -> kube::Result<bool> {
     match written {
         Ok(lease) => {

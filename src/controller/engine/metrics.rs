@@ -1,4 +1,5 @@
-//! The controller's metrics. Labels are closed sets, or names of objects; a gauge goes when its object goes.
+//! The controller's metrics. Labels are closed sets, or names of objects; the gauge of an object is removed with the
+//! object.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -38,9 +39,9 @@ pub(crate) struct ReasonLabel {
 pub(crate) struct WriteLabel {
     /// `Host`, `Node` and so on.
     pub kind: &'static str,
-    /// What was written: `status`, `finalizers` and so on.
+    /// The name of the action: `status`, `finalizers` and so on.
     pub action: &'static str,
-    /// `ok`, or why not.
+    /// `ok`, or the reason of the failure.
     pub outcome: &'static str,
 }
 
@@ -60,7 +61,7 @@ pub(crate) struct PhaseLabel {
     pub phase: &'static str,
 }
 
-/// In seconds: from a decision without a write to a write to an API server that hardly answers.
+/// In seconds. The first are for a decision without a write, the last for a write to an overloaded API server.
 const DURATION_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The metrics of one controller.
@@ -68,7 +69,7 @@ const DURATION_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 pub(crate) struct ControllerMetrics {
     /// Reconciles, by kind.
     pub reconciles: Family<KindLabel, Counter>,
-    /// How long a reconcile and its writes took, by kind.
+    /// The duration of a reconcile and its writes, by kind.
     pub durations: Family<KindLabel, Histogram>,
     /// Errors, by operation and reason.
     pub errors: Family<ReasonLabel, Counter>,
@@ -80,7 +81,7 @@ pub(crate) struct ControllerMetrics {
     pub undecodable: Gauge,
     /// Writes, by kind, action and outcome.
     pub writes: Family<WriteLabel, Counter>,
-    /// Planned paths of each bond: an alert on connected paths alone would vanish with the last of them.
+    /// Planned paths of each bond. Alerts compare the connected paths with them.
     pub desired_paths: Family<BondLabel, Gauge>,
     /// Connected paths of each bond.
     pub connected_paths: Family<BondLabel, Gauge>,
@@ -89,7 +90,7 @@ pub(crate) struct ControllerMetrics {
 }
 
 impl ControllerMetrics {
-    /// New metrics, made known to a registry.
+    /// New metrics, added to a registry.
     pub(crate) fn new(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("multibond");
         let durations: Family<KindLabel, Histogram> = Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS));
@@ -115,7 +116,7 @@ impl ControllerMetrics {
 }
 
 impl ControllerMetrics {
-    /// Records how long a reconcile of an object of this kind, and its writes, took.
+    /// Records the duration of a reconcile of an object of this kind, with its writes.
     pub(super) fn observe_duration(&self, kind: &'static str, took: Duration) {
         self.durations.get_or_create(&KindLabel { kind }).observe(took.as_secs_f64());
     }

@@ -1,5 +1,5 @@
-//! The run loop: applies what the watches report, reconciles one object after the other, and carries out the outcomes,
-//! many objects at a time, but one request at a time for each object.
+//! The run loop: applies the changes from the watches, reconciles one object after the other, and carries out the
+//! outcomes: for many objects at a time, but with one request at a time for each object.
 //!
 //! `kube::runtime::Controller` is not used. It schedules reconciles of one primary object, while a plan depends on
 //! objects of four kinds, a verdict also on leases, and one edit can change thousands of plans. This loop has two
@@ -55,14 +55,14 @@ use queue::Queue;
 const IN_FLIGHT: usize = 32;
 /// The largest number of changes that are applied before the next reconcile.
 const BATCH: usize = 512;
-/// How often leases are checked and gauges are set.
+/// The interval at which leases are checked and gauges are set.
 const TICK: Duration = Duration::from_secs(1);
 /// The pauses before an object is reconciled again whose write has failed.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(30) };
-/// How long requests may take to end at shutdown.
+/// The time for requests in flight to end at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// What the engine depends on.
+/// The dependencies of the engine.
 pub(crate) struct Context {
     pub client: Client,
     /// The name of this replica.
@@ -90,7 +90,7 @@ pub(crate) struct Engine {
     /// Writes that the API server forbids, with its answer, by kind and action.
     forbidden: BTreeMap<(&'static str, &'static str), String>,
     gauges: ObjectGauges,
-    /// Whether this replica leads and its caches are filled.
+    /// This replica leads, and its caches are filled.
     acting: bool,
 }
 
@@ -182,7 +182,8 @@ impl Engine {
     fn enqueue(&mut self) {
         let now = self.clock.now().monotonic;
         let PendingWork { now: keys, hosts, debounced } = self.index.take_pending();
-        // While hosts wait in the queue, the order matters little, and planning for each edit of a burst costs much.
+        // While hosts wait in the queue, their order matters little, and a plan for each edit of a burst would be
+        // expensive.
         let (changed, others) = if self.acting && !self.queue.hosts_wait() {
             partition_changed(&self.index, hosts)
         } else {
@@ -204,7 +205,7 @@ impl Engine {
         }
     }
 
-    /// Reconciles what is due, as long as there is room for its requests.
+    /// Reconciles the objects that are due, up to the limit of requests in flight.
     fn work(&mut self) {
         while self.in_flight.len() < IN_FLIGHT {
             let Some(key) = self.queue.pop(self.clock.now().monotonic) else { break };
@@ -249,8 +250,8 @@ impl Engine {
         for object in written {
             self.index.apply_written(object);
         }
-        if let Key::Object(ObjectKind::DataCenter, center) = &key {
-            self.index.set_create_errors(center, create_errors);
+        if let Key::Object(ObjectKind::DataCenter, dc_key) = &key {
+            self.index.set_create_errors(dc_key, create_errors);
         }
         for action in succeeded {
             if self.forbidden.remove(&(key.kind(), action)).is_some() {

@@ -15,9 +15,9 @@ const MIN_INTERVAL: Duration = Duration::from_millis(500);
 /// Keys to reconcile now, or later. Times are those of the monotonic clock.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// Hosts that go before everything else. There are never many.
+    /// Hosts that are reconciled before everything else. There are never many.
     first: VecDeque<Key>,
-    /// Objects of other kinds, which go before hosts: they are few, and many objects depend on them.
+    /// Objects of other kinds, which are reconciled before hosts: they are few, and many objects depend on them.
     others: VecDeque<Key>,
     hosts: VecDeque<Key>,
     queued: HashSet<Key>,
@@ -83,7 +83,7 @@ impl Queue {
         Some(key)
     }
 
-    /// When the next key is due, if none is now.
+    /// The time at which the next key is due, if none is due now.
     pub(crate) fn next_due(&self) -> Option<Duration> {
         self.later.first().map(|(due, _)| *due)
     }
@@ -93,12 +93,12 @@ impl Queue {
         !(self.first.is_empty() && self.hosts.is_empty())
     }
 
-    /// How many keys are due.
+    /// The number of keys that are due.
     pub(crate) fn len(&self) -> usize {
         self.first.len() + self.others.len() + self.hosts.len()
     }
 
-    /// Forgets when keys were reconciled whose aggregates did not change since.
+    /// Drops the last reconcile times of keys whose aggregates have not changed since.
     pub(crate) fn forget_idle(&mut self, now: Duration) {
         self.last_reconciled.retain(|_, last| *last + MIN_INTERVAL > now);
     }

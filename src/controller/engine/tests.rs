@@ -1,4 +1,4 @@
-//! The loop without a clock and without an API server: what is reconciled because of a change, and how often.
+//! Tests of the loop without a clock and without an API server: which objects a change reconciles, and how often.
 
 use serde_json::json;
 

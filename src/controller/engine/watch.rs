@@ -30,8 +30,8 @@ use crate::{
     },
 };
 
-/// How long one request of a watch lasts, in seconds. If a connection dies without notice, this and five seconds more is
-/// the time until a new request shows what has changed meanwhile.
+/// The length of one request of a watch, in seconds. If a connection dies without notice, a new request shows the
+/// missed changes after this time and five seconds more.
 const WATCH_LASTS: u32 = 30;
 
 /// The pauses before a watch that has failed is started again.
@@ -56,7 +56,7 @@ impl WatchErrors {
     }
 }
 
-/// What the watches depend on.
+/// The dependencies of the watches.
 #[derive(Clone)]
 pub(crate) struct Watches {
     pub client: Client,

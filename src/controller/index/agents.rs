@@ -1,4 +1,4 @@
-//! Which agents are alive, from their leases.
+//! The liveness of the agents, from their leases.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -16,14 +16,14 @@ pub(crate) struct Agents {
     by_node: HashMap<NodeName, Renewal>,
     /// Leases cannot be watched, so a lease that seems to have expired may have been renewed.
     watch_down: bool,
-    /// This replica has lost the leadership: what kept it from renewing its lease may keep the agents from renewing theirs.
+    /// This replica has lost the leadership. The cause may also keep the agents from renewing their leases.
     paused: bool,
 }
 
 #[derive(Debug)]
 struct Renewal {
     renewed: Timestamp,
-    /// When the renewal was seen, on the monotonic clock of this process: clocks of hosts differ.
+    /// The time at which the renewal was seen, on the monotonic clock of this process: clocks of hosts differ.
     seen: Duration,
     lasts: Duration,
     alive: bool,
@@ -72,7 +72,7 @@ impl Agents {
         self.by_node.values_mut().filter(|renewal| renewal.alive).for_each(|renewal| renewal.seen = now.monotonic);
     }
 
-    /// Whether renewals may be missed now.
+    /// Whether this replica may miss renewals now.
     fn may_miss_renewals(&self) -> bool {
         self.watch_down || self.paused
     }

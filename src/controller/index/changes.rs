@@ -1,4 +1,4 @@
-//! How a change of one object updates the indexes, and which objects have to be reconciled because of it.
+//! Applies the change of one object: updates the indexes, and marks the objects that have to be reconciled.
 
 use std::{
     cell::OnceCell,
@@ -23,8 +23,8 @@ use crate::{
 
 /// A kind whose objects name a data center.
 pub(super) trait Member: Resource<DynamicType = ()> + Sized {
-    fn center(&self) -> &str;
-    /// Whether something has changed that other objects depend on: anything but the status.
+    fn data_center(&self) -> &str;
+    /// Whether the two versions differ in a field that other objects depend on: anything but the status.
     fn differs(&self, other: &Self) -> bool;
     fn names(center: &mut DataCenterIndex) -> &mut BTreeSet<ObjectName>;
 }
@@ -32,7 +32,7 @@ pub(super) trait Member: Resource<DynamicType = ()> + Sized {
 macro_rules! member {
     ($kind:ident, $field:ident) => {
         impl Member for $kind {
-            fn center(&self) -> &str {
+            fn data_center(&self) -> &str {
                 &self.spec.data_center
             }
             fn differs(&self, other: &Self) -> bool {
@@ -82,8 +82,8 @@ impl Index {
 
     /// The set of Hosts that the data centers of a namespace can generate may have changed.
     fn wake_generating_data_centers(&mut self, namespace: &str) {
-        let making = self.data_centers.iter().filter(|(center, _)| *center.namespace == *namespace);
-        let making: Vec<Key> = making.map(|(center, _)| Key::Object(ObjectKind::DataCenter, center.clone())).collect();
+        let making = self.data_centers.iter().filter(|(dc_key, _)| *dc_key.namespace == *namespace);
+        let making: Vec<Key> = making.map(|(dc_key, _)| Key::Object(ObjectKind::DataCenter, dc_key.clone())).collect();
         self.pending.debounced.extend(making);
     }
 
@@ -91,7 +91,7 @@ impl Index {
         let key = &difference.key;
         self.forget_deletion(ObjectKind::Network, key);
         let now = self.networks.get(key);
-        let centers = data_centers_of(difference, now);
+        let dc_keys = data_centers_of(difference, now);
         let changed = member_changed(difference, now);
         self.move_member::<Network>(
             key,
@@ -100,8 +100,8 @@ impl Index {
         );
         self.pending.now.push(Key::Object(ObjectKind::Network, key.clone()));
         if changed {
-            for center in &centers {
-                self.invalidate_plans(center);
+            for dc_key in &dc_keys {
+                self.invalidate_plans(dc_key);
             }
             // Bonds of other data centers may name it too: their conditions say so.
             let bonds = self.bonds.iter().filter(|(bond, spec)| {
@@ -116,7 +116,7 @@ impl Index {
     pub(super) fn bond_changed(&mut self, difference: &Difference<IscsiBond>) {
         let key = &difference.key;
         let now = self.bonds.get(key);
-        let centers = data_centers_of(difference, now);
+        let dc_keys = data_centers_of(difference, now);
         let changed = member_changed(difference, now);
         self.move_member::<IscsiBond>(
             key,
@@ -125,8 +125,8 @@ impl Index {
         );
         self.pending.now.push(Key::Object(ObjectKind::IscsiBond, key.clone()));
         if changed {
-            for center in &centers {
-                self.invalidate_plans(center);
+            for dc_key in &dc_keys {
+                self.invalidate_plans(dc_key);
             }
         }
         self.thaw(difference);
@@ -136,7 +136,7 @@ impl Index {
         let key = &difference.key;
         self.forget_deletion(ObjectKind::Host, key);
         let now = self.hosts.get(key);
-        let centers = data_centers_of(difference, now);
+        let dc_keys = data_centers_of(difference, now);
         let changed = member_changed(difference, now);
         let nodes: BTreeSet<String> =
             difference.before.iter().chain(now).map(|host| host.spec.node_name.clone()).collect();
@@ -174,13 +174,13 @@ impl Index {
             self.host_states.remove(key);
         }
         if changed || progress {
-            for center in &centers {
-                self.invalidate_aggregates(center);
-                self.forget_if_vanished(center);
+            for dc_key in &dc_keys {
+                self.invalidate_aggregates(dc_key);
+                self.forget_if_vanished(dc_key);
             }
         }
         if difference.before.as_ref().map(generation_inputs) != self.hosts.get(key).map(generation_inputs) {
-            // Its name is taken or free, or its Node is gone or back.
+            // A Host name is taken or free now, or the Node of a Host is gone or back.
             self.wake_generating_data_centers(&key.namespace);
         }
         self.thaw(difference);
@@ -206,9 +206,9 @@ impl Index {
         if terminating == self.terminating(&difference.key.name) {
             return;
         }
-        let of_namespace = self.by_data_center.keys().filter(|center| center.namespace == difference.key.name.as_str());
-        for center in of_namespace.cloned().collect::<Vec<_>>() {
-            self.invalidate_plans(&center);
+        let of_namespace = self.by_data_center.keys().filter(|dc_key| dc_key.namespace == difference.key.name.as_str());
+        for dc_key in of_namespace.cloned().collect::<Vec<_>>() {
+            self.invalidate_plans(&dc_key);
         }
     }
 
@@ -226,8 +226,8 @@ impl Index {
         self.pending.now.push(Key::Node(node.into()));
         let hosts: Vec<ObjectKey> = self.hosts_of_node(node).cloned().collect();
         for host in hosts {
-            if let Some(center) = self.hosts.get(&host).map(|found| host.beside(found.spec.data_center.as_str())) {
-                self.invalidate_aggregates(&center);
+            if let Some(dc_key) = self.hosts.get(&host).map(|found| host.beside(found.spec.data_center.as_str())) {
+                self.invalidate_aggregates(&dc_key);
             }
             self.pending.now.push(Key::Object(ObjectKind::Host, host));
         }
@@ -292,7 +292,7 @@ impl Index {
     /// An object cannot be decoded, or can be decoded again: its data centers freeze, or thaw.
     fn thaw<K>(&mut self, difference: &Difference<K>) {
         for affected in &difference.undecodable {
-            let centers: Vec<ObjectKey> = match affected {
+            let dc_keys: Vec<ObjectKey> = match affected {
                 Some(name) => vec![difference.key.beside(name.as_str())],
                 None => self
                     .by_data_center
@@ -301,8 +301,8 @@ impl Index {
                     .cloned()
                     .collect(),
             };
-            for center in &centers {
-                self.invalidate_plans(center);
+            for dc_key in &dc_keys {
+                self.invalidate_plans(dc_key);
             }
         }
     }
@@ -320,7 +320,7 @@ impl Index {
     }
 }
 
-/// What the generation of Hosts for Nodes depends on.
+/// The fields of a Host that the generation of Hosts for Nodes depends on.
 fn generation_inputs(host: &Host) -> (Option<String>, Option<String>, String) {
     let text = |texts: &Option<BTreeMap<String, String>>, name: &str| texts.as_ref()?.get(name).cloned();
     let Host { metadata, spec, .. } = host;
@@ -336,12 +336,12 @@ fn revisions(host: &Host) -> Option<(Option<(&str, i64)>, bool)> {
 }
 
 fn data_center_of<K: Member>(now: Option<&K>) -> Option<String> {
-    now.map(|object| object.center().to_owned())
+    now.map(|object| object.data_center().to_owned())
 }
 
 fn data_centers_of<K: Member>(difference: &Difference<K>, now: Option<&K>) -> BTreeSet<ObjectKey> {
     let key = &difference.key;
-    difference.before.iter().chain(now).map(|object| key.beside(object.center())).collect()
+    difference.before.iter().chain(now).map(|object| key.beside(object.data_center())).collect()
 }
 
 fn member_changed<K: Member>(difference: &Difference<K>, now: Option<&K>) -> bool {

@@ -1,5 +1,5 @@
-//! What the controller cannot know: lists that were not read, and objects that cannot be decoded. The data centers that
-//! this concerns are frozen: their plans stay as they are.
+//! Missing knowledge: lists that were not read, and objects that cannot be decoded. The affected data centers are
+//! frozen: their plans stay as they are.
 
 use kube::{Resource, api::ObjectMeta};
 
@@ -24,7 +24,7 @@ impl Index {
         self.unfilled_plan_inputs().into_iter().chain(missing).collect()
     }
 
-    /// Those among them that plans depend on.
+    /// The kinds among [`Index::unfilled`] that plans depend on.
     pub(crate) fn unfilled_plan_inputs(&self) -> Vec<&'static str> {
         let kinds = [
             ("datacenters", self.data_centers.filled()),
@@ -67,42 +67,43 @@ impl Index {
     }
 
     /// Why a data center is frozen: one of its objects cannot be decoded, or a kind cannot be listed. A data center that is
-    /// being deleted is not frozen: the hosts disconnect whatever the objects say.
-    pub(crate) fn frozen(&self, center: &ObjectKey) -> Option<String> {
-        let deleting = self.data_centers.get(center).is_some_and(|found| is_being_deleted(&found.metadata));
-        if deleting || self.terminating(&center.namespace) {
+    /// being deleted is not frozen: its hosts disconnect in any case.
+    pub(crate) fn frozen(&self, dc_key: &ObjectKey) -> Option<String> {
+        let deleting = self.data_centers.get(dc_key).is_some_and(|found| is_being_deleted(&found.metadata));
+        if deleting || self.terminating(&dc_key.namespace) {
             return None;
         }
         if let Some(plural) = self.unfilled_plan_inputs().first() {
             return Some(format!("{plural} cannot be listed; the plans of this data center stay as they are"));
         }
-        let networks = undecodable(ObjectKind::Network, &self.networks, center);
-        let bonds = undecodable(ObjectKind::IscsiBond, &self.bonds, center);
-        let hosts = undecodable(ObjectKind::Host, &self.hosts, center);
-        let own = self.data_centers.undecodable().find(|(key, _)| *key == center);
+        let networks = undecodable(ObjectKind::Network, &self.networks, dc_key);
+        let bonds = undecodable(ObjectKind::IscsiBond, &self.bonds, dc_key);
+        let hosts = undecodable(ObjectKind::Host, &self.hosts, dc_key);
+        let own = self.data_centers.undecodable().find(|(key, _)| *key == dc_key);
         let own = own.map(|(key, bad)| (ObjectKind::DataCenter, key, &bad.error));
         let (kind, key, error) = networks.or(bonds).or(hosts).or(own)?;
         Some(format!("{kind} {} cannot be read: {error}; the plans of this data center stay as they are", key.name))
     }
 
     /// The bonds of a data center, those that cannot be decoded included.
-    pub(crate) fn bonds_of(&self, center: &ObjectKey) -> Vec<(ObjectKey, &ObjectMeta)> {
-        members(&self.bonds, center)
+    pub(crate) fn bonds_of(&self, dc_key: &ObjectKey) -> Vec<(ObjectKey, &ObjectMeta)> {
+        members(&self.bonds, dc_key)
     }
 
     /// The networks of a data center, those that cannot be decoded included.
-    pub(crate) fn networks_of(&self, center: &ObjectKey) -> Vec<(ObjectKey, &ObjectMeta)> {
-        members(&self.networks, center)
+    pub(crate) fn networks_of(&self, dc_key: &ObjectKey) -> Vec<(ObjectKey, &ObjectMeta)> {
+        members(&self.networks, dc_key)
     }
 }
 
-fn members<'a, K: Member>(cache: &'a ObjectCache<K>, center: &ObjectKey) -> Vec<(ObjectKey, &'a ObjectMeta)> {
-    let bad = cache.undecodable().filter(|(_, bad)| bad.data_center.as_deref() == Some(&*center.name));
+fn members<'a, K: Member>(cache: &'a ObjectCache<K>, dc_key: &ObjectKey) -> Vec<(ObjectKey, &'a ObjectMeta)> {
+    let bad = cache.undecodable().filter(|(_, bad)| bad.data_center.as_deref() == Some(&*dc_key.name));
     let bad = bad.map(|(key, bad)| (key, &bad.metadata));
-    let good =
-        cache.iter().filter(|(key, object)| object.center() == &*center.name && cache.get_undecodable(key).is_none());
+    let good = cache
+        .iter()
+        .filter(|(key, object)| object.data_center() == &*dc_key.name && cache.get_undecodable(key).is_none());
     let good = good.map(|(key, object)| (key, object.meta()));
-    let mut all: Vec<_> = good.chain(bad).filter(|(key, _)| key.namespace == center.namespace).collect();
+    let mut all: Vec<_> = good.chain(bad).filter(|(key, _)| key.namespace == dc_key.namespace).collect();
     all.sort_by_key(|(key, _)| *key);
     all.into_iter().map(|(key, metadata)| (key.clone(), metadata)).collect()
 }
@@ -110,12 +111,12 @@ fn members<'a, K: Member>(cache: &'a ObjectCache<K>, center: &ObjectKey) -> Vec<
 fn undecodable<'a, K: Member>(
     kind: ObjectKind,
     cache: &'a ObjectCache<K>,
-    center: &ObjectKey,
+    dc_key: &ObjectKey,
 ) -> Option<(ObjectKind, &'a ObjectKey, &'a String)> {
     let concerns = |(key, bad): &(&ObjectKey, &Undecodable<K>)| {
-        let last_read = cache.get(key).is_some_and(|object| *object.center() == *center.name);
-        key.namespace == center.namespace
-            && (last_read || bad.data_center.as_ref().is_none_or(|name| *name == center.name))
+        let last_read = cache.get(key).is_some_and(|object| *object.data_center() == *dc_key.name);
+        key.namespace == dc_key.namespace
+            && (last_read || bad.data_center.as_ref().is_none_or(|name| *name == dc_key.name))
     };
     cache.undecodable().find(concerns).map(|(key, bad)| (kind, key, &bad.error))
 }

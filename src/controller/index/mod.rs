@@ -1,4 +1,4 @@
-//! What the controller knows: the objects as last seen, which objects name which others, and what was decided for them.
+//! The knowledge of the controller: the objects as last seen, the references between them, and the last decisions.
 //!
 //! A change of a watch goes in through [`Index::apply`]; it updates the indexes and marks the objects that have to be
 //! reconciled because of it, which [`Index::take_pending`] hands out. No client, no clock, no async.
@@ -39,7 +39,7 @@ use crate::{
 use agents::Agents;
 use state::{Aggregates, HostState, Memo};
 
-/// The objects that name one data center, and what follows from them. The data center itself need not exist.
+/// The objects that name one data center, and values computed from them. The data center itself need not exist.
 #[derive(Debug, Default)]
 pub(crate) struct DataCenterIndex {
     pub networks: BTreeSet<ObjectName>,
@@ -50,7 +50,7 @@ pub(crate) struct DataCenterIndex {
     /// The number of the last change that plans of this data center depend on. Each number is used once in the
     /// controller, so a plan of another data center never has this one.
     pub plan_epoch: u64,
-    /// Whether the storage, and not its hosts, was at fault at the last decision for the data center.
+    /// The last decision for the data center: the storage has failed, and not its hosts.
     storage_at_fault: bool,
     /// Computed when they are first needed after a change. While they are missing, all objects whose status shows them
     /// are pending.
@@ -68,7 +68,7 @@ pub(crate) struct PendingWork {
     pub debounced: Vec<Key>,
 }
 
-/// See the module.
+/// The index; see the documentation of the module.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     pub data_centers: ObjectCache<DataCenter>,
@@ -90,9 +90,10 @@ pub(crate) struct Index {
     pending: PendingWork,
     /// Data centers whose hosts have to be replanned.
     to_replan: BTreeSet<ObjectKey>,
-    /// When the last taint that evicts was decided. It may not be on its Node yet.
+    /// The time at which the last taint that evicts was decided. It may not be on its Node yet.
     evicted_at: Option<Timestamp>,
-    /// When the deletion of an object was first decided about, on the monotonic clock: clocks of machines differ.
+    /// The time of the first decision about the deletion of an object, on the monotonic clock: clocks of machines
+    /// differ.
     deletions: HashMap<Key, Duration>,
 }
 
@@ -145,7 +146,7 @@ impl Index {
         }
     }
 
-    /// Applies the answer to a write, so that the same is not written again before the watch has reported it.
+    /// Applies the answer to a write, so that the write is not repeated before the watch has reported it.
     pub(crate) fn apply_written(&mut self, written: Written) {
         match written {
             Written::DataCenter(object) => {
@@ -183,7 +184,7 @@ impl Index {
         }
     }
 
-    /// The objects that have to be reconciled because of what happened since the last call.
+    /// The objects that have to be reconciled because of changes since the last call.
     pub(crate) fn take_pending(&mut self) -> PendingWork {
         for key in std::mem::take(&mut self.to_replan) {
             let names = self.by_data_center.get(&key).into_iter().flat_map(|center| &center.hosts);
@@ -253,7 +254,7 @@ impl Index {
         namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
     }
 
-    /// The Host that owns a node: of several Hosts that name it, one.
+    /// The Host that owns a node. If several Hosts name the node, one of them owns it.
     pub(crate) fn owner_of_node(&self, node: &str) -> Option<&ObjectKey> {
         let hosts = self.hosts_of_node.get(node)?;
         let rank = |key: &&ObjectKey| self.hosts.get(key).and_then(OwnerRank::of);
@@ -265,12 +266,12 @@ impl Index {
         self.hosts_of_node.get(node).into_iter().flatten()
     }
 
-    /// When the deletion of an object was first decided about, on the monotonic clock; `None` if it was not yet.
+    /// The time of the first decision about the deletion of an object, on the monotonic clock; `None` before it.
     pub(crate) fn deletion_since(&self, kind: ObjectKind, key: &ObjectKey) -> Option<Duration> {
         self.deletions.get(&Key::Object(kind, key.clone())).copied()
     }
 
-    /// When the last taint that evicts was decided.
+    /// The time at which the last taint that evicts was decided.
     pub(crate) fn evicted_at(&self) -> Option<Timestamp> {
         self.evicted_at
     }
@@ -285,29 +286,29 @@ impl Index {
         self.leases.iter().find(|(key, _)| key.name.strip_prefix(AGENT_LEASE_PREFIX) == Some(node))
     }
 
-    /// What was last decided for a host.
+    /// The last decision for a host.
     pub(crate) fn host_state(&self, key: &ObjectKey) -> Option<&HostState> {
         self.host_states.get(key)
     }
 
     /// Why the API server refused to create a Host for a data center at the last attempt.
-    pub(crate) fn create_error(&self, center: &ObjectKey, host: &ObjectKey) -> Option<&str> {
-        self.create_errors.get(center)?.get(host).map(String::as_str)
+    pub(crate) fn create_error(&self, dc_key: &ObjectKey, host: &ObjectKey) -> Option<&str> {
+        self.create_errors.get(dc_key)?.get(host).map(String::as_str)
     }
 
     /// Stores which Hosts the API server refused to create for a data center, whose status shows it.
-    pub(crate) fn set_create_errors(&mut self, center: &ObjectKey, create_errors: BTreeMap<ObjectKey, String>) {
+    pub(crate) fn set_create_errors(&mut self, dc_key: &ObjectKey, create_errors: BTreeMap<ObjectKey, String>) {
         let before = if create_errors.is_empty() {
-            self.create_errors.remove(center)
+            self.create_errors.remove(dc_key)
         } else {
-            self.create_errors.insert(center.clone(), create_errors)
+            self.create_errors.insert(dc_key.clone(), create_errors)
         };
-        if before.as_ref() != self.create_errors.get(center) {
-            self.pending.debounced.push(Key::Object(ObjectKind::DataCenter, center.clone()));
+        if before.as_ref() != self.create_errors.get(dc_key) {
+            self.pending.debounced.push(Key::Object(ObjectKind::DataCenter, dc_key.clone()));
         }
     }
 
-    /// Stores what a decision leaves behind for later ones.
+    /// Stores the part of a decision that later decisions need.
     pub(crate) fn remember(&mut self, key: &Key, memo: Memo, now: Now) {
         let Memo { host, deletion, evicted_at, storage_at_fault } = memo;
         if deletion {
@@ -344,7 +345,7 @@ impl Index {
         if let Some(status) = &mut host.status {
             state.intern(status);
         }
-        let center = key.beside(host.spec.data_center.as_str());
+        let dc_key = key.beside(host.spec.data_center.as_str());
         let node = Key::Node(host.spec.node_name.as_str().into());
         let before = self.host_states.get(key);
         let differs = before.is_none_or(|before| before.differs_beyond_epoch(&state));
@@ -353,14 +354,14 @@ impl Index {
             self.pending.now.push(node);
         }
         if differs || replanned {
-            self.invalidate_aggregates(&center);
+            self.invalidate_aggregates(&dc_key);
         }
         self.host_states.insert(key.clone(), state);
     }
 }
 
 impl DataCenterIndex {
-    /// The aggregates over the hosts of the data center, which are computed if there are none since the last change.
+    /// The aggregates over the hosts of the data center. They are computed if they are missing since the last change.
     pub(crate) fn aggregates(&self, compute: impl FnOnce() -> Aggregates) -> Arc<Aggregates> {
         self.aggregates.get_or_init(|| Arc::new(compute())).clone()
     }

@@ -1,4 +1,4 @@
-//! What was decided for objects, kept for later decisions. Data only: `reconcile` computes it.
+//! The last decisions for objects, kept for later decisions. Data only: `reconcile` computes it.
 
 use std::{collections::HashMap, fmt};
 
@@ -9,16 +9,16 @@ use crate::{
     planner::{AgentState, HostPlan, Usage},
 };
 
-/// What a decision leaves behind for later ones. The index stores it.
+/// The part of a decision that later decisions need. The index stores it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Memo {
-    /// What was decided for the Host.
+    /// The new state of the Host.
     pub host: Option<HostState>,
     /// The object is being deleted, so its deletion timeout runs from the first such decision.
     pub deletion: bool,
-    /// When a taint that evicts was decided: it may not be on its Node yet.
+    /// The time at which a taint that evicts was decided: it may not be on its Node yet.
     pub evicted_at: Option<Timestamp>,
-    /// Whether the storage of the data center, and not its hosts, is at fault.
+    /// Whether the storage of the data center has failed, and not its hosts.
     pub storage_at_fault: Option<bool>,
 }
 
@@ -33,8 +33,8 @@ pub(crate) struct HostState {
     pub phase: Phase,
     pub agent: AgentState,
     pub settled: bool,
-    /// The revision of the plan that goes into the Host's status, for its agent to carry out. It differs from that of `plan`
-    /// if `plan` must not be published; `None` if the Host gets no plan at all.
+    /// The revision of the plan in the Host's status, which the agent carries out. It differs from the revision of
+    /// `plan` if `plan` must not be published; `None` if the Host gets no plan at all.
     pub published: Option<Revision>,
     pub without_session: Vec<Iqn>,
     /// Whether there is a session, for each path of the plan, in order.
@@ -97,7 +97,7 @@ impl HostState {
     }
 }
 
-/// Names that a message lists before it says how many more there are.
+/// The number of names that a message lists before "and N more".
 pub(crate) const SHOWN: usize = 3;
 
 /// Counts over all hosts of a data center.
@@ -109,7 +109,7 @@ pub(crate) struct Aggregates {
     /// Counts for each bond.
     pub bonds: HashMap<ObjectName, BondAggregate>,
     pub usage: Usage,
-    /// Whether every host has been replanned since the last change; if not, `usage` is outdated.
+    /// Every host has been replanned since the last change. If not, `usage` is outdated.
     pub current: bool,
     /// Hosts in service with a live agent that have not finished the first attempts of their newest plan.
     pub pending: u32,
@@ -117,7 +117,7 @@ pub(crate) struct Aggregates {
     pub non_operational: SampleNames,
     /// Hosts in service whose phase is known.
     pub known: u32,
-    /// Among them, those without any session, by target.
+    /// The hosts among `known` without any session, by target.
     pub without_session: HashMap<Iqn, u32>,
 }
 

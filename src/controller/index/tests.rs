@@ -56,7 +56,7 @@ fn an_object_that_is_created_again_has_a_deletion_timeout_of_its_own() {
     index.apply(network("u1", "2", Some("2026-01-01T00:00:00Z")), NOW);
     index.remember(&key, deletion(), at(20));
     assert_eq!(index.deletion_since(ObjectKind::Network, &object_key), Some(at(10).monotonic));
-    // The watch was interrupted, and has missed that the first object is gone.
+    // The watch was interrupted, and has missed the deletion of the first object.
     index.apply(network("u2", "3", None), NOW);
     assert_eq!(index.deletion_since(ObjectKind::Network, &object_key), None);
     index.apply(network("u2", "4", Some("2026-01-01T01:00:00Z")), NOW);

@@ -1,4 +1,4 @@
-//! What a reconcile wants to change in the cluster, as data. The engine carries it out.
+//! The writes that a reconcile asks for, as data. The engine carries them out.
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -13,14 +13,14 @@ use crate::{
     controller::index::state::Memo,
 };
 
-/// What was decided for an object.
+/// The decision for an object.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// To be carried out in this order. A step that fails does not stop the steps that do not require it.
     pub steps: Vec<Step>,
-    /// When time alone may change the decision.
+    /// The time at which the decision may change without another change of the cluster.
     pub recheck_at: Option<Timestamp>,
-    /// What later decisions need to know of this one.
+    /// The part of this decision that later decisions need.
     pub memo: Memo,
 }
 
@@ -54,7 +54,7 @@ impl From<Action> for Step {
     }
 }
 
-/// Which earlier steps of the same outcome must have succeeded.
+/// The earlier steps of the same outcome that must have succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Requires {
     /// None of them.
@@ -66,8 +66,8 @@ pub(crate) enum Requires {
 }
 
 impl Requires {
-    /// Whether the requirement is met. `ended` says of each step before, in order, whether it has succeeded; a step
-    /// that was skipped has not.
+    /// Whether the requirement is met. `ended` contains for each earlier step, in order, whether it has succeeded. A
+    /// skipped step has not.
     pub(crate) fn is_met(self, ended: &[bool]) -> bool {
         match self {
             Requires::Nothing => true,
@@ -109,7 +109,7 @@ pub(crate) struct NodeCondition {
 pub(crate) struct StatusFields(pub Map<String, Value>);
 
 impl StatusFields {
-    /// The fields of a structure; `None` if it is none, or has no JSON form. Then nothing is written.
+    /// The fields of a structure; `None` if the value is no structure or has no JSON form. Then nothing is written.
     fn of(part: &impl Serialize) -> Option<Self> {
         match serde_json::to_value(part) {
             Ok(Value::Object(fields)) => Some(StatusFields(fields)),
@@ -134,7 +134,7 @@ pub(crate) enum Action {
         fields: StatusFields,
         event: Option<EventSpec>,
     },
-    /// Publishes an Event that an object gets at most once, however often this is retried.
+    /// Publishes an Event that an object gets at most once, even if this is retried.
     PublishEvent { kind: ObjectKind, key: ObjectKey, uid: Option<String>, event: EventSpec },
     /// Replaces the finalizers of an object, if they are still `before`.
     SetFinalizers { kind: ObjectKind, key: ObjectKey, uid: Option<String>, before: Vec<String>, after: Vec<String> },
@@ -150,7 +150,7 @@ pub(crate) enum Action {
     CreateHost { key: ObjectKey, data_center: String, node: String, owner: OwnerReference },
     /// Moves a generated Host back into the data center that it was generated for.
     MoveHost { key: ObjectKey, uid: Option<String>, data_center: String },
-    /// Records on a generated Host since when its Node is gone, or that it is back.
+    /// Records on a generated Host the time since which its Node is gone, or removes that record.
     NodeGone { key: ObjectKey, uid: Option<String>, since: Option<Timestamp> },
     /// Sets or removes Multibond's condition of a Node.
     NodeCondition { node: NodeName, uid: Option<String>, condition: Option<NodeCondition> },

@@ -154,23 +154,23 @@ fn count<T: Clone + Eq + Hash>(counts: &mut HashMap<T, u32>, name: &T) {
     }
 }
 
-/// How many hosts in service carry a network.
-pub(crate) fn hosts_with_network(index: &Index, center: &ObjectKey, network: &str) -> u32 {
-    aggregates(index, center).and_then(|aggregates| aggregates.carriers.get(network).copied()).unwrap_or(0)
+/// The number of hosts in service that carry a network.
+pub(crate) fn hosts_with_network(index: &Index, dc_key: &ObjectKey, network: &str) -> u32 {
+    aggregates(index, dc_key).and_then(|aggregates| aggregates.carriers.get(network).copied()).unwrap_or(0)
 }
 
 /// The bonds of a data center that name a network.
-pub(crate) fn bonds_naming(index: &Index, center_key: &ObjectKey, network: &str) -> Vec<String> {
-    let Some(center) = index.data_center(center_key) else { return Vec::new() };
+pub(crate) fn bonds_naming(index: &Index, dc_key: &ObjectKey, network: &str) -> Vec<String> {
+    let Some(center) = index.data_center(dc_key) else { return Vec::new() };
     let names = |name: &&ObjectName| {
-        let bond = index.bonds.get(&center_key.beside((*name).clone()));
+        let bond = index.bonds.get(&dc_key.beside((*name).clone()));
         bond.is_some_and(|bond| bond.spec.networks.iter().any(|named| named == network))
     };
     center.bonds.iter().filter(names).map(ToString::to_string).collect()
 }
 
-/// The first few names of a list that may be long, and how many more there are.
-pub(crate) fn shortened(names: &[String]) -> String {
+/// The first few names of a list that may be long, and the number of the others.
+pub(crate) fn first_few(names: &[String]) -> String {
     match names.len().saturating_sub(SHOWN) {
         0 => names.join(", "),
         more => format!("{} and {more} more", names[..SHOWN].join(", ")),

@@ -5,7 +5,7 @@ use kube::api::ObjectMeta;
 use super::{
     Settings,
     action::{Action, Outcome, Requires, Step},
-    aggregate::{aggregates, shortened},
+    aggregate::{aggregates, first_few},
     finalizer::{Wait, ensure_finalizer, finalize, unacknowledged},
     generated_hosts,
     ownership::owner_reference,
@@ -128,7 +128,7 @@ fn ready(index: &Index, key: &ObjectKey, data_center: &DataCenter, waiting_for: 
     let (status, reason, message) = if is_being_deleted(&data_center.metadata) || index.terminating(&key.namespace) {
         let message = match waiting_for {
             [] => "its namespace is being deleted".to_owned(),
-            waiting_for => format!("waiting for {}", shortened(waiting_for)),
+            waiting_for => format!("waiting for {}", first_few(waiting_for)),
         };
         (Status::False, Reason::Deleting, message)
     } else if let Some(message) = index.frozen(key) {
@@ -140,7 +140,7 @@ fn ready(index: &Index, key: &ObjectKey, data_center: &DataCenter, waiting_for: 
 }
 
 /// Deletes the bonds, the networks and the generated Hosts of a data center that is being deleted, also with
-/// `--cascade=orphan`. Hosts of users stay, and log out. Returns what the deletion has to wait for.
+/// `--cascade=orphan`. Hosts of users stay, and log out. Returns the names that the deletion has to wait for.
 fn delete_children(index: &Index, key: &ObjectKey, data_center: &DataCenter, outcome: &mut Outcome) -> Vec<String> {
     let bonds = index.bonds_of(key).into_iter().map(|(child, metadata)| (ObjectKind::IscsiBond, child, metadata));
     let networks = index.networks_of(key).into_iter().map(|(child, metadata)| (ObjectKind::Network, child, metadata));
@@ -160,7 +160,7 @@ fn delete_children(index: &Index, key: &ObjectKey, data_center: &DataCenter, out
     waiting_for
 }
 
-/// Deletes an object of the data center, which becomes its owner first, if it is not.
+/// Deletes an object of the data center. If the data center is not its owner yet, it becomes the owner first.
 fn delete_child(kind: ObjectKind, child: ObjectKey, metadata: &ObjectMeta, data_center: &DataCenter) -> Vec<Step> {
     let owner = owner_reference(data_center);
     let mut owners = metadata.owner_references.clone().unwrap_or_default();

@@ -16,10 +16,10 @@ use crate::{
     planner::AgentState,
 };
 
-/// What a deletion waits for.
+/// The state of a deletion that waits for acknowledgements.
 pub(crate) struct Wait {
     since: Duration,
-    /// The names of what has not acknowledged yet. If there are none, the deletion does not wait.
+    /// The names of the objects and lists that the deletion still waits for. If there are none, it does not wait.
     pub waiting_for: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) fn remove_finalizer(kind: ObjectKind, key: &ObjectKey, metadata: &Obj
     Some(Action::SetFinalizers { kind, key: key.clone(), uid: metadata.uid.clone(), before, after })
 }
 
-/// Removes the finalizer when the deletion waits for nothing any more, or has waited too long.
+/// Removes the finalizer when nothing is left to wait for, or when the deletion has waited too long.
 pub(crate) fn finalize(
     kind: ObjectKind,
     key: &ObjectKey,
@@ -78,16 +78,16 @@ pub(crate) fn finalize(
     );
     let event = EventSpec::warning(EventReason::DeletionTimedOut, note);
     let publish = Action::PublishEvent { kind, key: key.clone(), uid: metadata.uid.clone(), event };
-    // The steps so far have not led to an acknowledgement in all this time. They must not keep the object from going.
+    // The earlier steps have not led to an acknowledgement within the timeout. They must not block the deletion.
     outcome.steps = vec![remove.into(), Step { action: publish, requires: Requires::AllBefore }];
 }
 
 /// Hosts of a data center with a live agent that have not acknowledged the plan of the present plan epoch, and lists
 /// that were not read.
-pub(crate) fn unacknowledged(index: &Index, center_key: &ObjectKey) -> Vec<String> {
+pub(crate) fn unacknowledged(index: &Index, dc_key: &ObjectKey) -> Vec<String> {
     let unread = index.unfilled_plan_inputs().into_iter().map(|plural| format!("the list of {plural}"));
-    let Some(center) = index.data_center(center_key) else { return unread.collect() };
-    let hosts = center.hosts.iter().map(|name| center_key.beside(name.clone()));
+    let Some(center) = index.data_center(dc_key) else { return unread.collect() };
+    let hosts = center.hosts.iter().map(|name| dc_key.beside(name.clone()));
     let pending = hosts.filter(|key| {
         let Some(host) = index.hosts.get(key) else { return false };
         let served = index.agent(&host.spec.node_name) == AgentState::Alive

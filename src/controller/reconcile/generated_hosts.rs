@@ -10,7 +10,7 @@ use kube::{
 
 use super::{
     action::{Action, Outcome},
-    aggregate::shortened,
+    aggregate::first_few,
     ownership::owner_reference,
 };
 use crate::{
@@ -27,11 +27,11 @@ use crate::{
     ops::Now,
 };
 
-/// How long a generated Host stays after its Node is gone: a Node that is reinstalled comes back.
+/// A generated Host is deleted only this long after its Node: a Node that is reinstalled comes back.
 const NODE_GONE_GRACE: Duration = Duration::from_secs(600);
 
-/// Creates the Hosts that are missing, and deletes those whose Node has been gone for long. Returns the condition about
-/// it; `None` for a data center that generates no Hosts.
+/// Creates missing Hosts, and deletes Hosts whose Node has been gone for long. Returns the `HostsMade` condition;
+/// `None` for a data center that generates no Hosts.
 pub(super) fn reconcile(
     index: &Index,
     key: &ObjectKey,
@@ -113,7 +113,7 @@ fn create_missing(index: &Index, key: &ObjectKey, data_center: &DataCenter, outc
 
 /// Names Nodes that have no Host for this reason, and says what to do.
 fn describe(reason: Reason, nodes: &[String]) -> String {
-    let nodes = shortened(nodes);
+    let nodes = first_few(nodes);
     match reason {
         Reason::NodesSelectedTwice => {
             format!(
@@ -129,7 +129,7 @@ fn describe(reason: Reason, nodes: &[String]) -> String {
     }
 }
 
-/// Why no Host can be created: there is one of the Node's name, which is not this data center's Host for the Node.
+/// Why no Host can be created: another Host has the Node's name, and it is not this data center's Host for the Node.
 fn name_taken(index: &Index, host_key: &ObjectKey, other: &Host, node: &ObjectMeta) -> (Reason, String) {
     let name = &host_key.name;
     let generated_for = ownership::generated_for(&other.metadata);
@@ -145,13 +145,13 @@ fn name_taken(index: &Index, host_key: &ObjectKey, other: &Host, node: &ObjectMe
     }
 }
 
-/// Whether a node has a Host in the data center: the generated one, or a user's of any name.
-fn has_host(index: &Index, center: &ObjectKey, node: &str) -> bool {
-    let generated = index.hosts.get(&center.beside(node)).is_some_and(|host| {
-        is_generated_for(&host.metadata, &center.namespace, &center.name) && host.spec.node_name == node
+/// Whether a node has a Host in the data center: the generated Host, or a Host of a user with any name.
+fn has_host(index: &Index, dc_key: &ObjectKey, node: &str) -> bool {
+    let generated = index.hosts.get(&dc_key.beside(node)).is_some_and(|host| {
+        is_generated_for(&host.metadata, &dc_key.namespace, &dc_key.name) && host.spec.node_name == node
     });
-    let mut others = index.hosts_of_node(node).filter(|host| host.namespace == center.namespace);
-    generated || others.any(|key| index.hosts.get(key).is_some_and(|host| *host.spec.data_center == *center.name))
+    let mut others = index.hosts_of_node(node).filter(|host| host.namespace == dc_key.namespace);
+    generated || others.any(|key| index.hosts.get(key).is_some_and(|host| *host.spec.data_center == *dc_key.name))
 }
 
 /// The Hosts that were generated for a data center, sorted.

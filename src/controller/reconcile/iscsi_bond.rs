@@ -39,8 +39,8 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, now: Now) -> Outcome {
 }
 
 fn status(index: &Index, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondStatus, now: Now) -> IscsiBondStatus {
-    let center = key.beside(bond.spec.data_center.as_str());
-    let aggregates = aggregates(index, &center);
+    let dc_key = key.beside(bond.spec.data_center.as_str());
+    let aggregates = aggregates(index, &dc_key);
     let aggregates = aggregates.as_deref();
     let own = aggregates.and_then(|aggregates| aggregates.bonds.get(&key.name));
     let (hosts, paths) = own.map(|own| (own.hosts, own.paths)).unwrap_or_default();
@@ -48,8 +48,8 @@ fn status(index: &Index, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondS
         index.networks.get(&key.beside(name)).is_some_and(|network| network.metadata.deletion_timestamp.is_none())
     };
     let usage = aggregates.map(|aggregates| &aggregates.usage);
-    let findings = bond_problems(bond, index.view(&center).as_deref(), usage, &exists);
-    let updates = conditions(bond, &findings, aggregates, own, index.frozen(&center));
+    let findings = bond_problems(bond, index.view(&dc_key).as_deref(), usage, &exists);
+    let updates = conditions(bond, &findings, aggregates, own, index.frozen(&dc_key));
     let generation = bond.metadata.generation;
     IscsiBondStatus {
         observed_generation: generation,
@@ -152,14 +152,14 @@ fn fully_connected(findings: &Findings, own: Option<&BondAggregate>) -> Conditio
         return ConditionUpdate::new(kind, Status::False, Reason::Connecting, "paths are being connected");
     }
     if let Some(first) = &own.unknown {
-        let message = format!("the agents of some hosts are silent, the first is that of {first}");
+        let message = format!("the agents of some hosts are silent, the first on {first}");
         return ConditionUpdate::new(kind, Status::Unknown, Reason::AgentSilent, message);
     }
     ConditionUpdate::new(kind, Status::True, Reason::AllPathsConnected, "every planned path is connected")
 }
 
-/// The Event about a change of the bond's hosts: when the first host gets a problem, and when the last one has none any
-/// more. NonOperational hosts come before failed paths.
+/// The Event about the bond's hosts: published when the first host gets a problem, and when the last problem is gone.
+/// `NonOperational` hosts come before failed paths.
 fn event(
     index: &Index,
     key: &ObjectKey,

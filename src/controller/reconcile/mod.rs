@@ -1,5 +1,5 @@
 //! The decisions, one file per kind: each is a function of the index, the key of an object and the time. No client, no
-//! clock, no async, no state: what a decision leaves behind for later ones is part of its [`Outcome`].
+//! clock, no async, no state: the part of a decision that later decisions need is in its [`Outcome`].
 
 pub(crate) mod action;
 mod aggregate;
@@ -27,7 +27,7 @@ use action::Outcome;
 /// Settings of the administrator that decisions depend on.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// How long a deletion may wait for acknowledgements.
+    /// The longest time that a deletion waits for acknowledgements.
     pub deletion_timeout: Duration,
 }
 

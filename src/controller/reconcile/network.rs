@@ -3,7 +3,7 @@
 use super::{
     Settings,
     action::{Action, Outcome, Requires, Step},
-    aggregate::{bonds_naming, hosts_with_network, shortened},
+    aggregate::{bonds_naming, first_few, hosts_with_network},
     finalizer::{Wait, ensure_finalizer, finalize, unacknowledged},
 };
 use crate::{
@@ -31,7 +31,7 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now
     let waiting_for = drop_from_bonds(index, key, network, &mut outcome);
     let wait = Wait::new(index, ObjectKind::Network, key, waiting_for, now);
     finalize(ObjectKind::Network, key, &network.metadata, &wait, settings, now, &mut outcome);
-    // The status says that the bonds do not name the network any more, so that this happens once: only when it has.
+    // The status records that the bonds do not name the network any more, so it is written only after that succeeded.
     let write = write(index, key, network, &wait.waiting_for, now);
     outcome.steps.extend(write.map(|action| Step { action, requires: Requires::AllBefore }));
     outcome
@@ -41,17 +41,17 @@ fn write(index: &Index, key: &ObjectKey, network: &Network, waiting_for: &[Strin
     if is_being_deleted(&network.metadata) && waiting_for.is_empty() {
         return None;
     }
-    let center = key.beside(network.spec.data_center.as_str());
+    let dc_key = key.beside(network.spec.data_center.as_str());
     let nothing = NetworkStatus::default();
     let current = network.status.as_ref().unwrap_or(&nothing);
-    let problem = network_problems(network, index.view(&center).as_deref());
+    let problem = network_problems(network, index.view(&dc_key).as_deref());
     let kind = ConditionType::Ready;
     let ready = match problem {
         _ if !waiting_for.is_empty() => ConditionUpdate::new(
             kind,
             Status::False,
             Reason::Deleting,
-            format!("waiting for {} to let go of it", shortened(waiting_for)),
+            format!("waiting for {} to stop using it", first_few(waiting_for)),
         ),
         Some(problem) => ConditionUpdate::new(kind, Status::False, problem.reason, problem.message),
         None => ConditionUpdate::new(kind, Status::True, Reason::Ready, "the network is part of its data center"),
@@ -59,8 +59,8 @@ fn write(index: &Index, key: &ObjectKey, network: &Network, waiting_for: &[Strin
     let generation = network.metadata.generation;
     let desired = NetworkStatus {
         observed_generation: generation,
-        hosts: hosts_with_network(index, &center, &key.name),
-        bonds: bonds_naming(index, &center, &key.name),
+        hosts: hosts_with_network(index, &dc_key, &key.name),
+        bonds: bonds_naming(index, &dc_key, &key.name),
         conditions: condition::merge(&current.conditions, vec![ready], generation, now.wall),
     };
     if *current == desired {
@@ -69,10 +69,10 @@ fn write(index: &Index, key: &ObjectKey, network: &Network, waiting_for: &[Strin
     Action::write_status(ObjectKind::Network, key, network.metadata.uid.as_ref(), &desired, None)
 }
 
-/// Removes the network from the bonds of its data center. Returns what the deletion has to wait for.
+/// Removes the network from the bonds of its data center. Returns the names that the deletion has to wait for.
 fn drop_from_bonds(index: &Index, key: &ObjectKey, network: &Network, outcome: &mut Outcome) -> Vec<String> {
-    let center_key = key.beside(network.spec.data_center.as_str());
-    let Some(center) = index.data_center(&center_key) else { return Vec::new() };
+    let dc_key = key.beside(network.spec.data_center.as_str());
+    let Some(center) = index.data_center(&dc_key) else { return Vec::new() };
     let mut waiting_for = Vec::new();
     // Only once: a user who puts the name back meanwhile sees the problem in the bond's conditions.
     let conditions = network.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -86,8 +86,8 @@ fn drop_from_bonds(index: &Index, key: &ObjectKey, network: &Network, outcome: &
             outcome.push(Action::DropNetwork { bond: bond_key, uid, at, network: key.name.clone().into() });
         }
     }
-    if index.data_centers.get(&center_key).is_some() {
-        waiting_for.extend(unacknowledged(index, &center_key));
+    if index.data_centers.get(&dc_key).is_some() {
+        waiting_for.extend(unacknowledged(index, &dc_key));
     }
     waiting_for
 }

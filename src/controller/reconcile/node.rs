@@ -24,7 +24,7 @@ use crate::{
 const NO_EXECUTE: &str = "NoExecute";
 /// The shortest time between the evictions of two hosts.
 const EVICTION_PAUSE: Duration = Duration::from_secs(10);
-/// When the storage turns out to be at fault, taints that are younger than this are removed.
+/// Taints younger than this are removed when it turns out that the storage has failed.
 const WITHDRAWN: Duration = Duration::from_secs(300);
 
 /// Decides for one Node.
@@ -147,8 +147,8 @@ fn taint(
         Desired::Unchanged => return,
         Desired::No => None,
         Desired::Yes(NO_EXECUTE) => {
-            let center = key.beside(host.spec.data_center.as_str());
-            let aggregates = aggregates(index, &center);
+            let dc_key = key.beside(host.spec.data_center.as_str());
+            let aggregates = aggregates(index, &dc_key);
             let at_fault = aggregates.is_some_and(|aggregates| aggregates.storage_at_fault().is_some());
             let added = current.first().and_then(|taint| taint.time_added.as_ref());
             let young = added.is_some_and(|added| age(added.0, now.wall) < WITHDRAWN);
@@ -186,13 +186,13 @@ fn age(added: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(added)).unwrap_or_default()
 }
 
-/// Until when no further host may be evicted, if one was evicted just now. The times of the taints count, so that a new
-/// leader keeps the pause too.
+/// The end of the pause after the last eviction; `None` if it is over. It is computed from the times of the taints, so
+/// that a new leader keeps the pause too.
 fn eviction_pause(index: &Index, now: Timestamp) -> Option<Timestamp> {
     let ours = index.nodes.iter().flat_map(|(_, node)| &node.spec.taints);
     let ours = ours.filter(|taint| taint.key == NODE_TAINT && taint.effect == NO_EXECUTE);
     let written = ours.filter_map(|taint| taint.time_added.as_ref()).map(|time| time.0);
-    // A time that is far ahead was written by a clock that was set back since.
+    // A time far in the future was written before the clock was set back.
     let latest = now.saturating_add(EVICTION_PAUSE).unwrap_or(Timestamp::MAX);
     let newest = written.chain(index.evicted_at()).filter(|time| *time <= latest).max()?;
     let until = newest.saturating_add(EVICTION_PAUSE).unwrap_or(Timestamp::MAX);
@@ -222,7 +222,7 @@ mod tests {
         lease
     }
 
-    /// An index with two agents' leases, so many seconds after they were renewed.
+    /// An index with two agents' leases, this many seconds after they were renewed.
     fn index(objects: Vec<Value>, seconds: u64) -> Index {
         let leases = [agent_lease("n1", "n1", "7"), agent_lease("n10", "n10", "7")];
         let mut index = cluster(leases.into_iter().chain(objects));

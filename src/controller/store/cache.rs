@@ -1,8 +1,8 @@
 //! The objects of one kind, as last seen.
 //!
 //! kube's `reflector::Store` is not used. It drops an object that cannot be decoded, while this cache keeps its last
-//! version that could be: with an object missing, agents would log sessions out. This cache also says what an event has
-//! changed, and applies the answers to the controller's own writes.
+//! decodable version: if an object were missing, agents would log sessions out. This cache also reports what an event
+//! has changed, and applies the answers to the controller's own writes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -36,14 +36,14 @@ impl<K> Default for ObjectCache<K> {
     }
 }
 
-/// How an event has changed one object.
+/// The effect of an event on one object.
 #[derive(Debug)]
 pub(crate) struct Difference<K> {
     pub key: ObjectKey,
     pub before: Option<K>,
     /// Whether the object is in the cache now.
     pub present: bool,
-    /// The data centers that an undecodable version of the object concerns, before or now; `None` stands for all of its
+    /// The data centers of an undecodable version of the object, before or now; `None` means all data centers of its
     /// namespace.
     pub undecodable: Vec<Option<String>>,
 }
@@ -62,7 +62,7 @@ impl<K: Resource<DynamicType = ()>> ObjectCache<K> {
         self.filled
     }
 
-    /// Whether the list was refused. There may never be one.
+    /// Whether the list was refused. It may stay refused.
     pub(crate) fn refused(&self) -> bool {
         self.refused
     }

@@ -1,4 +1,4 @@
-//! What is reconciled: an object of ours, or a Node.
+//! The key of a reconcile: an object of one of our kinds, or a Node.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What a watch delivers: the object, or what can be said of one that cannot be decoded.
+//! The events of a watch. An object that cannot be decoded is delivered with its readable parts.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -6,10 +6,10 @@ use kube::{Resource, api::ObjectMeta, runtime::watcher};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 
-/// An object of one of our kinds, or the reason why it cannot be read.
+/// An object of one of our kinds, or the reason why it cannot be decoded.
 ///
-/// kube's `DeserializeGuard` keeps the metadata only; to know which data center must stand still,
-/// `spec.dataCenter` is needed too. The text is parsed once when it is good.
+/// kube's `DeserializeGuard` keeps only the metadata. `spec.dataCenter` is needed too, to know which data center to
+/// freeze. The text of a valid object is parsed only once.
 #[derive(Clone, Debug)]
 pub(crate) enum Watched<K> {
     Good(Box<K>),
@@ -20,7 +20,7 @@ pub(crate) enum Watched<K> {
 #[derive(Clone, Debug)]
 pub(crate) struct Undecodable<K> {
     pub metadata: ObjectMeta,
-    /// What it says in `spec.dataCenter`, if that is a text.
+    /// `spec.dataCenter`, if it is a string.
     pub data_center: Option<String>,
     pub error: String,
     /// Its metadata, the names in its spec, and its status, if these can be read.
@@ -39,7 +39,7 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Watched<K> {
         let metadata: ObjectMeta = serde_json::from_value(metadata).map_err(serde::de::Error::custom)?;
         let outline = outline(&text);
         Ok(match outline {
-            // Of an object that is being deleted no more is needed: a bad spec must not block its deletion.
+            // The outline is enough for an object that is being deleted: a bad spec must not block its deletion.
             Some(outline) if metadata.deletion_timestamp.is_some() => Watched::Good(Box::new(outline)),
             outline => {
                 let data_center = text["spec"]["dataCenter"].as_str().map(str::to_owned);
@@ -49,7 +49,7 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Watched<K> {
     }
 }
 
-/// What can be read of an object that cannot be decoded.
+/// The readable parts of an object that cannot be decoded.
 fn outline<K: DeserializeOwned>(text: &Value) -> Option<K> {
     let mut object = text.clone();
     object["spec"].as_object_mut()?.retain(|field, _| field == "dataCenter" || field == "nodeName");
@@ -89,15 +89,15 @@ impl<K: Resource> Resource for Watched<K> {
     }
 }
 
-/// One step of a watch, with what is not needed taken out.
+/// An event of a watch. An object in it has no fields that the controller does not need.
 #[derive(Clone, Debug)]
 pub(crate) enum Event<K> {
-    /// The watch does not work; when it does again, a list begins.
+    /// The watch has failed. When it works again, it starts with a new list.
     Fails {
-        /// There is no list: the kind does not exist, or it may not be read. Nobody knows for how long.
+        /// The list is refused, for an unknown time: the kind does not exist, or it may not be read.
         refused: bool,
     },
-    /// A list begins; what it does not bring is gone.
+    /// A list begins. Objects that are not in it are gone.
     ListBegins,
     /// An object of the list.
     Listed(K),
@@ -121,13 +121,13 @@ impl<K> From<watcher::Event<K>> for Event<K> {
     }
 }
 
-/// The newest version that is known of an object; the API server's versions are decimal numbers that grow
+/// The version of an object as a number; 0 if it is none. The API server's versions are increasing decimal numbers
 /// (KEP-5504).
 pub(crate) fn version(metadata: &ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// What the controller never reads and every object carries.
+/// Removes the metadata that the controller never reads, to save memory.
 pub(crate) fn slim(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     if let Some(annotations) = &mut metadata.annotations {

@@ -1,4 +1,4 @@
-//! Reads multipath maps. sysfs lists the maps; how often a map is open and which of its paths work come from the device
+//! Reads multipath maps. sysfs lists the maps. The open count of a map and the state of its paths come from the device
 //! mapper's ioctl, as in `dmsetup status`. No tool is started.
 
 mod control;
@@ -17,10 +17,10 @@ const MULTIPATH_UUID: &str = "mpath-";
 /// follow, as in `part1-mpath-3600a`.
 const PARTITION_UUID: &str = "part";
 
-/// What the device mapper knows of a map.
+/// The status of a map, from the device mapper.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapStatus {
-    /// How often it is open; devices that are stacked on it count.
+    /// The number of openers, including devices that are stacked on it.
     pub open_count: u32,
     /// The type and the status line of each target in its table.
     pub targets: Vec<(String, String)>,
@@ -44,13 +44,13 @@ pub struct MapEntry {
     pub name: Arc<str>,
     /// Its World Wide Identifier.
     pub wwid: String,
-    /// How often it is open; unused `partitions` do not count.
+    /// The number of openers, without unused `partitions`.
     pub open_count: u32,
     /// Its paths.
     pub paths: Vec<MapPath>,
     /// The maps of its partitions that nothing uses. Flushing the map removes them too.
     pub partitions: Vec<BlockDevice>,
-    /// Why its status is not known, if it is not. The map must then be treated as in use.
+    /// Why its status is not known; `None` if it is known. A map with unknown status must be treated as in use.
     pub unknown: Option<String>,
 }
 
@@ -59,7 +59,7 @@ pub struct MapEntry {
 pub struct MapPath {
     /// The disk.
     pub disk: Arc<str>,
-    /// Whether dm-multipath sends I/O over it.
+    /// True if dm-multipath sends I/O over it.
     pub active: bool,
 }
 

@@ -58,10 +58,10 @@ use crate::{
     },
 };
 
-/// How long the kernel may take to remove a session after its logout.
+/// The time for the kernel to remove a session after its logout.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How often a missing tool is looked for again.
+/// The interval at which a missing tool is looked for again.
 const TOOL_RECHECK: Duration = Duration::from_secs(60);
 
 /// The open-iscsi of this host.
@@ -157,7 +157,7 @@ impl OpenIscsi {
         PathError::new(PathReason::NameNotResolved, format!("the host cannot resolve the portal's name {name}"))
     }
 
-    /// Checks in the kernel whether the login succeeded, whatever the tool returned.
+    /// Checks in the kernel whether the login succeeded. The result of the tool does not count.
     async fn verify_login(
         &self,
         access: &HostAccess,
@@ -192,7 +192,7 @@ impl OpenIscsi {
         PathError::new(PathReason::WrongInterface, message)
     }
 
-    /// Waits until the session does not exist any more; returns whether that is so.
+    /// Waits until the session does not exist any more. Returns false if it still exists after the timeout.
     async fn wait_until_removed(&self, session: &Session, timeout: Duration) -> Result<bool, PathError> {
         let until = Instant::now() + timeout;
         loop {

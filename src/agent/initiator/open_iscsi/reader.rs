@@ -141,7 +141,7 @@ mod tests {
         host.reader().read(&all()).unwrap()
     }
 
-    /// What uses the disks of session 1, and the first map.
+    /// The users of the disks of session 1, and of the first map.
     fn users(host: &FakeHost) -> (Vec<String>, Vec<String>) {
         let inventory = read(host);
         let words = |users: &[DeviceUser]| users.iter().map(ToString::to_string).collect();

@@ -26,7 +26,7 @@ pub struct SessionEntry {
     pub path: IscsiPath,
     /// The name of its interface record (`ifacename`).
     pub record: Arc<str>,
-    /// Whether it works.
+    /// The state of the session.
     pub state: SessionState,
     /// The credentials it was authenticated with; none without CHAP, or if they cannot be read.
     pub credentials: Option<Fingerprint>,
@@ -37,7 +37,7 @@ pub struct SessionEntry {
 }
 
 impl SessionEntry {
-    /// Who made the session: the agent uses interface records of its own.
+    /// The maker of the session. The agent uses its own interface records.
     #[must_use]
     pub fn owner(&self) -> SessionOwner {
         match InterfaceRecord::from_name(&self.record) {

@@ -6,14 +6,14 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::{agent::types::IscsiPath, api::HostInterface, ops};
 
-/// How long a login takes by default.
+/// The default duration of a login.
 const DEFAULT_LATENCY: Duration = Duration::from_millis(50);
 
 /// The faults file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Faults {
-    /// How long a login takes.
+    /// The duration of a login.
     #[serde(default = "latency", deserialize_with = "duration")]
     pub latency: Duration,
     /// The faults. The first one that matches a path applies.
@@ -53,7 +53,7 @@ pub struct Fault {
     /// The kind of fault.
     #[serde(rename = "fault")]
     pub kind: FaultKind,
-    /// When the fault starts, after the file was read.
+    /// The delay after the file was read before the fault starts.
     #[serde(default, deserialize_with = "duration")]
     pub after: Duration,
 }
@@ -63,11 +63,11 @@ pub struct Fault {
 pub enum FaultKind {
     /// The portal cannot be reached: logins fail, and existing sessions fail until the fault ends.
     Unreachable,
-    /// Logins time out. Existing sessions go on.
+    /// Logins time out. Existing sessions keep working.
     Timeout,
-    /// The target refuses the credentials. Existing sessions go on.
+    /// The target refuses the credentials. Existing sessions keep working.
     AuthenticationFailed,
-    /// The portal does not know the target. Existing sessions go on.
+    /// The portal does not know the target. Existing sessions keep working.
     TargetNotFound,
     /// Connections break off: existing sessions and logins fail until the fault ends.
     Dropped,
@@ -91,7 +91,7 @@ pub struct FaultSubject<'a> {
 }
 
 impl Faults {
-    /// The fault that applies to a path, this long after the file was read.
+    /// The fault that applies to a path, at the time `elapsed` after the file was read.
     #[must_use]
     pub fn of(&self, subject: FaultSubject<'_>, elapsed: Duration) -> Option<FaultKind> {
         let FaultSubject { host, node, path, network } = subject;
@@ -121,7 +121,7 @@ impl Faults {
         })
     }
 
-    /// When faults start, after the file was read; sorted.
+    /// The delays after the file was read before faults start; sorted.
     #[must_use]
     pub fn start_times(&self) -> Vec<Duration> {
         let mut times: Vec<Duration> = self.faults.iter().map(|fault| fault.after).collect();

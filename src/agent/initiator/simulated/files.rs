@@ -17,7 +17,7 @@ use super::{
 };
 use crate::ops::log_once::LogOnce;
 
-/// How often the files are checked.
+/// The interval at which the files are checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// A younger file is read again even if its time did not change: file systems use the kernel's coarse clock, so a second
 /// change may get the same time.
@@ -31,7 +31,7 @@ pub enum FileError {
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         error: std::io::Error,
     },
     /// The file is not valid.
@@ -39,7 +39,7 @@ pub enum FileError {
     Invalid {
         /// The file.
         file: PathBuf,
-        /// What is wrong, and where.
+        /// The error, with its position in the file.
         error: String,
     },
 }
@@ -88,7 +88,7 @@ struct FollowedFile<T> {
     file: PathBuf,
     content: Option<T>,
     modified: Option<SystemTime>,
-    /// How many times in a row the file was missing. An editor that replaces a file removes it for a moment.
+    /// The number of times in a row that the file was missing. An editor that replaces a file removes it for a moment.
     missing: u32,
     log: LogOnce,
 }

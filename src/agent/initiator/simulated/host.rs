@@ -126,7 +126,7 @@ impl SimulatedHost {
         self.announce();
     }
 
-    /// The paths of the agent's sessions, and those of foreign sessions.
+    /// The paths of the agent's sessions, and the paths of foreign sessions.
     #[must_use]
     pub fn paths(&self) -> (BTreeSet<IscsiPath>, BTreeSet<IscsiPath>) {
         let state = self.state();
@@ -442,8 +442,8 @@ fn new_map(node: &str, target: &Iqn, state: &SimulatedState) -> Map {
     }
 }
 
-/// The interfaces of a node of which only their names are known: each is up, with an address that is in no real subnet
-/// (240.0.0.0/4 is reserved, RFC 1112 section 4).
+/// The interfaces of a node whose interface names alone are known: each is up, with an address that is in no real
+/// subnet (240.0.0.0/4 is reserved, RFC 1112 section 4).
 fn default_interfaces(node: &str, names: &BTreeSet<InterfaceName>) -> Vec<HostInterface> {
     let [.., a, b] = backoff::fraction(Duration::from_secs(65_535), node).as_secs().to_be_bytes();
     names

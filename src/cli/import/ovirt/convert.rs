@@ -28,7 +28,7 @@ pub struct Manifests {
 /// The manifests of all data centers, or of the one with the name `only`.
 ///
 /// # Errors
-/// When there is no data center, or none with that name.
+/// If there is no data center, or none with that name.
 pub fn convert(engine: &OvirtEngine, only: Option<&str>) -> anyhow::Result<Manifests> {
     ensure!(!engine.data_centers.is_empty(), "the input has no data center: add the answer of /api/datacenters");
     let mut centers: Vec<&OvirtDataCenter> =

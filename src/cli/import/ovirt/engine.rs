@@ -1,8 +1,8 @@
 //! The objects of the engine's REST API, with the fields that the import needs.
 //!
-//! The types and fields are those of oVirt's public API model (`ovirt-engine-api-model`, `src/main/java/types`). In its
-//! JSON numbers and booleans are often strings, links are objects with an `id`, and a list is an object whose one field
-//! is named after the element (`{"network": [...]}`).
+//! The types and fields follow oVirt's public API model (`ovirt-engine-api-model`, `src/main/java/types`). In its JSON
+//! numbers and booleans are often strings, links are objects with an `id`, and a list is an object whose one field is
+//! named after the element (`{"network": [...]}`).
 
 use std::{fmt::Display, str::FromStr};
 
@@ -54,7 +54,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// Whether it refers to the object with this id.
+    /// Whether the link refers to the object with this id.
     pub fn is(&self, id: &str) -> bool {
         self.id.as_deref() == Some(id)
     }
@@ -118,7 +118,7 @@ pub struct HostNic {
     pub ip: Option<Ip>,
     #[serde(default)]
     pub ipv6: Option<Ip>,
-    /// Whether the network is on a bridge over the device; the bridge then has the address.
+    /// True if the network is on a bridge over the device. The bridge then has the address.
     #[serde(default, deserialize_with = "possibly_quoted")]
     pub bridged: Option<bool>,
 }
@@ -201,7 +201,7 @@ impl OvirtEngine {
     /// Reads answers of the API; one text may have several.
     ///
     /// # Errors
-    /// When the text is not JSON, not a known list, or a list whose items do not have the fields of the API.
+    /// If the text is not JSON, not a known list, or a list whose items do not have the fields of the API.
     pub fn read(&mut self, text: &str) -> anyhow::Result<()> {
         for answer in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
             let answer = answer.context("expected an answer of the engine's API in JSON (Accept: application/json)")?;

@@ -56,8 +56,8 @@ pub fn import(
     (ImportedStorage { list, targets }, remarks)
 }
 
-/// The iSCSI connections of a data center: those of its storage domains and of its bonds; all of them, if it is the only
-/// data center.
+/// The iSCSI connections of a data center: the connections of its storage domains and of its bonds, or all connections
+/// if it is the only data center.
 fn connections_of<'a>(
     engine: &'a OvirtEngine,
     data_center: &str,
@@ -140,12 +140,12 @@ fn target(iqn: &str, connections: &[&StorageConnection], namespace: &str, remark
     Target { iqn: iqn.to_owned(), portals, chap }
 }
 
-/// `1`, or what is behind the comma of `10.0.0.1:3260,1`.
+/// The group tag of a portal: `1`, or the part after the comma of `10.0.0.1:3260,1`.
 fn group_tag(portal: &str) -> Option<u16> {
     portal.rsplit(',').next()?.trim().parse().ok()
 }
 
-/// The part of an iSCSI name after that of the naming authority, or all of it if there is no such part.
+/// The part of an iSCSI name after the naming authority, or the whole name if there is no such part.
 fn unqualified(iqn: &str) -> &str {
     iqn.split_once(':').map_or(iqn, |(_, own)| own)
 }

@@ -1,4 +1,4 @@
-//! The deletion of a Host: its agent logs out what is safe to log out, then the finalizer is removed.
+//! The deletion of a Host: its agent logs out the sessions that are safe to log out, then the finalizer is removed.
 
 use super::{ControllerPart, numbered};
 use crate::{
@@ -39,7 +39,7 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, host: &Host, settings: &
     finalize(ObjectKind::Host, key, &host.metadata, &wait, settings, now, &mut outcome);
     let goes = outcome.steps.iter().any(|step| matches!(step.action, Action::SetFinalizers { .. }));
     if goes && !node_is_served {
-        // First, because nothing knows of the sessions once the Host is gone.
+        // Before the finalizer is removed: without the Host nothing lists the sessions.
         let event = event_about_sessions_left(index, key, host, alive, waiting);
         outcome.steps.splice(..0, event.map(Into::into));
     }
@@ -76,7 +76,7 @@ fn event_about_sessions_left(
 ) -> Option<Action> {
     let on = &host.spec.node_name;
     if index.nodes.filled() && index.nodes.get(&ObjectKey::new("", on)).is_none() {
-        // The machine is gone, and its sessions with it.
+        // The machine does not exist any more, so there are no sessions.
         return None;
     }
     let left = still_connected(host)?;

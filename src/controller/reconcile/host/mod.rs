@@ -102,8 +102,8 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now
     outcome
 }
 
-/// Keeps the published plan of a host whose new plan no object can hold: no session is logged out, and nothing is
-/// retried before something has changed.
+/// Keeps the published plan of a host whose new plan is too large for the object. No session is logged out, and nothing
+/// is retried until an input changes.
 fn keep_previous_plan(
     index: &Index,
     key: &ObjectKey,
@@ -144,8 +144,8 @@ fn verdict(
     plan_epoch: Option<u64>,
     now: Timestamp,
 ) -> (HostVerdict, HostState) {
-    let center = key.beside(host.spec.data_center.as_str());
-    let data_center = index.data_centers.get(&center);
+    let dc_key = key.beside(host.spec.data_center.as_str());
+    let data_center = index.data_centers.get(&dc_key);
     let after =
         data_center.map_or(DEFAULT_NON_OPERATIONAL_AFTER_SECONDS, |center| center.spec.non_operational_after_seconds);
     let agent = index.agent(&host.spec.node_name);
@@ -155,18 +155,18 @@ fn verdict(
         node_owner: owner.map(|owner| (&*owner.namespace, &*owner.name)),
         agent,
         non_operational_after: Duration::from_secs(u64::from(after)),
-        warnings: &warnings(index, &center, host, plan),
+        warnings: &warnings(index, &dc_key, host, plan),
     };
     let verdict = judge(plan, &observation, now);
     let state = state::new(host, plan.clone(), plan_epoch, agent, &verdict);
     (verdict, state)
 }
 
-/// Warnings about a host: those of its agent, and interfaces whose MTU does not fit their network.
-fn warnings(index: &Index, center: &ObjectKey, host: &Host, plan: &HostPlan) -> Vec<HostWarning> {
+/// Warnings about a host: the agent's warnings, and interfaces whose MTU does not fit their network.
+fn warnings(index: &Index, dc_key: &ObjectKey, host: &Host, plan: &HostPlan) -> Vec<HostWarning> {
     let Some(status) = &host.status else { return Vec::new() };
     let mut warnings = status.agent.as_ref().map(|agent| agent.warnings.clone()).unwrap_or_default();
-    if let Some(view) = index.view(center) {
+    if let Some(view) = index.view(dc_key) {
         warnings.extend(mtu_warnings(&view, host, &plan.networks));
     }
     warnings
@@ -176,7 +176,7 @@ fn warnings(index: &Index, center: &ObjectKey, host: &Host, plan: &HostPlan) -> 
 fn numbered(plan: PlanStatus, current: &HostStatus) -> PlanStatus {
     let sequence = match &current.plan {
         Some(before) if before.revision == plan.revision => before.sequence,
-        // The largest number can only be written by hand; it must not stop new plans.
+        // Only a manual edit can set the largest number. It must not stop new plans.
         Some(before) => before.sequence.checked_add(1).unwrap_or(1),
         None => 1,
     };
@@ -187,7 +187,7 @@ fn observed_generation(host: &Host) -> Option<i64> {
     host.status.as_ref().and_then(|status| status.observed_generation)
 }
 
-/// The plan that goes into the status for the agent to carry out; `None` as long as there must be none.
+/// The plan to publish in the status for the agent; `None` as long as none may be published.
 fn plan_to_publish(index: &Index, key: &ObjectKey, host: &Host, plan: &HostPlan) -> Option<PlanStatus> {
     let published_before = host.status.as_ref().is_some_and(|status| status.plan.is_some());
     match plan.reason {

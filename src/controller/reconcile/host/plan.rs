@@ -1,4 +1,4 @@
-//! The plan of a Host, and which of many Hosts get a new one.
+//! The plan of a Host, and the selection of the Hosts that get a new plan.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use crate::{
     planner::{HostPlan, Planner},
 };
 
-/// Splits hosts into those whose plans have changed and those whose plans have not. Planning is a small part of the
-/// work for a host, so it pays to find the few that a change concerns before reconciling thousands that it does not.
+/// Splits hosts by whether their plans have changed. Planning is a small part of the work for a host, so it is worth
+/// finding the few changed hosts before thousands of unchanged ones are reconciled.
 pub(crate) fn partition_changed(index: &Index, hosts: Vec<ObjectKey>) -> (Vec<ObjectKey>, Vec<ObjectKey>) {
     // The hosts are sorted by data center.
     let mut last: Option<PlanInputs> = None;
@@ -24,9 +24,9 @@ pub(crate) fn partition_changed(index: &Index, hosts: Vec<ObjectKey>) -> (Vec<Ob
     hosts.into_iter().partition(|key| plan(key).as_ref() != index.host_state(key).map(|state| &state.plan))
 }
 
-/// What the plans of all hosts of a data center depend on.
+/// The common inputs of the plans of all hosts of a data center.
 pub(super) struct PlanInputs {
-    center: ObjectKey,
+    dc_key: ObjectKey,
     frozen: bool,
     planner: Option<Arc<Planner>>,
     plan_epoch: Option<u64>,
@@ -35,17 +35,17 @@ pub(super) struct PlanInputs {
 impl PlanInputs {
     /// The inputs from a host's data center.
     pub(super) fn of(index: &Index, key: &ObjectKey, host: &Host) -> Self {
-        let center = key.beside(host.spec.data_center.as_str());
+        let dc_key = key.beside(host.spec.data_center.as_str());
         PlanInputs {
-            frozen: index.frozen(&center).is_some(),
-            planner: index.planner(&center),
-            plan_epoch: index.data_center(&center).map(|center| center.plan_epoch),
-            center,
+            frozen: index.frozen(&dc_key).is_some(),
+            planner: index.planner(&dc_key),
+            plan_epoch: index.data_center(&dc_key).map(|center| center.plan_epoch),
+            dc_key,
         }
     }
 
     fn is_of(&self, key: &ObjectKey, host: &Host) -> bool {
-        self.center.namespace == key.namespace && *self.center.name == *host.spec.data_center
+        self.dc_key.namespace == key.namespace && *self.dc_key.name == *host.spec.data_center
     }
 
     /// The plan of a host, and the data center's plan epoch. While the data center is frozen, the plan is the one in the
@@ -72,7 +72,7 @@ impl PlanInputs {
 /// The largest plan, with the agent's report on its paths, in bytes. An object may have 1.5 MB (`--max-request-bytes` of
 /// etcd); a tenth of that is left for the rest of the Host, which does not grow with the paths.
 const LARGEST: usize = 1_400_000;
-/// What each path adds to the object besides names that are counted: names of JSON fields, a state, a reason and a
+/// The bytes that each path adds to the object besides the counted names: JSON field names, a state, a reason and a
 /// message.
 const OVERHEAD_PER_PATH: usize = 450;
 

@@ -8,7 +8,7 @@ use crate::{
     },
 };
 
-/// A data center with so many targets of 32 portals, and a host that uses the default network.
+/// A data center with this many targets of 32 portals, and a host that uses the default network.
 fn index(targets: usize) -> Index {
     let portals: Vec<Value> = (1..=32).map(|last| json!({"address": format!("10.0.1.{last}")})).collect();
     let target = |number| json!({"iqn": format!("iqn.2003-01.org.example:{number}"), "portals": portals});

@@ -30,21 +30,21 @@ use crate::{
 const TOOL: &str = "iscsiadm";
 /// The daemon that iscsiadm talks to.
 pub const DAEMON: &str = "iscsid";
-/// How long a query may take.
+/// The timeout of a query.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a change of a record may take. iscsiadm itself waits 30 s for the lock, and longer under load.
+/// The timeout of a change of a record. iscsiadm itself waits 30 s for the lock, and longer under load.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How much longer than its login timeout a login may take: iscsid checks timeouts only now and then, and iscsiadm may
+/// The time that a login may take beyond its login timeout: iscsid checks timeouts only now and then, and iscsiadm may
 /// have to start iscsid.
 const LOGIN_MARGIN: Duration = Duration::from_secs(15);
-/// How long a logout may take. iscsid itself waits 15 s for the target.
+/// The timeout of a logout. iscsid itself waits 15 s for the target.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(40);
-/// How long to wait for another holder of the lock. A change takes milliseconds.
+/// The longest wait for another holder of the lock. A change takes milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The age from which a lock is stale if no iscsiadm runs. iscsiadm itself waits for the lock this long.
 const STALE_AFTER: Duration = Duration::from_secs(30);
-/// How often a command is tried that may succeed in a moment.
+/// The number of attempts of a command that may succeed in a moment.
 const MAX_ATTEMPTS: u32 = 3;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -63,7 +63,7 @@ impl Iscsiadm {
         Iscsiadm { tools, version_mismatch: AtomicBool::new(false) }
     }
 
-    /// How to reach it.
+    /// The way to reach it.
     ///
     /// # Errors
     /// If the namespaces of the host's processes cannot be read.
@@ -217,7 +217,7 @@ fn is_old(lock: &Path, now: SystemTime) -> bool {
     locked_at(lock).is_some_and(|at| now.duration_since(at).is_ok_and(|age| age >= STALE_AFTER))
 }
 
-/// When the lock was taken: its inode changed then, because the lock is a hard link.
+/// The time at which the lock was taken: its inode changed then, because the lock is a hard link.
 fn locked_at(lock: &Path) -> Option<SystemTime> {
     let lock = lock.symlink_metadata().ok()?;
     let since_epoch = Duration::new(lock.ctime().try_into().ok()?, lock.ctime_nsec().try_into().ok()?);

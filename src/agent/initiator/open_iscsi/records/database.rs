@@ -12,7 +12,7 @@ use std::{
 
 use crate::agent::initiator::open_iscsi::record::{InterfaceRecord, NodeRecord};
 
-/// Where distributions keep the database, relative to the root directory.
+/// The directories of the database on different distributions, relative to the root directory.
 const DIRECTORIES: [&str; 2] = ["etc/iscsi", "var/lib/iscsi"];
 
 /// The settings of a record, by name; without those that are not set.

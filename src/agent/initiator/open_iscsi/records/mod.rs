@@ -79,7 +79,7 @@ impl Records {
     /// Deletes the agent's records, except those to keep.
     ///
     /// # Errors
-    /// The last error. The other records are deleted all the same.
+    /// The last error. The other records are still deleted.
     pub async fn tidy(
         &self,
         access: &HostAccess,
