@@ -1,9 +1,9 @@
-# What a person types; `make` alone says what there is. Everything else is cargo's.
+# Shortcuts for people; `make` alone lists them. Cargo does the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo unit test lint image long soak nodes gitops bench crds readme cargo
 
-help: ## What there is
+help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
 demo: cargo ## A small data center on this machine: a real control plane, simulated hosts; until Ctrl-C
@@ -19,18 +19,18 @@ test: cargo ## Everything: what `make lint` checks, then all tests; installs and
 lint: cargo ## Formatting, clippy, documentation, dependencies; no tests
 	@tests/check.sh lint
 
-image: cargo ## The container image as an OCI archive, and what it is made of (SBOM), in target/image
+image: cargo ## The container image as an OCI archive, and its list of packages (SBOM), in target/image
 	@tests/packages.sh install image
 	@image/build
 
-long: cargo ## What `make test` repeats a few times, many times: random edits, and kills at random moments
+long: cargo ## Many rounds of the random tests of which `make test` runs a few: edits, and kills at random moments
 	MULTIBOND_ROUNDS=$${MULTIBOND_ROUNDS:-50} cargo test --locked --test faults kills:: -- --nocapture
 	MULTIBOND_ROUNDS=$${MULTIBOND_ROUNDS:-50} cargo test --locked --test vm restarts:: -- --nocapture
 
 soak: cargo ## Ten minutes of random faults on a real host, in a virtual machine (tests/vm/README.md)
 	MULTIBOND_SOAK_SECONDS=$${MULTIBOND_SOAK_SECONDS:-600} cargo test --locked --test vm soak:: -- --ignored --nocapture
 
-gitops: cargo ## The chart and a data center under Flux; builds its engine once, for minutes
+gitops: cargo ## The chart and a data center under Flux; the first run builds Flux's controller, which takes minutes
 	cargo test --locked --test gitops -- --ignored
 
 nodes: cargo ## The chart on two real nodes, in virtual machines (tests/nodes/README.md)
@@ -41,11 +41,11 @@ bench: cargo ## The benchmarks
 	cargo bench --bench control_plane -- 100 500 1000 5000
 	cargo bench --bench host
 
-crds: cargo ## Write crds/ and the chart's copy anew from src/api
+crds: cargo ## Generate crds/ and the chart's copy from src/api
 	cargo run --quiet -- crds --out-dir crds
 	cargo run --quiet -- crds --out-dir charts/multibond/files/crds
 
-readme: cargo ## Write the table of values in the chart's README anew from values.yaml
+readme: cargo ## Generate the table of values in the chart's README from values.yaml
 	BLESS=1 cargo test --quiet --test chart the_readme
 
 # The control plane's binaries are downloaded or built with Go; the program that does it says what is missing.

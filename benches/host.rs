@@ -1,8 +1,8 @@
-//! What the agent takes on a real host, beside the tools alone: logins in time and in parallel, memory, and idle time.
+//! The cost of the agent on a real host, compared with the tools alone: time of logins, memory, and CPU when idle.
 //!
 //! `cargo bench --bench host` starts the test host (`tests/vm/README.md`) and measures everything several times, in
-//! turns. Times are from the request to the last session in sysfs, for both in the same way; the host is emulated, so
-//! the ratios count.
+//! turns. All times are from the request to the last session in sysfs. The host is emulated, so only the ratios are
+//! meaningful.
 #![allow(clippy::unwrap_used, reason = "a bench that cannot measure has nothing to tell")]
 
 use std::time::{Duration, Instant};
@@ -17,18 +17,18 @@ use serde_json::{Value, json};
 /// A target with one LUN.
 const BETA: &str = "iqn.2026-11.com.example:beta";
 
-/// What to measure, one after the other.
+/// What to measure.
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
     /// Activation with four paths.
     Few,
     /// Activation with sixteen paths.
     Many,
-    /// Sixteen paths and nothing to do: memory and CPU.
+    /// Memory and CPU of an idle agent with sixteen paths.
     Idle,
     /// Activation with four paths, two of them to portals that drop everything.
     Dead,
-    /// The same by the tools alone with open-iscsi's own patience, which takes two minutes.
+    /// The same by the tools alone with open-iscsi's default timeouts, which takes two minutes.
     Patient,
 }
 
@@ -43,7 +43,7 @@ struct Arguments {
     /// How long nothing happens while idle time is counted, in seconds
     #[arg(long, default_value_t = 120)]
     idle: u64,
-    /// Said by `cargo bench`
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -52,7 +52,7 @@ struct Arguments {
 async fn main() {
     let arguments = Arguments::parse();
     if !arguments.bench {
-        // `cargo test --all-targets` runs benches too, to see that they start.
+        // `cargo test --all-targets` also runs benches, to check that they start.
         return;
     }
     let node = RealNode::new("bench").await;
@@ -71,12 +71,12 @@ async fn main() {
     }
 }
 
-/// The addresses of so many portals in each fabric.
+/// The addresses of this number of portals in each fabric.
 fn addresses(portals: usize) -> Vec<String> {
     (1..=2).flat_map(|fabric| (1..=portals).map(move |portal| format!("10.0.10{fabric}.{portal}"))).collect()
 }
 
-/// Lets the data center have the target behind so many portals in each fabric.
+/// Declares the target behind this number of portals in each fabric.
 async fn plan(node: &RealNode, portals: usize) {
     let portals: Vec<Value> = addresses(portals).iter().map(|address| json!({"address": address})).collect();
     let storage = json!([{"name": "array", "targets": [{"iqn": BETA, "portals": portals}]}]);
@@ -94,7 +94,7 @@ async fn disconnect(node: &RealNode) {
     node.until_nothing_is_connected().await;
 }
 
-/// Waits in the guest until so many sessions are logged in, without a fork that would take a processor away.
+/// Waits in the guest until this number of sessions is logged in, without forks, which would need CPU time.
 async fn until_logged_in(guest: &Guest, sessions: usize) {
     let wait = format!(
         "exec 9<> <(:)
@@ -116,7 +116,7 @@ async fn seconds(work: impl Future) -> f64 {
     begun.elapsed().as_secs_f64()
 }
 
-/// Records by the tools alone, as a careful script makes them; `settings` are those of `--op=update`.
+/// Creates records with the tools alone, as a careful script does; `settings` are those of `--op=update`.
 async fn make_records(guest: &Guest, portals: usize, settings: &str) {
     let interfaces = ["san1", "san2"].map(|interface| {
         format!("iscsiadm -m iface -I hand.{interface} --op=new -n iface.net_ifacename -v {interface}")
@@ -134,7 +134,7 @@ fn records(portals: usize) -> impl Iterator<Item = String> {
     })
 }
 
-/// Begins all logins at once, by the tools alone.
+/// Starts all logins at once, with the tools alone.
 async fn log_in_by_hand(guest: &Guest, portals: usize) {
     let logins: Vec<_> = records(portals).map(|record| format!("{record} --login &")).collect();
     // Longer than any command of the guest may take.
@@ -181,7 +181,7 @@ async fn all_up(node: &RealNode, portals: usize, runs: usize) {
     }
 }
 
-/// What the agent has used of the guest's processors, in seconds; threads that have ended count too (`proc_pid_stat(5)`).
+/// The CPU time of the agent in seconds, including threads that have ended (`proc_pid_stat(5)`).
 async fn used(guest: &Guest) -> f64 {
     let ticks = "awk '{ print ($14 + $15) / 100 }' /proc/$(pidof multibond-node)/stat";
     guest.run_ok(ticks).await.unwrap().trim().parse().unwrap()
@@ -239,8 +239,8 @@ async fn by_hand_half_dead(guest: &Guest, settings: &str) {
     clean_up_by_hand(guest).await;
 }
 
-/// Sixteen paths, and nothing to do. What an emulated processor takes is no measure of a real one: the same work is done
-/// on this machine too.
+/// An idle agent with sixteen paths. The CPU time of an emulated processor says little about a real one, so the same
+/// work is also done on this machine.
 async fn idle(node: &RealNode, length: Duration) {
     const WINDOW: Duration = Duration::from_secs(10);
     plan(node, 8).await;
@@ -260,7 +260,7 @@ async fn idle(node: &RealNode, length: Duration) {
         windows.push(now - before);
         before = now;
     }
-    // The maps of the new disks settle for as long as a minute on an emulated host.
+    // On an emulated host it can take a minute until the maps of the new disks are complete.
     let settled = &windows[windows.len() / 2..];
     let counted = WINDOW * u32::try_from(settled.len()).unwrap();
     let share = 100.0 * settled.iter().sum::<f64>() / counted.as_secs_f64();
@@ -270,8 +270,8 @@ async fn idle(node: &RealNode, length: Duration) {
     disconnect(node).await;
 }
 
-/// Starts the program and lets it write schemas: memory, system calls and text, as an agent's work. Nothing else is a
-/// child of the shell, or it would be counted.
+/// Starts the program and lets it write schemas: memory, system calls and text, like an agent's work. The shell must
+/// have no other child, because its children are counted.
 const WORK: &str = "for _ in 1 2 3 4 5 6 7 8 9 10; do $BINARY crds >/dev/null; done; times";
 
 async fn cpu_of_work_in(guest: &Guest) -> f64 {
@@ -285,7 +285,7 @@ fn cpu_of_work_here() -> f64 {
     children_of(&String::from_utf8(ended.stdout).unwrap())
 }
 
-/// Seconds of user and system time of a shell's children, as `times` says them: `0m1.234s 0m0.100s`.
+/// Seconds of user and system time of a shell's children, in the form that `times` prints: `0m1.234s 0m0.100s`.
 fn children_of(times: &str) -> f64 {
     let seconds = |text: &str| -> f64 {
         let (minutes, seconds) = text.trim_end_matches('s').split_once('m').unwrap();

@@ -1,4 +1,4 @@
-//! How long planning and judging take: per host, per data center, and how both grow.
+//! How long plans and verdicts take, per host and per data center, and how both times grow.
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
@@ -94,7 +94,7 @@ fn view(objects: &Objects) -> Arc<View> {
     Arc::new(View::compile(&objects.data_centers[0], &networks, &bonds, false))
 }
 
-/// Every path is connected, but the first of each target.
+/// Every path is connected, except the first one of each target.
 fn reported(host: &Host, plan: &HostPlan) -> Host {
     let mut host = host.clone();
     let mut last: Option<Iqn> = None;
@@ -168,7 +168,7 @@ fn bonds(criterion: &mut Criterion) {
             });
         }
     }
-    // Bonds beyond those that concern the host: 1,000 targets with a bond each, all reported problems included.
+    // With bonds that do not concern the host: 1,000 targets with a bond each, and all reported problems.
     let objects = objects(Shape { targets: 1000, bonds: 1000, bonds_cover_all: false, ..SMALL });
     group.bench_function("read 1000 bonds and 1000 targets", |bencher| bencher.iter(|| view(black_box(&objects))));
     group

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# What `make lint`, `make unit` and `make test` run, cheapest first. Each step asks for what it needs itself; of the
-# tests, a step that fails does not keep the others from running.
+# What `make lint`, `make unit` and `make test` run, cheapest first. Each step asks for what it needs itself. If one
+# step of the tests fails, the others still run.
 #
-# All steps use one profile and one set of features (those of the tests), so that nothing is compiled more often than it
-# must be: once to check, once to run.
+# All steps use one profile and one set of features (those of the tests), so that everything is compiled only
+# twice: once to check, once to run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,7 +32,7 @@ lint() {
   cargo fmt --all --check
   step clippy
   cargo clippy --workspace --all-targets --locked -- -D warnings
-  # Those that `--all-targets` leaves out, as `cargo test` does.
+  # The tests that `--all-targets` leaves out, as `cargo test` does.
   cargo clippy --workspace "${apart[@]}" --test nodes --locked -- -D warnings
   step documentation
   # There are no examples in Rust; asking for them makes cargo choose the features of the tests.
@@ -59,7 +59,7 @@ unit=(--lib --bins --test agent --test cli --test docs --test enter --test layer
 # Those that need more than a control plane: `cargo test` leaves them out (Cargo.toml), a step runs each.
 apart=(--test console --test image --test vm)
 
-# Runs some of the tests, into the log too.
+# Runs some of the tests; their output also goes to the log.
 run() {
   cargo test --no-fail-fast --locked "$@" 2>&1 | tee --append "$log" || status=1
 }

@@ -56,7 +56,7 @@ impl Image {
         Image { archive, packages, layout, manifest, config, root }
     }
 
-    /// A program of the image, in a root directory where there is nothing else.
+    /// A program of the image, in a root directory with no other file.
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new("unshare");
         command.arg("--map-root-user").arg("--root").arg(self.root.path()).arg(name).env_clear();
@@ -81,7 +81,7 @@ fn blob_file(layout: &Path, descriptor: &Value) -> PathBuf {
     layout.join("blobs").join(descriptor["digest"].as_str().unwrap().replace(':', "/"))
 }
 
-/// The blob of a descriptor; size and digest are checked.
+/// Reads the blob of a descriptor, and checks its size and digest.
 fn blob(layout: &Path, descriptor: &Value) -> Vec<u8> {
     let blob = fs::read(blob_file(layout, descriptor)).unwrap();
     assert_eq!(descriptor["size"], blob.len(), "{descriptor}");

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# The packages that this project's programs and tests need, by what needs them. This is the only list.
+# The packages that this project's programs and tests need, in groups. This is the only list.
 #
 #   tests/packages.sh install GROUP...   installs what is missing: on Debian and Ubuntu, as root or with a sudo that asks
 #                                        for no password; elsewhere it prints what to do, and fails
 #   tests/packages.sh check GROUP...     only prints what to do, and fails, if something is missing
 set -euo pipefail
 
-# A command for each line, and the packages that have it.
+# One line per command: the command, and the packages that contain it.
 needs() {
   case $1 in
     make) echo make make ;;
-    # What links Rust, and what downloads the control plane.
+    # To link Rust programs, and to download the control plane.
     build) printf '%s\n' 'cc gcc libc6-dev' 'curl curl ca-certificates' ;;
-    # In which the console is tested.
+    # For the tests of the console.
     browser) echo chromedriver chromium chromium-driver ;;
     # The container image.
     image) printf '%s\n' 'buildah buildah' 'musl-gcc musl-tools' 'git git' ;;
@@ -20,7 +20,7 @@ needs() {
     host)
       printf '%s\n' 'qemu-system-x86_64 qemu-system-x86' 'qemu-img qemu-utils' 'mmdebstrap mmdebstrap' \
         'mke2fs e2fsprogs' 'modprobe kmod' 'cpio cpio' 'strip binutils'
-      # It lets an ordinary user make the files of other users.
+      # With newuidmap an ordinary user can create files that belong to other users.
       [[ $EUID == 0 ]] || echo newuidmap uidmap
       ;;
     *) echo "tests/packages.sh: there is no group $1" >&2 && exit 2 ;;

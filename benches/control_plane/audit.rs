@@ -1,21 +1,21 @@
-//! Who has written what, as the API server's audit log tells.
+//! Counts writes by user, from the API server's audit log.
 
 use multibond_testbed::{ControlPlane, Write};
 
-/// Writes of a stretch of time.
+/// The numbers of writes in a period.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Writes {
     /// Statuses of Hosts by the controller.
     pub by_controller: usize,
     /// Statuses of Hosts by agents.
     pub by_agents: usize,
-    /// By either, of anything else but leases.
+    /// Writes by both to anything else, without leases.
     pub other: usize,
-    /// Refused with a conflict: another was quicker.
+    /// Writes that were refused with a conflict.
     pub conflicts: usize,
 }
 
-/// Counts from where the last count ended.
+/// Counts from the end of the last count.
 pub struct Audit {
     controller: String,
     counted: usize,
@@ -28,7 +28,8 @@ impl Audit {
         Audit { controller, counted: 0, enabled }
     }
 
-    /// Writes in a namespace, and those of Nodes, since the last call. Those of the bench are none: it writes no status.
+    /// Writes in a namespace, and those of Nodes, since the last call. Those of the bench are none: it writes no
+    /// status.
     pub fn count(&mut self, cluster: &ControlPlane, namespace: &str) -> Writes {
         let mut counts = Writes::default();
         if !self.enabled {

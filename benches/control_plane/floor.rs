@@ -1,8 +1,8 @@
-//! What any controller has to pay: as many statuses, of the same size, under the same CRD, from a client that does
-//! nothing else.
+//! The minimum cost for any controller: the same number of statuses, of the same size, under the same CRD, written by a
+//! client that does nothing else.
 //!
-//! The objects are of a copy of the Host CRD in a group of its own: nobody watches them, no policy looks at them, and so
-//! a pass can be measured between two edits while the controller and the agents run.
+//! The objects use a copy of the Host CRD in another group: nobody watches them and no policy matches them, so a pass
+//! can be measured between two edits while the controller and the agents run.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use crate::{
 /// How a status can be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
-    /// PUT of the whole object, with the resourceVersion that is known.
+    /// PUT of the whole object, with the known resourceVersion.
     Put,
     /// A JSON merge patch of the writer's own fields.
     MergePatch,
@@ -37,7 +37,7 @@ impl Verb {
     /// All of them.
     pub const ALL: [Verb; 3] = [Verb::Put, Verb::MergePatch, Verb::Apply];
 
-    /// As the table says it.
+    /// Its name in the table.
     pub fn as_str(self) -> &'static str {
         match self {
             Verb::Put => "PUT with the known resourceVersion",
@@ -47,11 +47,11 @@ impl Verb {
     }
 }
 
-/// What one pass over all objects took.
+/// The time of one pass over all objects.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass {
     pub wall: Duration,
-    /// CPU time of the API server, which the machine's other work does not change.
+    /// CPU time of the API server, which does not depend on other work of the machine.
     pub server_cpu: Duration,
 }
 
@@ -62,7 +62,7 @@ pub struct Floor {
     brief: Api<Object<IgnoredAny, IgnoredAny>>,
     resource: ApiResource,
     spec: Value,
-    /// The status of a real host, and what is the controller's of it.
+    /// The status of a real host, and the controller's part of it.
     status: Value,
     part: Value,
     versions: Vec<String>,
@@ -70,7 +70,7 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// Makes the objects, with the spec and the status of a host as it is now.
+    /// Creates the objects, with the current spec and status of a host.
     pub async fn new(site: &BenchSite) -> Self {
         let client = site.cluster.client().await.unwrap();
         let resource = copy_crd(&client).await;
@@ -173,7 +173,7 @@ async fn copy_crd(client: &Client) -> ApiResource {
     crd.status = None;
     crds.create(&PostParams::default(), &crd).await.unwrap();
     await_condition(crds, &name, conditions::is_crd_established()).await.unwrap();
-    // A kind that has just been established takes a moment to be served.
+    // A new kind is served only a moment after it is established.
     tokio::time::sleep(Duration::from_secs(2)).await;
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1alpha1", "Host"), "hosts")
 }

@@ -1,8 +1,9 @@
-//! What a change costs from the edit to the last host: real API server, real controller, real agents on simulated hosts.
+//! What a change costs from the edit to the last host: real API server, real controller, real agents on simulated
+//! hosts.
 //!
-//! `cargo bench --bench control_plane -- 100 1000` measures with 100 and with 1000 hosts, each on a fresh control plane,
-//! and prints a table. Times depend on the machine; each is therefore also given as a ratio to the *floor*, measured
-//! between the edits: a bare client that writes as many statuses of the same size by the cheapest verb.
+//! `cargo bench --bench control_plane -- 100 1000` measures with 100 and with 1000 hosts, each on a fresh control
+//! plane, and prints a table. Times depend on the machine; each is therefore also given as a ratio to the *floor*,
+//! measured between the edits: a bare client that writes as many statuses of the same size by the cheapest verb.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench that cannot measure has nothing to tell")]
 
 mod audit;
@@ -41,7 +42,7 @@ struct Arguments {
     /// Leave the audit log out: writes are then not counted, and the API server has less to do
     #[arg(long)]
     no_audit: bool,
-    /// Said by `cargo bench`
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -50,7 +51,7 @@ struct Arguments {
 async fn main() {
     let arguments = Arguments::parse();
     if !arguments.bench {
-        // `cargo test --all-targets` runs benches too, to see that they start.
+        // `cargo test --all-targets` also runs benches, to check that they start.
         return;
     }
     let wanted =

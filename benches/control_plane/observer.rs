@@ -1,4 +1,4 @@
-//! A bare client that watches: when was what seen.
+//! A bare client that watches, and records when it has seen what.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,10 +20,10 @@ use multibond::api::{Host, IscsiBond};
 use serde::{Deserialize, de::IgnoredAny};
 use tokio::{sync::mpsc, time::timeout};
 
-/// Longer than anything takes that works.
+/// A time-out that is longer than any successful wait.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// What is looked at of a status; the rest is not even decoded.
+/// The fields of a status that are used; the others are not decoded.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Status {
@@ -49,7 +49,7 @@ struct Agent {
 type Seen = Object<IgnoredAny, Status>;
 
 impl Status {
-    /// How many paths are planned.
+    /// The number of planned paths.
     pub fn planned(&self) -> Option<usize> {
         self.plan.as_ref().map(|plan| plan.paths.len())
     }
@@ -61,14 +61,14 @@ impl Status {
         planned.is_some() && planned == observed && self.phase.as_deref() == Some("Up")
     }
 
-    /// Whether it is Ready, as of this generation of the spec.
+    /// Whether it is Ready in this generation of the spec.
     pub fn is_ready(&self, generation: i64) -> bool {
         let ready = self.conditions.iter().find(|condition| condition.type_ == "Ready");
         self.observed_generation == Some(generation) && ready.is_some_and(|ready| ready.status == "True")
     }
 }
 
-/// What was seen, and when.
+/// What has been seen, and when.
 struct Sighting {
     at: Instant,
     of_bond: bool,
@@ -81,12 +81,12 @@ pub struct Observer {
     sightings: mpsc::UnboundedReceiver<Sighting>,
     hosts: HashMap<String, Status>,
     bonds: HashMap<String, Status>,
-    /// When something was last seen.
+    /// The time of the last event.
     pub latest: Instant,
 }
 
 impl Observer {
-    /// Begins to watch.
+    /// Starts to watch.
     pub fn new(client: &Client, namespace: &str) -> Self {
         let (sender, sightings) = mpsc::unbounded_channel();
         tokio::spawn(follow::<Host>(client.clone(), namespace.to_owned(), false, sender.clone()));
@@ -94,7 +94,8 @@ impl Observer {
         Observer { sightings, hosts: HashMap::new(), bonds: HashMap::new(), latest: Instant::now() }
     }
 
-    /// Waits until something holds for so many hosts, and returns when the last of them was seen to be so.
+    /// Waits until a condition holds for this number of hosts, and returns the time when it was seen for the last of
+    /// them.
     pub async fn until_hosts(&mut self, what: &str, count: usize, holds: impl Fn(&str, &Status) -> bool) -> Instant {
         let mut done: HashSet<String> =
             self.hosts.iter().filter(|(name, status)| holds(name, status)).map(|(name, _)| name.clone()).collect();
@@ -113,7 +114,7 @@ impl Observer {
         at
     }
 
-    /// Waits until something holds for a bond.
+    /// Waits until a condition holds for a bond.
     pub async fn until_bond(&mut self, what: &str, bond: &str, holds: impl Fn(&Status) -> bool) -> Instant {
         if self.bonds.get(bond).is_some_and(&holds) {
             return self.latest;
@@ -133,7 +134,7 @@ impl Observer {
         }
     }
 
-    /// Hosts for which something holds, of all that are known.
+    /// The number of known hosts for which a condition holds.
     pub fn count(&self, holds: impl Fn(&Status) -> bool) -> usize {
         self.hosts.values().filter(|status| holds(status)).count()
     }

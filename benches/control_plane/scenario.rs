@@ -1,4 +1,4 @@
-//! What is done to a site, and what is measured while it is.
+//! The edits of a site, and the measurements of each.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use crate::{
     usage,
 };
 
-/// Longer than agents collect what they report...
+/// Longer than agents collect changes before they report them...
 const QUIET: Duration = Duration::from_secs(7);
-/// ...and than the controller alone collects sums.
+/// ...and longer than the controller collects changes before it writes aggregates.
 const QUIET_ALONE: Duration = Duration::from_secs(1);
 /// A host's paths through one network of the bond, and through both.
 const FEW: usize = PORTALS;
@@ -19,7 +19,7 @@ const MANY: usize = 2 * PORTALS;
 /// Changes of one host, and of one host's bond.
 const SINGLE_CHANGES: usize = 20;
 
-/// What an edit that concerns every host took.
+/// The times of an edit that concerns every host.
 #[derive(Clone, Copy, Debug)]
 pub struct Edit {
     /// The floor's pass just before it.
@@ -40,7 +40,7 @@ pub struct Memory {
     pub peak: u64,
 }
 
-/// What was measured with so many hosts.
+/// The measurements with one number of hosts.
 #[derive(Debug)]
 pub struct Scenario {
     pub hosts: usize,
@@ -50,23 +50,23 @@ pub struct Scenario {
     pub first: Duration,
     /// Passes of the floor by each verb.
     pub verbs: [(Verb, Vec<Pass>); 3],
-    /// Edits that add a network to the bond, and those that take it away.
+    /// Edits that add a network to the bond, and edits that remove it.
     pub added: Vec<Edit>,
     pub removed: Vec<Edit>,
     /// Edits of both kinds while no agent runs: the controller's share alone.
     pub alone: Vec<Edit>,
     /// A change of one Host until it has its new plan.
     pub one_host: Vec<Duration>,
-    /// An edit of a bond that concerns one host, until that has its new plan.
+    /// An edit of a bond that concerns one host, until the host has its new plan.
     pub one_of_bond: Vec<Duration>,
     pub one_of_bond_writes: Writes,
     pub idle: (Duration, Writes),
     pub settled: Memory,
     pub restarted: Memory,
     pub agents: Memory,
-    /// From a start until a change made while it was away is planned.
+    /// From the start of the controller until a change that was made while it did not run is planned.
     pub restarts: Vec<Duration>,
-    /// Hosts whose last state is not what was declared.
+    /// The number of hosts whose final state is not the declared one.
     pub lost: usize,
     pub conflicts: usize,
 }
@@ -82,7 +82,7 @@ pub struct Wanted {
     pub only_alone: bool,
 }
 
-/// What is at hand while a site is measured.
+/// The state during the measurement of a site.
 struct Measuring {
     site: BenchSite,
     audit: Audit,
@@ -102,7 +102,7 @@ impl Scenario {
         let mut audit = Audit::new(format!("system:serviceaccount:{SYSTEM}:multibond-controller"), site.audited);
         let conflicts = audit.count(&site.cluster, &site.namespace).conflicts;
 
-        // The statuses that are counted have as many paths as there are with both networks.
+        // The measured statuses have the paths of both networks.
         edit(&mut site, &mut audit, None, &["net-a", "net-b"], MANY).await;
         let mut floor = Floor::new(&site).await;
         let verbs = measure_verbs(&site, &mut floor, wanted.runs).await;
@@ -189,7 +189,7 @@ impl Scenario {
     }
 }
 
-/// What the floor costs by each verb; in turns, so that what else the machine does meets all of them.
+/// Measures the floor for each verb, in turns, so that other work of the machine affects all of them equally.
 async fn measure_verbs(site: &BenchSite, floor: &mut Floor, runs: usize) -> [(Verb, Vec<Pass>); 3] {
     let mut verbs = Verb::ALL.map(|verb| (verb, Vec::new()));
     for _ in 0..runs {
@@ -201,13 +201,14 @@ async fn measure_verbs(site: &BenchSite, floor: &mut Floor, runs: usize) -> [(Ve
     verbs
 }
 
-/// The verb that the edits are compared with: the one that costs the API server least.
+/// The verb that the edits are compared with: the one that costs the API server the least.
 pub fn cheapest(verbs: &[(Verb, Vec<Pass>); 3]) -> Verb {
     let cost = |passes: &[Pass]| passes.iter().map(|pass| pass.server_cpu).sum::<Duration>();
     verbs.iter().min_by_key(|(_, passes)| cost(passes)).unwrap().0
 }
 
-/// Gives the bond other networks, and waits until all hosts have carried it out and nothing happens any more.
+/// Changes the networks of the bond, and waits until all hosts have carried out their plans and nothing changes any
+/// more.
 async fn edit(site: &mut BenchSite, audit: &mut Audit, floor: Option<Pass>, networks: &[&str], paths: usize) -> Edit {
     audit.count(&site.cluster, &site.namespace);
     let (controller, server) = (site.controller.id(), site.cluster.api_server_id().unwrap());
@@ -237,7 +238,7 @@ async fn edit(site: &mut BenchSite, audit: &mut Audit, floor: Option<Pass>, netw
     edit
 }
 
-/// Takes the second network away from one host after the other, and gives it back.
+/// Removes the second network from one host after the other, and adds it again.
 async fn change_hosts(site: &mut BenchSite) -> Vec<Duration> {
     let mut took = Vec::new();
     for number in 0..SINGLE_CHANGES {
@@ -254,7 +255,7 @@ async fn change_hosts(site: &mut BenchSite) -> Vec<Duration> {
     took
 }
 
-/// Gives a bond a network that one host carries, and takes it away.
+/// Adds a network that one host carries to a bond, and removes it.
 async fn change_bond_of_one(site: &mut BenchSite) -> Vec<Duration> {
     let mut took = Vec::new();
     let name = host_name(site.hosts - 1);
@@ -265,7 +266,7 @@ async fn change_bond_of_one(site: &mut BenchSite) -> Vec<Duration> {
         let is_so = |seen: &str, status: &crate::observer::Status| seen == name && status.planned() == Some(paths);
         let planned = site.observer.until_hosts("the plan of the bond's host", 1, is_so).await;
         took.push(planned.saturating_duration_since(began));
-        // Sums over hosts are looked at a moment later; the next change is measured on its own.
+        // Aggregates are computed a moment later. Wait for that, so that the next change is measured alone.
         site.observer.until_quiet(Duration::from_secs(2)).await;
     }
     took

@@ -1,4 +1,4 @@
-//! What is measured: a control plane, a controller, and hosts.
+//! The system under measurement: a control plane, a controller, and hosts.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -15,19 +15,19 @@ use tempfile::TempDir;
 
 use crate::observer::Observer;
 
-/// Where the chart is installed.
+/// The namespace of the chart.
 pub const SYSTEM: &str = "multibond-system";
-/// The bond that all hosts are connected by.
+/// The bond that concerns all hosts.
 pub const BOND: &str = "storage";
 /// The bond over a network that one host carries.
 pub const SOLO_BOND: &str = "solo";
-/// Portals of the target: each gives a path through each network.
+/// The number of portals of the target: each one has a path through each network.
 pub const PORTALS: usize = 4;
-/// Requests at once of whatever the bench itself writes.
+/// The number of concurrent requests when the bench itself writes.
 pub const IN_FLIGHT: usize = 32;
 
 const MULTIBOND: &str = env!("CARGO_BIN_EXE_multibond");
-/// So long that no agent's lease is renewed while something is measured: with thousands of agents in one process and
+/// Long enough that no agent renews its lease during a measurement: with thousands of agents in one process and
 /// an API server on the same two cores, renewals would be most of what is measured.
 const LEASES: [(&str, &str); 2] = [("--lease-duration", "4h"), ("--lease-renew-interval", "3h")];
 
@@ -45,7 +45,7 @@ pub struct BenchSite {
 }
 
 impl BenchSite {
-    /// Starts one with `hosts` hosts, on which a login takes so long, and returns when all is connected.
+    /// Starts a site with `hosts` hosts and this duration of a login, and returns when all hosts are connected.
     pub async fn start(hosts: usize, login: Duration, audited: bool) -> Self {
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/multibond");
         let manifests = multibond_testbed::render_chart(&chart, SYSTEM, &json!({})).await.unwrap();
@@ -69,12 +69,12 @@ impl BenchSite {
         self.controller = start_controller(&self.cluster).await;
     }
 
-    /// Stops all agents. They count as alive all the same: their leases last.
+    /// Stops all agents. They still count as alive, because their leases have not expired.
     pub async fn stop_agents(&self) {
         self.agents.term(Duration::from_secs(60)).await.unwrap();
     }
 
-    /// Gives a bond other networks; its new generation.
+    /// Sets the networks of a bond, and returns its new generation.
     pub async fn set_networks(&self, bond: &str, networks: &[&str]) -> i64 {
         let bonds: Api<IscsiBond> = Api::namespaced(self.client.clone(), &self.namespace);
         let body = json!({"spec": {"networks": networks}});
@@ -82,7 +82,7 @@ impl BenchSite {
         bond.metadata.generation.unwrap()
     }
 
-    /// Says which networks one host carries on its second interface.
+    /// Sets the networks on the second interface of a host.
     pub async fn set_second_interface(&self, host: usize, networks: &[&str]) {
         let hosts: Api<Host> = Api::namespaced(self.client.clone(), &self.namespace);
         let interfaces = json!([{"name": "ens1", "networks": ["net-a"]}, {"name": "ens2", "networks": networks}]);
@@ -96,8 +96,8 @@ pub fn host_name(number: usize) -> String {
     format!("worker-{number:05}")
 }
 
-/// What people declare: a data center with one target, two networks that every host carries and one that only the
-/// last does, and a bond over the first network.
+/// The declared objects: a data center with one target, two networks that every host carries and one that only the last
+/// host carries, and a bond over the first network.
 async fn declare(client: &Client, namespace: &str, hosts: usize) {
     let portals: Vec<Value> = (1..=PORTALS).map(|n| json!({"address": format!("10.0.{n}.10")})).collect();
     let target = json!({"iqn": "iqn.2003-01.org.example:array-a", "portals": portals});
@@ -135,7 +135,7 @@ where
     api.create(&PostParams::default(), &object).await.unwrap();
 }
 
-/// Under its own service account. The leader's lease is as by default; it is released when the controller ends.
+/// Starts the controller under its own service account, with the default lease, which it releases at its end.
 async fn start_controller(cluster: &ControlPlane) -> Process {
     let token = cluster.service_account_token(SYSTEM, "multibond-controller", None).await.unwrap();
     let kubeconfig = cluster.kubeconfig_for_token(&token).unwrap();
@@ -143,7 +143,7 @@ async fn start_controller(cluster: &ControlPlane) -> Process {
     Process::spawn(MULTIBOND, arguments, [("KUBECONFIG", kubeconfig)], "controller").unwrap()
 }
 
-/// All in one process, with one watch and one identity.
+/// Starts all agents in one process, with one watch and one identity.
 fn start_agents(cluster: &ControlPlane, files: &Path) -> Process {
     let faults = files.join("faults.yaml").display().to_string();
     let arguments = ["simulate", "--namespace", SYSTEM, "--faults", &faults];

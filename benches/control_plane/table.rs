@@ -1,4 +1,4 @@
-//! The figures as a markdown table: ratios first, medians of all runs.
+//! The results as a Markdown table: ratios first, medians of all runs.
 
 use std::{fmt::Write as _, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What an agent does and reports, one behaviour for each test.
+//! What an agent does and reports: one behaviour per test.
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,7 +65,7 @@ async fn a11_an_edit_with_many_slow_paths_costs_two_writes() {
     let before = node.api.accepted_writes("worker");
     node.plan("worker", "r", &[], &paths);
     seconds(5).await;
-    assert_eq!(node.observed("worker").as_deref(), Some("r"), "ten at once");
+    assert_eq!(node.observed("worker").as_deref(), Some("r"), "ten logins run at a time");
     assert!(node.api.accepted_writes("worker") - before <= 2);
 }
 
@@ -139,7 +139,7 @@ async fn a20_a_killed_session_is_restored_and_foreign_ones_stay() {
     node.host.kill(&ours);
     seconds(60).await;
     assert!(all(&node.status("worker").connections, ConnectionState::Connected));
-    assert_eq!(node.api.accepted_writes("worker") - writes, 1, "its number is another");
+    assert_eq!(node.api.accepted_writes("worker") - writes, 1, "the session has a new number");
     node.plan("worker", "none", &[], &[]);
     seconds(60).await;
     assert_eq!((node.observed("worker").as_deref(), node.status("worker").connections.len()), (Some("none"), 0));
@@ -230,11 +230,11 @@ async fn a28_the_older_host_is_served_and_the_other_acknowledged_at_once() {
     let writes = node.api.writes.lock().unwrap().len();
     seconds(600).await;
     assert_eq!(node.api.writes.lock().unwrap().len(), writes);
-    // The older is deleted: its sessions stay until the newer has a plan.
+    // The older Host is deleted: its sessions stay until the newer Host has a plan.
     node.api.hosts.lock().unwrap().remove(0);
     node.api.merge("newer", &json!({}));
     seconds(10).await;
-    assert_eq!(node.observed("newer").as_deref(), Some("none"), "carried out anew");
+    assert_eq!(node.observed("newer").as_deref(), Some("none"), "carried out again");
     assert!(!node.host.has_sessions());
 }
 

@@ -136,7 +136,7 @@ impl TestNode {
         self.agent = Some((stop.clone(), tokio::spawn(agent.run(stop))));
     }
 
-    /// Ends the agent like SIGKILL does: no job is finished.
+    /// Ends the agent as SIGKILL does: no job is finished.
     pub fn kill_agent(&mut self) {
         if let Some((_, task)) = self.agent.take() {
             task.abort();

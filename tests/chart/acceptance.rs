@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{SYSTEM, all_options, chart, hooks, of_kind, rendered, root};
 
-/// An API server with the CRDs of the Prometheus operator, of which the chart can create objects.
+/// An API server with the CRDs of the Prometheus operator, because the chart can create objects of these kinds.
 async fn cluster() -> &'static ControlPlane {
     let options = async || {
         let mut manifests = vec![json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}})];

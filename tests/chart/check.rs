@@ -1,5 +1,5 @@
-//! `multibond check`, asked of a real API server: before the chart is installed, while it works, and when parts of it do
-//! not. What each line is judged from is tested beside its code.
+//! `multibond check` on a real API server: before the chart is installed, while everything works, and when parts fail.
+//! The rules behind each line are tested next to their code.
 
 use std::path::Path;
 use std::time::Duration;
@@ -41,7 +41,7 @@ async fn run(kubeconfig: &Path, arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
 }
 
-/// How a check has ended.
+/// The result of a check.
 struct Checked {
     code: i32,
     report: Value,
@@ -57,13 +57,13 @@ impl Checked {
         self.report["lines"].as_array().unwrap()
     }
 
-    /// The lines that have come out so.
+    /// The lines with this result.
     fn with(&self, outcome: &str) -> Vec<&str> {
         let lines = self.lines().iter().filter(|line| line["outcome"] == outcome);
         lines.map(|line| line["check"].as_str().unwrap()).collect()
     }
 
-    /// What a line has found.
+    /// The finding of a line.
     fn found(&self, check: &str) -> String {
         self.lines().iter().find(|line| line["check"] == check).unwrap()["found"].to_string()
     }
@@ -139,7 +139,7 @@ async fn check_before_installation_names_the_obstacles() {
     assert_eq!((code, said.as_str()), (1, ""));
 }
 
-/// Puts into the status of the controller's Deployment and of the agents' `DaemonSet` what a cluster with nodes would.
+/// Sets the status of the controller's Deployment and of the agents' `DaemonSet`, as a cluster with nodes would.
 async fn workloads(cluster: &ControlPlane, agents_ready: u32) {
     let deployment = json!({"status": {"replicas": 2, "readyReplicas": 2, "availableReplicas": 2}});
     let agents = json!({"status": {"currentNumberScheduled": 1, "desiredNumberScheduled": 1, "numberMisscheduled": 0,

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::site::{self, PATIENCE, Site, multibond, our_taint, storage_operational, taints};
 use crate::{SYSTEM, chart};
 
-/// Two hosts: one is connected to both portals, one reaches none and is tainted.
+/// Two hosts: one is connected to both portals, the other one reaches no portal and is tainted.
 const DATA_CENTER: &str = "
 apiVersion: multibond.dev/v1alpha1
 kind: DataCenter

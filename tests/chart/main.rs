@@ -1,5 +1,5 @@
 //! The chart: its manifests, whether an API server accepts them, and A31: install, upgrade, rollback, uninstall and
-//! reinstall lose nothing and leave nothing that hangs.
+//! reinstall lose no session and leave no object that cannot be deleted.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod acceptance;

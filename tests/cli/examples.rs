@@ -1,4 +1,4 @@
-//! `examples/` is what a new user applies first: it must plan without a question.
+//! `examples/` is what a new user applies first: it must plan without any problem.
 
 use std::collections::BTreeMap;
 use std::path::Path;

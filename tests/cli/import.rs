@@ -1,4 +1,4 @@
-//! `multibond import ovirt`, on answers in the form of the engine's REST API.
+//! `multibond import ovirt`, on responses in the form of the engine's REST API.
 
 use assert_cmd::Command;
 use rstest::rstest;
@@ -16,12 +16,12 @@ fn multibond(arguments: &[&str]) -> Command {
 #[test]
 fn each_data_center_becomes_a_namespace_with_manifests() {
     let (code, manifests, _) = run(&mut multibond(&["import", "ovirt", "-f", "ovirt"]));
-    assert_eq!(code, 2, "there is something to say");
+    assert_eq!(code, 2, "there are remarks");
     insta::assert_snapshot!(manifests);
 }
 
 #[test]
-fn what_has_no_counterpart_is_reported_by_name() {
+fn settings_without_a_counterpart_are_reported_by_name() {
     let (_, _, remarks) = run(&mut multibond(&["import", "ovirt", "-f", "ovirt"]));
     insta::assert_snapshot!(remarks);
 }
@@ -59,7 +59,7 @@ const CENTER: &str = r#"{"data_center": [{"id": "d", "name": "dc"}]}
       {"id": "p2", "type": "iscsi", "target": "iqn.2003-01.org.example:x", "address": "fd00::2", "port": "3260"}]}
     {"network": [{"id": "a", "name": "a", "data_center": {"id": "d"}}, {"id": "b", "name": "b", "data_center": {"id": "d"}}]}"#;
 
-/// What is printed and said for answers that are added to a small data center.
+/// Standard output and standard error for responses that are added to a small data center.
 fn with(more: &str) -> (String, String) {
     let (_, manifests, remarks) =
         run(multibond(&["import", "ovirt", "-f", "-"]).write_stdin(format!("{CENTER}\n{more}")));

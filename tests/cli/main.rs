@@ -1,6 +1,6 @@
-//! The command line, as people and pipelines use it: the subcommands that need no cluster.
+//! The subcommands that need no cluster, as people and pipelines use them.
 //!
-//! Subcommands that need a control plane are tested in `tests/cli_cluster`; the library below `plan` in `tests/planner`.
+//! Subcommands that need a control plane are tested in `tests/cli_cluster`; the planner itself in `tests/planner`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
 mod crds;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 
-/// `multibond` with these arguments.
+/// Runs `multibond` with these arguments.
 fn multibond(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_multibond"));
     command.args(arguments);

@@ -54,7 +54,7 @@ fn a09_the_order_of_files_and_documents_does_not_matter(#[values("table", "json"
         }
         assert_eq!(run(&mut command), expected, "turned by {turn}");
     }
-    // The same from the last document to the first, in one stream.
+    // The same documents in reverse order, in one stream.
     let text: Vec<String> =
         names[..4].iter().map(|name| fs::read_to_string(data("frankfurt").join(name)).unwrap()).collect();
     let all = text.join("---\n");
@@ -331,7 +331,7 @@ fn ten_megabytes_are_read() {
     assert_eq!(stdin(text).0, 0);
 }
 
-/// Each mistake beside an otherwise faultless data center, and the problem that it yields.
+/// Adds one mistake to a valid data center, and checks the problem that is reported.
 #[rstest]
 #[case::data_center_of_a_network(
     "Network",

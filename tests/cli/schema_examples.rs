@@ -1,5 +1,5 @@
-//! `tests/cli/data/schema-examples/`: objects that the API server accepts and refuses, as data. One test holds
-//! `multibond plan` to it, another the API server.
+//! `tests/cli/data/schema-examples/`: objects that the API server accepts or refuses, as data. One test compares
+//! `multibond plan` with it, another one the API server.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::fs;
@@ -38,7 +38,7 @@ struct Rule {
 
 /// One document, and whether it is accepted.
 pub struct Example {
-    /// For the message of a failed test.
+    /// Names the example in the message of a failed test.
     pub name: String,
     pub kind: String,
     /// YAML or JSON.
@@ -155,7 +155,7 @@ pub fn findings(examples: &[Example]) -> Vec<Vec<String>> {
         Command::new(env!("CARGO_BIN_EXE_multibond")).args(["plan", "-f"]).arg(directory.path()).output().unwrap();
     let stderr = String::from_utf8(plan.stderr).unwrap();
     assert_eq!(plan.status.code() == Some(1), !stderr.is_empty(), "{stderr}");
-    assert!(stderr.is_empty() || plan.stdout.is_empty(), "a plan beside findings");
+    assert!(stderr.is_empty() || plan.stdout.is_empty(), "a plan in spite of findings");
     let of = |index: usize| {
         let prefix = format!("{}, document 1", file(index).display());
         stderr.lines().filter(|line| line.starts_with(&prefix)).map(str::to_owned).collect()

@@ -1,4 +1,4 @@
-//! `multibond plan` beside a real API server: both accept and refuse the same.
+//! `multibond plan` compared with a real API server: both accept and refuse the same objects.
 
 use futures::stream::{self, StreamExt as _};
 use kube::Client;

@@ -16,7 +16,7 @@ use super::cluster;
 const SOON: Duration = Duration::from_secs(20);
 const TARGET: &str = "iqn.2003-01.org.example:array-a";
 
-/// A namespace, its Hosts, and the agents for these only.
+/// A namespace, its Hosts, and agents for only these Hosts.
 struct SimulatedSite {
     cluster: &'static ControlPlane,
     client: Client,
@@ -133,7 +133,7 @@ async fn a10_a11_a13_paths_follow_the_plan_with_few_writes_and_a_lease() -> Resu
     site.plan("worker-1", "three", &["ens2"]).await?;
     assert_eq!(site.acknowledged("worker-1", "three").await, all(&["ens2"], ConnectionState::Connected));
     tokio::time::sleep(Duration::from_secs(2)).await;
-    // Each edit: one write of ours for the plan, one of the agent.
+    // Each edit: one write of the plan by this test, one by the agent.
     assert_eq!(site.agent_writes("worker-1")? - before, 4);
 
     let leases: Api<Lease> = Api::namespaced(site.client.clone(), &site.namespace);
@@ -171,7 +171,7 @@ async fn a18_a26_a_lost_path_fails_heals_and_survives_a_killed_agent() -> Result
     Ok(())
 }
 
-/// What an agent may do, and the Secret `array` of the namespace by its name.
+/// The permissions of an agent, and permission to read the Secret `array` of the namespace by its name.
 fn permissions(namespace: &str) -> Vec<Value> {
     let role = |name: &str, rules: Value| {
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",

@@ -1,4 +1,4 @@
-//! `multibond status` against a real API server. The rendering is tested beside its code.
+//! `multibond status` against a real API server. The rendering is tested next to its code.
 
 use std::path::Path;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use super::console::{BARE, BOND, Console, STORAGE};
 use super::site::Site;
 
-/// An answer.
+/// A response.
 struct Answer {
     status: StatusCode,
     headers: HeaderMap,
@@ -62,7 +62,7 @@ async fn no_page_without_the_token_or_with_a_used_one() {
     assert_eq!(get(&console.url, &[]).await.status, StatusCode::FORBIDDEN, "the token works twice");
     assert!(get(&format!("{}/", console.origin()), &[(COOKIE, &cookie)]).await.body.contains("frankfurt"));
 
-    // The cookie of another console, also under this one's name.
+    // The cookie of another console, with its own name and with this console's name.
     let theirs = enter(&other).await;
     let forged = format!("{}={}", cookie.split('=').next().unwrap(), theirs.split('=').nth(1).unwrap());
     for cookie in [&theirs, &forged] {
@@ -142,7 +142,7 @@ async fn a_script_in_a_description_is_shown_and_never_runs() {
         assert!(browser.run(shown).await.as_str().unwrap().contains("<script>window.hacked=1</script>"), "{page}");
         assert_eq!(browser.run("return window.hacked ?? null").await, serde_json::Value::Null, "{page}");
     }
-    // The same for an open page that changes.
+    // The same for a page that is open while the object changes.
     browser.go(&console.page(&site, "bonds/storage")).await;
     site.patch("IscsiBond", "storage", serde_json::json!({"spec": {"description": format!("later {script}")}})).await;
     browser.until(".description", "later").await;

@@ -1,4 +1,4 @@
-//! A browser under control of the test.
+//! A browser that the test controls.
 
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ async fn the_browser_opens_the_printed_address_and_shows_all_namespaces() {
     let (one, other) = (Site::new("one").await, Site::new("other").await);
     one.apply(BARE).await;
     other.apply(BARE).await;
-    // In place of the desktop's xdg-open: it writes the address to a file.
+    // Replaces the desktop's xdg-open: it writes the address to a file.
     let desktop = tempfile::tempdir().unwrap();
     let (program, opened) = (desktop.path().join("xdg-open"), desktop.path().join("opened"));
     fs::write(&program, format!("#!/bin/sh\necho \"$1\" >{}\n", opened.display())).unwrap();
@@ -36,7 +36,7 @@ async fn the_browser_opens_the_printed_address_and_shows_all_namespaces() {
 }
 
 #[tokio::test]
-async fn where_no_browser_can_be_opened_the_address_is_said() {
+async fn without_a_browser_the_address_is_printed() {
     let site = Site::new("no-desktop").await;
     let console = Console::with(&site, &["--open"], &[("PATH", OsString::from("/nowhere"))]).await;
     eventually("it says so", PATIENCE, async || {

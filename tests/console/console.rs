@@ -29,7 +29,7 @@ spec: {dataCenter: frankfurt, nodeName: '{ns}-w2'}
 ---
 ";
 
-/// What the agents report.
+/// The facts that the agents report.
 pub const FACTS: &str = "
 facts:
 - node: '{ns}-w1'
@@ -77,7 +77,7 @@ spec: {dataCenter: frankfurt, description: both fabrics, networks: [san-a, san-b
 /// The cable of worker-1 to fabric A is pulled.
 pub const PULLED_CABLE: &str = "faults: [{host: worker-1, interface: ens2f0, fault: Unreachable}, {host: worker-1, interface: ens2f0, fault: Dropped}]";
 
-/// A data center whose hosts are connected, and their agents, which end when they are dropped.
+/// A data center with connected hosts, and their agents, which end when they are dropped.
 pub async fn connected(name: &str) -> (Site, Process) {
     let site = Site::new(name).await;
     site.facts(FACTS);
@@ -105,7 +105,7 @@ impl Console {
         Console::start(site, site.cluster.kubeconfig(), arguments, environment).await
     }
 
-    /// The console of somebody to whom a role is bound in the site's namespace.
+    /// The console of a user with a role in the site's namespace.
     pub async fn of_role(site: &Site, role: &str) -> Console {
         let subject = json!({"kind": "ServiceAccount", "name": role, "namespace": site.namespace});
         let binding = json!({
@@ -153,7 +153,7 @@ impl Console {
         format!("{}/dc/{}/frankfurt/{rest}", self.origin(), site.namespace)
     }
 
-    /// A browser that has been let in.
+    /// A browser that is logged in to the console.
     pub async fn browser(&self) -> Browser {
         let browser = Browser::light().await;
         browser.go(&self.url).await;

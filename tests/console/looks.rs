@@ -1,5 +1,5 @@
-//! Every page, light and dark, wide and narrow: axe-core finds no violation, nothing overflows, and docs/console.md gets
-//! its pictures.
+//! Every page, light and dark, wide and narrow: axe-core finds no violation, nothing overflows, and docs/console.md
+//! gets its pictures.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ const PAGES: [(&str, Option<&str>); 11] = [
 #[tokio::test]
 async fn every_page_is_accessible_and_fits_wide_and_narrow_screens() {
     let (site, _agents) = connected("looks").await;
-    // So that the pages show states of each colour.
+    // The pages must show states of each colour.
     site.faults(PULLED_CABLE);
     site.until_phase("worker-1", "Degraded").await;
 

@@ -1,5 +1,5 @@
-//! The engine: Flux's own kustomize-controller, which applies what a source holds. The source is an `ExternalArtifact`, a
-//! kind that Flux has for programs other than its source-controller; here the test is that program.
+//! The engine: Flux's own kustomize-controller, which applies the content of a source. The source is an
+//! `ExternalArtifact`, Flux's kind for programs other than its source-controller; here the test is that program.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -45,7 +45,7 @@ async fn engine() -> &'static Process {
     ENGINE.get_or_init(start).await
 }
 
-/// A source for the engine, and what it makes of it in the namespace of a site.
+/// A source for the engine, and its Kustomizations in the namespace of a site.
 pub struct Repository<'a> {
     site: &'a Site,
 }
@@ -56,7 +56,7 @@ impl<'a> Repository<'a> {
         Repository { site }
     }
 
-    /// Makes these files, and no others, its newest revision. `{ns}` stands for the namespace.
+    /// Publishes exactly these files as the newest revision. `{ns}` stands for the namespace.
     pub async fn publish(&self, files: &[(&str, &str)]) {
         let archive = archive(files, &self.site.namespace);
         let digest = Sha256::digest(&archive).iter().fold(String::new(), |mut hex, byte| {
@@ -112,7 +112,7 @@ impl<'a> Repository<'a> {
         .await
     }
 
-    /// Waits until the newest revision is applied and, unless the Kustomization does not wait, healthy.
+    /// Waits until the newest revision is applied and, if the Kustomization has `wait`, healthy.
     pub async fn until_ready(&self, name: &str) {
         let sources = self.api("source.toolkit.fluxcd.io", "ExternalArtifact", "externalartifacts");
         let source = sources.get("repository").await.unwrap();
@@ -120,7 +120,7 @@ impl<'a> Repository<'a> {
         self.until("ready", name, |object| ready(object) && object["status"]["lastAppliedRevision"] == *newest).await;
     }
 
-    /// Asks for one more round, as `flux reconcile` does, and waits until it has ended well.
+    /// Requests one more reconcile, as `flux reconcile` does, and waits until it has succeeded.
     pub async fn reconcile(&self, name: &str) {
         let now = Timestamp::now().to_string();
         let asked = Patch::Merge(json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": now}}}));
@@ -129,7 +129,7 @@ impl<'a> Repository<'a> {
         self.until("reconciled once more", name, done).await;
     }
 
-    /// Deletes a Kustomization, and waits until it is gone; what it has applied may take longer.
+    /// Deletes a Kustomization, and waits until it is gone; the objects that it has applied may stay longer.
     pub async fn delete(&self, name: &str) {
         self.kustomizations().delete(name, &DeleteParams::default()).await.unwrap();
         self.until("gone", name, Value::is_null).await;
@@ -151,7 +151,7 @@ impl<'a> Repository<'a> {
     }
 }
 
-/// The reason for which a Kustomization is not Ready.
+/// The reason why a Kustomization is not Ready.
 pub fn unready<'a>(object: &'a Value, reason: &str) -> Option<&'a str> {
     let ready = condition(object, "Ready");
     (ready["status"] == "False" && ready["reason"] == reason).then(|| ready["message"].as_str().unwrap())
@@ -169,7 +169,8 @@ fn archive(files: &[(&str, &str)], namespace: &str) -> Vec<u8> {
     tar.stdout
 }
 
-/// Where the archives are served. A test's runtime ends with the test; the server's has a thread of its own.
+/// The address of the server of the archives. It has its own thread and runtime, because a test's runtime ends with the
+/// test.
 fn server() -> SocketAddr {
     static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
     *ADDRESS.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! The example repository: it renders, an API server accepts all of it, and its parts find each other.
+//! The example repository: it renders, an API server accepts all of it, and the references between its parts are valid.
 
 use std::collections::BTreeSet;
 use std::fs;

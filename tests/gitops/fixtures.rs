@@ -27,7 +27,7 @@ metadata: {name: san-b}
 spec: {dataCenter: dc, subnets: [10.0.2.0/24]}
 ";
 
-/// A host that carries both.
+/// A host that carries both networks.
 pub const HOST: &str = "
 apiVersion: multibond.dev/v1alpha1
 kind: Host
@@ -45,7 +45,7 @@ metadata: {name: storage}
 spec: {dataCenter: dc, networks: [san-a, san-b]}
 ";
 
-/// All of it, each object with the name of a file.
+/// All objects, each with the name of its file.
 pub const DATA_CENTER_IN_FILES: [(&str, &str); 5] = [
     ("storage/data-center.yaml", DATA_CENTER),
     ("storage/san-a.yaml", SAN_A),

@@ -24,7 +24,7 @@ fn script(name: &str) -> String {
     fs::read_to_string(root().join("examples/gitops/argocd/health").join(name)).unwrap()
 }
 
-/// Status and message that a script returns. It has the libraries that Argo CD gives it, and no others.
+/// Status and message that a script returns. It has only the libraries that Argo CD provides.
 fn run(script: &str, object: &Value) -> (String, String) {
     let lua = Lua::new_with(StdLib::TABLE, LuaOptions::default()).unwrap();
     lua.globals().set("obj", lua.to_value(object).unwrap()).unwrap();
@@ -87,7 +87,7 @@ async fn a32_argo_cd_health_matches_every_state_of_every_kind() {
     until_health(&site, "Host", "w1", "StorageUnreachable", "Degraded", "iqn.2003-01.org.example:array").await;
     until_health(&site, "IscsiBond", "storage", "HostsNonOperational", "Degraded", "w1").await;
 
-    // Maintenance: until everything is disconnected, and then as long as it lasts.
+    // Maintenance: first until everything is disconnected, then for the rest of it.
     site.faults("faults: []");
     site.until_phase("w1", "Up").await;
     site.faults("faults: [{host: w1, portal: '10.0.1.10:3260', fault: InUse}]");

@@ -9,12 +9,12 @@ use crate::fixtures::{A, B, DATA_CENTER_IN_FILES};
 use crate::new_site;
 use crate::site::{PATIENCE, Site, paths, ready, reason, sessions};
 
-/// Longest time between two writes that follow from one change.
+/// The longest time between two writes that one change causes.
 const CALM: SignedDuration = SignedDuration::from_secs(4);
 const KINDS: [(&str, &str); 5] =
     [("DataCenter", "dc"), ("Network", "san-a"), ("Network", "san-b"), ("Host", "w1"), ("IscsiBond", "storage")];
 
-/// A data center as its repository has it, healthy.
+/// A healthy data center, applied from a repository.
 async fn healthy(site: &Site) -> (Repository<'_>, Process) {
     let agents = site.agents(&["w1"]).await;
     let repository = Repository::new(site).await;
@@ -60,7 +60,7 @@ async fn a32_network_deleted_by_hand_is_restored_with_its_paths() {
     let after = until_connected(&site, "connected again").await;
     assert_eq!(sessions(&after)[0], sessions(&before)[0], "the other network's session is the same");
 
-    // This deletion is slow, and the engine keeps applying during it.
+    // This deletion is slow, and the engine continues to apply during it.
     let finalizers = json!(["multibond.dev/disconnect", "example.com/hold"]);
     site.patch("Network", "san-b", json!({"metadata": {"finalizers": finalizers}})).await;
     site.delete("Network", "san-b").await;
@@ -100,7 +100,7 @@ async fn a32_a_field_that_is_edited_by_hand_is_put_back() {
         site.until("put back", "IscsiBond", "storage", put_back).await;
     }
     let after = until_connected(&site, "connected again").await;
-    assert_eq!(sessions(&after)[0], sessions(&before)[0], "what was never taken away is the same session");
+    assert_eq!(sessions(&after)[0], sessions(&before)[0], "the path that stayed has the same session");
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn a32_second_applier_has_no_conflict_and_idle_objects_stay_unwritten() {
     for _ in 0..3 {
         repository.reconcile("storage").await;
     }
-    // What an engine compares, Argo CD's server-side diff too: there is nothing to apply.
+    // Engines compare this, also Argo CD's server-side diff: there must be nothing to apply.
     let same = ["diff", "--server-side", "--field-manager=storage-team", "-f", "-"];
     site.kubectl(&same, &theirs).await;
     assert_eq!(writes(&site)[before..], []);

@@ -1,5 +1,5 @@
-//! A32: Multibond under GitOps. A real engine applies, heals and prunes; Argo CD's health checks judge real objects; and an
-//! API server accepts the example repository.
+//! A32: Multibond under GitOps. A real engine applies, heals and prunes; Argo CD's health checks judge real objects;
+//! and an API server accepts the example repository.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod engine;
@@ -22,7 +22,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The control plane, with the chart, its controller, and the kinds of Flux and Argo CD.
+/// The control plane, with the chart, its controller, and the CRDs of Flux and Argo CD.
 async fn cluster() -> &'static ControlPlane {
     let options = async || {
         let mut options = site::options().await?;
@@ -38,7 +38,7 @@ async fn cluster() -> &'static ControlPlane {
     site::shared().await
 }
 
-/// A new site on it.
+/// A new site on the control plane.
 async fn new_site(name: &str) -> Site {
     Site::on(cluster().await, name).await
 }

@@ -1,4 +1,4 @@
-//! The order in which an engine applies, and what waits for Ready.
+//! The order in which an engine applies objects, and which of them wait for Ready.
 
 use multibond_testbed::Chance;
 use serde_json::{Value, json};
@@ -42,7 +42,8 @@ async fn a32_objects_in_any_order_become_healthy() {
         let _agents = site.agents(&["w1"]).await;
         let repository = Repository::new(&site).await;
         repository.publish(&PARTS).await;
-        // An engine sorts what it applies at once. Each object is therefore applied before the engine knows the next.
+        // An engine sorts the objects that it applies together. So each object is applied before the engine knows the
+        // next one.
         for part in &order {
             repository.kustomization(part, part, json!({"wait": false})).await;
             repository.until_ready(part).await;
@@ -76,7 +77,7 @@ async fn a32_dependents_are_applied_when_hosts_are_ready() {
     repository.until("has waited in vain", "storage", failed).await;
     let waits = |object: &Value| unready(object, "DependencyNotReady").is_some();
     repository.until("waits for it", "workload", waits).await;
-    assert!(!workload(&site).await, "it came before its storage");
+    assert!(!workload(&site).await, "it was applied before its storage was ready");
     assert_eq!(site.held_sessions("w1"), [""; 0]);
 
     site.faults("faults: []");

@@ -1,4 +1,4 @@
-//! A36: from install to uninstall, and pods that end meanwhile.
+//! A36: from install to uninstall, with pods that end in between.
 
 use multibond_testbed::Nic;
 use serde_json::Value;
@@ -16,7 +16,7 @@ async fn a36_chart_and_manifests_connect_nodes_and_pods_may_restart() {
     a_pulled_cable_degrades_its_host_and_heals(&nodes).await;
     the_death_of_an_agent_costs_no_session(&nodes).await;
     an_upgrade_costs_no_session(&nodes).await;
-    an_uninstall_costs_no_session_and_lets_go_of_all(&nodes).await;
+    an_uninstall_costs_no_session_and_leaves_nothing_behind(&nodes).await;
 }
 
 async fn says_how_it_reaches_the_tools(nodes: &Nodes) {
@@ -65,7 +65,7 @@ async fn an_upgrade_costs_no_session(nodes: &Nodes) {
     assert_eq!(nodes.sessions().await, before);
 }
 
-async fn an_uninstall_costs_no_session_and_lets_go_of_all(nodes: &Nodes) {
+async fn an_uninstall_costs_no_session_and_leaves_nothing_behind(nodes: &Nodes) {
     let before = nodes.sessions().await;
     nodes.helm(&["uninstall", "multibond"]).await;
     for (node, host) in NODES {

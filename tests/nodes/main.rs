@@ -1,5 +1,5 @@
 //! On real nodes: kubelet, containerd and runc on two hosts with real open-iscsi, and the chart installed by Helm.
-//! `tests/nodes/README.md` says what is where.
+//! `tests/nodes/README.md` describes the setup.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 #[path = "../archive/mod.rs"]

@@ -19,7 +19,7 @@ pub const NODES: [(&str, &str); 2] = [("node-1", "one"), ("node-2", "two")];
 pub const AGENT: &str = "agent";
 pub const CONTROLLER: &str = "controller";
 
-/// A cluster of two nodes, whose hosts are on the same fabrics; the storage is that of the first.
+/// A cluster of two nodes with hosts on the same fabrics; they use the storage of the first host.
 pub struct Nodes {
     pub cluster: &'static ControlPlane,
     pub site: Site,
@@ -53,13 +53,13 @@ impl Nodes {
         nodes
     }
 
-    /// Helm, in the namespace of the chart. What it waits for takes emulated nodes longer than its five minutes.
+    /// Runs Helm in the namespace of the chart, with a longer time-out than its five minutes: emulated nodes are slow.
     pub async fn helm(&self, arguments: &[&str]) {
         let arguments = [arguments, &["--namespace", SYSTEM, "--timeout", "15m"]].concat();
         self.cluster.helm(arguments).await.unwrap().success().unwrap();
     }
 
-    /// kubectl, in the namespace of the chart; what it prints.
+    /// Runs kubectl in the namespace of the chart, and returns its output.
     pub async fn kubectl(&self, arguments: &[&str]) -> String {
         let arguments = [&["--namespace", SYSTEM][..], arguments].concat();
         self.cluster.kubectl(arguments, "").await.unwrap().success().unwrap()
@@ -85,7 +85,7 @@ impl Nodes {
         [one.unwrap(), two.unwrap()]
     }
 
-    /// The pods of a component on a node that run and are ready; none that is about to end.
+    /// The pods of a component on a node that run and are ready, without those that are being deleted.
     pub async fn pods(&self, component: &str, node: &str) -> Vec<Pod> {
         let api: Api<Pod> = Api::namespaced(self.site.client.clone(), SYSTEM);
         let chosen = ListParams::default()
@@ -130,9 +130,9 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Makes a guest a node that is ready, and has the image of Multibond.
+/// Makes a guest a ready node with the image of Multibond.
 async fn ready(cluster: &ControlPlane, guest: &Guest, name: &str, image: &Path) {
-    // As docs/install.md says; before kubelet wants the emulated processor too.
+    // As docs/install.md describes. Done before kubelet starts, because the emulated processor is slow.
     guest.copy(image, "/run/multibond.oci.tar").await.unwrap();
     guest
         .run_ok("ctr --namespace k8s.io images import /run/multibond.oci.tar && rm /run/multibond.oci.tar")
@@ -158,7 +158,7 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// What differs after every start of a container: the pod, or how often it has been started.
+/// Identifies one start of a container: the pod, and the number of its restarts.
 fn start(pod: &Pod) -> (Option<&str>, Option<i32>) {
     let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     (pod.metadata.uid.as_deref(), containers.map(|container| container.restart_count).next())

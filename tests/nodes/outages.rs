@@ -1,4 +1,4 @@
-//! A36: nodes that are drained, deleted, or without power.
+//! A36: nodes that are drained, deleted or lose power.
 
 use crate::nodes::{CONTROLLER, Nodes};
 

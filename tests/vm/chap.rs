@@ -25,7 +25,7 @@ fn storage() -> Value {
     ]}])
 }
 
-/// Makes or changes the Secret of a target: the host's password, and the target's.
+/// Creates or changes the Secret of a target: the host's password, and the target's.
 async fn write_secret(node: &RealNode, name: &str, password: &str, password_of_array: Option<&str>) {
     let mut data = json!({
         "node.session.auth.username": format!("host-{name}"),
@@ -65,7 +65,7 @@ async fn change_passwords_of_array(guest: &Guest, password: &str, password_of_ar
     guest.run_ok(&commands).await.unwrap();
 }
 
-/// Seconds of the host's clock.
+/// The host's clock, in seconds.
 async fn now(guest: &Guest) -> i64 {
     guest.run_ok("date +%s").await.unwrap().trim().parse().unwrap()
 }
@@ -148,15 +148,15 @@ async fn a23_chap_secrets_are_corrected_and_rotated_and_never_disclosed() {
     let events = node.guest.log("disks").await.unwrap();
     assert_eq!(fewest_disks(&events, 2), 1, "{events}");
 
-    let told = [
+    let outputs = [
         node.site.get("Host", "w1").await.to_string(),
         node.site.get("DataCenter", "dc").await.to_string(),
         node.site.events("Host", "w1").await.join("\n"),
         shared_controller().await.log(),
         node.guest.run_ok("journalctl --no-pager --output=export").await.unwrap(),
     ];
-    assert!(told[4].contains("AuthenticationFailed"), "the agent's log is in the journal");
+    assert!(outputs[4].contains("AuthenticationFailed"), "the agent's log is in the journal");
     for secret in ["wrong-secret", "one-way-secret", "mutual-secret", "array-secret", "host-mutual", "host-one-way"] {
-        assert!(told.iter().all(|text| !text.contains(secret)), "{secret} is told");
+        assert!(outputs.iter().all(|text| !text.contains(secret)), "{secret} is disclosed");
     }
 }

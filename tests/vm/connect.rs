@@ -1,4 +1,4 @@
-//! What is planned is connected, and what is not planned goes.
+//! Planned paths are connected, and paths that are not planned are logged out.
 
 use serde_json::json;
 
@@ -28,7 +28,7 @@ async fn a10_a11_a12_a16_sessions_follow_maintenance_bond_and_addresses() {
     node.site.until_phase("w1", "Maintenance").await;
     assert_eq!(sessions(&node.guest).await, [""; 0]);
 
-    // The first: the network has never been on san2 before.
+    // The first time: the network has never been on san2 before.
     a12_a_path_appears_with_its_address_and_fails_without(&node).await;
     disconnect(&node).await;
     a16_default_sessions_retire_for_a_bond_and_return_when_it_goes(&node).await;

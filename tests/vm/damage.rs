@@ -7,10 +7,10 @@ use crate::{
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
 };
 
-/// On a host without sessions and without records of ours, before its agent starts.
+/// Needs a host without sessions and without records of Multibond, before its agent starts.
 pub async fn a25_damaged_records_and_a_stale_lock_fail_only_their_paths(node: &RealNode) {
-    // Foreign: an interface record and a node record. Ours: a node record, and an interface record that cannot be
-    // rewritten either.
+    // Foreign: an interface record and a node record. Multibond's: a node record, and an interface record that cannot
+    // be rewritten either.
     let damage = format!(
         "set -e
          nodes=/etc/iscsi/nodes/{ALPHA}
@@ -31,7 +31,7 @@ pub async fn a25_damaged_records_and_a_stale_lock_fail_only_their_paths(node: &R
     let theirs = format!("test -s /etc/iscsi/nodes/{ALPHA}/10.0.101.8,3260,1/theirs -a -s /etc/iscsi/ifaces/theirs");
     node.guest.run_ok(&theirs).await.unwrap();
 
-    // While any iscsiadm runs, it may be the holder of the lock.
+    // While any iscsiadm runs, it may hold the lock.
     node.guest.run_ok("cp /usr/bin/sleep /root/iscsiadm").await.unwrap();
     node.guest.spawn("holder", "exec /root/iscsiadm infinity").await.unwrap();
     node.guest.run_ok("cd /run/lock/iscsi && touch lock && ln lock lock.write").await.unwrap();

@@ -1,4 +1,4 @@
-//! Failures of portals, cables and sessions: how soon they are reported, and that they recover.
+//! Failures of portals, cables and sessions: they are reported in time, and paths recover.
 
 use multibond_testbed::Nic;
 use serde_json::{Value, json};
@@ -56,7 +56,7 @@ async fn a22_dead_portals_delay_no_other_and_are_known_within_ten_seconds(node: 
     node.until_paths("4/4").await;
 }
 
-/// Seconds, for differences.
+/// The time in seconds, to compute differences.
 fn time_of(text: &Value) -> i64 {
     text.as_str().unwrap().parse::<k8s_openapi::jiff::Timestamp>().unwrap().as_second()
 }

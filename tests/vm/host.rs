@@ -7,9 +7,9 @@ use crate::{
     writer::Writer,
 };
 
-/// The test host's own tests, in the life of one host: each step leaves it as the next one needs it.
+/// The tests of the test host, all on one host: each step leaves it in the state that the next one needs.
 #[tokio::test]
-async fn the_test_host_runs_commands_reaches_its_targets_and_fails_as_told() {
+async fn the_test_host_runs_commands_reaches_its_targets_and_injects_faults() {
     let before = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let mut guest = Guest::start("answers").await.unwrap();
     commands_answer_with_output_error_and_code(&guest).await;

@@ -31,7 +31,7 @@ async fn a13_a13b_only_surplus_sessions_without_a_user_are_logged_out() {
     a13b_a_map_in_use_keeps_its_sessions_and_its_user_is_named(&node).await;
 }
 
-/// A node whose agent runs.
+/// A node with a running agent.
 async fn start(name: &str) -> RealNode {
     let node = RealNode::new(name).await;
     node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
@@ -55,7 +55,7 @@ async fn plan_networks(node: &RealNode, networks: &[&str]) {
     node.site.patch("IscsiBond", "storage", json!({"spec": {"networks": networks}})).await;
 }
 
-/// Waits until exactly these sessions are left, and checks that none was made anew.
+/// Waits until exactly these sessions are left, and checks that none of them is new.
 async fn until_left(node: &RealNode, before: &BTreeSet<String>, left: &[String]) {
     until_sessions(&node.guest, left).await;
     let now = session_numbers(&node.guest).await;
@@ -69,7 +69,7 @@ async fn until_kept(node: &RealNode, portal: &str, why: &str) {
     assert!(message.contains(why), "{portal}: {message:?} instead of {why:?}");
 }
 
-/// Waits until there is neither a session nor a map nor a record of ours.
+/// Waits until there is no session, no map, and no record of Multibond.
 async fn until_no_trace(node: &RealNode) {
     node.until_nothing_is_connected().await;
     assert_eq!(sessions(&node.guest).await, [""; 0]);
@@ -119,7 +119,7 @@ async fn a13_surplus_sessions_go_but_never_the_last_good_path(node: &RealNode) {
     writer.until_passes(2).await;
     writer.finish().await;
 
-    // Everything leaves the plan while somebody has a device open.
+    // Everything leaves the plan while a process has a device open.
     node.guest.spawn("holder", &format!("exec sleep infinity <{other}")).await.unwrap();
     plan_storage(node, &[]).await;
     for portal in ["10.0.101.3:3260", "10.0.102.3:3260"] {
@@ -130,7 +130,7 @@ async fn a13_surplus_sessions_go_but_never_the_last_good_path(node: &RealNode) {
     until_no_trace(node).await;
 }
 
-/// On a host of its own: LVM remembers the maps that another story has used.
+/// Needs its own host: LVM remembers the maps that another scenario has used.
 #[tokio::test]
 async fn a13b_a_bare_disk_in_use_keeps_its_session() {
     let node = start("bare").await;
@@ -161,7 +161,7 @@ async fn a13b_a_bare_disk_in_use_keeps_its_session() {
 }
 
 async fn a13b_a_map_in_use_keeps_its_sessions_and_its_user_is_named(node: &RealNode) {
-    /// A target, a command that uses its first map, the word for that, and a command that ends it.
+    /// A target, a command that uses its first map, the reported name of this use, and a command that ends it.
     const USES: [(&str, &str, &str, &str); 4] = [
         (
             ALPHA,
@@ -188,7 +188,7 @@ async fn a13b_a_map_in_use_keeps_its_sessions_and_its_user_is_named(node: &RealN
     }
     assert_eq!(node.guest.run("mountpoint --quiet /mnt").await.unwrap().code, Some(32), "not in the host's namespace");
 
-    // All paths of each map are surplus. None may go because the other is still there.
+    // All paths of each map are surplus. No path may be logged out on the ground that the other one is still there.
     plan_storage(node, &[]).await;
     for ((_, _, word, _), number) in USES.iter().zip(1..) {
         for fabric in [101, 102] {

@@ -1,5 +1,5 @@
-//! On a real host: open-iscsi, dm-multipath and real targets in a virtual machine. `tests/vm/README.md` says what is
-//! where in it.
+//! On a real host: open-iscsi, dm-multipath and real targets in a virtual machine. `tests/vm/README.md` describes
+//! it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod chap;

@@ -1,4 +1,4 @@
-//! The multipath status of a Host, compared with what multipathd reports; and an agent that has nothing to do.
+//! The multipath status of a Host, compared with what multipathd reports; and an idle agent.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::{
     site::{condition, reason},
 };
 
-/// Waits until Host and multipathd agree on the paths and active paths of each map, and these are the wanted ones.
+/// Waits until Host and multipathd agree on the paths and active paths of each map, and these are the expected ones.
 async fn until_maps(node: &RealNode, wanted_paths: usize, wanted_active: usize) {
     eventually(&format!("two maps with {wanted_active} of {wanted_paths} paths active"), PATIENCE, async || {
         let theirs = paths(&node.guest).await;
@@ -34,8 +34,8 @@ async fn until_maps(node: &RealNode, wanted_paths: usize, wanted_active: usize) 
     .await;
 }
 
-/// Waits for a reason of `HostPrepared`, and returns its message. The kernel sends no event for multipathd's changes, so
-/// another event is triggered: the agent then looks at everything.
+/// Waits for a reason of `HostPrepared`, and returns its message. The kernel sends no event when multipathd changes, so
+/// another event is triggered: the agent then reads the whole state.
 async fn until_prepared(node: &RealNode, wanted: &str) -> String {
     node.guest.run_ok("udevadm trigger --action=change --subsystem-match=block").await.unwrap();
     let is_said = |host: &Value| reason(host, "HostPrepared") == wanted;
@@ -46,7 +46,7 @@ async fn until_prepared(node: &RealNode, wanted: &str) -> String {
 #[tokio::test]
 async fn a21_an_idle_agent_does_nothing_and_multipath_status_is_current() {
     let node = RealNode::new("multipath").await;
-    // With the default lease: a short one may expire on a busy machine, and then something is written.
+    // With the default lease: a short one may expire on a busy machine, and that causes a write.
     node.start_agent_by("", "").await;
     until_connected(&node).await;
     a21_an_idle_agent_starts_no_tool_and_writes_nothing(&node).await;

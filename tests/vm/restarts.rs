@@ -89,7 +89,7 @@ async fn a26_iscsid_that_restarts_or_is_down_costs_no_session(node: &RealNode, d
     node.guest.run_ok("systemctl restart iscsid").await.unwrap();
     writer.until_passes(1).await;
     until_sessions(&node.guest, &both()).await;
-    assert_eq!(held(node).await, before, "no session was made anew");
+    assert_eq!(held(node).await, before, "no session is new");
 
     node.stop_iscsid().await;
     node.site.patch("IscsiBond", "storage", json!({"spec": {"networks": ["san-b"]}})).await;

@@ -7,7 +7,7 @@ use crate::{
     site::{condition, reason},
 };
 
-/// On a host with sessions on san1 and san2, before its agent starts.
+/// Needs a host with sessions on san1 and san2, before its agent starts.
 pub async fn a35_two_interfaces_in_one_subnet_are_warned_of_with_working_advice(node: &RealNode) {
     node.guest
         .run_ok(

@@ -1,4 +1,4 @@
-//! Random faults, several at once, under continuous I/O. The end state must be the planned one, and all data right.
+//! Random faults, several at once, under continuous I/O. The end state must be the planned one, and all data correct.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use crate::{
     writer::Writer,
 };
 
-/// How long faults are drawn, in seconds.
+/// How long faults are injected, in seconds.
 const LENGTH: &str = "MULTIBOND_SOAK_SECONDS";
 /// The default.
 const SHORT: Duration = Duration::from_secs(90);
@@ -22,7 +22,7 @@ const SHORT: Duration = Duration::from_secs(90);
 /// The portals of the planned paths, two in each fabric.
 const PORTALS: [&str; 4] = ["10.0.101.1", "10.0.101.2", "10.0.102.1", "10.0.102.2"];
 
-/// What may go wrong, or be changed, for a while.
+/// A fault or a change that lasts for a while.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
     HostCable,
@@ -52,7 +52,7 @@ impl Fault {
             Self::HostCable => node.guest.set_link(chance.one_of(&[Nic::San1, Nic::San2]), false).await.unwrap(),
             Self::StorageCable => node.guest.set_link(chance.one_of(&[Nic::Array1, Nic::Array2]), false).await.unwrap(),
             Self::Portal => node.guest.drop_packets_to(chance.one_of(&PORTALS)).await.unwrap(),
-            // Not if it is already stopped.
+            // Unless it is stopped already.
             Self::IscsidRestart => {
                 node.guest.run_ok("! systemctl --quiet is-active iscsid || systemctl restart iscsid").await.unwrap();
             }

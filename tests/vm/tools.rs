@@ -1,4 +1,4 @@
-//! The agent in a pod: how it reaches the host's open-iscsi from there.
+//! The agent in a pod: how it reaches the host's open-iscsi.
 
 use multibond_testbed::{Guest, eventually};
 use serde_json::{Value, json};
@@ -9,8 +9,8 @@ use crate::{
     same_subnet::a35_two_interfaces_in_one_subnet_are_warned_of_with_working_advice,
 };
 
-/// The files of the agent's pod: the program (with its libraries, as it is not the static one here) and the mounts of the
-/// chart. open-iscsi is only below `/host`.
+/// The files of the agent's pod: the program (with its libraries, as it is not the static one here) and the mounts of
+/// the chart. open-iscsi is only below `/host`.
 const POD: &str = "
     set -e
     mkdir -p /srv/pod/{proc,sys,dev,host,tmp,root}
@@ -24,7 +24,7 @@ const POD: &str = "
 /// The program that runs another in the pod, in a mount namespace of its own.
 const IN_POD: &str = "unshare --mount --root=/srv/pod";
 
-/// A process of an unprivileged pod that calls itself iscsid, and has an iscsiadm where tools are searched for first.
+/// A process of an unprivileged pod that is named iscsid, with an iscsiadm in the directory that is searched first.
 const IMPOSTOR: &str = "
     mkdir -p /srv/impostor
     cp /bin/sleep /srv/impostor/iscsid
@@ -52,7 +52,7 @@ async fn a35_agent_in_a_pod_uses_host_tools_and_advises_on_one_subnet() {
     a35_two_interfaces_in_one_subnet_are_warned_of_with_working_advice(&node).await;
 }
 
-/// On a host whose iscsid does not run, as where it is started on demand, there is no other of that name.
+/// Needs a host where iscsid does not run, for example because it is started on demand: no other process has that name.
 async fn a_process_that_calls_itself_iscsid_gets_nothing_run_as_root(node: &RealNode) {
     make_pod(&node.guest).await;
     node.stop_iscsid().await;

@@ -1,8 +1,8 @@
 //! Where the binaries of the control plane, and of nodes, come from.
 //!
-//! In this order: the directory that `KUBEBUILDER_ASSETS` names; the cache; a download with its checksum, where the
-//! internet can be reached; a build from source through the Go module proxy, which takes minutes, once. Versions are
-//! those of the Go modules in `tests/control-plane`, and nowhere else.
+//! In this order: the directory that `KUBEBUILDER_ASSETS` names; the cache; a download with its checksum, if the
+//! internet can be reached; a build from source through the Go module proxy, which takes minutes, once. The Go modules
+//! in `tests/control-plane` define the versions; no other file does.
 
 mod build;
 mod download;
@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::cache::{cache_directory, lock};
 pub use engine::kustomize_controller;
 
-/// One of the programs that make a cluster, or talk to one.
+/// A program that is part of a cluster, or a client of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tool {
     /// The database.
@@ -30,28 +30,28 @@ pub enum Tool {
     Kubectl,
     /// Helm.
     Helm,
-    /// Chooses the nodes of pods.
+    /// Assigns pods to nodes.
     KubeScheduler,
-    /// Has the pods of a node run.
+    /// Starts the pods of a node.
     Kubelet,
     /// Runs their containers.
     Containerd,
-    /// Stays with the containers of a pod.
+    /// The parent process of the containers of a pod.
     ContainerdShim,
     /// The command line of containerd.
     Ctr,
 }
 
 impl Tool {
-    /// What makes a control plane, and what talks to it.
+    /// The components of a control plane, and its command-line clients.
     pub const CONTROL_PLANE: [Self; 5] =
         [Self::Etcd, Self::KubeApiserver, Self::KubeControllerManager, Self::Kubectl, Self::Helm];
 
-    /// What a cluster with real nodes has besides.
+    /// What a cluster with real nodes needs in addition.
     pub const NODES: [Self; 5] =
         [Self::KubeScheduler, Self::Kubelet, Self::Containerd, Self::ContainerdShim, Self::Ctr];
 
-    /// The name of its file.
+    /// The name of its executable.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ fn required_version<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
     })
 }
 
-/// The programs, all there and executable.
+/// The directories of the programs, which all exist and are executable.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     assets: Option<PathBuf>,
@@ -104,11 +104,11 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Finds those of a control plane; downloads or builds what is missing, saying so on standard error. Blocks, for
-    /// minutes at worst; several processes that do it at once wait for the first.
+    /// Finds the programs of a control plane; downloads or builds what is missing, and reports that on standard error.
+    /// Blocks, at worst for minutes; if several processes call it at once, the others wait for the first.
     ///
     /// # Errors
-    /// If something is missing that is needed for it; the error says what to install.
+    /// If something that this needs is missing; the error says what to install.
     pub fn locate() -> Result<Self> {
         let cache = cache_directory()?;
         let found =
@@ -117,25 +117,25 @@ impl Binaries {
         Ok(found)
     }
 
-    /// Finds those of a cluster with real nodes, in the same way.
+    /// Finds the programs of a cluster with real nodes, in the same way.
     ///
     /// # Errors
-    /// If something is missing that is needed for it; the error says what to install.
+    /// If something that this needs is missing; the error says what to install.
     pub fn locate_with_nodes() -> Result<Self> {
         let found = Self::locate()?;
         found.prepare(&Tool::NODES, &found.nodes, "the binaries of nodes")?;
         Ok(found)
     }
 
-    /// The path of one of them.
+    /// The path of a program.
     #[must_use]
     pub fn path(&self, tool: Tool) -> PathBuf {
         let cache = if Tool::NODES.contains(&tool) { &self.nodes } else { &self.control_plane };
         self.asset(tool).unwrap_or_else(|| cache.join(tool.name()))
     }
 
-    /// The directory that those of the control plane are in: the one of `KUBEBUILDER_ASSETS` if that has all of them,
-    /// else the cache with those that it lacks.
+    /// The directory of the control plane's programs: `KUBEBUILDER_ASSETS` if it has all of them, otherwise the cache,
+    /// which has those that `KUBEBUILDER_ASSETS` lacks.
     #[must_use]
     pub fn directory(&self) -> &Path {
         let complete = Tool::CONTROL_PLANE.into_iter().all(|tool| self.asset(tool).is_some());
@@ -146,7 +146,7 @@ impl Binaries {
         self.assets.as_ref().map(|assets| assets.join(tool.name())).filter(|path| path.is_file())
     }
 
-    /// Puts into `cache` what is missing of `tools`.
+    /// Puts the missing ones of `tools` into `cache`.
     fn prepare(&self, tools: &[Tool], cache: &Path, what: &str) -> Result<()> {
         if self.missing(tools).is_empty() {
             return Ok(());
@@ -168,12 +168,12 @@ impl Binaries {
     }
 }
 
-/// The directory that the environment names.
+/// The directory in `KUBEBUILDER_ASSETS`.
 fn assets() -> Option<PathBuf> {
     env::var_os("KUBEBUILDER_ASSETS").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
-/// Other versions are in other directories.
+/// Names the cache directory after the versions, so that other versions get another directory.
 fn control_plane_key() -> Result<String> {
     Ok(format!(
         "control-plane-{}-etcd-{}-helm-{}-{}",
@@ -188,7 +188,7 @@ fn nodes_key() -> Result<String> {
     Ok(format!("nodes-{}-containerd-{}-{}", Tool::Kubelet.version()?, Tool::Containerd.version()?, env::consts::ARCH))
 }
 
-/// Puts a finished file where others look for it, in one step, so that nobody ever sees half of one.
+/// Moves a finished file to its final place in one step, so that nobody ever sees half of one.
 fn install(file: &Path, name: &str, cache: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(file, fs::Permissions::from_mode(0o755))?;

@@ -1,4 +1,4 @@
-//! What takes minutes to make is made once, and kept outside of the tree.
+//! The cache of files that take minutes to make. It is outside of the source tree.
 
 use std::env;
 use std::fs::{File, TryLockError};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::command::say;
 
-/// Where slow things are kept: `$MULTIBOND_CACHE`, else `$XDG_CACHE_HOME/multibond`, else `~/.cache/multibond`.
+/// The directory of the cache: `$MULTIBOND_CACHE`, else `$XDG_CACHE_HOME/multibond`, else `~/.cache/multibond`.
 ///
 /// # Errors
 /// If the environment names no home.

@@ -1,16 +1,17 @@
-//! What is left to chance, and can be repeated.
+//! Random choices that can be repeated.
 
 use std::{env, time::Duration};
 
-/// The variable that sets the seed.
+/// The environment variable of the seed.
 const SEED: &str = "MULTIBOND_SEED";
-/// The variable that sets how often a test repeats what it draws.
+/// The environment variable of the number of rounds.
 const ROUNDS: &str = "MULTIBOND_ROUNDS";
 
-/// How many rounds a test draws: `MULTIBOND_ROUNDS` (`make long` sets it), or `usual`, which is enough to see the behaviour.
+/// The number of rounds of a random test: `MULTIBOND_ROUNDS` (`make long` sets it), or else `usual`, which is enough to
+/// see the behaviour.
 ///
 /// # Panics
-/// When that is no number.
+/// If the value is not a whole number.
 #[must_use]
 #[expect(clippy::panic, reason = "its callers are tests, which a typing error must not shorten")]
 pub fn rounds(usual: u32) -> u32 {
@@ -19,17 +20,17 @@ pub fn rounds(usual: u32) -> u32 {
     })
 }
 
-/// Draws from a seed, which it prints.
+/// A random number generator that prints its seed.
 #[derive(Debug)]
 pub struct Chance(fastrand::Rng);
 
 impl Chance {
-    /// Draws from the seed in `MULTIBOND_SEED`, or from another one each time.
+    /// Takes the seed from `MULTIBOND_SEED`, or a new one each time.
     ///
     /// # Panics
-    /// When that is no number.
+    /// If the value is not a whole number.
     #[must_use]
-    #[expect(clippy::new_without_default, reason = "each is another one")]
+    #[expect(clippy::new_without_default, reason = "each one has another seed")]
     #[expect(clippy::panic, reason = "its callers are tests, which a typing error must not let draw something else")]
     pub fn new() -> Self {
         let seed = match env::var(SEED) {
@@ -50,12 +51,12 @@ impl Chance {
         all[self.0.usize(..all.len())]
     }
 
-    /// Any of these, none and all included, in their order.
+    /// Any subset of these, in their order; it may be empty or all of them.
     pub fn any_of<T: Copy>(&mut self, all: &[T]) -> Vec<T> {
         all.iter().copied().filter(|_| self.0.bool()).collect()
     }
 
-    /// Some of these, each once: at least one, and at most so many.
+    /// Some of these, each once: at least one, and at most `at_most`.
     pub fn some_of<T: Copy>(&mut self, all: &[T], at_most: usize) -> Vec<T> {
         let mut some = all.to_vec();
         self.shuffle(&mut some);
@@ -63,12 +64,12 @@ impl Chance {
         some
     }
 
-    /// Brings these into any order.
+    /// Puts these into a random order.
     pub fn shuffle<T>(&mut self, all: &mut [T]) {
         self.0.shuffle(all);
     }
 
-    /// Lets some time pass: a fault may come at any moment.
+    /// Waits for a random time, because a fault may come at any moment.
     pub async fn pause(&mut self, at_most: Duration) {
         tokio::time::sleep(at_most.mul_f64(self.0.f64())).await;
     }

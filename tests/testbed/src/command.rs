@@ -1,4 +1,4 @@
-//! Commands that run to their end.
+//! Running a command until it ends.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -9,12 +9,12 @@ use tokio::process::Command;
 
 use crate::supervisor::Supervisor;
 
-/// What a command left behind.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     /// The command line, for messages.
     pub command: String,
-    /// The exit code; none if a signal ended the command.
+    /// The exit code; `None` if a signal ended the command.
     pub code: Option<i32>,
     /// Standard output.
     pub stdout: String,
@@ -32,7 +32,7 @@ impl Output {
     /// Standard output of a command that succeeded.
     ///
     /// # Errors
-    /// If it did not succeed; the error has its standard error.
+    /// If it did not succeed; the error contains its standard error.
     pub fn success(self) -> Result<String> {
         if !self.succeeded() {
             let code = self.code.map_or_else(|| "by a signal".to_owned(), |code| format!("with exit code {code}"));
@@ -53,7 +53,8 @@ impl Output {
     }
 }
 
-/// Runs a command to its end, with `stdin` as its standard input. It dies with this process, and with this future.
+/// Runs a command until it ends, with `stdin` as its standard input. It is killed when this process ends or this future
+/// is dropped.
 pub(crate) async fn run(command: &mut Command, stdin: &str) -> Result<Output> {
     let line = std::iter::once(command.as_std().get_program())
         .chain(command.as_std().get_args())
@@ -71,7 +72,7 @@ pub(crate) async fn run(command: &mut Command, stdin: &str) -> Result<Output> {
     let input = child.stdin.take();
     let feed = async {
         if let Some(mut input) = input {
-            // A command that does not read all of its input says why by its exit code.
+            // If a command does not read all of its input, its exit code tells why.
             let _ = input.write_all(stdin.as_bytes()).await;
         }
     };
@@ -85,7 +86,7 @@ pub(crate) async fn run(command: &mut Command, stdin: &str) -> Result<Output> {
     })
 }
 
-/// Says something to the person at the terminal, also from within a test whose output is captured.
+/// Prints a line on the terminal, also from a test whose output is captured.
 pub(crate) fn say(line: &str) {
     // Without a terminal there is no place to write to, so the error is ignored.
     let _ = writeln!(std::io::stderr().lock(), "multibond-testbed: {line}");

@@ -1,4 +1,4 @@
-//! etcd, kube-apiserver and kube-controller-manager on loopback; kube-scheduler too, where real nodes join.
+//! etcd, kube-apiserver and kube-controller-manager on loopback; also kube-scheduler, if real nodes join.
 
 mod audit;
 mod clients;
@@ -26,23 +26,23 @@ use crate::supervisor::Supervisor;
 pub use audit::Write;
 use credentials::Credentials;
 
-/// How long a component may take until it serves, on a machine that is busy with other things.
+/// How long a component may take until it is ready, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What differs from one control plane to another.
+/// The options of a control plane.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Objects to apply before the controller manager starts. CRDs belong here: the garbage collector looks for new
-    /// kinds when it starts and then only every 30 s, and does not collect what it does not know.
+    /// kinds when it starts and then only every 30 s, and ignores kinds that it does not know.
     pub manifests: Vec<Value>,
-    /// More flags of kube-apiserver.
+    /// Additional flags of kube-apiserver.
     pub api_server_args: Vec<String>,
-    /// More controllers of kube-controller-manager, beside those for garbage collection, namespaces, service accounts
-    /// and the status of policies.
+    /// Additional controllers of kube-controller-manager. Those for garbage collection, namespaces, service accounts
+    /// and the status of policies always run.
     pub controllers: Vec<String>,
     /// Whether real nodes join, see [`Guest::join`](crate::Guest::join): pods get service accounts, kubelets may change
-    /// only what is theirs, and there is all that makes pods of workloads, finds nodes for them and evicts them. Every new
-    /// namespace is then slow to be usable.
+    /// only their own objects, and the controllers and the scheduler create pods for workloads, assign them to nodes
+    /// and evict them. With this it takes longer until a new namespace is usable.
     pub real_nodes: bool,
     /// Whether the API server keeps a log of writes for [`ControlPlane::writes`].
     pub audit: bool,
@@ -66,7 +66,7 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts one, with binaries from [`Binaries`], and returns when it is ready.
+    /// Starts a control plane with the programs of [`Binaries`], and returns when it is ready.
     ///
     /// # Errors
     /// If a component does not become ready; the error shows the end of its log.
@@ -94,7 +94,7 @@ impl ControlPlane {
             numbers: AtomicU32::new(1),
         };
         cluster.start_api_server_on_a_free_port().await?;
-        // The controller manager must find the kinds; the rest need not wait for it.
+        // The CRDs must exist before the controller manager starts; the other manifests do not depend on it.
         cluster.apply_kinds(&cluster.options.manifests).await?;
         tokio::try_join!(cluster.apply_others(&cluster.options.manifests), cluster.restart_controller_manager())?;
         if cluster.options.real_nodes {
@@ -109,7 +109,7 @@ impl ControlPlane {
     /// share the control plane, not a client.
     ///
     /// # Errors
-    /// If it did not start, for whichever test came first.
+    /// If it did not start; every test of the binary then gets this error.
     pub async fn shared<F>(options: F) -> Result<&'static Self>
     where
         F: AsyncFnOnce() -> Result<Options>,
@@ -120,12 +120,12 @@ impl ControlPlane {
         SHARED.get_or_init(init).await.as_ref().map_err(|error| anyhow!("the shared control plane: {error}"))
     }
 
-    /// Takes the API server away, as a crash does. Its port stays known, and clients are refused.
+    /// Kills the API server, as a crash does. Clients are refused until it is started again on the same port.
     pub fn stop_api_server(&self) {
         lock(&self.api_server).take();
     }
 
-    /// Brings the API server back on the same port, with the same data, and returns when it is ready.
+    /// Starts the API server again on the same port, with the same data, and returns when it is ready.
     ///
     /// # Errors
     /// If it does not become ready.
@@ -139,36 +139,36 @@ impl ControlPlane {
             client.request_text(request).await.map_err(anyhow::Error::from)
         })
         .await;
-        // Also one that is not ready: its log says why, and it ends with the others.
+        // It is stored even if it is not ready: its log says why, and it ends with the others.
         *lock(&self.api_server) = Some(api_server);
         ready.map(|_| ())
     }
 
-    /// Makes the API server stand still: connections stay, and nothing is answered until
+    /// Stops the API server with SIGSTOP: connections stay open, and nothing is answered until
     /// [`ControlPlane::resume_api_server`].
     ///
     /// # Errors
-    /// If it is away.
+    /// If it does not run.
     pub fn pause_api_server(&self) -> Result<()> {
         lock(&self.api_server).as_ref().context("the API server is away")?.pause()
     }
 
-    /// Lets the API server go on.
+    /// Ends [`ControlPlane::pause_api_server`].
     ///
     /// # Errors
-    /// If it is away.
+    /// If it does not run.
     pub fn resume_api_server(&self) -> Result<()> {
         lock(&self.api_server).as_ref().context("the API server is away")?.resume()
     }
 
-    /// Starts the controller manager anew, and returns when it works. Its garbage collector then knows all kinds that
-    /// there are; see [`Options::manifests`].
+    /// Restarts the controller manager, and returns when it works. Its garbage collector then knows all kinds; see
+    /// [`Options::manifests`].
     ///
     /// # Errors
     /// If it does not start to work.
     pub async fn restart_controller_manager(&self) -> Result<()> {
         lock(&self.controller_manager).take();
-        // It makes this account in every namespace: seen again, it is this controller manager that works.
+        // It creates this account in every namespace: when the account is back, the new controller manager works.
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, "default");
         if accounts.get_opt("default").await?.is_some() {
             accounts.delete("default", &kube::api::DeleteParams::default()).await?;
@@ -179,7 +179,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// The port is free when it is chosen; should another program be faster, there are others.
+    /// A port that was free when it was chosen may be taken by another program meanwhile; then another one is tried.
     async fn start_api_server_on_a_free_port(&mut self) -> Result<()> {
         for _ in 0..5 {
             self.port = free_port()?;
@@ -192,7 +192,7 @@ impl ControlPlane {
         bail!("other programs take every port that kube-apiserver tries")
     }
 
-    /// For names that must differ.
+    /// A number for names that must be unique.
     pub(crate) fn next_number(&self) -> u32 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
@@ -209,13 +209,13 @@ impl Drop for ControlPlane {
         lock(&self.api_server).take();
         self.etcd.kill();
         if !std::thread::panicking() {
-            // What is left, the end of this process removes.
+            // What is left is removed at the end of this process.
             let _ = fs::remove_dir_all(&self.directory);
         }
     }
 }
 
-/// Polls until `check` is content with a component that runs.
+/// Polls until `check` succeeds, or the component has ended.
 async fn await_component<T, E, F>(component: &Process, mut check: F) -> Result<T>
 where
     E: std::fmt::Display,

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 /// ```
 ///
 /// # Panics
-/// If that takes longer than `timeout`, with `what` should have been and what was seen last.
+/// If that takes longer than `timeout`; the message has `what`, and what was seen last.
 #[track_caller]
 pub fn eventually<T, E, F>(what: &str, timeout: Duration, check: F) -> impl Future<Output = T>
 where
@@ -44,7 +44,7 @@ where
     }
 }
 
-/// The longest pause between two looks.
+/// The longest pause between two checks.
 const LONGEST: Duration = Duration::from_secs(1);
 
 /// Calls `check` until it returns `Ok`; after `timeout`, returns what was seen last.
@@ -58,7 +58,7 @@ where
     let mut seen = "nothing: the first check did not return".to_owned();
     loop {
         let asked = Instant::now();
-        // A check that hangs is a check that failed.
+        // A check that hangs counts as failed.
         match timeout_at(deadline, check()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => seen = format!("{error:#}"),
@@ -68,7 +68,7 @@ where
         if left.is_zero() {
             return Err(seen);
         }
-        // Half of the time belongs to what is waited for, where asking is dear.
+        // If checks are slow, they take at most half of the time: the rest is left to what the test waits for.
         sleep(pause.max(asked.elapsed().min(LONGEST)).min(left)).await;
         pause = (pause * 2).min(Duration::from_millis(100));
     }

@@ -1,7 +1,8 @@
 //! A real open-iscsi and dm-multipath host in a virtual machine, with storage on two fabrics.
 //!
-//! The kernel, open-iscsi, multipath-tools and the targets are Debian's; see `tests/vm/README.md` for what is where. A
-//! host boots once, its state is saved, and each [`Guest`] goes on from there a second or two after its start.
+//! The kernel, open-iscsi, multipath-tools and the targets are Debian's; `tests/vm/README.md`
+//! describes the setup. A host boots once and its state is saved; each [`Guest`] resumes from there, within a second or
+//! two.
 
 mod control;
 mod image;
@@ -28,10 +29,10 @@ use image::Image;
 use machine::{Disk, Machine};
 use slots::Slot;
 
-/// Long enough for every command that ends by itself.
+/// The time limit of a command.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The network interfaces in the fabrics.
+/// The network interfaces in the two fabrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nic {
     /// The host's in the first fabric: 10.0.101.101/24 and `fd00:101::101/64`.
@@ -68,7 +69,7 @@ impl Nic {
         }
     }
 
-    /// By this the guest knows which is which.
+    /// The guest tells its interfaces apart by this.
     fn mac(self) -> &'static str {
         match self {
             Self::San1 => "02:00:00:00:01:11",
@@ -88,21 +89,21 @@ pub struct Guest {
     control: Control,
     image: Image,
     directory: PathBuf,
-    /// The directory of the guest in whose fabrics it is.
+    /// The directory of the guest whose fabrics it is connected to.
     fabrics_of: Option<PathBuf>,
     _slot: Slot,
 }
 
 impl Guest {
-    /// Makes what guests start from, if it is not there.
+    /// Makes the image and the saved state that guests start from, if they are missing.
     ///
     /// # Errors
-    /// If something is missing that is needed for it; the error says what to install.
+    /// If something that this needs is missing; the error says what to install.
     pub async fn prepare() -> Result<()> {
         Image::locate().await.map(|_| ())
     }
 
-    /// Starts a host in which nothing has happened yet. Waits while others have as many as may run at once.
+    /// Starts a host in its initial state. Waits while as many guests run as may run at once.
     ///
     /// # Errors
     /// If it does not start; the error shows the end of its console.
@@ -121,7 +122,7 @@ impl Guest {
         Self::start_pair_from(&Image::locate().await?, name).await
     }
 
-    /// The same, and in each host there is what makes it a node of a cluster: see [`Guest::join`].
+    /// The same, with the programs of a cluster node installed on each host: see [`Guest::join`].
     ///
     /// # Errors
     /// If they do not start, or do not reach each other.
@@ -134,7 +135,7 @@ impl Guest {
         let (other_name, name) = (format!("{name}-2"), format!("{name}-1"));
         let (first, mut second) =
             tokio::try_join!(Self::start_in(slot, image, &name), Self::start_in(other_slot, image, &other_name))?;
-        // Until here both are the same host with the same storage, and must not meet.
+        // Until here both have the same addresses and the same storage, so their fabrics must not be joined earlier.
         unplug_storage(&second.machine).await?;
         second.run_ok("host-number 2").await?;
         plug(&first.machine, &first.directory, true).await?;
@@ -164,7 +165,7 @@ impl Guest {
         &self.name
     }
 
-    /// Runs a command of bash to its end, as root. That it fails is no error here.
+    /// Runs a bash command as root until it ends. A failed command is not an error here.
     ///
     /// # Errors
     /// If it has not ended within two minutes, or the guest has.
@@ -180,19 +181,19 @@ impl Guest {
         self.run(command).await?.success()
     }
 
-    /// Starts a command of bash that stays, as the transient service `unit`; see [`Guest::log`]. It ends with
-    /// `systemctl stop`, or `systemctl kill`.
+    /// Starts a bash command as the transient service `unit`; see [`Guest::log`]. It runs until `systemctl stop` or
+    /// `systemctl kill`.
     ///
     /// # Errors
     /// If systemd cannot start it.
     pub async fn spawn(&self, unit: &str, command: &str) -> Result<()> {
         let (unit, command) = (quoted(unit), quoted(command));
-        // Mixed: the end is a matter between systemd and the shell, or what that has become by `exec`.
+        // Mixed: systemd sends SIGTERM only to the shell, or to the program that has replaced it by `exec`.
         self.run_ok(&format!("systemd-run --quiet --unit={unit} --property=KillMode=mixed bash -c {command}")).await?;
         Ok(())
     }
 
-    /// All that a service has said so far, and what systemd said of it.
+    /// The whole journal of a service so far, including the messages of systemd about it.
     ///
     /// # Errors
     /// If the journal cannot be read.
@@ -210,7 +211,7 @@ impl Guest {
         self.control.write(to, mode, &content, PATIENCE).await
     }
 
-    /// Copies a program, without what only a debugger reads: that is more than half of one that is compiled for tests.
+    /// Copies a program without its debug information, which is more than half of a test build.
     ///
     /// # Errors
     /// If it cannot be stripped here or written there.
@@ -245,11 +246,11 @@ impl Guest {
         self.machine.set_link(nic, up).await
     }
 
-    /// Makes the storage drop what comes to one of its addresses, without any sign, until
+    /// Makes the storage silently drop all packets to one of its addresses, until
     /// [`Guest::drop_nothing`].
     ///
     /// # Errors
-    /// If the guest cannot.
+    /// If the command in the guest fails.
     pub async fn drop_packets_to(&self, portal: &str) -> Result<()> {
         let family = if portal.contains(':') { "ip6" } else { "ip" };
         self.array(&format!("nft add rule inet faults input {family} daddr {portal} drop")).await
@@ -258,7 +259,7 @@ impl Guest {
     /// Ends all [`Guest::drop_packets_to`].
     ///
     /// # Errors
-    /// If the guest cannot.
+    /// If the command in the guest fails.
     pub async fn drop_nothing(&self) -> Result<()> {
         self.array("nft flush chain inet faults input").await
     }
@@ -281,7 +282,7 @@ impl Guest {
         self.power_on().await
     }
 
-    /// Cuts the power. Not for the first of a pair: the other would be without its storage.
+    /// Cuts the power. Must not be used on the first of a pair: the other one uses its storage.
     pub fn power_off(&self) {
         self.machine.kill();
     }
@@ -309,13 +310,13 @@ impl Drop for Guest {
             // The test that owns it has failed; libtest shows this with it.
             eprintln!("guest {}: {}\n", self.name, self.machine.console_tail());
         } else {
-            // What is left, the end of this process removes.
+            // What is left is removed at the end of this process.
             let _ = fs::remove_dir_all(&self.directory);
         }
     }
 }
 
-/// Takes a host's own storage off its fabrics.
+/// Disconnects a host's own storage from its fabrics.
 async fn unplug_storage(machine: &Machine) -> Result<()> {
     for nic in [Nic::Array1, Nic::Array2] {
         machine.set_link(nic, false).await?;
@@ -323,7 +324,7 @@ async fn unplug_storage(machine: &Machine) -> Result<()> {
     Ok(())
 }
 
-/// Joins the fabrics of a guest with those of another, through sockets in the directory of the one that makes them.
+/// Joins the fabrics of two guests through sockets, which are in the directory of the guest that opens them.
 async fn plug(machine: &Machine, directory: &Path, makes_them: bool) -> Result<()> {
     for fabric in [1, 2] {
         machine.join_fabric(fabric, &directory.join(format!("fabric{fabric}")), makes_them).await?;
@@ -331,9 +332,9 @@ async fn plug(machine: &Machine, directory: &Path, makes_them: bool) -> Result<(
     Ok(())
 }
 
-/// Waits until a host that boots has everything up.
+/// Waits until a host has finished to boot.
 async fn settled(control: &Control, within: Duration) -> Result<()> {
-    // "degraded": some unit failed. Which one, the console says.
+    // "degraded": some unit failed. The console says which one.
     let state = control.run("systemctl is-system-running --wait", within).await?;
     anyhow::ensure!(state.stdout.trim() == "running", "the host has not come up: {state:?}");
     control.run("udevadm settle && sync", within).await?.success()?;
@@ -348,12 +349,12 @@ fn new_directory(name: &str) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// A word as the shell reads it back.
+/// Quotes a word for the shell.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// Enough of a digest to tell what differs.
+/// The first digits of a digest: enough to distinguish versions.
 fn short_hex(digest: &[u8]) -> String {
     let start = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     format!("{start:016x}")

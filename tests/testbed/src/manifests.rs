@@ -22,11 +22,11 @@ use crate::command::run;
 use crate::control_plane::ControlPlane;
 use crate::eventually::poll;
 
-/// How long the API server may take to do what it has accepted.
+/// How long the API server may take until an accepted object is in effect.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the chart in the directory `chart` renders to with `values`, for a release `multibond` in `namespace`, by
-/// Helm itself. The namespace comes first, as `helm install --create-namespace` would make it.
+/// The manifests that Helm renders from the chart in the directory `chart` with `values`, for a release `multibond` in
+/// `namespace`. The first one is the namespace, which `helm install --create-namespace` would create.
 ///
 /// # Errors
 /// If Helm refuses the chart or the values.
@@ -36,7 +36,7 @@ pub async fn render_chart(chart: &Path, namespace: &str, values: &Value) -> Resu
     Ok(std::iter::once(home).chain(rendered.into_iter().filter(|object| !is_hook(object))).collect())
 }
 
-/// The other part of [`render_chart`]: what Helm makes for a while, such as at uninstall.
+/// The hooks, which [`render_chart`] leaves out: objects that exist only for a while, such as during an uninstall.
 ///
 /// # Errors
 /// If Helm refuses the chart or the values.
@@ -61,7 +61,7 @@ fn is_hook(object: &Value) -> bool {
 }
 
 impl ControlPlane {
-    /// Applies `manifests` in an order that works, and returns when they have taken effect: CRDs are established,
+    /// Applies `manifests` in the necessary order, and returns when they have taken effect: CRDs are established,
     /// and admission policies are enforced.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl ControlPlane {
         self.apply_others(manifests).await
     }
 
-    /// The first half of [`ControlPlane::apply_all`]: what other objects need in order to exist.
+    /// The first half of [`ControlPlane::apply_all`]: the objects that others depend on.
     pub(crate) async fn apply_kinds(&self, manifests: &[Value]) -> Result<()> {
         let first: Vec<_> = manifests.iter().filter(|manifest| comes_first(manifest)).collect();
         self.apply(&first).await?;
@@ -98,7 +98,7 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// Server-side apply, as strict as kubectl's.
+    /// Server-side apply with strict field validation, as in kubectl.
     async fn apply(&self, manifests: &[&Value]) -> Result<()> {
         let client = self.client().await?;
         let how = PatchParams::apply("multibond-testbed").force().validation_strict();
@@ -126,8 +126,8 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// The API server takes up new policies about once a second, all at once, and does not say when. So one more is
-    /// made, last, and when that is enforced, those before it are.
+    /// The API server loads new policies about once a second, all at once, and does not report it. So one more policy
+    /// is created last: when it is enforced, those before it are too.
     async fn await_policies(&self) -> Result<()> {
         let client = self.client().await?;
         let name = &format!("multibond-testbed-{}", self.next_number());

@@ -1,4 +1,4 @@
-//! Processes that tests start, watch, and end.
+//! Processes that tests start, observe and end.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -28,9 +28,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `binary` with `args`, and `env` beside the environment of this process (without its `KUBECONFIG` and
-    /// `MULTIBOND_…`, which would tie a test to the machine it runs on). What it says goes to the log `name` in the
-    /// run directory.
+    /// Starts `binary` with `args`, and with `env` in addition to the environment of this process (without `KUBECONFIG`
+    /// and `MULTIBOND_…`, which would make a test depend on its machine). Its output goes to the log `name` in the run
+    /// directory.
     ///
     /// # Errors
     /// If the binary cannot be executed or the log cannot be written.
@@ -79,13 +79,13 @@ impl Process {
         self.child().id()
     }
 
-    /// Whether it still runs.
+    /// Whether it is still running.
     #[must_use]
     pub fn alive(&self) -> bool {
         self.exit_status().is_none()
     }
 
-    /// How it ended; none while it runs.
+    /// Its exit status; `None` while it runs.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.child().try_wait().ok().flatten()
@@ -94,7 +94,7 @@ impl Process {
     /// Kills it with SIGKILL, as a crash would, and waits until it is gone.
     pub fn kill(&self) {
         let mut child = self.child();
-        // Both fail only if it is gone already.
+        // Both fail only if the process has ended already.
         let _ = child.kill();
         let _ = child.wait();
     }
@@ -134,7 +134,7 @@ impl Process {
         }
     }
 
-    /// Makes it stand still (SIGSTOP) until [`Process::resume`]: a process that is alive and silent.
+    /// Stops it with SIGSTOP until [`Process::resume`]: the process is alive, but does not respond.
     ///
     /// # Errors
     /// If it has ended.
@@ -142,7 +142,7 @@ impl Process {
         self.signal(Signal::STOP)
     }
 
-    /// Lets it go on after [`Process::pause`].
+    /// Ends [`Process::pause`].
     ///
     /// # Errors
     /// If it has ended.
@@ -171,7 +171,7 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        // The lock is held: nobody else can reap the child now, so its id is its own.
+        // While the lock is held nobody else can reap the child, so its id cannot belong to another process.
         let mut child = self.child();
         if let Some(status) = child.try_wait()? {
             bail!("{} has ended already, {status}; the end of its log:\n{}", self.name, self.log_tail());
@@ -195,7 +195,7 @@ impl Drop for Process {
     }
 }
 
-/// Makes `NAME.log`, or `NAME-2.log` and so on if there is one already: a restart keeps the log before it.
+/// Creates `NAME.log`, or `NAME-2.log` and so on if that exists, so that a restart keeps the earlier log.
 fn create_log(directory: &Path, name: &str) -> Result<(PathBuf, File)> {
     let mut path = directory.join(format!("{name}.log"));
     let mut number = 1;

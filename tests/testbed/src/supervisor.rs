@@ -1,13 +1,13 @@
-//! Nothing outlives the process that started it, and no directory either.
+//! Ends all child processes, and removes the run directory, when the process that started them ends.
 //!
-//! A parent that is killed runs no destructor, and a test binary never drops its statics. So the operating system has
-//! to tell: two small processes read from pipes whose other ends only this process holds, and learn of its end by the
-//! end of file. (A parent-death signal would be simpler, but it fires when the *thread* that started a child ends, and
-//! the threads of an async runtime come and go.)
+//! A parent that is killed runs no destructor, and a test binary never drops its statics. So two
+//! small processes read from pipes whose other ends only this process holds: when this process ends, they read the end
+//! of file. (A parent-death signal would be simpler, but it fires when the *thread* that started a child ends, and the
+//! threads of an async runtime come and go.)
 //!
 //! - The *anchor* is the leader of the process group that every child joins before it executes.
-//! - The *watchdog* kills that group and then removes the run directory; if that has a file named `keep`, only the
-//!   databases and disks in it.
+//! - The *watchdog* kills that group and then removes the run directory. If the directory has a file named `keep`, it
+//!   removes only the databases and disks in it.
 //!
 //! Both are in process groups of their own: a Ctrl-C in the terminal does not reach them.
 
@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow};
 
-/// What the watchdog runs, with the group and the run directory as its arguments.
+/// The script of the watchdog; its arguments are the group and the run directory.
 const WATCHDOG: &str = r#"
 trap '' HUP INT TERM
 cat > /dev/null
@@ -32,13 +32,13 @@ if test -e "$2/keep"; then remove "$2"/*/etcd "$2"/*/disk.qcow2; else remove "$2
 pub(crate) struct Supervisor {
     group: i32,
     directory: PathBuf,
-    // Their standard inputs are what they wait for; a static is never dropped.
+    // They wait for the end of their standard inputs, which stay open because a static is never dropped.
     _anchor: Child,
     _watchdog: Child,
 }
 
 impl Supervisor {
-    /// The one of this process, started at first use.
+    /// The supervisor of this process, started at first use.
     pub(crate) fn get() -> Result<&'static Self> {
         static SUPERVISOR: OnceLock<Result<Supervisor, String>> = OnceLock::new();
         SUPERVISOR
@@ -72,7 +72,7 @@ impl Supervisor {
         &self.directory
     }
 
-    /// Keeps the directory after the end, for someone to look at; says where it is, the first time.
+    /// Keeps the run directory after the end, and prints its path the first time.
     pub(crate) fn keep(&self) {
         keep(&self.directory);
     }

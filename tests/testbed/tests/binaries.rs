@@ -1,4 +1,4 @@
-//! Binaries are prepared once, from wherever they can be had. Go and curl are stand-ins here: scripts that note how
+//! Binaries are prepared once, from the first source that has them. Go and curl are replaced by scripts that record how
 //! they were called.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what serves a test fails it")]
 
@@ -25,7 +25,7 @@ echo "the program" > "$target"
 
 const CURL_WITHOUT_INTERNET: &str = "#!/bin/sh\necho 'curl: (6) Could not resolve host' >&2\nexit 6\n";
 
-/// A machine with an empty cache and only those programs that it is given.
+/// A machine with an empty cache and only the given programs.
 struct Machine(TempDir);
 
 impl Machine {

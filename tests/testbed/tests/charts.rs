@@ -29,7 +29,7 @@ spec:
     schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
 ";
 
-/// Before what it needs, by name: the order of the files must not matter.
+/// Its name sorts before what it needs: the order of the files must not matter.
 const POLICY: &str = "
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy

@@ -1,4 +1,4 @@
-//! The control plane does what the product's tests rely on.
+//! The control plane behaves as the tests of Multibond rely on.
 #![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
 
 use std::time::Duration;

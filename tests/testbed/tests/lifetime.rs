@@ -1,4 +1,4 @@
-//! When the process that started a control plane ends, in any way, no process and no file is left.
+//! When the process that started a control plane ends, for any reason, no process and no file is left.
 #![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
 
 use std::fs;
@@ -26,7 +26,7 @@ fn kubeconfig(parent: &mut Child) -> String {
     line.trim().strip_prefix("export KUBECONFIG=").unwrap().to_owned()
 }
 
-/// The command lines of all processes that name `home`, which those of a control plane and its watchdog do.
+/// The command lines of all processes that contain `home`: those of the control plane and of its watchdog do.
 fn running(home: &Path) -> Vec<String> {
     let home = home.to_str().unwrap();
     let processes =

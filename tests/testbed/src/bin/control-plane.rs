@@ -1,4 +1,4 @@
-//! The test control plane for people: prepares its binaries, or runs one until Ctrl-C.
+//! A control plane for use by hand: prepares its binaries, or runs one until Ctrl-C.
 
 use std::path::PathBuf;
 
@@ -47,7 +47,7 @@ async fn start(chart: Option<PathBuf>, api_server_args: Vec<String>) -> Result<(
         None => Vec::new(),
     };
     let cluster = ControlPlane::start(Options { manifests, api_server_args, ..Options::default() }).await?;
-    // Before anyone is told that it is there, and may end it.
+    // Before the address is printed, because the reader may send a signal at once.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     println!("export KUBECONFIG={}", cluster.kubeconfig().display());

@@ -1,4 +1,4 @@
-//! The test host for people: prepares it, or runs one and in it the commands of standard input.
+//! A test host for use by hand: prepares it, or starts one and runs the commands from standard input in it.
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -1,4 +1,4 @@
-//! From source: `go build` in `tests/control-plane`.
+//! Builds from source: `go build` in `tests/control-plane`.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -12,14 +12,14 @@ use super::{Tool, install};
 use crate::command::say;
 use crate::supervisor::Supervisor;
 
-/// How often a build that goes on says so: a silent CI job looks like a dead one.
+/// How often a running build reports: a silent CI job looks like a dead one.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// A main package of a Go module below `tests/control-plane`, or among that module's dependencies.
 pub(super) struct Program {
     pub(super) name: &'static str,
     pub(super) version: &'static str,
-    /// The directory of the module, seen from `tests/control-plane`.
+    /// The directory of the module, relative to `tests/control-plane`.
     pub(super) module: &'static str,
     pub(super) package: &'static str,
     pub(super) linker_flags: String,
@@ -44,7 +44,7 @@ impl Program {
     }
 }
 
-/// Builds those of `tools` that are missing in `cache`.
+/// Builds the `tools` that are missing in `cache`.
 pub(super) fn build_tools(tools: &[Tool], cache: &Path) -> Result<()> {
     let programs: Vec<_> = tools.iter().map(|tool| Program::of(*tool)).collect::<Result<_>>()?;
     build(&programs, cache)
@@ -74,7 +74,7 @@ fn build_one(program: &Program, cache: &Path) -> Result<()> {
         .arg("-o")
         .arg(&target)
         .arg(package)
-        // What people set for their own projects must not reach this build.
+        // Go settings that people use for their own projects must not affect this build.
         .env("CGO_ENABLED", "0")
         .env("GOWORK", "off")
         .env_remove("GOFLAGS")
@@ -105,7 +105,7 @@ fn build_one(program: &Program, cache: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Without these, a binary says that it is v0.0.0, and clients believe it.
+/// Without these, a binary reports version v0.0.0, and clients rely on it.
 fn linker_flags(tool: Tool, version: &str) -> String {
     let mut flags = vec!["-s -w".to_owned()];
     let mut set = |variable: &str, value: &str| flags.push(format!("-X {variable}={value}"));

@@ -1,4 +1,4 @@
-//! Released binaries, by `curl`, each with its published checksum.
+//! Downloads released binaries with `curl`, and verifies each by its published checksum.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{Tool, install};
 use crate::command::say;
 
-/// Where the releases are.
+/// The servers of the releases.
 pub(super) struct Sources {
     kubernetes: String,
     etcd: String,
@@ -79,11 +79,11 @@ impl Sources {
     }
 }
 
-/// Downloads what it can of `tools` into `cache`, and says why where it cannot: they can still be built.
+/// Downloads `tools` into `cache`. It reports which ones it cannot download and why: they can still be built.
 pub(super) fn download(tools: &[Tool], cache: &Path, sources: &Sources) {
     let mut failed = Vec::new();
     for tool in tools {
-        // A server that failed once is not waited for again.
+        // A server that failed once is not tried again.
         let source = sources.of(*tool);
         if failed.contains(&source) {
             continue;
@@ -97,7 +97,7 @@ pub(super) fn download(tools: &[Tool], cache: &Path, sources: &Sources) {
 
 fn download_one(tool: Tool, cache: &Path, sources: &Sources) -> Result<()> {
     let release = sources.release(tool)?;
-    // The checksum comes first: it is small, and tells within seconds whether its server can be reached.
+    // The checksum first: it is small, so an unreachable server is noticed within seconds.
     let checksums = fetch(&release.checksum, None, &["--max-time", "10"])?;
     let wanted = checksum_of(&checksums, &release.url)?;
     let started = Instant::now();
@@ -164,7 +164,7 @@ fn extract(archive: &Path, member: &str, target: &Path) -> Result<std::path::Pat
     Ok(target.to_owned())
 }
 
-/// The platform as Go projects name it in their releases.
+/// The name of the platform in the releases of Go projects.
 fn platform() -> (&'static str, &'static str) {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -182,7 +182,7 @@ mod tests {
         [Tool::CONTROL_PLANE, Tool::NODES].concat()
     }
 
-    /// A mirror on disk with releases as the real ones are laid out.
+    /// A mirror on disk, with the layout of the real releases.
     struct Mirror(tempfile::TempDir);
 
     impl Mirror {

@@ -1,4 +1,4 @@
-//! A GitOps engine. It is no part of the control plane, and so only a test that wants it waits for it.
+//! A GitOps engine. It is not part of the control plane, so only the tests that use it wait for it.
 
 use std::env;
 use std::fs;
@@ -12,8 +12,8 @@ use crate::cache::{cache_directory, lock};
 
 const NAME: &str = "kustomize-controller";
 
-/// Flux's kustomize-controller: from the directory that `KUBEBUILDER_ASSETS` names, or from the cache; else it is built
-/// from source, which takes minutes, once. Flux releases images of it and no binaries.
+/// Flux's kustomize-controller: from the directory that `KUBEBUILDER_ASSETS` names, or from the cache; otherwise it is
+/// built from source, which takes minutes, once. Flux releases images of it and no binaries.
 ///
 /// # Errors
 /// If it is missing and cannot be built; the error says what to install.

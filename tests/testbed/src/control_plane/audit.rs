@@ -1,4 +1,4 @@
-//! What has been written, by whom: tests that say "one write and no more" ask the API server itself.
+//! The audit log of writes: a test of "one write and no more" asks the API server itself.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::ControlPlane;
 
-/// The audit policy: all that is not reading, once, when it is done.
+/// The audit policy: every request that is not a read, logged once when it is complete.
 pub(super) fn policy() -> Value {
     json!({
         "apiVersion": "audit.k8s.io/v1",
@@ -23,15 +23,15 @@ pub(super) fn policy() -> Value {
 /// A request to change something, and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// Who asked, such as `system:serviceaccount:multibond-system:controller`.
+    /// The user, such as `system:serviceaccount:multibond-system:controller`.
     pub user: String,
     /// `create`, `update`, `patch`, `delete` or `deletecollection`.
     pub verb: String,
     /// The plural of the kind, such as `hosts`.
     pub resource: String,
-    /// `status` and the like; empty for the object itself.
+    /// The subresource, such as `status`; empty for the object itself.
     pub subresource: String,
-    /// The namespace; empty for what has none.
+    /// The namespace; empty for a cluster-wide object.
     pub namespace: String,
     /// The object's name; empty where the API server chose it.
     pub name: String,
@@ -39,12 +39,12 @@ pub struct Write {
     pub code: u16,
     /// When the API server received it.
     pub at: Timestamp,
-    /// Which token it came with, where that is a service account's: the `jti` of the token. Tells replicas apart.
+    /// The `jti` of the token, if it is a service account's. It distinguishes replicas.
     pub token: Option<String>,
 }
 
 impl ControlPlane {
-    /// All writes so far, refused ones included, in the order in which they were answered. Dry runs are none.
+    /// All writes so far, including refused ones, in the order of their answers. Dry runs are left out.
     ///
     /// # Errors
     /// If the control plane was started without [`Options::audit`](crate::Options::audit).

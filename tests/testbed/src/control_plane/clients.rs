@@ -1,4 +1,4 @@
-//! Ways to talk to a control plane: as whom, and with what.
+//! Clients of a control plane, by user and by tool.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -25,7 +25,7 @@ impl ControlPlane {
         &self.binaries
     }
 
-    /// The process id of the API server, for measuring it; none while it is away.
+    /// The process id of the API server, for measurements; `None` while it does not run.
     #[must_use]
     pub fn api_server_id(&self) -> Option<u32> {
         super::lock(&self.api_server).as_ref().map(crate::Process::id)
@@ -53,13 +53,13 @@ impl ControlPlane {
         self.credentials.kubeconfig_in_guests(self.port, &json!({"token": token}))
     }
 
-    /// The content of a kubeconfig of the kubelet of a Node, in a [`crate::Guest`].
+    /// The content of a kubeconfig for the kubelet of a Node, in a [`crate::Guest`].
     pub(crate) fn kubeconfig_of_kubelet(&self, node: &str) -> Result<String> {
         let user = self.credentials.impersonated(&format!("system:node:{node}"), &["system:nodes"]);
         self.credentials.kubeconfig_in_guests(self.port, &user)
     }
 
-    /// Where a [`crate::Guest`] reaches the API server.
+    /// The address of the API server for a [`crate::Guest`].
     pub(crate) fn address_in_guests(&self) -> String {
         format!("{GUEST_LOOPBACK}:{}", self.port)
     }
@@ -80,7 +80,7 @@ impl ControlPlane {
     /// A new client of the administrator.
     ///
     /// # Errors
-    /// If it cannot be set up; whether the server answers is another matter.
+    /// If it cannot be set up. Does not check whether the server answers.
     pub async fn client(&self) -> Result<Client> {
         client(&self.kubeconfig()).await
     }
@@ -101,8 +101,8 @@ impl ControlPlane {
         client(&self.kubeconfig_as(user, groups)?).await
     }
 
-    /// A token of a service account, valid for a week: longer than any demo stays. With `bound_node` it is one as a pod on that Node has it:
-    /// policies see the Node's name, and the token ends with the Node.
+    /// A token of a service account, valid for a week: longer than any demo runs. With `bound_node` it is like that of
+    /// a pod on this Node: policies see the Node's name, and the token becomes invalid with the Node.
     ///
     /// # Errors
     /// If the account or the Node does not exist.
@@ -133,7 +133,7 @@ impl ControlPlane {
         Ok(answer.status.context("the API server answered a TokenRequest without a token")?.token)
     }
 
-    /// Makes a namespace and returns its name: `prefix`, a dash, and something that no other namespace has.
+    /// Creates a namespace and returns its name: `prefix`, a dash, and a unique suffix.
     ///
     /// # Errors
     /// If the API server refuses it.
@@ -148,7 +148,7 @@ impl ControlPlane {
         namespaces.create(&PostParams::default(), &namespace).await?.metadata.name.context("a namespace without a name")
     }
 
-    /// Runs kubectl as the administrator, with `stdin` as its standard input. That it was refused is no error here.
+    /// Runs kubectl as the administrator, with `stdin` as its standard input. A failed command is not an error here.
     ///
     /// # Errors
     /// If it cannot be run.
@@ -170,7 +170,7 @@ impl ControlPlane {
         self.tool(Tool::Kubectl, kubeconfig, args, stdin).await
     }
 
-    /// Runs Helm as the administrator. That it was refused is no error here.
+    /// Runs Helm as the administrator. A failed command is not an error here.
     ///
     /// # Errors
     /// If it cannot be run.
@@ -187,7 +187,7 @@ impl ControlPlane {
     {
         let mut command = Command::new(self.binaries.path(tool));
         command.args(args).env("KUBECONFIG", kubeconfig);
-        // What kubectl has cached of another server that had this port is wrong for this one.
+        // kubectl's cache may be of another server that had the same port.
         command.env("KUBECACHEDIR", self.directory.join("kube-cache"));
         for kind in ["CACHE", "CONFIG", "DATA"] {
             command.env(format!("HELM_{kind}_HOME"), self.directory.join("helm"));

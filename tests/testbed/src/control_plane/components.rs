@@ -10,7 +10,7 @@ use super::{Options, audit};
 use crate::binaries::{Binaries, Tool};
 use crate::process::Process;
 
-/// What the controller manager runs; see [`Options::controllers`] for more.
+/// The controllers that always run; [`Options::controllers`] adds others.
 const CONTROLLERS: [&str; 6] = [
     "garbage-collector-controller",
     "namespace-controller",
@@ -20,8 +20,8 @@ const CONTROLLERS: [&str; 6] = [
     "validatingadmissionpolicy-status-controller",
 ];
 
-/// What it runs besides where real nodes join: what makes pods, what pods need, and what becomes of them when a node is
-/// drained, silent or gone.
+/// The additional controllers if real nodes join: those that create pods, provide what pods need, and handle pods of
+/// nodes that are drained, silent or deleted.
 const CONTROLLERS_FOR_NODES: [&str; 9] = [
     "daemonset-controller",
     "deployment-controller",
@@ -39,10 +39,10 @@ pub(super) fn etcd(binaries: &Binaries, directory: &Path) -> Result<Process> {
     let anywhere = "http://127.0.0.1:0";
     let args = [
         "--name=testbed".to_owned(),
-        // A power cut costs a test nothing, and waiting for a disk much.
+        // Tests need not survive a power cut, and waiting for the disk is slow.
         "--unsafe-no-fsync".to_owned(),
         "--log-outputs=stderr".to_owned(),
-        // The gateway would dial the advertised port, which is none.
+        // The gateway would connect to the advertised port, which is not a real one.
         "--enable-grpc-gateway=false".to_owned(),
         format!("--data-dir={}", directory.join("etcd").display()),
         format!("--initial-cluster=testbed={anywhere}"),
@@ -54,7 +54,7 @@ pub(super) fn etcd(binaries: &Binaries, directory: &Path) -> Result<Process> {
     spawn(binaries, Tool::Etcd, &args)
 }
 
-/// Where etcd serves clients, once it says so in its log.
+/// The address on which etcd serves clients, from its log; `None` until it is logged.
 pub(super) fn etcd_address(log: &str) -> Option<String> {
     log.lines().find_map(|line| {
         let entry: serde_json::Value = serde_json::from_str(line).ok()?;
@@ -120,14 +120,14 @@ pub(super) fn controller_manager(binaries: &Binaries, credentials: &Credentials,
         format!("--controllers={}", controllers.join(",")),
         "--leader-elect=false".to_owned(),
         "--secure-port=0".to_owned(),
-        // Its default, 20 requests a second, is meant for a cluster that has other things to do.
+        // The default of 20 requests a second would slow the tests down.
         "--kube-api-qps=500".to_owned(),
         "--kube-api-burst=1000".to_owned(),
     ];
     spawn(binaries, Tool::KubeControllerManager, &args)
 }
 
-/// Starts the scheduler, under the roles that a real cluster gives it.
+/// Starts the scheduler with the roles that it has in a real cluster.
 pub(super) fn scheduler(binaries: &Binaries, credentials: &Credentials) -> Result<Process> {
     let configuration = json!({
         "apiVersion": "kubescheduler.config.k8s.io/v1",

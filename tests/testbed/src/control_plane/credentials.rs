@@ -10,14 +10,14 @@ use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// What the API server's certificate is valid for: loopback, also as guests see it; the `kubernetes` Service as pods
-/// reach it; and a name that a client behind some other address can insist on (`tls-server-name`).
+/// The names in the API server's certificate: loopback, and its address in guests; the address of the `kubernetes`
+/// Service for pods; and a name for clients behind any other address (`tls-server-name`).
 const NAMES: [&str; 7] =
     [LOOPBACK, GUEST_LOOPBACK, "localhost", "10.96.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
 
 const LOOPBACK: &str = "127.0.0.1";
 
-/// This machine's loopback as a [`crate::Guest`] reaches it.
+/// The address of this machine's loopback in a [`crate::Guest`].
 pub(super) const GUEST_LOOPBACK: &str = "10.0.2.2";
 
 /// The files that the components read, and what clients need.
@@ -71,7 +71,7 @@ impl Credentials {
         Ok(())
     }
 
-    /// Writes a kubeconfig of a `user` as kubeconfigs describe them. It is complete in itself: it names no files.
+    /// Writes a kubeconfig with this `user` entry. It contains its credentials instead of paths to them.
     pub(super) fn write_kubeconfig(&self, name: &str, port: u16, user: &Value) -> Result<PathBuf> {
         self.write(name, &self.kubeconfig(LOOPBACK, port, user)?)
     }
@@ -96,7 +96,7 @@ impl Credentials {
         Ok(serde_json::to_string_pretty(&kubeconfig)?)
     }
 
-    /// A user as the administrator impersonates it.
+    /// The `user` entry of an administrator who impersonates a user.
     pub(super) fn impersonated(&self, user: &str, groups: &[&str]) -> Value {
         json!({"token": self.admin_token, "as": user, "as-groups": groups})
     }
@@ -109,7 +109,7 @@ impl Credentials {
     }
 }
 
-/// A secret of a key that is secret itself.
+/// A token derived from a secret key.
 fn token(key: &str, purpose: &str) -> String {
     let digest = Sha256::new().chain_update(purpose).chain_update(key).finalize();
     BASE64_URL_SAFE_NO_PAD.encode(digest)

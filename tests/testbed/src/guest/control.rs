@@ -37,7 +37,7 @@ impl Control {
         Ok(Self { commands: AsyncMutex::new((commands, 0)), data, waiting })
     }
 
-    /// Runs a command to its end.
+    /// Runs a command until it ends.
     pub(super) async fn run(&self, command: &str, within: Duration) -> Result<Output> {
         let answer = timeout(within, self.ask(command))
             .await
@@ -78,7 +78,7 @@ impl Control {
     }
 }
 
-/// Delivers each answer to its receiver until the port closes, which ends all waiting.
+/// Delivers each answer to its receiver. When the port closes, all waiting commands fail.
 async fn deliver(answers: OwnedReadHalf, waiting: Waiting) {
     let mut lines = BufReader::new(answers).lines();
     while let Ok(Some(line)) = lines.next_line().await {

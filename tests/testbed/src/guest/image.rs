@@ -1,7 +1,7 @@
-//! What a guest starts from: Debian's packages on a disk, and the state of a host that has booted from it.
+//! The images of guests: a disk with Debian's packages, and the saved state of a host that has booted from it.
 //!
-//! Both are made once and kept in the cache. Their directories are named after all that they are made from, so that
-//! a change makes new ones.
+//! Both are made once and kept in the cache. The names of their directories contain a digest of the sources, so that a
+//! change makes new ones.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -20,7 +20,7 @@ use crate::cache::{cache_directory, lock};
 use crate::command::{run, say};
 use crate::supervisor::Supervisor;
 
-/// How long a host may take to boot, on a machine that is busy with other things.
+/// How long a host may take to boot, on a busy machine.
 pub(super) const BOOT: Duration = Duration::from_secs(180);
 
 /// The directory of the sources.
@@ -28,7 +28,7 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../vm/image")
 }
 
-/// A disk, a kernel that boots from it, and the state of a host that has.
+/// A disk, its kernel, and the state of a host that has booted from it.
 #[derive(Debug, Clone)]
 pub(super) struct Image {
     directory: PathBuf,
@@ -36,8 +36,8 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Finds it; makes what is missing, saying so on standard error. Several processes that do it at once wait for
-    /// the first.
+    /// Finds the image; makes what is missing, and reports that on standard error. If several processes call it at
+    /// once, the others wait for the first.
     pub(super) async fn locate() -> Result<Self> {
         check_programs()?;
         let directory = cache_directory()?.join(format!("test-host-{}", digest_of_tree(&sources())?));
@@ -51,7 +51,7 @@ impl Image {
         Ok(image)
     }
 
-    /// The state of a host to which something has been done besides: by `change`, once, and kept as `name`.
+    /// The state of a host that `change` has changed after the boot. It is made once and kept as `name`.
     pub(super) async fn changed(&self, name: &str, change: impl AsyncFnOnce(&Guest) -> Result<()>) -> Result<Self> {
         let image = Self { directory: self.directory.clone(), state: self.state.join(name) };
         if image.state.is_dir() {
@@ -109,7 +109,7 @@ impl Image {
         })
     }
 
-    /// Boots a host, and saves what it is when it has everything up.
+    /// Boots a host, and saves its state when the boot has finished.
     async fn save_state(&self) -> Result<()> {
         if self.state.is_dir() {
             return Ok(());
@@ -131,7 +131,7 @@ impl Image {
     }
 }
 
-/// Images are made by one process at a time.
+/// Only one process at a time makes images.
 async fn lock_images() -> Result<fs::File> {
     let cache = cache_directory()?;
     fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;

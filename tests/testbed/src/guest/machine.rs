@@ -17,15 +17,15 @@ use crate::process::Process;
 
 const QEMU: &str = "qemu-system-x86_64";
 
-/// What the machine is. A saved state belongs to exactly this. No hardware acceleration: the machines that run tests
-/// seldom have it, and the tests must not need it.
+/// The hardware of the machine. A saved state is valid only for the same hardware. No hardware acceleration: machines
+/// that run tests seldom have it, and the tests must not need it.
 const HARDWARE: [&str; 16] = [
     "-machine",
     "q35",
     "-accel",
     "tcg,thread=multi,tb-size=256",
     "-cpu",
-    // Nothing here has the memory for five-level page tables, and no guest runs guests: both would cost time.
+    // Without five-level page tables and nested virtualization: no test needs them, and both would cost time.
     "max,la57=off,svm=off,vmx=off",
     "-smp",
     "2",
@@ -42,27 +42,27 @@ const HARDWARE: [&str; 16] = [
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=1 mitigations=off apparmor=0 audit=0 \
     systemd.show_status=false systemd.log_target=journal";
 
-/// Where a machine begins.
+/// How a machine starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Disk {
     /// It boots from its disk.
     Booting,
-    /// It goes on from the saved state, with the disk as it was then.
+    /// It resumes from the saved state, with the disk of that time.
     Resuming,
 }
 
-/// A virtual machine that runs.
+/// A running virtual machine.
 #[derive(Debug)]
 pub(super) struct Machine {
-    // The first to be dropped: it writes to the others.
+    // Dropped first, because it writes to the others.
     process: Process,
-    /// One command at a time.
+    /// The monitor, which takes one command at a time.
     qmp: Mutex<Qmp>,
     console: PathBuf,
 }
 
 impl Machine {
-    /// Starts one with its sockets and its console in `directory`.
+    /// Starts a machine with its sockets and its console in `directory`.
     pub(super) async fn start(image: &Image, directory: &Path, disk: &Path, begin: Disk) -> Result<Self> {
         let mut arguments = arguments(&image.kernel(), &image.initramfs(), directory, disk);
         if begin == Disk::Resuming {
@@ -88,7 +88,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Joins a fabric with the same one of another machine, through a socket that one of the two makes.
+    /// Joins a fabric of this machine with that of another one, through a socket that one of the two opens.
     pub(super) async fn join_fabric(&self, fabric: u32, socket: &Path, makes_it: bool) -> Result<()> {
         let mut qmp = self.qmp.lock().await;
         let (cable, port) = (format!("fabric{fabric}-cable"), format!("fabric{fabric}-port"));
@@ -98,14 +98,14 @@ impl Machine {
         Ok(())
     }
 
-    /// Saves what it is, and ends it.
+    /// Saves its state, and ends it.
     pub(super) async fn save(&mut self, memory: &Path) -> Result<()> {
         self.qmp.get_mut().save(memory).await?;
         self.kill();
         Ok(())
     }
 
-    /// Takes its power away.
+    /// Cuts the power.
     pub(super) fn kill(&self) {
         self.process.kill();
     }

@@ -1,4 +1,4 @@
-//! Guests that are nodes of a cluster: a test host with kubelet, containerd and what they start.
+//! Guests as nodes of a cluster: a test host with kubelet, containerd and the programs that they start.
 
 use std::path::{Path, PathBuf};
 
@@ -9,18 +9,18 @@ use super::{Guest, quoted};
 use crate::binaries::{Binaries, Tool};
 use crate::control_plane::ControlPlane;
 
-/// What is a node's own; runc and the programs of its network are Debian's, and on every test host.
+/// The programs that only nodes have. runc and the network plugins are Debian's, and are on every test host.
 const TOOLS: [Tool; 4] = [Tool::Kubelet, Tool::Containerd, Tool::ContainerdShim, Tool::Ctr];
 
-/// The process that holds the namespaces of a pod: it has nothing to do but to stay.
+/// The pause container, which holds the namespaces of a pod: it only sleeps.
 const PAUSE: &str = r#"import-image localhost/pause:1 '["/bin/busybox", "sleep", "2147483647"]' /bin/busybox"#;
 
-/// The files that are put over those of a test host.
+/// The files that are copied over those of a test host.
 fn files() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../nodes/image/root")
 }
 
-/// A test host in which containerd runs, and kubelet would if it had a cluster.
+/// A test host on which containerd runs, and kubelet is installed but has no cluster yet.
 pub(super) async fn image() -> Result<Image> {
     let binaries = tokio::task::spawn_blocking(Binaries::locate_with_nodes).await??;
     let (kubelet, containerd) = (Tool::Kubelet.version()?, Tool::Containerd.version()?);
@@ -48,11 +48,11 @@ async fn install(guest: &Guest, binaries: &Binaries) -> Result<()> {
 }
 
 impl Guest {
-    /// Makes a guest of [`Guest::start_nodes`] a node of a cluster, for good: it is the same node after its next boot.
+    /// Makes a guest of [`Guest::start_nodes`] a node of a cluster, permanently: after a reboot it is the same node.
     /// The cluster must have [`Options::real_nodes`](crate::Options::real_nodes).
     ///
     /// # Errors
-    /// If its kubelet cannot be started; whether that finds the cluster is another matter.
+    /// If its kubelet cannot be started. Does not wait until kubelet reaches the cluster.
     pub async fn join(&self, cluster: &ControlPlane, node: &str) -> Result<()> {
         self.write("/etc/kubernetes/kubeconfig", &cluster.kubeconfig_of_kubelet(node)?).await?;
         let environment = format!("NODE_NAME={node}\nAPI_SERVER={}\n", cluster.address_in_guests());

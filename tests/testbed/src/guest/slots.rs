@@ -9,10 +9,10 @@ use tokio::time::sleep;
 
 use crate::cache::cache_directory;
 
-/// Each takes a processor or two, and their tests are about seconds.
+/// Each guest uses one or two processors, and its tests depend on times of seconds.
 const SLOTS: usize = 2;
 
-/// The right to run one guest: until it is dropped, or this process ends.
+/// The right to run one guest, until it is dropped or this process ends.
 #[derive(Debug)]
 pub(super) struct Slot {
     _lock: File,

@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use crate::{Guest, eventually};
 
-/// Enough for iscsid to notice a dead portal (10 s) and for multipathd to follow, emulated and on a busy machine.
+/// Enough for iscsid to notice a dead portal (10 s) and for multipathd to react, on an emulated host and a busy
+/// machine.
 pub const PATIENCE: Duration = Duration::from_secs(150);
 
 /// A target with two LUNs.
 pub const ALPHA: &str = "iqn.2026-11.com.example:alpha";
 
-/// A target with one.
+/// A target with one LUN.
 pub const BETA: &str = "iqn.2026-11.com.example:beta";
 
 /// Logs in to a target through a portal, bound to an interface.
@@ -29,7 +30,7 @@ pub async fn log_in(guest: &Guest, target: &str, portal: &str, interface: &str) 
     guest.run_ok(&command).await.unwrap();
 }
 
-/// The sessions as sysfs has them: `INTERFACE STATE ADDRESS TARGET` each, sorted.
+/// The sessions in sysfs: `INTERFACE STATE ADDRESS TARGET` each, sorted.
 pub async fn sessions(guest: &Guest) -> Vec<String> {
     let each = "cd /sys/class/iscsi_session
         for session in session*; do
@@ -42,7 +43,7 @@ pub async fn sessions(guest: &Guest) -> Vec<String> {
     sessions
 }
 
-/// The kernel's names of the sessions: one that was made anew has another.
+/// The kernel's names of the sessions. A new session always has a new name.
 pub async fn session_numbers(guest: &Guest) -> BTreeSet<String> {
     guest.run_ok("ls /sys/class/iscsi_session").await.unwrap().lines().map(str::to_owned).collect()
 }
@@ -56,7 +57,7 @@ pub async fn until_sessions(guest: &Guest, wanted: &[String]) {
     .await;
 }
 
-/// The states of the paths of all maps as multipathd has them: `MAP DM-STATE CHECKER-STATE` each, sorted.
+/// The states of the paths of all maps in multipathd: `MAP DM-STATE CHECKER-STATE` each, sorted.
 pub async fn paths(guest: &Guest) -> Vec<String> {
     let paths = guest.run_ok("multipathd show paths raw format '%w %t %T'").await.unwrap();
     let mut paths: Vec<_> = paths.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
@@ -64,7 +65,7 @@ pub async fn paths(guest: &Guest) -> Vec<String> {
     paths
 }
 
-/// Waits until exactly so many paths are ready, and so many have failed.
+/// Waits until exactly these numbers of paths are ready and have failed.
 pub async fn until_paths(guest: &Guest, ready: usize, failed: usize) {
     eventually(&format!("{ready} paths ready, {failed} failed"), PATIENCE, async || {
         let paths = paths(guest).await;
@@ -78,7 +79,7 @@ pub async fn until_paths(guest: &Guest, ready: usize, failed: usize) {
     .await;
 }
 
-/// The device of a map with so many paths.
+/// The device of a map with this number of paths.
 pub async fn device(guest: &Guest, paths: usize) -> String {
     let maps = guest.run_ok("multipathd show maps raw format '%w %N'").await.unwrap();
     let map = maps.lines().find_map(|map| map.trim_end().strip_suffix(&format!(" {paths}"))).unwrap();

@@ -1,4 +1,4 @@
-//! A node of a site whose host is real.
+//! A node of a site with a real host.
 
 use std::sync::Arc;
 
@@ -46,9 +46,9 @@ metadata: {name: w1}
 spec: {dataCenter: dc, nodeName: '{ns}-w1'}
 ";
 
-/// A node with the agent's program, its token and a real host on it.
+/// A node with a real host, the agent's program and its token.
 pub struct RealNode {
-    /// The objects of the node, on the control plane outside of the guest.
+    /// The site of the node; its control plane runs outside of the guest.
     pub site: Arc<Site>,
     /// Its host.
     pub guest: Guest,
@@ -57,13 +57,13 @@ pub struct RealNode {
 }
 
 impl RealNode {
-    /// The node `w1` of a site of its own: a host without sessions, and no agent yet.
+    /// The node `w1` of a new site: its host has no sessions, and no agent runs.
     pub async fn new(name: &str) -> Self {
         let (site, guest) = tokio::join!(Site::new(name), Guest::start(name));
         Self::on(Arc::new(site), guest.unwrap(), "w1").await
     }
 
-    /// The nodes `w1` and `w2` of one site, on the same fabrics, with the storage of the first.
+    /// The nodes `w1` and `w2` of one site, on the same fabrics, with the storage of `w1`.
     pub async fn pair(name: &str) -> [Self; 2] {
         let (site, guests) = tokio::join!(Site::new(name), Guest::start_pair(name));
         let (site, [first, second]) = (Arc::new(site), guests.unwrap());
@@ -79,12 +79,12 @@ impl RealNode {
         Self { site, guest, name }
     }
 
-    /// Starts the agent as the service `agent`, with a lease that runs out soon; `more` are more of its arguments.
+    /// Starts the agent as the service `agent`, with a short lease; `more` are additional arguments.
     pub async fn start_agent(&self, more: &str) {
         self.start_agent_by("", &format!("--lease-duration 4s --lease-renew-interval 1s {more}")).await;
     }
 
-    /// Starts the agent by another program, such as one that changes its root, and with these arguments alone.
+    /// Starts the agent through another program, such as chroot, and with only these arguments.
     pub async fn start_agent_by(&self, program: &str, arguments: &str) {
         let command = format!(
             "exec {program} multibond-node agent --node-name {} --kubeconfig /root/kubeconfig --namespace {SYSTEM} {arguments}",
@@ -93,7 +93,7 @@ impl RealNode {
         self.guest.spawn("agent", &command).await.unwrap();
     }
 
-    /// Waits for a summary such as `2/4`: connected and planned paths.
+    /// Waits for a summary of connected and planned paths, such as `2/4`.
     pub async fn until_paths(&self, summary: &str) -> Value {
         let has = |host: &Value| host["status"]["summary"]["paths"] == summary;
         self.site.until(&format!("{summary} paths"), "Host", self.name, has).await
@@ -122,7 +122,7 @@ impl RealNode {
         self.guest.run_ok("systemctl stop agent").await.unwrap();
     }
 
-    /// Kills the agent as a crash does, and with it the tools that it has started, as the end of a pod does.
+    /// Kills the agent as a crash does, together with the tools that it has started, as at the end of a pod.
     pub async fn kill_agent(&self) {
         let ended = "until systemctl --quiet is-failed agent; do sleep 0.05; done; systemctl reset-failed agent";
         self.guest.run_ok(&format!("systemctl kill --signal=KILL agent && {ended}")).await.unwrap();
@@ -149,7 +149,7 @@ impl RealNode {
         self.guest.run_ok("nft flush chain inet faults output").await.unwrap();
     }
 
-    /// Waits until the node records are these, and no others, as `ADDRESS:PORT,TAG TARGET` each, sorted.
+    /// Waits until exactly these node records exist, as `ADDRESS:PORT,TAG TARGET` each, sorted.
     pub async fn until_records(&self, wanted: &[String]) {
         eventually(&format!("exactly the records {wanted:?}"), PATIENCE, async || {
             let found = self.guest.run("iscsiadm -m node | sort").await.unwrap().stdout;

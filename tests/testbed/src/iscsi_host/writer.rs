@@ -4,7 +4,7 @@ use crate::{Guest, eventually};
 
 use super::by_hand::PATIENCE;
 
-/// `tests/vm/image/root/usr/local/sbin/writer`, at work on a device.
+/// `tests/vm/image/root/usr/local/sbin/writer`, running on a device.
 pub struct Writer<'a> {
     guest: &'a Guest,
 }
@@ -18,7 +18,7 @@ impl<'a> Writer<'a> {
         writer
     }
 
-    /// Waits until it has written and read as often as this from now on.
+    /// Waits until it has written and read this number of times from now on.
     pub async fn until_passes(&self, more: usize) {
         let before = self.passes().await;
         eventually(&format!("{more} more passes of the writer"), PATIENCE, async || {
@@ -28,7 +28,7 @@ impl<'a> Writer<'a> {
         .await;
     }
 
-    /// Ends it, with the last pass read back.
+    /// Ends it after it has read back its last pass.
     ///
     /// # Panics
     /// If there was an I/O error, or a wrong byte.
@@ -40,7 +40,7 @@ impl<'a> Writer<'a> {
         assert_ne!(failed.stdout, "failed\n", "{}", self.log().await);
     }
 
-    /// Its last line on a pass: the time it took, and the slowest before it.
+    /// Its last line about a pass: the time that it took, and the longest time so far.
     pub async fn last_pass(&self) -> String {
         let log = self.log().await;
         log.lines().rfind(|line| line.starts_with("pass ")).unwrap_or_default().to_owned()

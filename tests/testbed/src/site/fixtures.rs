@@ -1,4 +1,4 @@
-//! The small data centers that tests start from.
+//! Small data centers for tests to start with.
 
 /// Two fabrics told apart by subnets, one target with a portal on each.
 pub const TWO_FABRICS: &str = "
@@ -48,7 +48,7 @@ spec:
 ---
 ";
 
-/// What a host on neither network has: an interface outside every subnet.
+/// The facts of a host on neither network: its interface is outside of every subnet.
 pub const HOST_ON_NEITHER: &str = "
 apiVersion: multibond.dev/v1alpha1
 kind: Host

@@ -1,4 +1,4 @@
-//! A site to test on: a namespace, nodes with simulated hosts, and the commands of a person with kubectl.
+//! A site for tests: a namespace, nodes with simulated hosts, and commands as with kubectl.
 #![allow(
     clippy::unwrap_used,
     clippy::missing_panics_doc,
@@ -34,7 +34,7 @@ pub use health::{address, get, until_ready_says};
 pub use nodes::{our_taint, storage_operational, taints};
 pub use objects::{condition, paths, phase, ready, reason, sessions};
 
-/// Where the chart is installed.
+/// The namespace of the chart.
 pub const SYSTEM: &str = "multibond-system";
 /// Long enough for a busy machine; nothing waits this long when it works.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -84,7 +84,7 @@ pub async fn controller(cluster: &ControlPlane, more: &[&str]) -> Process {
 
 /// A namespace with nodes and simulated hosts of its own.
 pub struct Site {
-    /// The control plane that it is on.
+    /// Its control plane.
     pub cluster: &'static ControlPlane,
     /// A client with all rights.
     pub client: Client,
@@ -129,8 +129,8 @@ impl Site {
         std::fs::rename(self.file("new"), self.file(name)).unwrap();
     }
 
-    /// Makes nodes, and starts an agent with a simulated host and a token of its own on each. Sessions survive the
-    /// process, as they would on a host.
+    /// Creates nodes, and on each starts an agent with its own simulated host and token. Sessions survive the process,
+    /// as they do on a real host.
     pub async fn agents(&self, names: &[&str]) -> Process {
         let tokens = self.file("tokens");
         std::fs::create_dir_all(&tokens).unwrap();
@@ -142,7 +142,7 @@ impl Site {
         self.simulate()
     }
 
-    /// Makes a node if need be, and a token of the agent on it.
+    /// Creates a node if it does not exist, and a token for its agent.
     pub async fn token_of_node(&self, node: &str) -> String {
         let nodes: Api<Node> = Api::all(self.client.clone());
         if nodes.get_opt(node).await.unwrap().is_none() {
@@ -192,7 +192,7 @@ impl Site {
         self.kubectl(&["apply", "-f", "-"], yaml).await;
     }
 
-    /// kubectl in the site's namespace; what it prints.
+    /// Runs kubectl in the site's namespace, and returns its output.
     pub async fn kubectl(&self, arguments: &[&str], stdin: &str) -> String {
         let arguments = [&["-n", &self.namespace][..], arguments].concat();
         let stdin = stdin.replace("{ns}", &self.namespace);
@@ -216,7 +216,7 @@ impl Site {
         patched.unwrap();
     }
 
-    /// Deletes an object, and does not wait until it is gone.
+    /// Deletes an object without waiting until it is gone.
     pub async fn delete(&self, kind: &str, name: &str) {
         self.api(kind).await.delete(name, &DeleteParams::default()).await.unwrap();
     }

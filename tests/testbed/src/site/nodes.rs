@@ -1,4 +1,4 @@
-//! Nodes of a site, as other writers see and change them.
+//! Reads and changes the Nodes of a site, as other programs do.
 
 use crate::eventually;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use super::{PATIENCE, Site};
 
-/// Our condition on a Node.
+/// The type of our condition on a Node.
 pub const STORAGE_OPERATIONAL: &str = "multibond.dev/StorageOperational";
-/// Our taint.
+/// The key of our taint.
 pub const NON_OPERATIONAL: &str = "multibond.dev/non-operational";
 
 /// Our condition on a Node, as status and reason.
@@ -37,7 +37,7 @@ impl Site {
         Api::all(self.client.clone())
     }
 
-    /// Changes the labels of one of the site's Nodes; `null` takes one away.
+    /// Changes the labels of one of the site's Nodes; `null` removes one.
     pub async fn label_node(&self, name: &str, labels: Value) {
         let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
         self.nodes().patch(&self.node(name), &PatchParams::default(), &patch).await.unwrap();
@@ -48,7 +48,7 @@ impl Site {
         self.nodes().delete(&self.node(name), &DeleteParams::default()).await.unwrap();
     }
 
-    /// Puts one more taint on a Node, as any other program that reads, changes and writes.
+    /// Adds a taint to a Node by read, change and write, as any other program does.
     pub async fn taint_node(&self, name: &str, key: &str) {
         let nodes = self.nodes();
         eventually(&format!("{name} tainted with {key}"), PATIENCE, async || {

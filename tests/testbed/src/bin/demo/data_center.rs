@@ -1,4 +1,4 @@
-//! What runs: a control plane, the controller, the agents of simulated hosts, and `examples/` applied.
+//! The running demo: a control plane, the controller, the agents of simulated hosts, and `examples/` applied.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use tokio::time::sleep;
 use crate::place::Place;
 use crate::screen::Screen;
 
-/// Where the chart is installed.
+/// The namespace of the chart.
 const SYSTEM: &str = "multibond-system";
 /// The namespace of `examples/`, and the data center in it.
 const NAMESPACE: &str = "frankfurt";
 /// How long the bond may take to become Ready, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// All of it. It ends when this value is dropped.
+/// The running demo. It ends when this value is dropped.
 pub struct DataCenter {
-    // In the order in which they end.
+    // Fields are dropped in this order.
     agents: Process,
     controller: Process,
     cluster: ControlPlane,
@@ -32,7 +32,7 @@ pub struct DataCenter {
 impl DataCenter {
     /// Starts everything, and returns when the bond is Ready.
     pub async fn start(multibond: &Path, screen: &Screen) -> Result<Self> {
-        // It reports downloads and builds by itself.
+        // It reports downloads and builds itself.
         let binaries = tokio::task::spawn_blocking(Binaries::locate).await??;
         let place = Place::take()?;
         let what = format!("Kubernetes {} with the chart's CRDs, permissions and policies", Tool::Kubectl.version()?);
@@ -60,7 +60,7 @@ impl DataCenter {
         self.kubectl(&["apply", "--filename", &manifests.display().to_string()]).await.map(|_| ())
     }
 
-    /// Waits until the bond is Ready, and the data center has counted all its hosts among those that are up.
+    /// Waits until the bond is Ready and the data center counts all its hosts as up.
     async fn ready(&self, hosts: usize) -> Result<()> {
         let outcome = async {
             self.wait("condition=Ready", "iscsibond,mbhost").await?;
@@ -78,7 +78,7 @@ impl DataCenter {
         self.kubectl(&["wait", "--all", kinds, &holds, &timeout]).await.map(|_| ())
     }
 
-    /// Shows what there is, as people will ask for it themselves.
+    /// Shows the state, with the commands that people will use.
     pub async fn show_status(&self) -> Result<()> {
         let mut status = Command::new(self.place.file("bin/multibond"));
         status.arg("status").env("KUBECONFIG", self.place.file("kubeconfig")).kill_on_drop(true);
@@ -87,7 +87,7 @@ impl DataCenter {
         Ok(())
     }
 
-    /// What to do with it.
+    /// Suggests what to try.
     pub fn how_to_go_on(&self) -> String {
         let (kubeconfig, bin, faults) =
             (self.place.shown("kubeconfig"), self.place.shown("bin"), self.place.shown("faults.yaml"));
@@ -118,7 +118,7 @@ Ctrl-C ends everything and leaves nothing behind.
         )
     }
 
-    /// Returns when something ends that should run.
+    /// Returns when a process ends that should run.
     pub async fn broken(&self) -> anyhow::Error {
         loop {
             for process in [&self.controller, &self.agents] {
@@ -156,7 +156,7 @@ async fn controller(multibond: &Path, cluster: &ControlPlane) -> Result<Process>
     Process::spawn(multibond, arguments, [("KUBECONFIG", kubeconfig)], "controller")
 }
 
-/// Makes the nodes, and starts an agent on each.
+/// Creates the nodes, and starts an agent on each.
 async fn agents(multibond: &Path, cluster: &ControlPlane, place: &Place, nodes: &[String]) -> Result<Process> {
     let node = |name| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
     cluster.apply_all(&nodes.iter().map(node).collect::<Vec<_>>()).await?;

@@ -42,7 +42,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     let stays = arguments.stay || (io::stdin().is_terminal() && io::stdout().is_terminal());
     let multibond = arguments.multibond.map_or_else(beside_this_one, Ok)?;
     let screen = Screen::new();
-    // From now on a signal ends this in good order; before, there is nothing to put in order.
+    // From here a signal ends the demo in an orderly way; before this there is nothing to clean up.
     let mut end = End::listen()?;
     let data_center = tokio::select! {
         data_center = DataCenter::start(&multibond, &screen) => data_center?,

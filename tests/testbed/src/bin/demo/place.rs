@@ -1,4 +1,4 @@
-//! Where the demo keeps what people need: a directory that is easy to find, and gone afterwards.
+//! The directory of the files that people need: easy to find, and removed at the end.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use multibond_testbed::cache_directory;
 
-/// `demo` in the cache; `demo-2` while another demo has that, and so on.
+/// `demo` in the cache; `demo-2` while another demo uses that, and so on.
 #[derive(Debug)]
 pub struct Place {
     directory: PathBuf,
@@ -16,7 +16,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Takes the first that is free, and empties it of what a demo has left that was killed.
+    /// Takes the first free directory, and removes what a killed demo has left in it.
     pub fn take() -> Result<Self> {
         let cache = cache_directory()?;
         fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
@@ -37,7 +37,7 @@ impl Place {
         if directory.exists() {
             fs::remove_dir_all(&directory).with_context(|| format!("cannot empty {}", directory.display()))?;
         }
-        // It holds credentials, if only for a server on loopback.
+        // It contains credentials, although only for a server on loopback.
         DirBuilder::new()
             .mode(0o700)
             .create(&directory)
@@ -62,7 +62,7 @@ impl Place {
         symlink(target, &path).with_context(|| format!("cannot link {}", path.display()))
     }
 
-    /// As a person would write the path of a file.
+    /// The path of a file in a short form, as people write it.
     pub fn shown(&self, name: &str) -> String {
         let path = self.file(name);
         let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
@@ -82,7 +82,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // What is left, the next demo removes.
+        // What is left is removed by the next demo.
         let _ = fs::remove_dir_all(&self.directory);
     }
 }

@@ -40,6 +40,6 @@ impl Screen {
 /// Shows a text as it is.
 pub fn show(text: &str) {
     let mut out = io::stdout().lock();
-    // Without a reader the error is ignored.
+    // Nobody may read the output any more, so the error is ignored.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
