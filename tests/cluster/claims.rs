@@ -259,7 +259,7 @@ async fn a27_silent_agent_makes_its_host_unknown_and_blocks_no_deletion() {
     assert_eq!(unknown["status"]["plan"], before["status"]["plan"], "not knowing takes nothing away");
     let names_it = |bond: &Value| {
         let fully = super::site::condition(bond, "FullyConnected");
-        fully["reason"] == "AgentSilent" && fully["message"].to_string().contains("that of w1")
+        fully["reason"] == "AgentSilent" && fully["message"].to_string().contains("the first on w1")
     };
     site.until("names the host", "IscsiBond", "storage", names_it).await;
     agents.resume().unwrap();

@@ -152,7 +152,7 @@ async fn a25_an_unreadable_record_of_the_agent_is_replaced() {
     assert!(fs::read_to_string(record).unwrap().contains("node.startup = manual"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a25_a_stale_lock_fails_the_login_before_a_tool_is_started() {
     let host = TestHost::new();
     fs::create_dir_all(host.file("run/lock/iscsi")).unwrap();
