@@ -65,6 +65,14 @@ pub enum HostError {
         /// The error of the kernel.
         message: String,
     },
+    /// The root directory of the host could not be opened, or is not the host's.
+    #[error("the files of the host cannot be reached through {}: {message}", directory.display())]
+    RootUnreadable {
+        /// The directory, as the agent sees it.
+        directory: PathBuf,
+        /// The cause.
+        message: String,
+    },
     /// A multipath map still exists after it was flushed.
     #[error("the multipath map {map} cannot be removed: {message}")]
     MapNotFlushed {
@@ -85,7 +93,8 @@ impl HostError {
             HostError::MapNotFlushed { .. } => PathReason::InUse,
             HostError::ToolNotStarted { .. }
             | HostError::NotEntered { .. }
-            | HostError::NamespacesUnreadable { .. } => PathReason::Internal,
+            | HostError::NamespacesUnreadable { .. }
+            | HostError::RootUnreadable { .. } => PathReason::Internal,
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Reading needs no tool and no fork: block devices come from [`sysfs`], multipath maps from the kernel's
 //! [`device_mapper`], the users of a device from `/proc` ([`device_users`]), network [`interfaces`] and [`events`] from
-//! netlink. Changes are made with the host's own [`tools`].
+//! netlink. Other files of the host are found below its root directory ([`host_root`]). Changes are made with the host's
+//! own [`tools`].
 
 pub mod access;
 pub mod device_mapper;
@@ -10,6 +11,7 @@ pub mod device_users;
 pub mod error;
 pub mod events;
 pub mod exec;
+pub mod host_root;
 pub mod interfaces;
 pub mod mount_points;
 pub mod multipath;

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use super::{error::HostError, tools::HostTools};
+use super::{error::HostError, host_root::HostRoot, tools::HostTools};
 use crate::api::{HostWarning, reason::PreparedReason};
 
 const DAEMON: &str = "multipathd";
@@ -16,7 +16,7 @@ const DAEMON: &str = "multipathd";
 const TOOL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The value of `find_multipaths` that makes multipathd ignore unknown LUNs.
 const STRICT: &str = "strict";
-/// The configuration of multipathd, relative to the root directory.
+/// The configuration of multipathd, below the root directory.
 const CONFIG_FILES: [&str; 2] = ["etc/multipath.conf", "etc/multipath/conf.d"];
 
 /// The first pause before multipathd is asked again if its answer may change soon. It doubles up to the maximum.
@@ -105,8 +105,8 @@ impl Multipath {
     /// warning.
     async fn find_multipaths(&self, pid: u32) -> Option<String> {
         let access = self.tools.access(DAEMON).ok()?;
-        let root = self.tools.root(&access);
-        let modified = CONFIG_FILES.iter().map(|file| modified(&root.join(file))).collect();
+        let root = self.tools.root(&access).ok()?;
+        let modified = CONFIG_FILES.iter().map(|file| modified(&root, file)).collect();
         let source = ConfigSource { pid, modified };
         let mut cached = self.setting.lock().await;
         if let Some(setting) = cached.as_ref().filter(|setting| setting.is_valid_for(&source)) {
@@ -139,8 +139,8 @@ pub fn map_exists(sys: &Path, name: &str) -> bool {
         .any(|found| found.trim_end() == name)
 }
 
-fn modified(file: &Path) -> Option<SystemTime> {
-    fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
+fn modified(root: &HostRoot, file: &str) -> Option<SystemTime> {
+    root.metadata(file).and_then(|metadata| metadata.modified()).ok()
 }
 
 /// The value of `find_multipaths` in the section `defaults` of a printed configuration.

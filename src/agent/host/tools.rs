@@ -21,6 +21,7 @@ use super::{
     device_users::require_host_pid_namespace,
     error::HostError,
     exec::{self, ExecError, OpenNamespaces, Place},
+    host_root::HostRoot,
     processes::{NotOfHost, check_host_daemon, has_name, may_be_root},
     run_tool::{self, RunError, ToolOutput},
 };
@@ -145,14 +146,23 @@ impl HostTools {
         Ok((fs::read_link(directory.join("mnt"))?, fs::read_link(directory.join("net"))?))
     }
 
-    /// The host's root directory, as the agent sees it.
-    #[must_use]
-    pub fn root(&self, access: &HostAccess) -> PathBuf {
-        match access {
+    /// Opens the host's root directory.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or if the process that it was to be found through is not the host's any more.
+    pub fn root(&self, access: &HostAccess) -> Result<HostRoot, HostError> {
+        let directory = match access {
             HostAccess::Direct => self.root.clone(),
             HostAccess::Namespaces(pid) => self.proc.join(format!("{pid}/root")),
             HostAccess::Chroot(directory) => directory.clone(),
-        }
+        };
+        let opened = HostRoot::open(&directory).map_err(|error| error.to_string());
+        // As with namespaces: first open, then check.
+        let checked = opened.and_then(|root| match access {
+            HostAccess::Namespaces(pid) => self.check_is_host(*pid).map(|()| root),
+            HostAccess::Direct | HostAccess::Chroot(_) => Ok(root),
+        });
+        checked.map_err(|message| HostError::RootUnreadable { directory, message })
     }
 
     /// Runs a tool until it ends. Its exit code is for the caller to judge.
@@ -192,8 +202,12 @@ impl HostTools {
         let HostAccess::Namespaces(pid) = access else { return Ok(None) };
         let namespaces =
             OpenNamespaces::of(&self.proc.join(pid.to_string())).map_err(|error: ExecError| error.to_string())?;
-        check_host_daemon(&self.proc, *pid).map_err(|error| format!("process {pid} is not the host's: {error}"))?;
+        self.check_is_host(*pid)?;
         Ok(Some(namespaces))
+    }
+
+    fn check_is_host(&self, pid: u32) -> Result<(), String> {
+        check_host_daemon(&self.proc, pid).map_err(|error| format!("process {pid} is not the host's: {error}"))
     }
 
     fn command<A: AsRef<OsStr>>(&self, place: Option<&Place>, tool: &str, arguments: &[A]) -> Command {
@@ -255,7 +269,23 @@ mod tests {
         process(proc.path(), "300", "iscsid", "somebody's container");
         process(proc.path(), "700", "iscsid", "host");
         assert_eq!(host.access("iscsid").unwrap(), HostAccess::Namespaces(700));
-        assert_eq!(host.root(&HostAccess::Namespaces(700)), proc.path().join("700/root"));
+    }
+
+    #[test]
+    fn a_root_directory_is_the_hosts_or_an_error() {
+        let proc = tempfile::tempdir().unwrap();
+        for (pid, container) in [("1", "host"), ("700", "host"), ("800", "somebody's container")] {
+            process(proc.path(), pid, "iscsid", container);
+            fs::create_dir_all(proc.path().join(pid).join("root/etc")).unwrap();
+        }
+        let host = HostTools::new(AccessMode::Nsenter, proc.path().into());
+        assert_eq!(host.root(&HostAccess::Namespaces(700)).unwrap().names("/").unwrap(), ["etc"]);
+        // A process of a container has got the ID of the daemon.
+        let error = host.root(&HostAccess::Namespaces(800)).unwrap_err().to_string();
+        assert!(error.contains("800/root") && error.contains("is not the host's"), "{error}");
+        assert!(host.root(&HostAccess::Namespaces(900)).is_err());
+        let mounted = HostAccess::Chroot(proc.path().join("1/root"));
+        assert_eq!(host.root(&mounted).unwrap().names("/").unwrap(), ["etc"]);
     }
 
     #[test]
@@ -310,6 +340,21 @@ mod tests {
         let error = HostTools::new(AccessMode::Auto, proc.path().into()).access("iscsid").unwrap_err();
         let message = error.to_string();
         assert!(message.contains("hostPID") && message.contains("--host-tools"), "{message}");
+    }
+
+    #[test]
+    fn a_tool_is_certainly_not_running_only_if_every_process_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let proc = root.path().join("proc");
+        let host = HostTools::in_directory(root.path());
+        assert!(!host.is_certainly_not_running("iscsiadm"), "there is no procfs of the host");
+        fs::create_dir_all(proc.join("1/ns")).unwrap();
+        symlink("pid:[4026531836]", proc.join("1/ns/pid")).unwrap();
+        fs::create_dir_all(proc.join("7")).unwrap();
+        fs::write(proc.join("7/comm"), "iscsiadm\n").unwrap();
+        assert!(!host.is_certainly_not_running("iscsiadm"), "one runs");
+        fs::write(proc.join("7/comm"), "iscsid\n").unwrap();
+        assert!(host.is_certainly_not_running("iscsiadm"));
     }
 
     #[test]

@@ -45,6 +45,7 @@ use crate::{
         host::{
             access::{AccessMode, HostAccess},
             events,
+            host_root::HostRoot,
             mount_points::MountPoints,
             multipath::{Multipath, map_exists},
             sysfs,
@@ -233,8 +234,8 @@ impl OpenIscsi {
     }
 
     fn initiator_name(&self, access: &HostAccess) -> Option<String> {
-        let file = self.tools.root(access).join("etc/iscsi/initiatorname.iscsi");
-        initiator_name_from_file(&file).or_else(|| initiator_name_from_kernel(&self.sys))
+        let root = self.tools.root(access).ok();
+        root.and_then(|root| initiator_name_from_file(&root)).or_else(|| initiator_name_from_kernel(&self.sys))
     }
 }
 
@@ -389,8 +390,8 @@ fn tool_warning(state: &ToolState, has_version_mismatch: bool) -> Option<HostWar
     Some(HostWarning { reason, message })
 }
 
-fn initiator_name_from_file(file: &Path) -> Option<String> {
-    let text = fs::read_to_string(file).ok()?;
+fn initiator_name_from_file(root: &HostRoot) -> Option<String> {
+    let text = String::from_utf8(root.read("etc/iscsi/initiatorname.iscsi").ok()?).ok()?;
     let name = text.lines().filter_map(|line| line.trim().strip_prefix("InitiatorName")).next_back()?;
     Some(name.trim_start().strip_prefix('=')?.trim().to_owned()).filter(|name| !name.is_empty())
 }

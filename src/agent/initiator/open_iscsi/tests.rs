@@ -163,6 +163,17 @@ async fn a25_a_stale_lock_fails_the_login_before_a_tool_is_started() {
 }
 
 #[tokio::test]
+async fn no_tool_is_started_over_a_lock_directory_of_another_user() {
+    let host = TestHost::new();
+    let directory = host.file("run/lock/iscsi");
+    fs::create_dir_all(&directory).unwrap();
+    fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+    let error = host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
+    assert_eq!((error.reason, host.calls()), (PathReason::DatabaseLocked, Vec::new()));
+    assert!(error.message.contains("only root can write to its directory /run/lock/iscsi"), "{error}");
+}
+
+#[tokio::test]
 async fn a_command_is_tried_again_if_the_tool_asks_for_that() {
     let host = TestHost::new();
     host.fail("login", &[29, 31]);
@@ -252,7 +263,7 @@ async fn records_of_paths_neither_planned_nor_connected_are_deleted() {
     host.calls();
     host.initiator.tidy(&BTreeSet::from([paths[0].clone()])).await.unwrap();
     assert_eq!(host.calls(), ["iface delete", "node delete"], "an interface takes its nodes along");
-    let left = records::database::Database::new(host.root.path());
+    let left = records::database::Database::new(HostRoot::open(host.root.path()).unwrap());
     let left: Vec<_> = left.nodes().iter().map(NodeRecord::path).collect();
     assert_eq!(left, [paths[0].clone(), paths[3].clone()]);
     assert!(foreign.exists());

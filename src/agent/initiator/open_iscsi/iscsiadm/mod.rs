@@ -1,26 +1,25 @@
-//! Runs `iscsiadm`: its commands ([`command`]), its lock, and its exit codes ([`outcome`]).
+//! Runs `iscsiadm`: its commands ([`command`]), its [`lock`], and its exit codes ([`outcome`]).
 
 pub mod command;
+mod lock;
 pub mod outcome;
 
 use std::{
-    fs, iter,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    iter,
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use self::{
     command::{Command, CommandKind, Setting, Value},
-    outcome::{CommandOutcome, LOCK, classify, is_version_mismatch, locked},
+    outcome::{CommandOutcome, classify, is_version_mismatch, locked},
 };
 use super::record::NodeRecord;
 use crate::{
     agent::{
-        host::{access::HostAccess, error::HostError, tools::HostTools},
+        host::{access::HostAccess, error::HostError, host_root::HostRoot, tools::HostTools},
         initiator::PathError,
         types::credentials::{Account, Credentials, Password},
     },
@@ -39,11 +38,6 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 const LOGIN_MARGIN: Duration = Duration::from_secs(15);
 /// The timeout of a logout. iscsid itself waits 15 s for the target.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(40);
-/// The longest wait for another holder of the lock. A change takes milliseconds.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
-const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// The age from which a lock is stale if no iscsiadm runs. iscsiadm itself waits for the lock this long.
-const STALE_AFTER: Duration = Duration::from_secs(30);
 /// The number of attempts of a command that may succeed in a moment.
 const MAX_ATTEMPTS: u32 = 3;
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -125,9 +119,11 @@ impl Iscsiadm {
         self.run(access, &Command::Logout(id), &[], LOGOUT_TIMEOUT).await
     }
 
-    /// The host's root directory, as the agent sees it.
-    #[must_use]
-    pub fn root(&self, access: &HostAccess) -> PathBuf {
+    /// Opens the host's root directory.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or is not the host's.
+    pub fn root(&self, access: &HostAccess) -> Result<HostRoot, HostError> {
         self.tools.root(access)
     }
 
@@ -148,12 +144,13 @@ impl Iscsiadm {
         let what = command.to_string();
         for attempt in 1.. {
             // Wait for the lock here: iscsiadm waits half a minute for it, without a message.
-            let lock = self.tools.root(access).join(LOCK.trim_start_matches('/'));
-            if command.kind() != CommandKind::Logout
-                && is_locked(&lock).await
-                && !self.remove_if_stale(&lock, SystemTime::now())
-            {
-                return Ok(locked(&what, ""));
+            if command.kind() != CommandKind::Logout {
+                let root = self.tools.root(access)?;
+                lock::check_directory(&root)?;
+                let is_free = || self.tools.is_certainly_not_running(TOOL);
+                if lock::is_locked(&root).await && !lock::remove_if_stale(&root, SystemTime::now(), is_free) {
+                    return Ok(locked(&what, ""));
+                }
             }
             let output = self.tools.run(access, TOOL, &command.arguments(), limit).await?;
             let printed = redacted(format!("{}\n{}", output.stdout, output.stderr), secrets);
@@ -168,18 +165,6 @@ impl Iscsiadm {
             }
         }
         Err(PathError::internal(format!("{what} was not tried")))
-    }
-
-    /// Removes a lock whose holder was killed; returns whether it did. When a pod ends its tools are killed, and an
-    /// iscsiadm that is killed leaves its lock behind.
-    fn remove_if_stale(&self, lock: &Path, now: SystemTime) -> bool {
-        // Check the age again at the end: another iscsiadm may have taken the lock meanwhile.
-        let is_stale = is_old(lock, now) && self.tools.is_certainly_not_running(TOOL) && is_old(lock, now);
-        let removed = is_stale && fs::remove_file(lock).is_ok();
-        if removed {
-            tracing::warn!("removed the stale lock {LOCK} of an iscsiadm that was killed");
-        }
-        removed
     }
 }
 
@@ -200,60 +185,13 @@ fn redacted(mut printed: String, secrets: &[&str]) -> String {
     printed
 }
 
-/// Whether the same holder keeps the lock for longer than a change takes. If the holders change, iscsiadm will get the
-/// lock too.
-async fn is_locked(lock: &Path) -> bool {
-    let (holder, since) = (locked_at(lock), Instant::now());
-    while holder.is_some() && locked_at(lock) == holder {
-        if since.elapsed() >= LOCK_TIMEOUT {
-            return true;
-        }
-        sleep(LOCK_POLL_INTERVAL).await;
-    }
-    false
-}
-
-fn is_old(lock: &Path, now: SystemTime) -> bool {
-    locked_at(lock).is_some_and(|at| now.duration_since(at).is_ok_and(|age| age >= STALE_AFTER))
-}
-
-/// The time at which the lock was taken: its inode changed then, because the lock is a hard link.
-fn locked_at(lock: &Path) -> Option<SystemTime> {
-    let lock = lock.symlink_metadata().ok()?;
-    let since_epoch = Duration::new(lock.ctime().try_into().ok()?, lock.ctime_nsec().try_into().ok()?);
-    Some(UNIX_EPOCH + since_epoch)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
     use super::*;
 
     #[test]
     fn a23_secrets_in_the_output_are_redacted() {
         let printed = "iscsiadm: bad value hunter2 or hunter22".to_owned();
         assert_eq!(redacted(printed, &["hunter2", "", "hunter22"]), "iscsiadm: bad value [redacted] or [redacted]");
-    }
-
-    #[test]
-    fn a25_only_a_stale_lock_is_removed() {
-        let root = tempfile::tempdir().unwrap();
-        let lock = root.path().join("lock.write");
-        fs::write(&lock, "").unwrap();
-        let iscsiadm = Iscsiadm::new(HostTools::in_directory(root.path()));
-        let soon = locked_at(&lock).unwrap() + Duration::from_secs(29);
-        let later = soon + Duration::from_secs(1);
-        assert!(!iscsiadm.remove_if_stale(&lock, later), "not every process of the host can be seen");
-        let proc = root.path().join("proc");
-        fs::create_dir_all(proc.join("1/ns")).unwrap();
-        symlink("pid:[4026531836]", proc.join("1/ns/pid")).unwrap();
-        fs::create_dir_all(proc.join("7")).unwrap();
-        fs::write(proc.join("7/comm"), "iscsiadm\n").unwrap();
-        assert!(!iscsiadm.remove_if_stale(&lock, later), "an iscsiadm runs");
-        fs::write(proc.join("7/comm"), "iscsid\n").unwrap();
-        assert!(!iscsiadm.remove_if_stale(&lock, soon), "it is not old");
-        assert!(iscsiadm.remove_if_stale(&lock, later) && !lock.exists());
-        assert!(!iscsiadm.remove_if_stale(&lock, later), "there is none");
     }
 }

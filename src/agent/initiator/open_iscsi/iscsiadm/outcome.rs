@@ -3,11 +3,8 @@
 //! The codes are those of open-iscsi's `include/iscsi_err.h`. Their meaning depends on the command. The output is used
 //! only if a code is ambiguous.
 
-use super::command::CommandKind;
+use super::{command::CommandKind, lock::LOCK};
 use crate::{agent::initiator::PathError, api::reason::PathReason};
-
-/// The lock file of open-iscsi's database.
-pub const LOCK: &str = "/run/lock/iscsi/lock.write";
 
 /// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]

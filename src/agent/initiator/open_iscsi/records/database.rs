@@ -4,13 +4,12 @@
 //! out those it cannot read. Only iscsiadm writes the files. One exception: a record of the agent that iscsiadm cannot
 //! read is removed here, because iscsiadm refuses to delete or overwrite it.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, io};
 
-use crate::agent::initiator::open_iscsi::record::{InterfaceRecord, NodeRecord};
+use crate::agent::{
+    host::host_root::HostRoot,
+    initiator::open_iscsi::record::{InterfaceRecord, NodeRecord},
+};
 
 /// The directories of the database on different distributions, relative to the root directory.
 const DIRECTORIES: [&str; 2] = ["etc/iscsi", "var/lib/iscsi"];
@@ -21,7 +20,7 @@ pub type Settings = BTreeMap<String, String>;
 /// A host's node database.
 #[derive(Clone, Debug)]
 pub struct Database {
-    directories: Vec<PathBuf>,
+    root: HostRoot,
 }
 
 /// A record as it is stored.
@@ -38,14 +37,14 @@ pub enum StoredRecord {
 impl Database {
     /// The database of the host with this root directory.
     #[must_use]
-    pub fn new(root: &Path) -> Self {
-        Database { directories: DIRECTORIES.iter().map(|directory| root.join(directory)).collect() }
+    pub fn new(root: HostRoot) -> Self {
+        Database { root }
     }
 
     /// Whether an interface record exists and binds to exactly its interface.
     #[must_use]
     pub fn is_bound(&self, record: &InterfaceRecord) -> bool {
-        let settings = self.first(&interface_file(record)).and_then(|file| settings(&file));
+        let settings = self.first(&interface_file(record)).and_then(|file| self.settings(&file));
         settings.is_some_and(|settings| binds(&settings, record))
     }
 
@@ -53,7 +52,7 @@ impl Database {
     #[must_use]
     pub fn node(&self, record: &NodeRecord) -> StoredRecord {
         let Some(file) = self.first(&node_file(record)) else { return StoredRecord::Missing };
-        match settings(&file) {
+        match self.settings(&file) {
             Some(settings) if describes(&settings, record) => StoredRecord::Settings(settings),
             _ => StoredRecord::Unreadable,
         }
@@ -62,7 +61,7 @@ impl Database {
     /// The interface records of the agent.
     #[must_use]
     pub fn interfaces(&self) -> Vec<InterfaceRecord> {
-        let ifaces = self.directories.iter().flat_map(|directory| names(&directory.join("ifaces")));
+        let ifaces = DIRECTORIES.iter().flat_map(|directory| self.names(&format!("{directory}/ifaces")));
         let mut records: Vec<_> = ifaces.filter_map(|name| InterfaceRecord::from_name(&name)).collect();
         records.sort();
         records.dedup();
@@ -73,10 +72,10 @@ impl Database {
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeRecord> {
         let mut records = Vec::new();
-        for nodes in self.directories.iter().map(|directory| directory.join("nodes")) {
-            for target in names(&nodes) {
-                for portal in names(&nodes.join(&target)) {
-                    let found = names(&nodes.join(&target).join(&portal)).into_iter();
+        for nodes in DIRECTORIES.map(|directory| format!("{directory}/nodes")) {
+            for target in self.names(&nodes) {
+                for portal in self.names(&format!("{nodes}/{target}")) {
+                    let found = self.names(&format!("{nodes}/{target}/{portal}")).into_iter();
                     records.extend(found.filter_map(|name| node(&target, &portal, &name)));
                 }
             }
@@ -92,14 +91,31 @@ impl Database {
     /// If it exists and cannot be removed.
     pub fn remove(&self, record: &NodeRecord) -> io::Result<()> {
         let Some(file) = self.first(&node_file(record)) else { return Ok(()) };
-        match fs::remove_file(&file) {
+        match self.root.remove_file(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display()))),
+            result => result.map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", self.root.shown(&file).display()))
+            }),
         }
     }
 
-    fn first(&self, file: &str) -> Option<PathBuf> {
-        self.directories.iter().map(|directory| directory.join(file)).find(|file| file.symlink_metadata().is_ok())
+    fn first(&self, file: &str) -> Option<String> {
+        let mut files = DIRECTORIES.iter().map(|directory| format!("{directory}/{file}"));
+        files.find(|file| self.root.link_metadata(file).is_ok())
+    }
+
+    fn names(&self, directory: &str) -> Vec<String> {
+        self.root.names(directory).unwrap_or_default()
+    }
+
+    /// Parses lines of the form `name = value`; none if the file cannot be read.
+    fn settings(&self, file: &str) -> Option<Settings> {
+        let bytes = self.root.read(file).ok()?;
+        let text = String::from_utf8_lossy(&bytes);
+        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+        let pairs = lines.filter_map(|line| line.split_once('=')).map(|(name, value)| (name.trim(), value.trim()));
+        let set = pairs.filter(|(_, value)| !["", "<empty>", "<NULL>"].contains(value));
+        Some(set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 }
 
@@ -134,23 +150,10 @@ fn binds(settings: &Settings, record: &InterfaceRecord) -> bool {
         && !settings.contains_key("iface.hwaddress")
 }
 
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten();
-    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
-}
-
-/// Parses lines of the form `name = value`; none if the file cannot be read.
-fn settings(file: &Path) -> Option<Settings> {
-    let bytes = fs::read(file).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let pairs = lines.filter_map(|line| line.split_once('=')).map(|(name, value)| (name.trim(), value.trim()));
-    let set = pairs.filter(|(_, value)| !["", "<empty>", "<NULL>"].contains(value));
-    Some(set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
     use super::*;
 
     #[test]
@@ -168,7 +171,7 @@ mod tests {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, "x").unwrap();
         }
-        let database = Database::new(root.path());
+        let database = Database::new(HostRoot::open(root.path()).unwrap());
         let names: Vec<_> = database.nodes().iter().map(ToString::to_string).collect();
         assert_eq!(
             names,
@@ -181,5 +184,20 @@ mod tests {
         assert_eq!(database.node(&database.nodes()[1]), StoredRecord::Unreadable);
         database.remove(&database.nodes()[1]).unwrap();
         assert_eq!(database.nodes().len(), 1);
+    }
+    #[test]
+    fn records_behind_an_absolute_link_of_the_host_are_found_and_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let nodes = root.path().join("persistent/iscsi/nodes/iqn.a/10.0.1.10,3260,1");
+        fs::create_dir_all(&nodes).unwrap();
+        fs::write(nodes.join("mb.ens1"), "x").unwrap();
+        fs::create_dir_all(root.path().join("etc/iscsi")).unwrap();
+        symlink("/persistent/iscsi/nodes", root.path().join("etc/iscsi/nodes")).unwrap();
+        let database = Database::new(HostRoot::open(root.path()).unwrap());
+        let record = database.nodes().pop().unwrap();
+        assert_eq!(record.to_string(), "iqn.a at 10.0.1.10:3260,1 through mb.ens1");
+        assert_eq!(database.node(&record), StoredRecord::Unreadable, "it is not missing");
+        database.remove(&record).unwrap();
+        assert!(!nodes.join("mb.ens1").exists());
     }
 }

@@ -87,7 +87,7 @@ impl Records {
         keep_interface: impl Fn(&InterfaceRecord) -> bool,
     ) -> Result<(), PathError> {
         let mut result = Ok(());
-        let database = self.database(access);
+        let database = self.database(access)?;
         // This also deletes the node records of the interface.
         for interface in database.interfaces().iter().filter(|interface| !keep_interface(interface)) {
             let _changing = self.changing.lock().await;
@@ -109,7 +109,7 @@ impl Records {
         record: &InterfaceRecord,
         recreate: bool,
     ) -> Result<(), PathError> {
-        let database = self.database(access);
+        let database = self.database(access)?;
         if database.is_bound(record) && !recreate {
             return Ok(());
         }
@@ -131,7 +131,7 @@ impl Records {
         desired: &[Setting],
         recreate: bool,
     ) -> Result<(), PathError> {
-        let database = self.database(access);
+        let database = self.database(access)?;
         let mut found = database.node(record);
         let has_conflict = has_conflicting_tag(&database, record);
         let is_usable = matches!(found, StoredRecord::Settings(_)) && !recreate && !has_conflict;
@@ -152,7 +152,7 @@ impl Records {
     }
 
     async fn delete_locked(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
-        let database = self.database(access);
+        let database = self.database(access)?;
         match database.node(record) {
             StoredRecord::Missing if !has_conflicting_tag(&database, record) => Ok(()),
             StoredRecord::Missing | StoredRecord::Settings(_) => {
@@ -175,8 +175,8 @@ impl Records {
         self.iscsiadm.change(access, command).await?.into_result()
     }
 
-    fn database(&self, access: &HostAccess) -> Database {
-        Database::new(&self.iscsiadm.root(access))
+    fn database(&self, access: &HostAccess) -> Result<Database, PathError> {
+        Ok(Database::new(self.iscsiadm.root(access)?))
     }
 }
 
