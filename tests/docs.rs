@@ -1,4 +1,4 @@
-//! The documentation is complete: reasons, metrics, checks, acceptance rows; and every link has a target.
+//! The documentation is complete: reasons, metrics, checks, acceptance rows, threats; and every link has a target.
 #![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
 
 use std::collections::BTreeSet;
@@ -140,6 +140,30 @@ fn every_file_that_a_page_names_exists() {
             assert!(root().join(&named[1]).exists(), "{page} names {}", &named[1]);
         }
     }
+}
+
+#[test]
+fn every_threat_has_a_test_that_exists_or_says_why_not() {
+    let page = read("docs/security.md");
+    let threats = page.split_once("\n## Threat model\n").unwrap().1;
+    let row = Regex::new(r"(?m)^\| (.+) \| (.+) \| (.+) \|$").unwrap();
+    let name = Regex::new(r"`(\w+)`").unwrap();
+    let function = Regex::new(r"fn (\w+)\(").unwrap();
+    let sources = sources();
+    let functions: BTreeSet<&str> = sources
+        .iter()
+        .flat_map(|(_, text)| function.captures_iter(text).filter_map(|found| Some(found.get(1)?.as_str())))
+        .collect();
+    let mut threats_found = 0;
+    for row in row.captures_iter(threats).filter(|row| &row[1] != "Wants") {
+        let (wants, shown_by) = (&row[1], &row[3]);
+        let missing: Vec<_> = name.captures_iter(shown_by).filter(|test| !functions.contains(&test[1])).collect();
+        assert!(missing.is_empty(), "docs/security.md, {wants:?}: no such test: {missing:?}");
+        let is_shown = name.is_match(shown_by) || shown_by.starts_with("not tested: ");
+        assert!(is_shown, "docs/security.md, {wants:?}: name a test, or write `not tested: ` and why");
+        threats_found += 1;
+    }
+    assert!(threats_found > 20, "{threats_found} threats found: has the table another form?");
 }
 
 /// The IDs of the acceptance list's rows.
