@@ -5,6 +5,7 @@
 #[path = "../archive/mod.rs"]
 mod archive;
 mod chart;
+mod impostors;
 mod nodes;
 mod outages;
 

@@ -65,6 +65,11 @@ impl Nodes {
         self.cluster.kubectl(arguments, "").await.unwrap().success().unwrap()
     }
 
+    /// `kubectl apply` of one or more documents, which name their namespaces.
+    pub async fn kubectl_apply(&self, yaml: &str) {
+        self.cluster.kubectl(["apply", "-f", "-"], yaml).await.unwrap().success().unwrap();
+    }
+
     /// Waits until both hosts have exactly the planned sessions, and both Hosts report them.
     pub async fn until_connected(&self) {
         let planned = ["mb.san1 LOGGED_IN 10.0.101.1", "mb.san2 LOGGED_IN 10.0.102.1"];
