@@ -23,7 +23,8 @@ image: cargo ## The container image as an OCI archive, and its list of packages 
 	@tests/packages.sh install image
 	@image/build
 
-long: cargo ## Many rounds of the random tests of which `make test` runs a few: edits, and kills at random moments
+long: cargo ## Many rounds of the random tests of which `make test` runs a few: foreign texts, edits, kills at random moments
+	MULTIBOND_ROUNDS=$${MULTIBOND_ROUNDS:-50} cargo test --locked --lib any_
 	MULTIBOND_ROUNDS=$${MULTIBOND_ROUNDS:-50} cargo test --locked --test faults kills:: -- --nocapture
 	MULTIBOND_ROUNDS=$${MULTIBOND_ROUNDS:-50} cargo test --locked --test vm restarts:: -- --nocapture
 

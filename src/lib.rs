@@ -51,6 +51,8 @@ pub mod check;
 pub mod cli;
 pub mod console;
 pub mod controller;
+#[cfg(test)]
+mod fuzz;
 pub mod ops;
 pub mod planner;
 pub mod status_view;

@@ -68,7 +68,7 @@ fn module_of(path: &Path) -> Option<String> {
     if parts.last() == Some(&"mod") {
         parts.pop();
     }
-    let left_out = ["main", "lib", "bin", "tests", "fixtures", "fixture"];
+    let left_out = ["main", "lib", "bin", "fuzz", "tests", "fixtures", "fixture"];
     (!parts.is_empty() && !parts.iter().any(|part| left_out.contains(part))).then(|| parts.join("::"))
 }
 

@@ -13,6 +13,8 @@ use clap::ValueEnum;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
+use crate::ops::for_terminal;
+
 /// A heading, or something that is neither good nor bad.
 pub const BOLD: Style = Style::new().bold();
 /// Something has failed.
@@ -30,12 +32,13 @@ pub fn print(text: &str) -> io::Result<()> {
     write(io::stdout().lock(), text)
 }
 
-/// Writes styled text to standard output, without its styles where they are not wanted.
+/// Writes styled text to standard output, without its styles where they are not wanted, and without anything else that a
+/// terminal would obey.
 ///
 /// # Errors
 /// As [`print()`].
 pub fn print_styled(text: &str) -> io::Result<()> {
-    write(AutoStream::auto(io::stdout()).lock(), text)
+    write(AutoStream::auto(io::stdout()).lock(), &for_terminal(text))
 }
 
 fn write(mut out: impl Write, text: &str) -> io::Result<()> {
@@ -45,9 +48,10 @@ fn write(mut out: impl Write, text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes a line to standard error. If that fails too, there is nowhere left to report it.
+/// Writes a line to standard error, without anything that a terminal would obey. If that fails too, there is nowhere left
+/// to report it.
 pub fn complain(line: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = writeln!(io::stderr().lock(), "{}", for_terminal(&line.to_string()));
 }
 
 /// Whether log lines on standard error may have colours.

@@ -1,5 +1,7 @@
 //! A portal as one line of text, as forms and tables show it.
 
+use std::net::Ipv6Addr;
+
 use crate::api::PortalSpec;
 
 /// Writes a portal as one line.
@@ -51,6 +53,11 @@ pub fn parse(line: &str) -> Result<PortalSpec, NotAPortal> {
             None if endpoint.matches(':').count() > 1 => (endpoint, None),
             None => endpoint.split_once(':').map_or((endpoint, None), |(address, port)| (address, Some(port))),
         };
+    // Anything else could not be written as a line again.
+    let is_name = !address.is_empty() && !address.contains([':', '[', ']', ',']);
+    if !is_name && address.parse::<Ipv6Addr>().is_err() {
+        return Err(wrong());
+    }
     address.clone_into(&mut portal.address);
     if let Some(port) = port {
         portal.port = port.parse().map_err(|_| wrong())?;
@@ -61,6 +68,7 @@ pub fn parse(line: &str) -> Result<PortalSpec, NotAPortal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Parsed, fuzz, lossy};
 
     fn portal_of(address: &str, port: u16, tpgt: u16, network: Option<&str>) -> PortalSpec {
         PortalSpec { address: address.to_owned(), port, tpgt, network: network.map(str::to_owned) }
@@ -89,5 +97,16 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(text) && error.contains("expected ADDRESS"), "{error}");
         }
+    }
+
+    fuzz! {
+        any_line_is_a_portal_or_refused: "portal-lines" => |input| {
+            let text = lossy(input);
+            let portals: Vec<PortalSpec> = text.lines().filter_map(|line| parse(line).ok()).collect();
+            for portal in &portals {
+                assert_eq!(parse(&format(portal)).as_ref(), Ok(portal), "a round trip of {}", format(portal));
+            }
+            Parsed::new().texts(portals.iter().map(format))
+        };
     }
 }

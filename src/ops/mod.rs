@@ -1,4 +1,4 @@
-//! Plumbing that all processes share: metrics and health over HTTP, errors as text, patches, durations, YAML. It has no
+//! Plumbing that all processes share: metrics and health over HTTP, errors as text, patches, durations, foreign text, YAML. It has no
 //! domain logic.
 
 pub mod backoff;
@@ -9,10 +9,12 @@ mod http;
 pub mod log_once;
 mod metrics;
 pub mod patch;
+mod text;
 mod yaml;
 
 pub use clock::{Clock, Now};
 pub use duration::{DurationError, age, duration, positive_duration};
 pub use http::{BindError, ClientLimits, Readiness, bind, serve, serve_router};
 pub use metrics::registered;
+pub use text::{for_terminal, one_line};
 pub use yaml::{YamlError, yaml};

@@ -18,6 +18,7 @@ use super::{
     processes::check_host_daemon,
     sysfs::{BlockDevice, DeviceNumber, attribute, has_vanished, names, read_error},
 };
+use crate::ops::one_line;
 
 /// The daemon that keeps every path open to check it; it is not a user.
 const MULTIPATHD: &str = "multipathd";
@@ -45,12 +46,12 @@ pub enum DeviceUser {
 impl std::fmt::Display for DeviceUser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            DeviceUser::Holder(device) => write!(f, "held by {device}"),
-            DeviceUser::Mount(path) => write!(f, "mounted at {path}"),
-            DeviceUser::Open(process) => write!(f, "open in {process}"),
+            DeviceUser::Holder(device) => write!(f, "held by {}", one_line(device)),
+            DeviceUser::Mount(path) => write!(f, "mounted at {}", one_line(path)),
+            DeviceUser::Open(process) => write!(f, "open in {}", one_line(process)),
             DeviceUser::Swap => write!(f, "used as swap"),
-            DeviceUser::Loop(device) => write!(f, "behind {device}"),
-            DeviceUser::Unknown(why) => write!(f, "perhaps in use ({why})"),
+            DeviceUser::Loop(device) => write!(f, "behind {}", one_line(device)),
+            DeviceUser::Unknown(why) => write!(f, "perhaps in use ({})", one_line(why)),
         }
     }
 }
@@ -322,5 +323,27 @@ fn unless_vanished<T>(file: &Path, read: impl FnOnce(&Path) -> io::Result<T>) ->
         Ok(value) => Ok(Some(value)),
         Err(error) if has_vanished(&error) => Ok(None),
         Err(error) => Err(read_error(file, &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::{Parsed, fuzz, lossy};
+
+    fuzz! {
+        any_mountinfo_is_read: "mountinfo" => |input| {
+            let text = lossy(input);
+            let mounts: Vec<Mount> = text.lines().filter_map(Mount::parse).collect();
+            let points = mounts.iter().map(|mount| DeviceUser::Mount(mount.point.clone()));
+            Parsed::new().shown(points).texts(mounts.iter().map(|mount| &mount.source))
+        };
+        any_swaps_are_read: "swaps" => |input| {
+            let text = lossy(input);
+            Parsed::new().texts(text.lines().skip(1).filter_map(|line| line.split_ascii_whitespace().next()).map(unescaped))
+        };
+        any_name_of_a_process_can_be_shown: "attribute" => |input| {
+            Parsed::new().shown([DeviceUser::Open(lossy(input)), DeviceUser::Holder(lossy(input)), DeviceUser::Loop(lossy(input))])
+        };
     }
 }

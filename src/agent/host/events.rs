@@ -118,6 +118,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::fuzz::{Parsed, fuzz};
 
     fn uevent(variables: &[&str]) -> Vec<u8> {
         variables.iter().flat_map(|variable| variable.bytes().chain([0])).collect()
@@ -157,5 +158,12 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(2), receiver.changed()).await.unwrap().unwrap();
         fs::remove_dir_all(&session).unwrap();
         tokio::time::timeout(Duration::from_secs(2), receiver.changed()).await.unwrap().unwrap();
+    }
+
+    fuzz! {
+        any_uevent_is_read: "uevent" => |input| {
+            is_relevant(input);
+            Parsed::new()
+        };
     }
 }

@@ -42,6 +42,8 @@ impl InterfaceFilter {
 
 /// The largest number of interfaces in the status of a Host.
 const MAX_INTERFACES: usize = 64;
+/// The longest name of a network device, in bytes (`IFNAMSIZ` without its zero).
+const MAX_NAME: usize = 15;
 /// The kernel answers at once, or not at all.
 const NETLINK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -133,7 +135,14 @@ fn interface(link: &LinkMessage, addresses: Option<&BTreeSet<(IpAddr, u8)>>) -> 
             _ => {}
         }
     }
-    (!interface.name.is_empty()).then_some(interface)
+    is_device_name(&interface.name).then_some(interface)
+}
+
+/// Whether this is a name that the kernel gives a network device (`dev_valid_name` in `net/core/dev.c`), and that can be
+/// shown. It becomes part of a path below `/proc/sys`.
+fn is_device_name(name: &str) -> bool {
+    let is_special = |letter: char| letter.is_whitespace() || letter.is_control() || matches!(letter, '/' | ':');
+    (1..=MAX_NAME).contains(&name.len()) && ![".", ".."].contains(&name) && !name.contains(is_special)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -233,7 +242,13 @@ fn sysctl(proc: &Path, device: &str, name: &str) -> io::Result<Option<u8>> {
 mod tests {
     use std::{fs, net::IpAddr};
 
+    use rtnetlink::{
+        packet_core::{NetlinkBuffer, NetlinkMessage, NetlinkPayload},
+        packet_route::RouteNetlinkMessage,
+    };
+
     use super::*;
+    use crate::fuzz::{Parsed, fuzz};
 
     fn link(index: u32, name: &str, kind: Option<InfoKind>) -> LinkMessage {
         let mut message = LinkMessage::default();
@@ -438,5 +453,37 @@ mod tests {
         let both = [interface("eth0"), interface("eth1")];
         assert_eq!(warnings(proc.path(), &InterfaceFilter::default(), &both).unwrap(), []);
         assert_eq!(warnings(proc.path(), &named(&[], &["eth1"]), &both).unwrap().len(), 1);
+    }
+
+    /// Links and addresses as the kernel sends them, one message after the other.
+    fn decode(mut input: &[u8]) -> (Vec<LinkMessage>, Vec<AddressMessage>) {
+        let (mut links, mut addresses) = (Vec::new(), Vec::new());
+        while let Ok(buffer) = NetlinkBuffer::new_checked(&input) {
+            let length = usize::try_from(buffer.length()).unwrap();
+            match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&input[..length]).map(|message| message.payload) {
+                Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link))) => links.push(link),
+                Ok(NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address))) => addresses.push(address),
+                Ok(_) | Err(_) => {}
+            }
+            input = input.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        (links, addresses)
+    }
+
+    #[test]
+    fn recorded_messages_of_the_kernel_are_understood() {
+        let (links, addresses) = decode(include_bytes!("../../../tests/corpus/netlink/links-and-addresses"));
+        let found = select(&links, &addresses, |_| true, &InterfaceFilter::default());
+        assert_eq!(names(&found), ["ens1", "ens2"]);
+    }
+
+    fuzz! {
+        any_netlink_message_is_read: "netlink" => |input| {
+            let (links, addresses) = decode(input);
+            let found = select(&links, &addresses, |_| true, &named(&["ens1"], &["ens2"]));
+            assert!(found.len() <= MAX_INTERFACES);
+            let names = || found.iter().map(|interface| interface.name.to_string());
+            Parsed::new().shown(names()).path_parts(names()).texts(found.iter().flat_map(|interface| &interface.addresses))
+        };
     }
 }

@@ -9,7 +9,10 @@ use std::{
 use tokio::sync::Mutex;
 
 use super::{error::HostError, host_root::HostRoot, tools::HostTools};
-use crate::api::{HostWarning, reason::PreparedReason};
+use crate::{
+    api::{HostWarning, reason::PreparedReason},
+    ops::one_line,
+};
 
 const DAEMON: &str = "multipathd";
 /// The timeout of multipath and multipathd.
@@ -76,8 +79,7 @@ impl Multipath {
             return Ok(());
         }
         let printed = format!("{}{}", output.stderr, output.stdout);
-        let message = printed.lines().next().unwrap_or("multipath does not say why").trim().to_owned();
-        Err(HostError::MapNotFlushed { map: map.to_owned(), message })
+        Err(HostError::MapNotFlushed { map: map.to_owned(), message: first_line(&printed) })
     }
 
     /// Warnings about multipathd: it does not run, or ignores new LUNs.
@@ -143,6 +145,11 @@ fn modified(root: &HostRoot, file: &str) -> Option<SystemTime> {
     root.metadata(file).and_then(|metadata| metadata.modified()).ok()
 }
 
+/// The first line that a tool has printed, for a message.
+fn first_line(printed: &str) -> String {
+    one_line(printed.lines().next().unwrap_or("multipath does not say why"))
+}
+
 /// The value of `find_multipaths` in the section `defaults` of a printed configuration.
 fn find_multipaths(config: &str) -> Option<String> {
     let defaults = config.lines().map(str::trim).skip_while(|line| !line.starts_with("defaults")).skip(1);
@@ -156,7 +163,11 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::{agent::host::processes::fake::process, api::reason::PathReason};
+    use crate::{
+        agent::host::processes::fake::process,
+        api::reason::PathReason,
+        fuzz::{Parsed, fuzz, lossy},
+    };
 
     const STRICT_CONFIG: &str = "defaults {\n\tverbosity 2\n\tfind_multipaths \"strict\"\n}\nblacklist {\n}\n";
 
@@ -247,5 +258,14 @@ mod tests {
         let error = multipath.flush("mpatha", || map_exists(&sys, "mpatha")).await.unwrap_err();
         assert_eq!(error.reason(), PathReason::InUse);
         assert_eq!(multipath.flush("mpathb", || map_exists(&sys, "mpathb")).await, Ok(()));
+    }
+
+    fuzz! {
+        any_configuration_of_multipathd_is_read: "multipath-config" => |input| {
+            Parsed::new().texts(find_multipaths(&lossy(input)))
+        };
+        any_complaint_of_multipath_fits_a_message: "multipath-flush" => |input| {
+            Parsed::new().shown([first_line(&lossy(input))])
+        };
     }
 }

@@ -120,6 +120,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::fuzz::{Parsed, fuzz, lossy};
 
     fn verdict(change: impl Fn(&Path)) -> String {
         let root = tempfile::tempdir().unwrap();
@@ -195,5 +196,20 @@ mod tests {
         }
         fs::remove_file(root.path().join("7/status")).unwrap();
         assert!(may_be_root(root.path(), 7), "nobody knows");
+    }
+
+    fuzz! {
+        any_status_of_a_process_is_read: "process-status" => |input| {
+            let text = lossy(input);
+            assert!(users(&text).is_empty() || text.lines().any(|line| line.starts_with("Uid:")));
+            Parsed::new().texts(field(&text, "CapEff"))
+        };
+        any_cgroup_of_a_pod_is_recognized: "cgroup" => |input| {
+            let is_in_pod = |text: &str| text.split(['/', '\n']).any(is_of_pod);
+            let text = lossy(input);
+            is_in_pod(&text);
+            assert!(is_in_pod(&format!("{text}/kubepods.slice/x")), "what a pod chooses hides nothing");
+            Parsed::new()
+        };
     }
 }

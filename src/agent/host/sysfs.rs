@@ -169,3 +169,22 @@ pub fn has_vanished(error: &io::Error) -> bool {
 pub fn read_error(file: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot read {}: {error}", file.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::{Parsed, fuzz};
+
+    fuzz! {
+        any_attribute_is_read: "attribute" => {
+            let root = tempfile::tempdir().unwrap();
+            move |input| {
+                let file = root.path().join("attribute");
+                fs::write(&file, input).unwrap();
+                let text = attribute(&file).unwrap();
+                let number: Option<DeviceNumber> = text.as_deref().and_then(|text| text.parse().ok());
+                Parsed::new().texts(text).texts(number.map(|number| format!("{}:{}", number.major, number.minor)))
+            }
+        };
+    }
+}

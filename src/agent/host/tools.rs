@@ -25,7 +25,7 @@ use super::{
     processes::{NotOfHost, check_host_daemon, has_name, may_be_root},
     run_tool::{self, RunError, ToolOutput},
 };
-use crate::ops::log_once::LastErrors;
+use crate::ops::{log_once::LastErrors, one_line};
 
 /// The directories in which tools are searched for, on all distributions.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
@@ -240,7 +240,7 @@ fn run_error(access: &HostAccess, tool: &str, limit: Duration, error: RunError) 
 
 /// The output of the tool, unless the exit code says that the process ended before it became the tool ([`exec`]).
 fn tool_output(access: &HostAccess, tool: &str, output: ToolOutput) -> Result<ToolOutput, HostError> {
-    let (tool, access, message) = (tool.to_owned(), access.clone(), output.stderr.trim().to_owned());
+    let (tool, access, message) = (tool.to_owned(), access.clone(), one_line(&output.stderr));
     match output.code.map(u8::try_from) {
         Some(Ok(exec::EXIT_NOT_ENTERED)) => Err(HostError::NotEntered { tool, access, message }),
         Some(Ok(exec::EXIT_NOT_STARTED)) => Err(HostError::ToolNotStarted { message, access }),

@@ -169,6 +169,7 @@ fn text(data: &BTreeMap<String, ByteString>, key: &'static str) -> Result<Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Parsed, fuzz};
 
     fn secret(pairs: &[(&str, &str)]) -> Secret {
         let data = pairs.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
@@ -225,5 +226,18 @@ mod tests {
         let new = Credentials::from_secret(&secret(&[BOTH[0], (PASSWORD, "hunter3"), BOTH[2], BOTH[3]])).unwrap();
         assert_ne!(old.fingerprint(), new.fingerprint());
         assert_eq!(old.fingerprint(), old.clone().fingerprint());
+    }
+
+    fuzz! {
+        any_secret_is_read_and_never_shown: "secret" => |input| {
+            let values = input.split(|byte| *byte == b'\n').map(|value| ByteString(value.to_vec()));
+            let keys = [USERNAME, PASSWORD, USERNAME_IN, PASSWORD_IN].map(str::to_owned);
+            let data = keys.into_iter().zip(values).collect();
+            let secret = Secret { type_: Some(SECRET_TYPE.into()), data: Some(data), ..Secret::default() };
+            match Credentials::from_secret(&secret) {
+                Ok(credentials) => Parsed::new().shown([format!("{credentials:?}").replace("[redacted]", "")]),
+                Err(error) => Parsed::new().shown([error]),
+            }
+        };
     }
 }

@@ -70,3 +70,28 @@ fn write(directory: &Path, data_centers: &[(String, String)]) -> anyhow::Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cli::plan::document,
+        fuzz::{Parsed, fuzz, lossy},
+    };
+
+    fuzz! {
+        any_answer_of_an_engine_is_imported_or_refused: "ovirt" => |input| {
+            let mut engine = OvirtEngine::default();
+            let read = engine.read(&lossy(input));
+            let converted = read.and_then(|()| convert::convert(&engine, None));
+            let Manifests { data_centers, remarks } = match converted {
+                Ok(manifests) => manifests,
+                Err(error) => return Parsed::new().printed([format!("{error:#}")]),
+            };
+            for document in data_centers.iter().flat_map(|(_, yaml)| document::read(yaml)) {
+                assert_eq!(document.content.unwrap().duplicates, [""; 0]);
+            }
+            Parsed::new().path_parts(data_centers.iter().map(|(name, _)| name)).printed(remarks)
+        };
+    }
+}

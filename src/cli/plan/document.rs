@@ -251,6 +251,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::fuzz::{Parsed, fuzz, lossy};
 
     fn values(text: &str) -> Vec<Value> {
         read(text).into_iter().map(|document| document.content.unwrap().value).collect()
@@ -322,5 +323,28 @@ mod tests {
         let error = documents[1].content.as_ref().unwrap_err();
         assert!(error.starts_with("line 4"), "{error}");
         assert!(documents[2].content.is_ok());
+    }
+
+    #[test]
+    fn a_long_text_is_not_repeated_without_end_by_aliases() {
+        let bomb = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a,".repeat(90_000));
+        let error = read(&bomb).remove(0).content.unwrap_err();
+        assert!(error.contains("ScalarBytes"), "{error}");
+    }
+
+    fuzz! {
+        any_yaml_is_read: "yaml" => |input| {
+            let documents = read(&lossy(input));
+            let values: Vec<Value> =
+                documents.iter().filter_map(|document| Some(document.content.as_ref().ok()?.value.clone())).collect();
+            for value in values.iter().filter(|value| !value.is_null()) {
+                let written = crate::ops::yaml(value).unwrap();
+                let again = read(&written).remove(0).content.unwrap();
+                assert_eq!((again.value, again.duplicates), (value.clone(), Vec::new()), "a round trip of {written:?}");
+            }
+            let size: usize = values.iter().map(|value| value.to_string().len()).sum();
+            assert!(size < 100 * input.len() + 10_000_000, "{size}");
+            Parsed::new().printed(documents.into_iter().filter_map(|document| document.content.err()))
+        };
     }
 }

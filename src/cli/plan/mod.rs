@@ -1,6 +1,6 @@
 //! `multibond plan`: the plans that the controller would make for these manifests, without a cluster.
 
-mod document;
+pub(super) mod document;
 mod field_path;
 pub(super) mod input;
 pub mod metadata;

@@ -315,3 +315,23 @@ fn matters(violation: &Violation, is_host: bool) -> bool {
     };
     violation.rule == Rule::Field || (is_host && (violation.field == "status" || STATUS_READ.iter().any(read)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fuzz::{Parsed, fuzz, lossy},
+        planner::plan_all,
+    };
+
+    fuzz! {
+        any_manifest_is_planned_or_refused: "manifests" => |input| {
+            let mut reader = ManifestReader::new("default".to_owned());
+            reader.read(&Source::Stdin, &lossy(input));
+            match reader.finish() {
+                Ok(objects) => Parsed::new().printed(plan_all(&objects).problems.iter().map(|found| format!("{found:?}"))),
+                Err(findings) => Parsed::new().printed(findings),
+            }
+        };
+    }
+}

@@ -112,7 +112,11 @@ fn parse_answer(buffer: &[u8]) -> io::Result<MapStatus> {
         let line = text(buffer, at + TARGET_SPEC, BUFFER);
         let (Some(kind), Some(line)) = (kind, line) else { return Err(malformed("an answer that ends early")) };
         targets.push((kind, line));
-        at = start + size(field(at + NEXT)?);
+        let next = start + size(field(at + NEXT)?);
+        if next <= at {
+            return Err(malformed("an answer whose targets are not in order"));
+        }
+        at = next;
     }
     Ok(MapStatus { open_count: field(OPEN_COUNT)?, targets })
 }
@@ -144,6 +148,7 @@ fn malformed(found: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Parsed, fuzz};
 
     /// An answer as `table_status` and `retrieve_status` of Linux's `drivers/md/dm-ioctl.c` lay it out.
     fn answered(open_count: u32, flags: u32, targets: &[(&str, &str)]) -> Vec<u8> {
@@ -203,5 +208,20 @@ mod tests {
     fn a_missing_device_node_is_an_error_that_names_it() {
         let error = Control::new(Path::new("/nonexistent")).status("mpath-3600a").unwrap_err();
         assert!(error.to_string().starts_with("cannot open /nonexistent/mapper/control: "), "{error}");
+    }
+
+    #[test]
+    fn a_target_that_points_to_itself_is_an_error() {
+        let mut endless = answered(0, 0, &[("multipath", "2 0 0 0 0 0")]);
+        put(&mut endless, TARGET_COUNT, u32::MAX);
+        put(&mut endless, HEADER + NEXT, 0);
+        assert!(parse_answer(&endless).unwrap_err().to_string().contains("not in order"));
+    }
+
+    fuzz! {
+        any_answer_of_the_device_mapper_is_read: "dm-answer" => |input| match parse_answer(input) {
+            Ok(status) => Parsed::new().texts(status.targets.iter().flat_map(|(kind, line)| [kind, line])),
+            Err(error) => Parsed::new().shown([error]),
+        };
     }
 }

@@ -10,6 +10,7 @@ pub use control::Control;
 pub use status::active_paths;
 
 use super::sysfs::{BlockDevice, DeviceNumber};
+use crate::ops::one_line;
 
 /// The prefix of the UUID of a multipath map; the WWID follows.
 const MULTIPATH_UUID: &str = "mpath-";
@@ -125,7 +126,7 @@ fn multipath(status: &MapStatus) -> io::Result<Vec<DeviceNumber>> {
     let paths = lines.map(|(_, line)| {
         active_paths(line).ok_or_else(|| {
             let expected = "the status of a multipath target as Linux's drivers/md/dm-mpath.c writes it";
-            io::Error::new(io::ErrorKind::InvalidData, format!("expected {expected}, and found {line:?}"))
+            io::Error::new(io::ErrorKind::InvalidData, format!("expected {expected}, and found {:?}", one_line(line)))
         })
     });
     Ok(paths.collect::<io::Result<Vec<_>>>()?.concat())

@@ -51,6 +51,7 @@ fn skip_counted<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Parsed, fuzz, lossy};
 
     fn active(line: &str) -> Option<Vec<String>> {
         let text = |number: DeviceNumber| format!("{}:{}", number.major, number.minor);
@@ -90,5 +91,12 @@ mod tests {
         for line in cases {
             assert_eq!(active(line), None, "{line}");
         }
+    }
+
+    fuzz! {
+        any_status_of_a_map_is_read: "dm-status" => |input| {
+            let text = lossy(input);
+            Parsed::new().texts(active(&text).into_iter().flatten())
+        };
     }
 }

@@ -57,6 +57,7 @@ use crate::{
         HostWarning,
         reason::{PathReason, PreparedReason},
     },
+    ops::one_line,
 };
 
 /// The time for the kernel to remove a session after its logout.
@@ -391,9 +392,13 @@ fn tool_warning(state: &ToolState, has_version_mismatch: bool) -> Option<HostWar
 }
 
 fn initiator_name_from_file(root: &HostRoot) -> Option<String> {
-    let text = String::from_utf8(root.read("etc/iscsi/initiatorname.iscsi").ok()?).ok()?;
+    initiator_name(&String::from_utf8(root.read("etc/iscsi/initiatorname.iscsi").ok()?).ok()?)
+}
+
+/// The name in the text of `initiatorname.iscsi`.
+fn initiator_name(text: &str) -> Option<String> {
     let name = text.lines().filter_map(|line| line.trim().strip_prefix("InitiatorName")).next_back()?;
-    Some(name.trim_start().strip_prefix('=')?.trim().to_owned()).filter(|name| !name.is_empty())
+    Some(one_line(name.trim_start().strip_prefix('=')?)).filter(|name| !name.is_empty())
 }
 
 /// Returns a name only if the host has a session.

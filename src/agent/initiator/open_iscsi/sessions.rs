@@ -162,10 +162,11 @@ fn numbered(name: &str, prefix: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, iter};
 
     use super::*;
     use crate::agent::{host::sysfs::DeviceNumber, initiator::open_iscsi::fixtures::FakeHost};
+    use crate::fuzz::{Parsed, fuzz, lossy};
 
     const TARGET: &str = "iqn.2003-01.org.example:a";
 
@@ -295,5 +296,35 @@ mod tests {
         assert_eq!(of(["<NULL>", "<NULL>", "<NULL>", "<NULL>"]).credentials, None);
         let shown = format!("{found:?}");
         assert!(!shown.contains("ann") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    fuzz! {
+        any_session_in_sysfs_is_read: "session" => {
+            let host = FakeHost::new();
+            host.session(1, "mb.ens1", TARGET, "10.0.1.10");
+            let connection = host.mount_points().sys.join("class/iscsi_connection/connection1:0");
+            move |input| {
+                let text = lossy(input);
+                let mut lines = text.split('\n').chain(iter::repeat(""));
+                let attributes = ["targetname", "tpgt", "state", "ifacename", "recovery_tmo"];
+                let secrets = ["username", "password", "username_in", "password_in"];
+                for attribute in attributes {
+                    host.set(1, attribute, lines.next().unwrap_or_default());
+                }
+                for file in ["persistent_address", "persistent_port"] {
+                    fs::write(connection.join(file), lines.next().unwrap_or_default()).unwrap();
+                }
+                host.netdev(1, lines.next().unwrap_or_default());
+                let values: Vec<&str> = secrets.iter().filter_map(|_| lines.next()).collect();
+                for (attribute, value) in secrets.iter().zip(&values) {
+                    host.set(1, attribute, value);
+                }
+                let Some(found) = read(&host).pop() else { return Parsed::new() };
+                let with_other_secrets = secrets.iter().fold(&host, |host, name| host.set(1, name, "x"));
+                let other = SessionEntry { credentials: found.credentials, ..read(with_other_secrets).remove(0) };
+                assert_eq!(format!("{found:?}"), format!("{other:?}"), "secrets are not shown");
+                Parsed::new().texts([&*found.path.target, &*found.path.portal, &*found.record])
+            }
+        };
     }
 }

@@ -16,6 +16,7 @@ use crate::{
         types::credentials::{Account, Credentials, Password},
     },
     api::SessionSettings,
+    fuzz::{Parsed, fuzz, lossy},
 };
 
 /// A fake host in a directory.
@@ -310,4 +311,8 @@ fn the_title_says_how_the_tools_are_reached() {
     assert_eq!(title("2.1.8", &HostAccess::Direct), "open-iscsi 2.1.8");
     assert_eq!(title("2.1.8", &HostAccess::Namespaces(7)), "open-iscsi 2.1.8 (nsenter)");
     assert_eq!(title("2.1.8", &HostAccess::Chroot("/host".into())), "open-iscsi 2.1.8 (chroot /host)");
+}
+
+fuzz! {
+    any_initiatorname_file_is_read: "initiator-name" => |input| Parsed::new().shown(initiator_name(&lossy(input)));
 }

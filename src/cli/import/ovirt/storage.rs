@@ -129,7 +129,8 @@ fn target(iqn: &str, connections: &[&StorageConnection], namespace: &str, remark
         remarks.push(format!(
             "target {iqn}: the engine does not return its CHAP password; create the Secret: kubectl create secret generic \
              {secret} -n {namespace} --type=kubernetes.io/iscsi-chap \
-             --from-literal=node.session.auth.username={user} --from-literal=node.session.auth.password=..."
+             --from-literal=node.session.auth.username={} --from-literal=node.session.auth.password=...",
+            for_shell(user)
         ));
         Chap { secret_ref: SecretReference { name: secret } }
     });
@@ -148,4 +149,31 @@ fn group_tag(portal: &str) -> Option<u16> {
 /// The part of an iSCSI name after the naming authority, or the whole name if there is no such part.
 fn unqualified(iqn: &str) -> &str {
     iqn.split_once(':').map_or(iqn, |(_, own)| own)
+}
+
+/// A word of a command that people copy into a shell: in quotes, unless it has only harmless letters.
+fn for_shell(word: &str) -> String {
+    let is_harmless = |letter: char| letter.is_ascii_alphanumeric() || "._@%+=:,/-".contains(letter);
+    if !word.is_empty() && word.chars().all(is_harmless) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_in_a_command_to_copy_is_quoted_for_the_shell() {
+        for (name, expected) in [
+            ("iqn.2026-11.com.example:host-1", "iqn.2026-11.com.example:host-1"),
+            ("ann; id", "'ann; id'"),
+            ("$(id)", "'$(id)'"),
+            ("o'neill", r"'o'\''neill'"),
+            ("", "''"),
+        ] {
+            assert_eq!(for_shell(name), expected);
+        }
+    }
 }

@@ -24,6 +24,7 @@ use crate::{
         types::credentials::{Account, Credentials, Password},
     },
     api::SessionSettings,
+    ops::one_line,
 };
 
 const TOOL: &str = "iscsiadm";
@@ -77,9 +78,9 @@ impl Iscsiadm {
     /// If it does not exist or cannot be run.
     pub async fn version(&self, access: &HostAccess) -> Result<String, PathError> {
         let output = self.tools.run(access, TOOL, &Command::Version.arguments(), QUERY_TIMEOUT).await?;
-        match output.stdout.split_whitespace().last() {
-            Some(version) if output.code == Some(0) => Ok(version.to_owned()),
-            _ => Err(PathError::internal(format!("iscsiadm does not tell its version: {}", output.stderr.trim()))),
+        match version(&output.stdout) {
+            Some(version) if output.code == Some(0) => Ok(version),
+            _ => Err(PathError::internal(format!("iscsiadm does not tell its version: {}", one_line(&output.stderr)))),
         }
     }
 
@@ -168,6 +169,11 @@ impl Iscsiadm {
     }
 }
 
+/// The version in the output of `iscsiadm --version`: its last word.
+fn version(printed: &str) -> Option<String> {
+    printed.split_whitespace().last().map(one_line)
+}
+
 fn secret(setting: &Setting) -> Option<&str> {
     match &setting.value {
         Value::Plain(_) => None,
@@ -188,10 +194,20 @@ fn redacted(mut printed: String, secrets: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Parsed, fuzz, lossy};
 
     #[test]
     fn a23_secrets_in_the_output_are_redacted() {
         let printed = "iscsiadm: bad value hunter2 or hunter22".to_owned();
         assert_eq!(redacted(printed, &["hunter2", "", "hunter22"]), "iscsiadm: bad value [redacted] or [redacted]");
+    }
+
+    fuzz! {
+        any_version_of_iscsiadm_is_read: "iscsiadm-version" => |input| Parsed::new().shown(version(&lossy(input)));
+        any_output_loses_its_secrets: "iscsiadm" => |input| {
+            let printed = redacted(lossy(input), &["ann", "hunter2", "hunter22"]);
+            assert!(!printed.contains("hunter2") && !printed.contains("ann"), "{printed}");
+            Parsed::new()
+        };
     }
 }

@@ -4,7 +4,7 @@
 //! only if a code is ambiguous.
 
 use super::{command::CommandKind, lock::LOCK};
-use crate::{agent::initiator::PathError, api::reason::PathReason};
+use crate::{agent::initiator::PathError, api::reason::PathReason, ops::one_line};
 
 /// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,17 +138,17 @@ fn module_missing(error: &impl Fn(PathReason, &str) -> PathError) -> CommandOutc
 
 /// The last specific error message of the tool, in parentheses, or an empty text.
 fn quoted(printed: &str) -> String {
-    const MAX_LENGTH: usize = 200;
     // The last line is only a summary: it says that there were errors.
     const SUMMARIES: [&str; 2] = ["Could not log into all", "Could not execute"];
     let mut errors = printed.lines().filter_map(|line| line.trim().strip_prefix("iscsiadm: "));
     let last = errors.rfind(|line| !SUMMARIES.iter().any(|summary| line.starts_with(summary)));
-    last.map(|last| format!(" ({})", last.chars().take(MAX_LENGTH).collect::<String>())).unwrap_or_default()
+    last.map(|last| format!(" ({})", one_line(last))).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fuzz::{Parsed, fuzz, lossy};
 
     /// The outcome and its reason, in short.
     fn word(code: Option<i32>, printed: &str, kind: CommandKind) -> String {
@@ -297,5 +297,24 @@ mod tests {
         assert!(is_version_mismatch(Some(18), "iscsiadm: could not communicate to iscsid"));
         assert!(!is_version_mismatch(Some(18), "iscsiadm: read error (0/2), daemon died?"));
         assert!(!is_version_mismatch(Some(20), ""));
+    }
+
+    /// Every kind of command, with every exit code.
+    fn judged(printed: &str) -> impl Iterator<Item = PathError> {
+        let kinds =
+            [CommandKind::Query, CommandKind::Change, CommandKind::Delete, CommandKind::Login, CommandKind::Logout];
+        let codes = (0..35).map(Some).chain([None]);
+        let all = codes.flat_map(move |code| kinds.map(|kind| classify(code, printed, kind, "x").into_result()));
+        all.filter_map(Result::err)
+    }
+
+    fuzz! {
+        any_output_of_iscsiadm_fits_a_message: "iscsiadm" => |input| {
+            let printed = lossy(input);
+            let messages: Vec<String> = judged(&printed).map(|error| error.message).collect();
+            assert!(messages.iter().all(|message| message.len() < 2000), "{messages:?}");
+            // They are alternatives of one message.
+            Parsed::new().shown(messages.into_iter().max_by_key(String::len))
+        };
     }
 }

@@ -108,15 +108,18 @@ impl Database {
         self.root.names(directory).unwrap_or_default()
     }
 
-    /// Parses lines of the form `name = value`; none if the file cannot be read.
+    /// The settings in a file; none if it cannot be read.
     fn settings(&self, file: &str) -> Option<Settings> {
-        let bytes = self.root.read(file).ok()?;
-        let text = String::from_utf8_lossy(&bytes);
-        let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-        let pairs = lines.filter_map(|line| line.split_once('=')).map(|(name, value)| (name.trim(), value.trim()));
-        let set = pairs.filter(|(_, value)| !["", "<empty>", "<NULL>"].contains(value));
-        Some(set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        Some(settings(&String::from_utf8_lossy(&self.root.read(file).ok()?)))
     }
+}
+
+/// Parses lines of the form `name = value`.
+fn settings(text: &str) -> Settings {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let pairs = lines.filter_map(|line| line.split_once('=')).map(|(name, value)| (name.trim(), value.trim()));
+    let set = pairs.filter(|(_, value)| !["", "<empty>", "<NULL>"].contains(value));
+    set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 fn interface_file(record: &InterfaceRecord) -> String {
@@ -124,8 +127,7 @@ fn interface_file(record: &InterfaceRecord) -> String {
 }
 
 fn node_file(record: &NodeRecord) -> String {
-    let NodeRecord { interface, target, address, port, tpgt } = record;
-    format!("nodes/{target}/{address},{port},{tpgt}/{}", interface.name())
+    format!("nodes/{}/{}/{}", record.target, portal_directory(record), record.interface.name())
 }
 
 /// A node record from the names of its directories and its file; none if it is not the agent's.
@@ -133,7 +135,13 @@ fn node(target: &str, portal: &str, name: &str) -> Option<NodeRecord> {
     let interface = InterfaceRecord::from_name(name)?;
     let mut parts = portal.rsplitn(3, ',');
     let (tpgt, port) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    Some(NodeRecord { interface, target: target.into(), address: parts.next()?.to_owned(), port, tpgt })
+    let record = NodeRecord { interface, target: target.into(), address: parts.next()?.to_owned(), port, tpgt };
+    // Numbers have other forms too, such as 03260: they would lead to another file.
+    (portal_directory(&record) == portal).then_some(record)
+}
+
+fn portal_directory(NodeRecord { address, port, tpgt, .. }: &NodeRecord) -> String {
+    format!("{address},{port},{tpgt}")
 }
 
 fn describes(settings: &Settings, record: &NodeRecord) -> bool {
@@ -155,6 +163,7 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     use super::*;
+    use crate::fuzz::{Parsed, fuzz, lossy};
 
     #[test]
     fn a20_only_the_agents_records_are_found_in_every_directory() {
@@ -185,6 +194,7 @@ mod tests {
         database.remove(&database.nodes()[1]).unwrap();
         assert_eq!(database.nodes().len(), 1);
     }
+
     #[test]
     fn records_behind_an_absolute_link_of_the_host_are_found_and_removed() {
         let root = tempfile::tempdir().unwrap();
@@ -199,5 +209,23 @@ mod tests {
         assert_eq!(database.node(&record), StoredRecord::Unreadable, "it is not missing");
         database.remove(&record).unwrap();
         assert!(!nodes.join("mb.ens1").exists());
+    }
+
+    fuzz! {
+        any_record_is_read: "node-record" => |input| {
+            let found = settings(&lossy(input));
+            let written: String = found.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+            assert_eq!(settings(&written), found, "a round trip");
+            Parsed::new().texts(found.into_iter().flat_map(|(name, value)| [name, value]))
+        };
+        any_name_of_a_record_leads_back_to_its_file: "record-names" => |input| {
+            let text = lossy(input);
+            let is_name = |name: &&str| !["", ".", ".."].contains(name) && !name.contains(['/', '\0']);
+            let names: Vec<&str> = text.lines().filter(is_name).collect();
+            let [target, portal, name] = names[..] else { return Parsed::new() };
+            let Some(record) = node(target, portal, name) else { return Parsed::new() };
+            assert_eq!(node_file(&record), format!("nodes/{target}/{portal}/{name}"), "another file would be removed");
+            Parsed::new().path_parts([record.target.to_string(), record.interface.name()])
+        };
     }
 }
