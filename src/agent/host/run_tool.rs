@@ -8,7 +8,7 @@ use std::{io, process::Stdio, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
-    io::AsyncReadExt as _,
+    io::{AsyncRead, AsyncReadExt as _, copy, sink},
     process::{Child, Command},
     time::timeout,
 };
@@ -17,6 +17,9 @@ use tokio::{
 const TERMINATION_GRACE: Duration = Duration::from_secs(5);
 /// The wait for more output after the tool has ended: a daemon that it started may keep the pipes open.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
+
+/// The longest output that is kept, in bytes. multipathd's configuration, the longest that is needed, is far shorter.
+const MAX_OUTPUT: u64 = 1024 * 1024;
 
 /// The result of a tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,20 +60,7 @@ async fn wait_for_output(child: &mut Child) -> io::Result<ToolOutput> {
     let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let code = {
-        let reading = async {
-            tokio::join!(
-                async {
-                    if let Some(pipe) = &mut stdout {
-                        let _ = pipe.read_to_end(&mut out).await;
-                    }
-                },
-                async {
-                    if let Some(pipe) = &mut stderr {
-                        let _ = pipe.read_to_end(&mut err).await;
-                    }
-                },
-            )
-        };
+        let reading = async { tokio::join!(read_start(&mut stdout, &mut out), read_start(&mut stderr, &mut err)) };
         tokio::pin!(reading);
         let status = tokio::select! {
             status = child.wait() => {
@@ -82,6 +72,15 @@ async fn wait_for_output(child: &mut Child) -> io::Result<ToolOutput> {
         status.code()
     };
     Ok(ToolOutput { code, stdout: lossy(&out), stderr: lossy(&err) })
+}
+
+/// Reads a pipe to its end, and keeps only the start: a tool that prints without end takes no memory, and is not stopped
+/// by a full pipe.
+async fn read_start(pipe: &mut Option<impl AsyncRead + Unpin>, start: &mut Vec<u8>) {
+    if let Some(pipe) = pipe {
+        let _ = pipe.take(MAX_OUTPUT).read_to_end(start).await;
+        let _ = copy(pipe, &mut sink()).await;
+    }
 }
 
 fn lossy(bytes: &[u8]) -> String {
@@ -128,6 +127,13 @@ mod tests {
         assert_eq!(ended, ToolOutput { code: Some(7), stdout: "started\n".into(), stderr: "late\n".into() });
         let pid = std::fs::read_to_string(pid).unwrap().trim().parse().unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_prints_very_much_is_read_to_its_end_and_not_kept() {
+        let ended = run(shell("head -c 3000000 /dev/zero; echo end >&2"), Duration::from_secs(60)).await.unwrap();
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), "end\n"));
+        assert_eq!(u64::try_from(ended.stdout.len()).unwrap(), MAX_OUTPUT);
     }
 
     #[tokio::test]
