@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
-use tracing::{Instrument as _, Span, debug, debug_span, info, info_span};
+use tracing::{Instrument as _, Span, debug, debug_span, info, info_span, warn};
 
 use super::{
     cluster::{Cluster, ClusterError, HostId},
-    initiator::{Initiator, Inventory, LiveSettings, PathError, Session},
+    initiator::{Initiator, Inventory, LiveSettings, Map as MultipathMap, PathError, Session},
     reconcile::{
         Action, LogoutReason,
         logout::{self, LogoutDecision},
@@ -143,8 +143,10 @@ async fn tidy(initiator: Arc<impl Initiator>, keep: BTreeSet<IscsiPath>) -> JobR
     JobResult::Tidy(result)
 }
 
-/// Logs a session out if the logout rule still allows it, with the newest plan and an inventory that is read just
-/// before. Ok(false): it does not.
+/// Logs a session out if the logout rule still allows it. Ok(false): it does not.
+///
+/// If the session stays after maps were removed for its logout, they are made again: otherwise the disks of the session
+/// would have no map until the next login.
 async fn log_out(
     initiator: &impl Initiator,
     plan: &watch::Receiver<Option<Arc<Plan>>>,
@@ -152,7 +154,28 @@ async fn log_out(
     reason: LogoutReason,
     logging_out: &BTreeSet<u32>,
 ) -> Result<bool, PathError> {
-    let mut has_flushed = false;
+    let mut flushed = Vec::new();
+    let result = log_out_flushing(initiator, plan, session, reason, logging_out, &mut flushed).await;
+    if !matches!(result, Ok(true)) {
+        for map in &flushed {
+            if let Err(error) = initiator.restore(map).await {
+                warn!(%error, "the session stays, and its multipath map {} was not made again", map.name);
+            }
+        }
+    }
+    result
+}
+
+/// Asks the logout rule with the newest plan and an inventory that is read just before. Adds the maps that it removes to
+/// `flushed`.
+async fn log_out_flushing(
+    initiator: &impl Initiator,
+    plan: &watch::Receiver<Option<Arc<Plan>>>,
+    session: &Session,
+    reason: LogoutReason,
+    logging_out: &BTreeSet<u32>,
+    flushed: &mut Vec<MultipathMap>,
+) -> Result<bool, PathError> {
     loop {
         let inventory = initiator.inventory(&BTreeSet::from([session.id])).await?;
         let Some(found) = find(&inventory, session) else { return Ok(true) };
@@ -165,9 +188,10 @@ async fn log_out(
                 let decision = decisions.into_iter().find(|(session, _)| session.id == found.id);
                 match decision.map(|(_, decision)| decision) {
                     Some(LogoutDecision::LogOut { flush }) if flush.is_empty() => {}
-                    Some(LogoutDecision::LogOut { flush }) if !has_flushed => {
-                        has_flushed = true;
+                    Some(LogoutDecision::LogOut { flush }) if flushed.is_empty() => {
                         for map in flush {
+                            // Before the removal: even one that fails may have removed it.
+                            flushed.push(map.clone());
                             initiator.flush(map).await?;
                         }
                         continue;
@@ -193,4 +217,127 @@ async fn log_out(
 /// path.
 fn find<'a>(inventory: &'a Inventory, session: &Session) -> Option<&'a Session> {
     inventory.sessions.iter().find(|found| found.id == session.id && found.path == session.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+    use crate::agent::{
+        fixtures::{inventory, map, path, plan, session},
+        initiator::{Facts, InterfaceFilter, Login},
+    };
+
+    /// A host with one session over two maps, which nobody uses. It writes down what is done to the maps.
+    struct TwoMaps {
+        /// The flush of `mpathb` fails.
+        is_stuck: bool,
+        /// The plan that comes after the first flush.
+        new_plan: Option<Plan>,
+        plan: watch::Sender<Option<Arc<Plan>>>,
+        done: Mutex<Vec<String>>,
+    }
+
+    impl TwoMaps {
+        fn new(is_stuck: bool, new_plan: Option<Plan>) -> Self {
+            let plan = watch::Sender::new(Some(Arc::new(plan("r", &[]))));
+            TwoMaps { is_stuck, new_plan, plan, done: Mutex::default() }
+        }
+
+        fn note(&self, what: &str) {
+            self.done.lock().unwrap_or_else(PoisonError::into_inner).push(what.to_owned());
+        }
+
+        fn done(&self) -> Vec<String> {
+            self.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        }
+
+        async fn log_out(&self) -> Result<bool, PathError> {
+            let session = session(1, path("a", "1", "ens1"));
+            log_out(self, &self.plan.subscribe(), &session, LogoutReason::Surplus, &BTreeSet::new()).await
+        }
+    }
+
+    impl Initiator for TwoMaps {
+        async fn inventory(&self, _: &BTreeSet<u32>) -> Result<Inventory, PathError> {
+            let done = self.done();
+            if done.contains(&"logout".to_owned()) {
+                return Ok(inventory(vec![], vec![]));
+            }
+            let maps = ["mpatha", "mpathb"].map(|name| MultipathMap { name: name.into(), ..map(0, &[(1, true)]) });
+            let maps = maps.into_iter().filter(|map| !done.contains(&format!("flush {}", map.name))).collect();
+            let mut session = session(1, path("a", "1", "ens1"));
+            // Each map has a disk of its own.
+            session.disks.push(session.disks[0].clone());
+            session.disks[1].name = "sd1b".into();
+            let mut found = inventory(vec![session], maps);
+            for map in found.maps.iter_mut().filter(|map| &*map.name == "mpathb") {
+                map.paths[0].disk = "sd1b".into();
+            }
+            Ok(found)
+        }
+
+        async fn flush(&self, map: &MultipathMap) -> Result<(), PathError> {
+            if self.is_stuck && &*map.name == "mpathb" {
+                return Err(PathError::new(PathReason::InUse, "the map is in use"));
+            }
+            self.note(&format!("flush {}", map.name));
+            if let Some(plan) = &self.new_plan {
+                self.plan.send_replace(Some(Arc::new(plan.clone())));
+            }
+            Ok(())
+        }
+
+        async fn restore(&self, map: &MultipathMap) -> Result<(), PathError> {
+            self.note(&format!("restore {}", map.name));
+            Ok(())
+        }
+
+        async fn logout(&self, _: &Session) -> Result<(), PathError> {
+            self.note("logout");
+            Ok(())
+        }
+
+        async fn facts(&self, _: &InterfaceFilter) -> Result<Facts, PathError> {
+            Ok(Facts::default())
+        }
+
+        fn changes(&self) -> watch::Receiver<()> {
+            watch::Sender::new(()).subscribe()
+        }
+
+        async fn login(&self, _: &Login) -> Result<(), PathError> {
+            Ok(())
+        }
+
+        async fn adjust(&self, _: &Session, _: LiveSettings) -> Result<(), PathError> {
+            Ok(())
+        }
+
+        async fn tidy(&self, _: &BTreeSet<IscsiPath>) -> Result<(), PathError> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn maps_are_made_again_if_another_map_keeps_the_session() {
+        let host = TwoMaps::new(true, None);
+        assert_eq!(host.log_out().await.unwrap_err().reason, PathReason::InUse);
+        assert_eq!(host.done(), ["flush mpatha", "restore mpatha", "restore mpathb"]);
+    }
+
+    #[tokio::test]
+    async fn maps_are_made_again_if_the_path_returns_to_the_plan() {
+        let host = TwoMaps::new(false, Some(plan("r2", &[path("a", "1", "ens1")])));
+        assert_eq!(host.log_out().await, Ok(false));
+        assert_eq!(host.done(), ["flush mpatha", "flush mpathb", "restore mpatha", "restore mpathb"]);
+    }
+
+    #[tokio::test]
+    async fn the_maps_of_a_session_that_has_gone_stay_removed() {
+        let host = TwoMaps::new(false, None);
+        assert_eq!(host.log_out().await, Ok(true));
+        assert_eq!(host.done(), ["flush mpatha", "flush mpathb", "logout"]);
+    }
 }

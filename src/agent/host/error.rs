@@ -81,6 +81,14 @@ pub enum HostError {
         /// The output of multipath.
         message: String,
     },
+    /// A multipath map does not exist after it was to be made again.
+    #[error("the multipath map {map} was not made again: {message}; run multipathd add map {map} on the host")]
+    MapNotRestored {
+        /// The name of the map.
+        map: String,
+        /// The output of multipathd.
+        message: String,
+    },
 }
 
 impl HostError {
@@ -94,7 +102,8 @@ impl HostError {
             HostError::ToolNotStarted { .. }
             | HostError::NotEntered { .. }
             | HostError::NamespacesUnreadable { .. }
-            | HostError::RootUnreadable { .. } => PathReason::Internal,
+            | HostError::RootUnreadable { .. }
+            | HostError::MapNotRestored { .. } => PathReason::Internal,
         }
     }
 }

@@ -82,6 +82,23 @@ impl Multipath {
         Err(HostError::MapNotFlushed { map: map.to_owned(), message: first_line(&printed) })
     }
 
+    /// Makes a map again that was removed; `exists` returns whether it exists.
+    ///
+    /// # Errors
+    /// If the map does not exist afterwards. The result of the tool does not count.
+    pub async fn restore(&self, map: &str, exists: impl Fn() -> bool) -> Result<(), HostError> {
+        if exists() {
+            return Ok(());
+        }
+        let access = self.tools.access(DAEMON)?;
+        let output = self.tools.run(&access, DAEMON, &["add", "map", map], TOOL_TIMEOUT).await?;
+        if exists() {
+            return Ok(());
+        }
+        let printed = format!("{}{}", output.stderr, output.stdout);
+        Err(HostError::MapNotRestored { map: map.to_owned(), message: first_line(&printed) })
+    }
+
     /// Warnings about multipathd: it does not run, or ignores new LUNs.
     pub async fn warnings(&self) -> Vec<HostWarning> {
         let Some(pid) = self.tools.daemon(DAEMON) else {
@@ -243,6 +260,19 @@ mod tests {
         assert_eq!(find_multipaths("blacklist {\n}\ndefaults {\n\tfind_multipaths yes\n}\n").as_deref(), Some("yes"));
         assert_eq!(find_multipaths("defaults {\n}\noverrides {\n\tfind_multipaths yes\n}\n"), None);
         assert_eq!(find_multipaths(""), None);
+    }
+
+    #[tokio::test]
+    async fn a_map_is_made_again_only_if_it_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let multipath = Multipath::new(host(root.path(), ""));
+        let made = || root.path().join("asked").exists();
+        multipath.restore("mpatha", || true).await.unwrap();
+        assert!(!made(), "it exists");
+        multipath.restore("mpatha", made).await.unwrap();
+        assert!(made());
+        let error = multipath.restore("mpatha", || false).await.unwrap_err();
+        assert!(error.to_string().starts_with("the multipath map mpatha was not made again: "), "{error}");
     }
 
     #[tokio::test]

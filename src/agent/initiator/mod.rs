@@ -87,6 +87,10 @@ pub trait Initiator: Send + Sync + 'static {
     /// Removes a multipath map that nothing uses, before its last path is logged out. Fails if something uses the map.
     fn flush(&self, map: &Map) -> impl Future<Output = Result<(), PathError>> + Send;
 
+    /// Makes a multipath map again that was removed for a logout, because the session stays. Does nothing if the map
+    /// exists.
+    fn restore(&self, map: &Map) -> impl Future<Output = Result<(), PathError>> + Send;
+
     /// Changes the settings of a session of the agent while it is logged in.
     fn adjust(&self, session: &Session, settings: LiveSettings) -> impl Future<Output = Result<(), PathError>> + Send;
 

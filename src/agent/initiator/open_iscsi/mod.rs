@@ -308,6 +308,10 @@ impl Initiator for OpenIscsi {
         Ok(self.multipath.flush(&map.name, || map_exists(&self.sys, &map.name)).await?)
     }
 
+    async fn restore(&self, map: &Map) -> Result<(), PathError> {
+        Ok(self.multipath.restore(&map.name, || map_exists(&self.sys, &map.name)).await?)
+    }
+
     async fn adjust(&self, session: &Session, settings: LiveSettings) -> Result<(), PathError> {
         if !session.is_own() {
             return Ok(());

@@ -326,6 +326,13 @@ impl Initiator for SimulatedHost {
         }
     }
 
+    async fn restore(&self, map: &Map) -> Result<(), PathError> {
+        let mut state = self.state();
+        let target = state.open_target_of(&map.name, &self.node);
+        state.flushed.retain(|flushed| target.as_ref() != Some(flushed));
+        Ok(())
+    }
+
     async fn adjust(&self, session: &Session, settings: LiveSettings) -> Result<(), PathError> {
         if let Some(entry) = self.state().sessions.get_mut(&session.id) {
             entry.live_settings = settings;
