@@ -10,8 +10,8 @@ use crate::{
     writer::Writer,
 };
 
-const EUI: &str = "eui.02004567a425678d";
-const NAA: &str = "naa.52004567ba64678d";
+pub const EUI: &str = "eui.02004567a425678d";
+pub const NAA: &str = "naa.52004567ba64678d";
 
 /// A storage with one target, behind the portals with this number in both fabrics.
 fn storage(target: &str, number: u8) -> Value {
@@ -20,7 +20,7 @@ fn storage(target: &str, number: u8) -> Value {
 }
 
 /// A working session through a portal in a fabric, in the form of [`sessions`].
-fn session(fabric: u8, number: u8, target: &str) -> String {
+pub fn session(fabric: u8, number: u8, target: &str) -> String {
     format!("mb.san{fabric} LOGGED_IN 10.0.10{fabric}.{number} {target}")
 }
 
@@ -32,7 +32,7 @@ async fn a13_a13b_only_surplus_sessions_without_a_user_are_logged_out() {
 }
 
 /// A node with a running agent.
-async fn start(name: &str) -> RealNode {
+pub async fn start(name: &str) -> RealNode {
     let node = RealNode::new(name).await;
     node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
     node.start_agent("").await;
@@ -47,7 +47,7 @@ async fn connect(node: &RealNode, storage: &[Value]) {
     node.until_paths(&format!("{all}/{all}")).await;
 }
 
-async fn plan_storage(node: &RealNode, storage: &[Value]) {
+pub async fn plan_storage(node: &RealNode, storage: &[Value]) {
     node.site.patch("DataCenter", "dc", json!({"spec": {"storage": storage}})).await;
 }
 
@@ -63,14 +63,14 @@ async fn until_left(node: &RealNode, before: &BTreeSet<String>, left: &[String])
 }
 
 /// Waits until the session through a portal is kept for this reason.
-async fn until_kept(node: &RealNode, portal: &str, why: &str) {
+pub async fn until_kept(node: &RealNode, portal: &str, why: &str) {
     let kept = node.until_path(portal, "Retained", Some("InUse")).await;
     let message = kept["message"].as_str().unwrap();
     assert!(message.contains(why), "{portal}: {message:?} instead of {why:?}");
 }
 
 /// Waits until there is no session, no map, and no record of Multibond.
-async fn until_no_trace(node: &RealNode) {
+pub async fn until_no_trace(node: &RealNode) {
     node.until_nothing_is_connected().await;
     assert_eq!(sessions(&node.guest).await, [""; 0]);
     let devices = node.guest.run_ok("dmsetup ls --target multipath").await.unwrap();

@@ -5,6 +5,7 @@
 mod chap;
 mod connect;
 mod damage;
+mod disk_users;
 mod failures;
 mod host;
 mod logout;

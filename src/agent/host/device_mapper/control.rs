@@ -1,4 +1,4 @@
-//! `/dev/mapper/control`: the only module with unsafe code.
+//! `/dev/mapper/control`. With `loop_device` the only module with unsafe code.
 //!
 //! The device mapper's only interface is an ioctl, and every crate that wraps it needs libclang. This module calls only
 //! `DM_TABLE_STATUS`, which changes nothing. The structures are those of Linux's `include/uapi/linux/dm-ioctl.h`,

@@ -1,7 +1,7 @@
 //! A fake host: sysfs and procfs in a directory, as Linux lays them out.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -11,14 +11,18 @@ use tempfile::TempDir;
 
 use super::Reader;
 use crate::agent::host::{
+    block_node::BlockNodes,
     device_mapper::{DeviceMapper, MapStatus},
+    loop_device::BackingFile,
     mount_points::MountPoints,
+    sysfs::BlockDevice,
 };
 
 /// A fake host.
 pub struct FakeHost {
     root: TempDir,
     mapper: FakeMapper,
+    nodes: FakeNodes,
 }
 
 /// A device mapper that knows the status of some maps, by UUID.
@@ -41,9 +45,47 @@ impl DeviceMapper for MuteMapper {
     }
 }
 
+/// A kernel that knows which devices are claimed, and what is behind loop devices, by name.
+#[derive(Clone, Debug, Default)]
+pub struct FakeNodes {
+    claimed: BTreeSet<String>,
+    loops: BTreeMap<String, BackingFile>,
+}
+
+impl BlockNodes for FakeNodes {
+    fn is_claimed(&self, device: &BlockDevice) -> io::Result<bool> {
+        Ok(self.claimed.contains(&*device.name))
+    }
+
+    fn loop_file(&self, device: &BlockDevice) -> io::Result<Option<BackingFile>> {
+        Ok(self.loops.get(&*device.name).copied())
+    }
+}
+
+/// A kernel that does not answer.
+#[derive(Debug)]
+pub struct MuteNodes;
+
+impl MuteNodes {
+    fn hangs<T>(device: &BlockDevice) -> io::Result<T> {
+        Err(io::Error::new(io::ErrorKind::TimedOut, format!("opening {} takes longer than 2 s", device.name)))
+    }
+}
+
+impl BlockNodes for MuteNodes {
+    fn is_claimed(&self, device: &BlockDevice) -> io::Result<bool> {
+        Self::hangs(device)
+    }
+
+    fn loop_file(&self, device: &BlockDevice) -> io::Result<Option<BackingFile>> {
+        Self::hangs(device)
+    }
+}
+
 impl FakeHost {
     pub fn new() -> Self {
-        let host = FakeHost { root: tempfile::tempdir().unwrap(), mapper: FakeMapper::default() };
+        let host =
+            FakeHost { root: tempfile::tempdir().unwrap(), mapper: FakeMapper::default(), nodes: FakeNodes::default() };
         host.sees_processes_of("pid:[4026531836]");
         host
     }
@@ -73,7 +115,25 @@ impl FakeHost {
     }
 
     pub fn reader(&self) -> Reader {
-        Reader::with_mapper(self.mount_points(), self.mapper())
+        Reader::with_fakes(self.mount_points(), self.mapper(), self.nodes())
+    }
+
+    pub fn nodes(&self) -> FakeNodes {
+        self.nodes.clone()
+    }
+
+    /// Lets something claim a device.
+    pub fn claim(&mut self, device: &str) {
+        self.nodes.claimed.insert(device.to_owned());
+    }
+
+    /// Puts a file behind a loop device, by the numbers of its file system and of the device that it is.
+    pub fn put_behind(&mut self, name: &str, file_system: &str, device: Option<&str>) {
+        let file = BackingFile {
+            file_system: file_system.parse().unwrap(),
+            device: device.map(|device| device.parse().unwrap()),
+        };
+        self.nodes.loops.insert(name.to_owned(), file);
     }
 
     pub fn mapper(&self) -> FakeMapper {
@@ -193,6 +253,32 @@ impl FakeHost {
         for (descriptor, file) in open.iter().enumerate() {
             symlink(file, directory.join("fd").join(descriptor.to_string())).unwrap();
         }
+        self
+    }
+
+    /// Lets a process map a file, 4096 bytes from an address.
+    pub fn maps(&self, id: u32, address: u64, file: &Path) -> &Self {
+        let directory = self.mount_points().proc.join(id.to_string());
+        let end = address + 4096;
+        let line = format!("{address:08x}-{end:08x} r--s 00000000 fe:00 12 {}\n", file.display());
+        write(&directory.join("maps"), &line);
+        link(&directory.join(format!("map_files/{address:x}-{end:x}")), file);
+        self
+    }
+
+    /// Adds a thread to a process, with its open files.
+    pub fn thread(&self, process: u32, id: u32, open: &[&Path]) -> &Self {
+        let files = self.mount_points().proc.join(format!("{process}/task/{id}/fd"));
+        fs::create_dir_all(&files).unwrap();
+        for (descriptor, file) in open.iter().enumerate() {
+            symlink(file, files.join(descriptor.to_string())).unwrap();
+        }
+        self
+    }
+
+    /// Writes a file below `/sys`.
+    pub fn sysfs(&self, name: &str, text: &str) -> &Self {
+        write(&self.sys(name), &format!("{text}\n"));
         self
     }
 

@@ -7,10 +7,12 @@ use std::{
 };
 
 use super::sessions::{SessionEntry, sessions};
+#[cfg(test)]
+use crate::agent::host::block_node::BlockNodes;
 use crate::agent::{
     host::{
         device_mapper::{Control, DeviceMapper, MapEntry, maps},
-        device_users::device_users,
+        device_users::DeviceUsers,
         interfaces,
         mount_points::MountPoints,
         sysfs::{BlockDevice, DeviceNumber},
@@ -23,6 +25,7 @@ use crate::agent::{
 pub struct Reader {
     mount_points: MountPoints,
     mapper: Arc<dyn DeviceMapper>,
+    users: DeviceUsers,
 }
 
 impl Reader {
@@ -30,13 +33,19 @@ impl Reader {
     #[must_use]
     pub fn new(mount_points: MountPoints) -> Self {
         let mapper = Arc::new(Control::new(&mount_points.dev));
-        Reader { mount_points, mapper }
+        let users = DeviceUsers::new(mount_points.clone());
+        Reader { mount_points, mapper, users }
     }
 
-    /// A reader with a fake device mapper.
+    /// A reader with a fake device mapper and fake answers about device nodes.
     #[cfg(test)]
-    pub(super) fn with_mapper(mount_points: MountPoints, mapper: impl DeviceMapper + 'static) -> Self {
-        Reader { mount_points, mapper: Arc::new(mapper) }
+    pub(super) fn with_fakes(
+        mount_points: MountPoints,
+        mapper: impl DeviceMapper + 'static,
+        nodes: impl BlockNodes + 'static,
+    ) -> Self {
+        let users = DeviceUsers::with_nodes(mount_points.clone(), nodes);
+        Reader { mount_points, mapper: Arc::new(mapper), users }
     }
 
     /// Reads sessions, disks and maps; see [`Initiator::inventory`](crate::agent::initiator::Initiator::inventory).
@@ -73,7 +82,7 @@ impl Reader {
         let sessions = sessions(sys)?;
         let maps = maps(sys, &*self.mapper, sessions.iter().flat_map(|session| &session.disks))?;
         let inspected = sessions.iter().filter(|session| with_users_of.contains(&session.id));
-        let users = device_users(&self.mount_points, inspected.flat_map(|session| &session.disks), &maps)?;
+        let users = self.users.of(inspected.flat_map(|session| &session.disks), &maps)?;
         Ok(Inventory {
             sessions: sessions.into_iter().map(|session| session_with_users(session, &users)).collect(),
             maps: maps.into_iter().map(|map| map_with_users(map, &users)).collect(),
@@ -109,12 +118,15 @@ fn map_with_users(entry: MapEntry, users: &BTreeMap<DeviceNumber, Vec<DeviceUser
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{os::unix::fs::MetadataExt as _, path::Path};
 
     use super::*;
-    use crate::agent::initiator::{
-        MapPath, SessionState,
-        open_iscsi::fixtures::{FakeHost, MuteMapper},
+    use crate::agent::{
+        host::block_node::number,
+        initiator::{
+            MapPath, SessionState,
+            open_iscsi::fixtures::{FakeHost, MuteMapper, MuteNodes},
+        },
     };
 
     const A: &str = "iqn.2003-01.org.example:a";
@@ -243,7 +255,7 @@ mod tests {
         let host = two_paths(0, BOTH_ACTIVE);
         // It is still in sysfs, but the device mapper does not know it any more.
         let forgetful = FakeHost::new();
-        let reader = Reader::with_mapper(host.mount_points(), forgetful.mapper());
+        let reader = Reader::with_fakes(host.mount_points(), forgetful.mapper(), host.nodes());
         assert_eq!(reader.read(&all()).unwrap().maps, []);
     }
 
@@ -255,7 +267,7 @@ mod tests {
             assert!(map.users[0].to_string().contains(words), "{map:?}");
         };
         let host = two_paths(0, BOTH_ACTIVE);
-        let mute = Reader::with_mapper(host.mount_points(), MuteMapper);
+        let mute = Reader::with_fakes(host.mount_points(), MuteMapper, host.nodes());
         check(mute.read(&BTreeSet::new()).unwrap(), "perhaps in use (cannot open /dev/mapper/control");
         check(read(&two_paths(0, ("multipath", "2 0 0 0 1 1"))), "found \"2 0 0 0 1 1\"");
     }
@@ -264,7 +276,7 @@ mod tests {
     fn the_device_mapper_is_not_asked_if_there_is_no_map() {
         let host = FakeHost::new();
         host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0");
-        let inventory = Reader::with_mapper(host.mount_points(), MuteMapper).read(&all()).unwrap();
+        let inventory = Reader::with_fakes(host.mount_points(), MuteMapper, host.nodes()).read(&all()).unwrap();
         assert_eq!((inventory.sessions.len(), inventory.maps.len()), (1, 0));
         assert_eq!(inventory.sessions[0].state, SessionState::LoggedIn);
     }
@@ -343,12 +355,133 @@ mod tests {
         let host = two_paths(1, BOTH_ACTIVE);
         host.proc("swaps", "Filename Type Size Used Priority\n/dev/dm-0 partition 1048572 0 -2\n");
         assert_eq!(users(&host), (vec![], vec!["used as swap".to_owned()]));
+    }
 
+    /// A host whose session 1 has the disk `sda`, without a map.
+    fn bare_disk() -> FakeHost {
         let host = FakeHost::new();
-        host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0");
-        host.device("loop0", "7:0", &[("loop/backing_file", "/var/lib/images/other")]);
-        host.device("loop1", "7:1", &[("loop/backing_file", "/dev/sda")]);
-        assert_eq!(users(&host).0, ["behind loop1"]);
+        host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0").partition("sda", "sda1", "8:1");
+        host
+    }
+
+    #[test]
+    fn a13b_a_loop_device_counts_by_the_device_behind_it() {
+        // The path is kubelet's, for a block volume: it tells nothing of the device.
+        let path = ("loop/backing_file", "/var/lib/kubelet/plugins/csi/volumeDevices/pvc-1/dev/uid");
+        let looped = |file_system: &str, device: Option<&str>| {
+            let mut host = bare_disk();
+            host.device("loop0", "7:0", &[path]).device("loop1", "7:1", &[]);
+            host.put_behind("loop0", file_system, device);
+            users(&host).0
+        };
+        assert_eq!(looped("0:5", Some("8:0")), ["behind loop0"], "over the device");
+        assert_eq!(looped("0:5", Some("8:1")), ["behind loop0"], "over a partition");
+        assert_eq!(looped("8:0", None), ["behind loop0"], "over a file that is on the device");
+        assert_eq!(looped("0:5", Some("8:16")), [""; 0], "over another device");
+        assert_eq!(looped("254:0", None), [""; 0], "over another file");
+    }
+
+    #[test]
+    fn a13b_a_claim_counts_even_if_nothing_shows_whose_it_is() {
+        let mut host = bare_disk();
+        host.claim("sda");
+        let found = users(&host).0;
+        assert!(found.len() == 1 && found[0].starts_with("claimed by a part of the kernel"), "{found:?}");
+        // If a user is known, the kernel is not asked: the question is a claim for a moment.
+        host.proc("swaps", "Filename Type Size Used Priority\n/dev/sda partition 1048572 0 -2\n");
+        assert_eq!(users(&host).0, ["used as swap"]);
+    }
+
+    #[test]
+    fn the_claim_of_a_multipath_map_is_no_use_of_its_paths() {
+        let mut host = two_paths(0, BOTH_ACTIVE);
+        host.claim("sda");
+        assert_eq!(users(&host), (vec![], vec![]));
+    }
+
+    #[test]
+    fn if_the_kernel_does_not_tell_a_disk_may_be_in_use() {
+        let host = bare_disk();
+        let mute = || Reader::with_fakes(host.mount_points(), host.mapper(), MuteNodes);
+        let found = || mute().read(&all()).unwrap().sessions[0].disks[0].users.clone().unwrap();
+        assert_eq!(found(), [DeviceUser::Unknown("opening sda takes longer than 2 s".into())]);
+        host.device("loop0", "7:0", &[("loop/backing_file", "/var/lib/images/disk")]);
+        assert_eq!(found(), [DeviceUser::Unknown("opening loop0 takes longer than 2 s".into())]);
+    }
+
+    #[test]
+    fn a13b_every_device_of_a_btrfs_file_system_counts() {
+        let host = bare_disk();
+        for device in ["sda1", "sdz"] {
+            host.sysfs(&format!("fs/btrfs/0d0f-11/devices/{device}/size"), "1");
+        }
+        host.sysfs("fs/btrfs/features/raid56", "0");
+        assert_eq!(users(&host).0, ["held by the btrfs file system 0d0f-11"]);
+    }
+
+    /// The device of the file system of temporary files, as the kernel shows it.
+    fn file_system_of(file: &Path) -> String {
+        let DeviceNumber { major, minor } = number(std::fs::metadata(file).unwrap().dev());
+        format!("{major}:{minor}")
+    }
+
+    #[test]
+    fn a13b_an_open_file_counts_after_a_lazy_unmount() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let disk = || {
+            let host = FakeHost::new();
+            let number = file_system_of(file.path());
+            host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", &number);
+            host
+        };
+        let host = disk();
+        host.process(70, "writer", "11", "", &[file.path()]);
+        assert_eq!(users(&host).0, ["used through a file that is open in writer (process 70)"]);
+
+        let host = disk();
+        host.process(71, "mapper", "11", "", &[]).maps(71, 0x40_0000, file.path());
+        assert_eq!(users(&host).0, ["used through a file that is open in mapper (process 71)"], "only mapped");
+
+        // While it is mounted, the mount tells enough.
+        let host = disk();
+        let mounts = format!("30 1 {} / /data rw - ext4 /dev/sda rw\n", file_system_of(file.path()));
+        host.process(70, "writer", "11", &mounts, &[file.path()]);
+        assert_eq!(users(&host).0, ["mounted at /data"]);
+    }
+
+    #[test]
+    fn a13b_files_of_threads_count_after_the_first_thread_has_ended() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let host = FakeHost::new();
+        host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", &file_system_of(file.path()));
+        host.process(70, "writer", "11", "", &[]);
+        host.thread(70, 70, &[]).thread(70, 71, &[file.path()]);
+        assert_eq!(users(&host).0, ["used through a file that is open in writer (process 70)"]);
+    }
+
+    #[test]
+    fn a13b_the_scsi_device_of_a_disk_counts_as_the_disk() {
+        let null = std::fs::metadata("/dev/null").unwrap();
+        let DeviceNumber { major, minor } = number(null.rdev());
+        for class in ["scsi_generic/sg0", "bsg/1:0:0:0"] {
+            let host = bare_disk();
+            host.sysfs(&format!("block/sda/device/{class}/dev"), &format!("{major}:{minor}"));
+            host.process(70, "qemu", "11", "", &[Path::new("/dev/null")]);
+            assert_eq!(users(&host).0, ["open in qemu (process 70)"], "{class}");
+        }
+    }
+
+    #[test]
+    fn a13b_a_disk_that_the_kernel_serves_counts() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let host = FakeHost::new();
+        host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", &file_system_of(file.path()));
+        host.sysfs("module/nvmet/refcnt", "1");
+        assert!(users(&host).0[0].starts_with("perhaps in use (cannot read "), "{:?}", users(&host));
+        let namespace = "1/root/sys/kernel/config/nvmet/subsystems/nqn.x/namespaces/1";
+        host.proc(&format!("{namespace}/enable"), "1\n").proc(&format!("{namespace}/device_path"), "/disk.img\n");
+        host.proc("1/root/disk.img", "");
+        assert_eq!(users(&host).0, ["served by nvmet (nqn.x, namespace 1)"]);
     }
 
     #[test]

@@ -1,22 +1,39 @@
 //! Finds the users of a block device.
 //!
-//! sysfs shows what is stacked on the device. The other users are found in `/proc`, by reading every process of the
-//! host. That takes 0.2 s for 600 processes with 40,000 open files. So it is done for all devices in one pass, and only
-//! for the disks of sessions that may be logged out.
+//! A device counts as unused only if every reader says so, and an error of a reader means that it may be in use:
+//!
+//! - sysfs shows what is stacked on the device, and whether it is part of a btrfs file system;
+//! - `/proc` shows mounts, swap, and the [files](open_files) that each process has open or mapped;
+//! - the kernel tells of a loop device which file is behind it ([`BlockNodes`]);
+//! - configfs shows what the kernel serves to other machines ([`disk_servers`]);
+//! - at last, the kernel is asked whether anybody has claimed the disk ([`BlockNodes`]). That finds every other user that
+//!   cannot share it, such as a file system with its journal on it. The others say more about who it is.
+//!
+//! To read every process takes 0.2 s for 600 processes with 40,000 open files. So it is done for all devices in one pass,
+//! and only for the disks of sessions that may be logged out.
+
+mod disk_servers;
+mod open_files;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io, iter,
     path::Path,
+    sync::Arc,
+    time::Duration,
 };
 
-use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
-
+use self::{
+    disk_servers::served_devices,
+    open_files::{Opened, Wanted},
+};
 use super::{
+    block_node::{BlockNodes, HostNodes},
     device_mapper::{MapEntry, is_multipath},
     mount_points::MountPoints,
     processes::check_host_daemon,
     sysfs::{BlockDevice, DeviceNumber, attribute, has_vanished, names, read_error},
+    time_limit::TimeLimit,
 };
 use crate::ops::one_line;
 
@@ -26,6 +43,9 @@ const MULTIPATHD: &str = "multipathd";
 /// The PID namespace of the host. Its number is the same in every kernel (`PROC_PID_INIT_INO`).
 const HOST_PID_NAMESPACE: &str = "pid:[4026531836]";
 
+/// The time to read the mappings of a process.
+const PROCESS_LIMIT: Duration = Duration::from_secs(5);
+
 /// Something that uses a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceUser {
@@ -33,15 +53,25 @@ pub enum DeviceUser {
     Holder(String),
     /// A file system that is mounted at this path, in any mount namespace.
     Mount(String),
-    /// A process that has it open, such as a virtual machine; by name and PID.
+    /// A process that has it open or mapped, such as a virtual machine; by name and PID.
     Open(String),
+    /// A process that has a file open whose file system is on it and is not mounted any more; by name and PID.
+    OpenFile(String),
     /// Swap space.
     Swap,
     /// A loop device, by name.
     Loop(String),
+    /// The kernel serves it to other machines; the disk server and its name for the device.
+    Served(String),
+    /// Somebody in the kernel has claimed it, and nothing shows who.
+    Claimed,
     /// It is not known whether something uses it, for this reason. It must be treated as in use.
     Unknown(String),
 }
+
+/// A claim that nothing else explains.
+const CLAIMED: &str = "claimed by a part of the kernel that does not say more, such as a file system that is unmounted \
+                       lazily or has its journal there, ZFS, or a disk server";
 
 impl std::fmt::Display for DeviceUser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -49,30 +79,112 @@ impl std::fmt::Display for DeviceUser {
             DeviceUser::Holder(device) => write!(f, "held by {}", one_line(device)),
             DeviceUser::Mount(path) => write!(f, "mounted at {}", one_line(path)),
             DeviceUser::Open(process) => write!(f, "open in {}", one_line(process)),
+            DeviceUser::OpenFile(process) => write!(f, "used through a file that is open in {}", one_line(process)),
             DeviceUser::Swap => write!(f, "used as swap"),
             DeviceUser::Loop(device) => write!(f, "behind {}", one_line(device)),
+            DeviceUser::Served(by) => write!(f, "served by {}", one_line(by)),
+            DeviceUser::Claimed => f.write_str(CLAIMED),
             DeviceUser::Unknown(why) => write!(f, "perhaps in use ({})", one_line(why)),
         }
     }
 }
 
-/// The direct users of some devices, without another device in between: mounts, swap, loop devices and open files.
+/// Finds the users of devices.
+#[derive(Clone, Debug)]
+pub struct DeviceUsers {
+    mount_points: MountPoints,
+    nodes: Arc<dyn BlockNodes>,
+    limit: TimeLimit,
+}
+
+impl DeviceUsers {
+    /// The users on the host with these mount points.
+    #[must_use]
+    pub fn new(mount_points: MountPoints) -> Self {
+        let nodes = HostNodes::new(mount_points.proc.clone());
+        DeviceUsers::with_nodes(mount_points, nodes)
+    }
+
+    /// As `new`, but this tells of claims and loop devices.
+    #[must_use]
+    pub fn with_nodes(mount_points: MountPoints, nodes: impl BlockNodes + 'static) -> Self {
+        DeviceUsers { mount_points, nodes: Arc::new(nodes), limit: TimeLimit::new(PROCESS_LIMIT) }
+    }
+
+    /// The users of each of these disks and of each map over one of them, by device. The users of a device include the
+    /// users of its partitions. If something cannot be read, the device counts as perhaps in use.
+    ///
+    /// # Errors
+    /// If the partitions of a disk cannot be read.
+    pub fn of<'a>(
+        &self,
+        disks: impl Iterator<Item = &'a BlockDevice>,
+        maps: &[MapEntry],
+    ) -> io::Result<BTreeMap<DeviceNumber, Vec<DeviceUser>>> {
+        let mut devices = Vec::new();
+        for disk in disks {
+            devices.push((disk.clone(), disk.partitions()?));
+        }
+        let disks: BTreeSet<DeviceNumber> = devices.iter().map(|(disk, _)| disk.number).collect();
+        for map in maps {
+            if map.paths.iter().any(|path| devices.iter().any(|(disk, _)| disk.name == path.disk)) {
+                devices.push((map.block.clone(), map.partitions.clone()));
+            }
+        }
+        let all: Vec<BlockDevice> =
+            devices.iter().flat_map(|(device, partitions)| iter::once(device).chain(partitions)).cloned().collect();
+        let direct = DirectUsers::read(self, &all);
+        let sys = &self.mount_points.sys;
+        let mut users = BTreeMap::new();
+        for (device, partitions) in devices {
+            let mut found = holders(sys, &device, &partitions).unwrap_or_else(|error| vec![unknown(&error)]);
+            match &direct {
+                Ok(direct) => {
+                    found.extend(iter::once(&device).chain(&partitions).flat_map(|part| direct.of(part)).cloned());
+                }
+                Err(error) => found.push(unknown(error)),
+            }
+            if found.is_empty() && disks.contains(&device.number) {
+                found.extend(self.claim(&device).unwrap_or_else(|error| Some(unknown(&error))));
+            }
+            users.insert(device.number, found);
+        }
+        Ok(users)
+    }
+
+    /// A claim of a disk that is not a path of a multipath map. The map claims its paths, and its own users are counted.
+    /// The claim of a partition is one of its disk as well.
+    fn claim(&self, disk: &BlockDevice) -> io::Result<Option<DeviceUser>> {
+        for holder in disk.holders(&self.mount_points.sys)? {
+            if is_multipath(&holder)? {
+                return Ok(None);
+            }
+        }
+        Ok(self.nodes.is_claimed(disk)?.then_some(DeviceUser::Claimed))
+    }
+}
+
+/// The direct users of some devices, without another device in between.
 #[derive(Debug, Default)]
 struct DirectUsers(BTreeMap<DeviceNumber, Vec<DeviceUser>>);
 
 impl DirectUsers {
-    /// Reads swap, loop devices, and the mounts and open files of every process. It is an error if any of them cannot be
-    /// read: the device would look unused.
-    fn read(sys: &Path, proc: &Path, devices: &[BlockDevice]) -> io::Result<Self> {
+    /// It is an error if any reader fails: the device would look unused.
+    fn read(host: &DeviceUsers, devices: &[BlockDevice]) -> io::Result<Self> {
         let mut users = DirectUsers(devices.iter().map(|device| (device.number, Vec::new())).collect());
         if devices.is_empty() {
             return Ok(users);
         }
+        let MountPoints { sys, proc, dev: _ } = &host.mount_points;
         require_host_pid_namespace(proc)?;
+        users.add_btrfs(sys, devices)?;
         users.add_mounts(proc, devices)?;
         users.add_swap(proc, devices)?;
-        users.add_loops(sys, devices)?;
-        users.add_open_files(proc)?;
+        users.add_loops(sys, &*host.nodes)?;
+        users.add_open_files(proc, devices, &host.limit)?;
+        for served in served_devices(sys, proc)? {
+            users.add(served.device, DeviceUser::Served(served.by));
+        }
         Ok(users)
     }
 
@@ -123,72 +235,50 @@ impl DirectUsers {
         Ok(())
     }
 
-    /// Only loop devices over a device itself. One over a file of a mounted file system shows as a mount.
-    fn add_loops(&mut self, sys: &Path, devices: &[BlockDevice]) -> io::Result<()> {
-        let blocks = sys.join("block");
-        for name in names(&blocks)?.into_iter().filter(|name| name.starts_with("loop")) {
-            let file = attribute(&blocks.join(&name).join("loop/backing_file"))?;
-            if let Some(device) = file.and_then(|file| device_at(devices, &file)) {
-                self.add(device, DeviceUser::Loop(name));
+    /// A btrfs file system of several devices is mounted from one of them; the others show nowhere else.
+    fn add_btrfs(&mut self, sys: &Path, devices: &[BlockDevice]) -> io::Result<()> {
+        let file_systems = sys.join("fs/btrfs");
+        for file_system in names(&file_systems)? {
+            for name in names(&file_systems.join(&file_system).join("devices"))? {
+                if let Some(device) = devices.iter().find(|device| *device.name == *name) {
+                    self.add(device.number, DeviceUser::Holder(format!("the btrfs file system {file_system}")));
+                }
             }
         }
         Ok(())
     }
 
-    fn add_open_files(&mut self, proc: &Path) -> io::Result<()> {
-        for process in processes(proc)? {
-            let directory = proc.join(&process);
-            let open: Vec<DeviceNumber> =
-                open_devices(&directory.join("fd"))?.into_iter().filter(|device| self.0.contains_key(device)).collect();
-            if open.is_empty() {
+    fn add_loops(&mut self, sys: &Path, nodes: &dyn BlockNodes) -> io::Result<()> {
+        let blocks = sys.join("block");
+        for name in names(&blocks)?.into_iter().filter(|name| name.starts_with("loop")) {
+            if attribute(&blocks.join(&name).join("loop/backing_file"))?.is_none() {
                 continue;
             }
-            let command = attribute(&directory.join("comm"))?.unwrap_or_default();
+            let Some(device) = BlockDevice::named(sys, &name)? else { continue };
+            if let Some(file) = nodes.loop_file(&device)? {
+                self.add(file.device.unwrap_or(file.file_system), DeviceUser::Loop(name));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_open_files(&mut self, proc: &Path, devices: &[BlockDevice], limit: &TimeLimit) -> io::Result<()> {
+        // Of a mounted file system not every open file is listed.
+        let file_systems = self.0.iter().filter(|(_, users)| users.is_empty()).map(|(device, _)| *device).collect();
+        for (command, process, files) in open_files::users(proc, Wanted::new(devices, file_systems)?, limit)? {
             if command == MULTIPATHD && process.parse().is_ok_and(|pid| check_host_daemon(proc, pid).is_ok()) {
                 continue;
             }
-            for device in open {
-                self.add(device, DeviceUser::Open(format!("{command} (process {process})")));
+            let user = format!("{command} (process {process})");
+            for file in files {
+                match file {
+                    Opened::Device(device) => self.add(device, DeviceUser::Open(user.clone())),
+                    Opened::File(device) => self.add(device, DeviceUser::OpenFile(user.clone())),
+                }
             }
         }
         Ok(())
     }
-}
-
-/// The users of each of these disks and of each map over one of them, by device. The users of a device include the
-/// users of its partitions. If something cannot be read, the device counts as perhaps in use.
-///
-/// # Errors
-/// If the partitions of a disk cannot be read.
-pub fn device_users<'a>(
-    mount_points: &MountPoints,
-    disks: impl Iterator<Item = &'a BlockDevice>,
-    maps: &[MapEntry],
-) -> io::Result<BTreeMap<DeviceNumber, Vec<DeviceUser>>> {
-    let mut devices = Vec::new();
-    for disk in disks {
-        devices.push((disk.clone(), disk.partitions()?));
-    }
-    for map in maps {
-        if map.paths.iter().any(|path| devices.iter().any(|(disk, _)| disk.name == path.disk)) {
-            devices.push((map.block.clone(), map.partitions.clone()));
-        }
-    }
-    let all: Vec<BlockDevice> =
-        devices.iter().flat_map(|(device, partitions)| iter::once(device).chain(partitions)).cloned().collect();
-    let direct = DirectUsers::read(&mount_points.sys, &mount_points.proc, &all);
-    let mut users = BTreeMap::new();
-    for (device, partitions) in devices {
-        let mut found = holders(&mount_points.sys, &device, &partitions).unwrap_or_else(|error| vec![unknown(&error)]);
-        match &direct {
-            Ok(direct) => {
-                found.extend(iter::once(&device).chain(&partitions).flat_map(|part| direct.of(part)).cloned());
-            }
-            Err(error) => found.push(unknown(error)),
-        }
-        users.insert(device.number, found);
-    }
-    Ok(users)
 }
 
 fn unknown(error: &io::Error) -> DeviceUser {
@@ -298,24 +388,6 @@ pub fn require_host_pid_namespace(proc: &Path) -> io::Result<()> {
 
 fn processes(proc: &Path) -> io::Result<Vec<String>> {
     Ok(names(proc)?.into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect())
-}
-
-/// The block devices that a process has open. `STATX_DONT_SYNC` avoids requests to a file server for the other files of
-/// the process: the server may not answer.
-fn open_devices(directory: &Path) -> io::Result<BTreeSet<DeviceNumber>> {
-    let mut devices = BTreeSet::new();
-    let Some(opened) = unless_vanished(directory, |directory| fs::File::open(directory))? else { return Ok(devices) };
-    for descriptor in names(directory)? {
-        let found = unless_vanished(&directory.join(&descriptor), |_| {
-            Ok(statx(&opened, &descriptor, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)?)
-        })?;
-        if let Some(found) = found
-            && FileType::from_raw_mode(found.stx_mode.into()) == FileType::BlockDevice
-        {
-            devices.insert(DeviceNumber { major: found.stx_rdev_major, minor: found.stx_rdev_minor });
-        }
-    }
-    Ok(devices)
 }
 
 fn unless_vanished<T>(file: &Path, read: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<Option<T>> {
