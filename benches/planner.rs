@@ -1,4 +1,5 @@
 //! How long plans and verdicts take, per host and per data center, and how both times grow.
+#![allow(clippy::panic, reason = "a bench that cannot measure has nothing to tell")]
 
 use std::{hint::black_box, sync::Arc, time::Duration};
 
@@ -130,6 +131,11 @@ fn count(number: usize) -> Throughput {
     Throughput::Elements(number as u64)
 }
 
+/// The plan of a host that has one.
+fn plan_of(planner: &Planner, host: &Host) -> HostPlan {
+    planner.plan_host(host, false).unwrap_or_else(|too_large| panic!("{too_large}"))
+}
+
 /// Plans a host as the first of its data center, with an empty cache.
 fn plan_first(bencher: &mut Bencher<'_>, view: &Arc<View>, host: &Host) {
     let plan = |planner: &mut Planner| planner.plan_host(black_box(host), false);
@@ -139,10 +145,10 @@ fn plan_first(bencher: &mut Bencher<'_>, view: &Arc<View>, host: &Host) {
 /// One host, by its number of paths.
 fn one_host(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("one host by paths");
-    for paths in [8, 64, 512, 4096] {
+    for paths in [8, 64, 512, 2048] {
         let objects = objects(Shape { targets: paths / 4, networks: 4, ..SMALL });
         let view = view(&objects);
-        let plan = Planner::new(view.clone()).plan_host(&objects.hosts[0], false);
+        let plan = plan_of(&Planner::new(view.clone()), &objects.hosts[0]);
         assert_eq!(plan.paths.len(), paths);
         group.throughput(count(paths));
         group.bench_function(BenchmarkId::new("plan", paths), |bencher| {
@@ -176,6 +182,19 @@ fn bonds(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What an editor can do at worst: each of 500 bonds asks for every one of 2,048 portals through every network.
+fn too_large(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("a data center whose plans are too large");
+    group.sample_size(20);
+    let objects = objects(Shape { targets: 64, networks: 32, bonds: 500, ..SMALL });
+    let view = view(&objects);
+    assert!(Planner::new(view.clone()).plan_host(&objects.hosts[0], false).is_err());
+    group.bench_function("read it", |bencher| bencher.iter(|| self::view(black_box(&objects))));
+    group.bench_function("refuse one host", |bencher| plan_first(bencher, &view, &objects.hosts[0]));
+    group.bench_function("report one host", |bencher| bencher.iter(|| plan_all(black_box(&objects))));
+    group.finish();
+}
+
 /// Whole data centers of 8 paths per host.
 fn data_centers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("data center by hosts");
@@ -187,7 +206,7 @@ fn data_centers(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("plan", hosts), |bencher| {
             let plan_each = |planner: &mut Planner| {
                 for host in &objects.hosts {
-                    black_box(planner.plan_host(host, false));
+                    let _ = black_box(planner.plan_host(host, false));
                 }
             };
             bencher.iter_batched_ref(|| Planner::new(view.clone()), plan_each, BatchSize::LargeInput);
@@ -196,7 +215,7 @@ fn data_centers(criterion: &mut Criterion) {
             bencher.iter(|| plan_all(black_box(&objects)));
         });
         let planner = Planner::new(view);
-        let plans: Vec<HostPlan> = objects.hosts.iter().map(|host| planner.plan_host(host, false)).collect();
+        let plans: Vec<HostPlan> = objects.hosts.iter().map(|host| plan_of(&planner, host)).collect();
         let reports: Vec<Host> = objects.hosts.iter().zip(&plans).map(|(host, plan)| reported(host, plan)).collect();
         group.bench_function(BenchmarkId::new("judge", hosts), |bencher| {
             bencher.iter(|| {
@@ -209,5 +228,5 @@ fn data_centers(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_host, bonds, data_centers);
+criterion_group!(benches, one_host, bonds, too_large, data_centers);
 criterion_main!(benches);

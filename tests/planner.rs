@@ -15,6 +15,7 @@ mod planner {
     mod properties;
     mod revision;
     mod service;
+    mod size;
     mod storage;
     mod timeline;
     mod transitions;

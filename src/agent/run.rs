@@ -277,7 +277,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             initiator,
             warnings,
         };
-        (StatusReport { agent, interfaces: Some(interfaces), paths }, wake_at)
+        (StatusReport { agent, interfaces: Some(interfaces), paths }.fit(), wake_at)
     }
 
     /// Starts the writes that are due, and returns the time of the next one.

@@ -55,7 +55,7 @@ impl ConditionUpdate {
 }
 
 /// The API allows 32768 characters. People read a few lines, and an object has room for 1.5 MB only.
-const MESSAGE_LIMIT: usize = 2048;
+pub(super) const MESSAGE_LIMIT: usize = 2048;
 
 fn limited(mut message: String) -> String {
     if message.len() > MESSAGE_LIMIT {

@@ -18,6 +18,7 @@ pub mod ownership;
 mod parts;
 pub mod reason;
 pub mod schema;
+pub mod size;
 
 pub(crate) use data_center::DEFAULT_NON_OPERATIONAL_AFTER_SECONDS;
 pub use data_center::{

@@ -1,13 +1,16 @@
 //! The networks that a host is attached to, and their devices. The API says that a host "carries" these networks.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
 use super::{
     address::host_address,
     view::{NetworkView, View},
 };
 use crate::api::{
-    CarriedNetwork, CarrySource, Host, HostInterface, HostSpec, HostWarning, NetworkName, reason::PreparedReason,
+    CarriedNetwork, CarrySource, Host, HostInterface, HostSpec, HostWarning, reason::PreparedReason,
 };
 
 /// A network that a host carries.
@@ -24,12 +27,19 @@ pub(super) struct Attachment {
 /// `Host.spec.interfaces` decides for the networks that it names. For every other network, the interfaces count that
 /// have or had an address in one of its subnets: a pulled NIC must not move storage traffic to another network.
 pub(super) fn attachments(view: &View, host: &Host) -> Vec<Attachment> {
+    let mut by_spec = by_spec(&host.spec);
     let reported = reported(host);
-    let remembered = remembered(host);
+    let mut remembered = remembered(host);
+    let mut inside = inside(view, &reported);
     let mut attachments = Vec::new();
     for (index, network) in view.networks.iter().enumerate() {
-        let by_spec = by_spec(&host.spec, &network.name);
-        let entries = if by_spec.is_empty() { by_subnet(network, &reported, remembered) } else { by_spec };
+        let before = remembered.remove(&*network.name).unwrap_or_default();
+        let inside = inside.remove(&index).unwrap_or_default();
+        let entries = match by_spec.remove(&*network.name) {
+            Some(interfaces) => of_spec(network, interfaces),
+            None if inside.is_empty() && before.is_empty() => continue,
+            None => by_subnet(view, index, inside, &reported, &before),
+        };
         attachments.extend(entries.into_iter().map(|entry| Attachment { network: index, entry }));
     }
     attachments
@@ -38,33 +48,36 @@ pub(super) fn attachments(view: &View, host: &Host) -> Vec<Attachment> {
 /// Whether the attachments depend on interfaces that the host has not reported: a bond names a network with subnets,
 /// and `spec.interfaces` does not name that network.
 pub(super) fn interfaces_unknown(view: &View, host: &Host) -> bool {
-    let reported = host.status.as_ref().is_some_and(|status| status.interfaces.is_some());
-    let decided_by_subnet = |network: usize| {
-        let network = &view.networks[network];
-        !network.subnets.is_empty() && !spec_names(&host.spec, &network.name)
+    if host.status.as_ref().is_some_and(|status| status.interfaces.is_some()) {
+        return false;
+    }
+    let by_spec = by_spec(&host.spec);
+    view.networks.iter().enumerate().any(|(index, network)| {
+        network.has_subnets && view.is_named(index) && !by_spec.contains_key(&*network.name)
+    })
+}
+
+/// The interfaces that the spec names for each network.
+fn by_spec(spec: &HostSpec) -> HashMap<&str, Vec<&str>> {
+    let mut interfaces: HashMap<&str, Vec<&str>> = HashMap::new();
+    for interface in &spec.interfaces {
+        for network in &interface.networks {
+            interfaces.entry(network).or_default().push(&interface.name);
+        }
+    }
+    interfaces
+}
+
+fn of_spec(network: &NetworkView, mut interfaces: Vec<&str>) -> Vec<CarriedNetwork> {
+    interfaces.sort_unstable();
+    interfaces.dedup();
+    let entry = |interface: &str| CarriedNetwork {
+        name: network.name.clone(),
+        interface: interface.into(),
+        source: CarrySource::Spec,
+        address: None,
     };
-    !reported && view.bonds.iter().flat_map(|bond| &bond.networks).any(|&network| decided_by_subnet(network))
-}
-
-fn spec_names(spec: &HostSpec, network: &str) -> bool {
-    spec.interfaces.iter().any(|interface| interface.networks.iter().any(|name| name == network))
-}
-
-fn by_spec(spec: &HostSpec, network: &NetworkName) -> Vec<CarriedNetwork> {
-    let mut entries: Vec<CarriedNetwork> = spec
-        .interfaces
-        .iter()
-        .filter(|interface| interface.networks.iter().any(|name| network == name))
-        .map(|interface| CarriedNetwork {
-            name: network.clone(),
-            interface: interface.name.as_str().into(),
-            source: CarrySource::Spec,
-            address: None,
-        })
-        .collect();
-    entries.sort();
-    entries.dedup();
-    entries
+    interfaces.into_iter().map(entry).collect()
 }
 
 /// An interface that the agent reports, with its addresses parsed.
@@ -88,35 +101,54 @@ fn reported(host: &Host) -> Vec<Reported<'_>> {
         .collect()
 }
 
-/// The entries of `status.networks`; none if they belong to another data center.
-fn remembered(host: &Host) -> &[CarriedNetwork] {
-    match &host.status {
-        Some(status) if status.data_center.as_ref().is_none_or(|name| *name == host.spec.data_center) => {
-            &status.networks
+/// The entries of `status.networks` that were found by a subnet, by network; none if they belong to another data center.
+fn remembered(host: &Host) -> HashMap<&str, Vec<&CarriedNetwork>> {
+    let mut remembered: HashMap<&str, Vec<&CarriedNetwork>> = HashMap::new();
+    if let Some(status) = &host.status
+        && status.data_center.as_ref().is_none_or(|name| *name == host.spec.data_center)
+    {
+        for entry in status.networks.iter().filter(|entry| entry.source == CarrySource::Subnet) {
+            remembered.entry(&entry.name).or_default().push(entry);
         }
-        _ => &[],
     }
+    remembered
 }
 
-fn by_subnet(network: &NetworkView, reported: &[Reported<'_>], remembered: &[CarriedNetwork]) -> Vec<CarriedNetwork> {
-    if network.subnets.is_empty() {
-        return Vec::new();
-    }
-    let within = |address: &IpAddr| network.subnets.iter().any(|subnet| subnet.contains(address));
-    let before: Vec<&CarriedNetwork> =
-        remembered.iter().filter(|entry| *entry.name == *network.name && entry.source == CarrySource::Subnet).collect();
+/// The addresses of a host in the subnets of a network, by the position of their interface.
+type Inside<'a> = BTreeMap<usize, Vec<&'a str>>;
 
+/// The addresses of a host in the subnets of each network.
+fn inside<'a>(view: &View, reported: &[Reported<'a>]) -> HashMap<usize, Inside<'a>> {
+    let mut inside: HashMap<usize, Inside<'a>> = HashMap::new();
+    for (at, Reported { addresses, .. }) in reported.iter().enumerate() {
+        for (address, text) in addresses {
+            for network in view.subnets.networks_of(*address) {
+                inside.entry(network).or_default().entry(at).or_default().push(text);
+            }
+        }
+    }
+    inside
+}
+
+fn by_subnet(
+    view: &View,
+    network: usize,
+    inside: Inside<'_>,
+    reported: &[Reported<'_>],
+    before: &[&CarriedNetwork],
+) -> Vec<CarriedNetwork> {
+    let name = &view.networks[network].name;
     let mut entries = Vec::new();
-    for Reported { interface, addresses } in reported {
-        let known = before.iter().find(|entry| *entry.interface == *interface.name);
+    for (at, mut addresses) in inside {
+        let interface = &reported[at].interface.name;
+        let known = before.iter().find(|entry| entry.interface == *interface);
         let still = |text: &&str| known.is_some_and(|entry| entry.address.as_deref() == Some(*text));
-        let mut inside: Vec<&str> = addresses.iter().filter(|(ip, _)| within(ip)).map(|(_, text)| *text).collect();
-        inside.sort_unstable();
+        addresses.sort_unstable();
         // The last reported address is kept while the interface has it, so that a second address changes nothing.
-        if let Some(address) = inside.iter().copied().find(still).or(inside.first().copied()) {
+        if let Some(address) = addresses.iter().copied().find(still).or(addresses.first().copied()) {
             entries.push(CarriedNetwork {
-                name: network.name.clone(),
-                interface: interface.name.clone(),
+                name: name.clone(),
+                interface: interface.clone(),
                 source: CarrySource::Subnet,
                 address: Some(address.to_owned()),
             });
@@ -128,8 +160,8 @@ fn by_subnet(network: &NetworkView, reported: &[Reported<'_>], remembered: &[Car
         let moved = reported.iter().any(|other| {
             other.interface.name != entry.interface && other.addresses.iter().any(|(ip, _)| *ip == address)
         });
-        if !replaced && !moved && within(&address) {
-            entries.push(entry.clone());
+        if !replaced && !moved && view.subnets.networks_of(address).any(|within| within == network) {
+            entries.push((*entry).clone());
         }
     }
     entries.sort();
@@ -143,7 +175,8 @@ pub fn mtu_warnings(view: &View, host: &Host, networks: &[CarriedNetwork]) -> Ve
     let interfaces = host.status.as_ref().and_then(|status| status.interfaces.as_deref()).unwrap_or_default();
     let warning = |attached: &CarriedNetwork| {
         let CarriedNetwork { name, interface, .. } = attached;
-        let needed = view.networks.iter().find(|network| network.name == *name)?.mtu?;
+        let network = view.networks.binary_search_by(|network| network.name.cmp(name)).ok()?;
+        let needed = view.networks[network].mtu?;
         let found = interfaces.iter().find(|reported| reported.name == *interface)?.mtu;
         let message = format!("{interface} carries {name} with MTU {found}, and the network needs {needed}");
         (found != 0 && found != needed).then_some(HostWarning { reason: PreparedReason::MTUMismatch, message })

@@ -6,13 +6,17 @@
 
 mod address;
 mod attachment;
+mod bits;
 mod observation;
+mod pairing;
 mod plan;
 mod plan_cache;
 mod problems;
 mod reported;
 mod revision;
+mod subnets;
 mod target_state;
+mod too_large;
 mod verdict;
 mod view;
 
@@ -20,7 +24,10 @@ pub use attachment::mtu_warnings;
 pub use observation::{AgentState, Observation};
 pub use plan::HostPlan;
 pub use plan_cache::Planner;
-pub use problems::{Findings, Problem, Usage, bond_problems, data_center_problems, host_problems, network_problems};
+pub use problems::{
+    Findings, Problem, Usage, bond_problems, data_center_problems, host_problems, network_problems, too_large_problem,
+};
+pub use too_large::{MAX_BONDS, MAX_BOND_NAMES, MAX_NETWORKS, PlanTooLarge};
 pub use verdict::{HostVerdict, judge, still_connected};
 pub use view::View;
 
@@ -29,7 +36,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::api::{DataCenter, Host, IscsiBond, Network, node_owner::owners_of_nodes};
+use crate::api::{DataCenter, Host, IscsiBond, Network, ObjectKind, SessionSettings, node_owner::owners_of_nodes};
 
 /// Objects of one or more data centers, as read from a cluster or from files.
 #[derive(Clone, Debug, Default)]
@@ -85,12 +92,21 @@ pub fn plan_all(objects: &Objects) -> PlanReport {
         let planner = planners.get(&key);
         let plan = match planner {
             Some(planner) => planner.plan_host(host, node_owner.is_some()),
-            None => HostPlan::without_data_center(node_owner.is_some()),
+            None => Ok(HostPlan::without_data_center(node_owner.is_some())),
         };
-        report.problems.extend(host_problems(host, view(key), &plan, node_owner));
-        if planner.is_some() {
-            usage.entry(key).or_default().add(&plan);
-        }
+        let plan = match plan {
+            Ok(plan) => {
+                report.problems.extend(host_problems(host, view(key), &plan, node_owner));
+                if planner.is_some() {
+                    usage.entry(key).or_default().add(&plan);
+                }
+                plan
+            }
+            Err(too_large) => {
+                report.problems.push(too_large_problem(ObjectKind::Host, key.0, name, &too_large));
+                HostPlan::as_last_written(host).unwrap_or_else(|| HostPlan::empty(None, SessionSettings::default()))
+            }
+        };
         report.hosts.push(PlannedHost {
             namespace: key.0.to_owned(),
             name: name.to_owned(),
@@ -100,6 +116,8 @@ pub fn plan_all(objects: &Objects) -> PlanReport {
     }
     for (key, planner) in &planners {
         report.problems.extend(data_center_problems(planner.view(), key.0, key.1));
+        let too_large = planner.view().too_large();
+        report.problems.extend(too_large.map(|why| too_large_problem(ObjectKind::DataCenter, key.0, key.1, why)));
     }
     for network in objects.networks.iter().filter(|network| network.metadata.deletion_timestamp.is_none()) {
         let key = (namespace(&network.metadata), network.spec.data_center.as_str());

@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{
-    attachment::{Attachment, interfaces_unknown},
-    revision::revision,
-    view::{BondView, Place, TargetView, View},
-};
+use super::{attachment::interfaces_unknown, revision::revision, view::View};
 use crate::api::{
-    BondName, CarriedNetwork, DefaultNetwork, Host, Iqn, NetworkName, Pairing, PlanStatus, PlannedPath, Revision,
-    SessionSettings, reason::EmptyReason,
+    BondName, CarriedNetwork, Host, Iqn, NetworkName, PlanStatus, PlannedPath, Revision, SessionSettings,
+    reason::EmptyReason,
 };
 
 /// The paths that a host should have, and the reasons for paths that it does not get.
@@ -57,6 +53,14 @@ impl HostPlan {
         HostPlan { session: view.session, hold, revision, ..HostPlan::default() }
     }
 
+    /// The plan that a host keeps while its new plan is too large; `None` if it has no paths.
+    #[must_use]
+    pub fn as_last_written(host: &Host) -> Option<Self> {
+        let status = host.status.as_ref()?;
+        let plan = status.plan.as_ref().filter(|plan| !plan.paths.is_empty())?;
+        Some(HostPlan::from_status(plan, &status.networks, None))
+    }
+
     /// The plan in a Host's status.
     #[must_use]
     pub fn from_status(status: &PlanStatus, networks: &Arc<[CarriedNetwork]>, reason: Option<EmptyReason>) -> Self {
@@ -83,6 +87,13 @@ impl HostPlan {
             session: self.session,
             paths: self.paths.clone(),
         }
+    }
+
+    /// The memory of its lists, in bytes; names are shared with the objects.
+    pub(super) fn heap_size(&self) -> usize {
+        let names: usize = self.paths.iter().map(|path| size_of_val(path.bonds.as_slice())).sum();
+        let targets = size_of_val(self.hold.as_slice()) + size_of_val(self.no_network.as_slice());
+        names + targets + size_of_val(&*self.paths) + size_of_val(&*self.uses) + size_of_val(&*self.networks)
     }
 
     /// Whether the host is in service: it has a data center, owns its node, and is not in maintenance.
@@ -113,115 +124,4 @@ pub(super) fn empty_reason(view: &View, host: &Host, node_claimed: bool) -> Opti
     } else {
         None
     }
-}
-
-/// The part of a plan that hosts with equal attachments share: everything but the networks, whose addresses differ.
-pub(super) fn plan_attachments(view: &View, attachments: &[Attachment]) -> HostPlan {
-    let mut lists = PlanLists::default();
-    for target in &view.targets {
-        plan_target(view, target, attachments, &mut lists);
-    }
-    let PlanLists { hold, no_network, paths, mut uses } = lists;
-    uses.sort_unstable();
-    uses.dedup();
-    HostPlan {
-        reason: None,
-        networks: Arc::default(),
-        revision: revision(&paths, &hold, view.session),
-        hold,
-        no_network,
-        paths: paths.into(),
-        uses: uses.into(),
-        session: view.session,
-    }
-}
-
-/// The lists of a plan, filled target by target.
-#[derive(Default)]
-struct PlanLists {
-    hold: Vec<Iqn>,
-    no_network: Vec<Iqn>,
-    paths: Vec<PlannedPath>,
-    uses: Vec<(BondName, NetworkName)>,
-}
-
-/// The attachments to networks of a bond.
-fn of_bond<'a>(bond: &'a BondView, attachments: &'a [Attachment]) -> impl Iterator<Item = &'a Attachment> {
-    attachments.iter().filter(|attachment| bond.networks.binary_search(&attachment.network).is_ok())
-}
-
-fn plan_target(view: &View, target: &TargetView, attachments: &[Attachment], lists: &mut PlanLists) {
-    let covering = || target.bonds.iter().map(|&bond| &view.bonds[bond]);
-    if covering().all(|bond| of_bond(bond, attachments).next().is_none()) {
-        if covering().any(|bond| bond.names_unknown_network) {
-            lists.hold.push(target.iqn.clone());
-        } else if view.default_network == DefaultNetwork::Use {
-            lists.paths.extend(target.portals.iter().map(|portal| PlannedPath {
-                target: target.iqn.clone(),
-                portal: portal.name.clone(),
-                tpgt: portal.tpgt,
-                interface: None,
-                network: None,
-                storage: target.storage.clone(),
-                bonds: Vec::new(),
-                chap_secret: target.chap_secret.clone(),
-            }));
-        } else {
-            lists.no_network.push(target.iqn.clone());
-        }
-        return;
-    }
-    let mut links: Vec<Link<'_>> = covering().flat_map(|bond| pair(target, bond, attachments, bond.pairing)).collect();
-    if links.is_empty() {
-        // By pins and subnets no portal is on any of the networks. Paths for all pairs are better than no storage.
-        links = covering().flat_map(|bond| pair(target, bond, attachments, Pairing::AllPairs)).collect();
-    }
-    links.sort_unstable_by(|a, b| a.key().cmp(&b.key()));
-    for same_path in links.chunk_by(|a, b| (a.portal, &a.carried.interface) == (b.portal, &b.carried.interface)) {
-        let portal = &target.portals[same_path[0].portal];
-        let mut bonds: Vec<BondName> = same_path.iter().map(|link| link.bond.clone()).collect();
-        bonds.sort_unstable();
-        bonds.dedup();
-        lists.uses.extend(same_path.iter().map(|link| (link.bond.clone(), link.carried.name.clone())));
-        lists.paths.push(PlannedPath {
-            target: target.iqn.clone(),
-            portal: portal.name.clone(),
-            tpgt: portal.tpgt,
-            interface: Some(same_path[0].carried.interface.clone()),
-            network: Some(same_path[0].carried.name.clone()),
-            storage: target.storage.clone(),
-            bonds,
-            chap_secret: target.chap_secret.clone(),
-        });
-    }
-}
-
-/// One reason for a path: this bond asks for this portal through this network on this interface.
-struct Link<'a> {
-    portal: usize,
-    carried: &'a CarriedNetwork,
-    bond: &'a BondName,
-}
-
-impl Link<'_> {
-    fn key(&self) -> (usize, &str, &str, &str) {
-        (self.portal, &self.carried.interface, &self.carried.name, self.bond)
-    }
-}
-
-fn pair<'a>(
-    target: &'a TargetView,
-    bond: &'a BondView,
-    attachments: &'a [Attachment],
-    pairing: Pairing,
-) -> impl Iterator<Item = Link<'a>> {
-    let pairs_with = move |place: &Place, network: usize| match (pairing, place) {
-        (Pairing::AllPairs, _) | (Pairing::Auto, Place::Anywhere) => true,
-        (Pairing::Auto, Place::On(networks)) => networks.contains(&network),
-    };
-    of_bond(bond, attachments).flat_map(move |attachment| {
-        let portals =
-            target.portals.iter().enumerate().filter(move |(_, portal)| pairs_with(&portal.place, attachment.network));
-        portals.map(move |(portal, _)| Link { portal, carried: &attachment.entry, bond: &bond.name })
-    })
 }

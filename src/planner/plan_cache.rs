@@ -3,12 +3,14 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
     attachment::{Attachment, attachments},
-    plan::{HostPlan, empty_reason, plan_attachments},
+    pairing::plan_attachments,
+    plan::{HostPlan, empty_reason},
+    too_large::PlanTooLarge,
     view::View,
 };
 use crate::api::{Host, InterfaceName};
@@ -34,20 +36,29 @@ impl Planner {
     }
 
     /// Plans one host of the data center. `node_claimed`: another Host owns its node.
-    #[must_use]
-    pub fn plan_host(&self, host: &Host, node_claimed: bool) -> HostPlan {
+    ///
+    /// # Errors
+    /// If the plan is too large. The plan that was made before stays then.
+    pub fn plan_host(&self, host: &Host, node_claimed: bool) -> Result<HostPlan, PlanTooLarge> {
         let view = &*self.view;
         if let Some(reason) = empty_reason(view, host, node_claimed) {
-            return HostPlan::empty(Some(reason), view.session);
+            return Ok(HostPlan::empty(Some(reason), view.session));
         }
         let attachments = attachments(view, host);
-        let shared = self.cache.get_or_plan(&attachments, || plan_attachments(view, &attachments));
-        HostPlan { networks: attachments.into_iter().map(|attachment| attachment.entry).collect(), ..shared }
+        let shared = self.cache.get_or_plan(&attachments, || plan_attachments(view, &attachments))?;
+        Ok(HostPlan { networks: attachments.into_iter().map(|attachment| attachment.entry).collect(), ..shared })
+    }
+
+    /// The number of plans that were not in the cache. Each costs a thousand times as much as the others.
+    #[must_use]
+    pub fn planned(&self) -> usize {
+        self.cache.lock().planned
     }
 }
 
-/// Limits the memory of the cache: devices of hosts come and go, so old plans must not accumulate.
-const CAPACITY: usize = 1024;
+/// The memory of the plans in a cache, in bytes, before it is emptied: devices of hosts come and go, so old plans must
+/// not accumulate. Plans that hosts still have are shared with the cache, and cost nothing.
+const CAPACITY: usize = 16 << 20;
 
 /// The attachments that the paths of a host depend on: networks (indices in the view) with their devices. Addresses do
 /// not count.
@@ -55,19 +66,84 @@ type AttachmentKey = Vec<(usize, InterfaceName)>;
 
 /// Plans by attachments. It has no effect on results; it only saves work and memory.
 #[derive(Debug, Default)]
-struct PlanCache(Mutex<HashMap<AttachmentKey, HostPlan>>);
+struct PlanCache(Mutex<CachedPlans>);
+
+#[derive(Debug, Default)]
+struct CachedPlans {
+    plans: HashMap<AttachmentKey, Result<HostPlan, PlanTooLarge>>,
+    bytes: usize,
+    planned: usize,
+}
 
 impl PlanCache {
-    fn get_or_plan(&self, attachments: &[Attachment], plan: impl FnOnce() -> HostPlan) -> HostPlan {
+    fn lock(&self) -> MutexGuard<'_, CachedPlans> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get_or_plan(
+        &self,
+        attachments: &[Attachment],
+        plan: impl FnOnce() -> Result<HostPlan, PlanTooLarge>,
+    ) -> Result<HostPlan, PlanTooLarge> {
         let key: AttachmentKey =
             attachments.iter().map(|attachment| (attachment.network, attachment.entry.interface.clone())).collect();
-        let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = plans.get(&key) {
+        let mut cached = self.lock();
+        if let Some(plan) = cached.plans.get(&key) {
             return plan.clone();
         }
-        if plans.len() >= CAPACITY {
-            plans.clear();
+        let plan = plan();
+        cached.planned += 1;
+        let bytes = size_of::<(AttachmentKey, HostPlan)>()
+            + size_of_val(&*key)
+            + plan.as_ref().map(HostPlan::heap_size).unwrap_or_default();
+        if cached.bytes + bytes > CAPACITY {
+            cached.plans.clear();
+            cached.bytes = 0;
         }
-        plans.entry(key).insert_entry(plan()).get().clone()
+        cached.bytes += bytes;
+        cached.plans.insert(key, plan.clone());
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{BondName, CarriedNetwork, CarrySource, PlannedPath, SessionSettings};
+
+    fn attachment(device: usize) -> [Attachment; 1] {
+        let (name, interface) = ("san".into(), format!("ens{device}").into());
+        [Attachment { network: 0, entry: CarriedNetwork { name, interface, source: CarrySource::Spec, address: None } }]
+    }
+
+    /// A plan with as many names of bonds as a plan may have: 300 KB.
+    fn large_plan() -> HostPlan {
+        let path = PlannedPath {
+            target: "iqn.2003-01.org.example:a".into(),
+            portal: "10.0.1.10:3260".into(),
+            tpgt: 1,
+            interface: None,
+            network: None,
+            storage: "array".into(),
+            bonds: vec![BondName::from("b"); 16_384],
+            chap_secret: None,
+        };
+        HostPlan { paths: [path].into(), ..HostPlan::empty(None, SessionSettings::default()) }
+    }
+
+    #[test]
+    fn a_cache_keeps_plans_by_their_memory_and_not_by_their_number() {
+        let cache = PlanCache::default();
+        for device in 0..1000 {
+            cache.get_or_plan(&attachment(device), || Ok(large_plan())).unwrap();
+            let cached = cache.lock();
+            let bytes: usize = cached.plans.values().flatten().map(HostPlan::heap_size).sum();
+            assert!(bytes <= CAPACITY, "{bytes} bytes after {device} devices");
+        }
+        let small = |device| cache.get_or_plan(&attachment(device), || Ok(HostPlan::default())).unwrap();
+        (0..2000).map(small).for_each(drop);
+        let planned = cache.lock().planned;
+        (1000..2000).map(small).for_each(drop);
+        assert_eq!(cache.lock().planned, planned, "small plans of many hosts stay");
     }
 }

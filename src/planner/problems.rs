@@ -3,16 +3,19 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Write as _,
     hash::Hash,
+    sync::Arc,
 };
 
 use super::{
     attachment::mtu_warnings,
     plan::HostPlan,
+    too_large::PlanTooLarge,
     view::{BondView, Place, TargetView, View},
 };
 use crate::api::{
-    BondName, Host, Iqn, IscsiBond, Network, NetworkName, ObjectKind, Portal,
+    BondName, Host, Iqn, IscsiBond, Network, NetworkName, ObjectKind, PlannedPath, Portal,
     reason::{EmptyReason, Reason},
 };
 
@@ -59,7 +62,7 @@ pub fn data_center_problems(view: &View, namespace: &str, name: &str) -> Vec<Pro
     });
     let pins = view.targets.iter().flat_map(|target| target.portals.iter().map(move |portal| (target, portal)));
     let pins = pins.filter_map(|(target, portal)| {
-        let pin = portal.pin.as_deref().filter(|_| portal.place == Place::On(Vec::new()))?;
+        let pin = portal.pin.as_deref().filter(|_| is_nowhere(view, portal.place))?;
         Some(problem(
             Reason::PortalNetworkNotFound,
             format!(
@@ -69,6 +72,26 @@ pub fn data_center_problems(view: &View, namespace: &str, name: &str) -> Vec<Pro
         ))
     });
     targets.chain(portals).chain(pins).collect()
+}
+
+/// Whether a portal is pinned to a network that does not exist.
+fn is_nowhere(view: &View, place: Place) -> bool {
+    match place {
+        Place::On(place) => view.places[place].is_empty(),
+        Place::Anywhere => false,
+    }
+}
+
+/// The problem of a host whose plan is too large, or of a data center from which no plan is made.
+#[must_use]
+pub fn too_large_problem(kind: ObjectKind, namespace: &str, name: &str, too_large: &PlanTooLarge) -> Problem {
+    Problem {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        reason: Reason::PlanTooLarge.as_str(),
+        message: too_large.to_string(),
+    }
 }
 
 /// The problem of a network, if it has one. `view` is its data center, if that exists.
@@ -149,8 +172,18 @@ pub(super) fn empty_message(host: &Host, reason: EmptyReason, node_owner: Option
 pub(super) fn no_network_message(targets: &[Iqn]) -> String {
     format!(
         "this host carries none of the networks of the bonds for {}, and the data center's defaultNetwork is Never",
-        targets.join(", ")
+        list(targets, ToString::to_string)
     )
+}
+
+/// Lists only the first few, to keep the message short.
+pub(super) fn list<T>(items: &[T], describe: impl Fn(&T) -> String) -> String {
+    const SHOWN: usize = 4;
+    let mut text = items.iter().take(SHOWN).map(describe).collect::<Vec<_>>().join(", ");
+    if items.len() > SHOWN {
+        let _ = write!(text, ", and {} more", items.len() - SHOWN);
+    }
+    text
 }
 
 /// The networks and portals that the plans of a data center's hosts use, collected host by host.
@@ -162,7 +195,12 @@ pub struct Usage {
     uses: HashMap<BondName, HashSet<NetworkName>>,
     /// The portals with a path of a bond, by target.
     portals: HashMap<Iqn, HashSet<Portal>>,
+    /// The last plan that was added. Most hosts share their plan with the host before.
+    last: Option<SharedLists>,
 }
+
+/// The lists of a plan that hosts share.
+type SharedLists = (Arc<[(BondName, NetworkName)]>, Arc<[PlannedPath]>);
 
 impl Usage {
     /// Adds the plan of a host.
@@ -173,6 +211,11 @@ impl Usage {
         for network in &*plan.networks {
             note(&mut self.carried, &network.name);
         }
+        let same = |(uses, paths): &SharedLists| Arc::ptr_eq(uses, &plan.uses) && Arc::ptr_eq(paths, &plan.paths);
+        if self.last.as_ref().is_some_and(same) {
+            return;
+        }
+        self.last = Some((plan.uses.clone(), plan.paths.clone()));
         for (bond, network) in &*plan.uses {
             note_of(&mut self.uses, bond, network);
         }
@@ -232,6 +275,9 @@ pub fn bond_problems(
 
 fn without_path(bond: &IscsiBond, view: &View, usage: &Usage) -> Vec<String> {
     let name = bond.metadata.name.as_deref().unwrap_or_default();
+    if view.too_large.is_some() {
+        return Vec::new();
+    }
     let Ok(index) = view.bonds.binary_search_by(|candidate| (*candidate.name).cmp(name)) else { return Vec::new() };
     let this = &view.bonds[index];
     let names = this.networks.iter().map(|&network| &view.networks[network].name);
@@ -243,27 +289,30 @@ fn without_path(bond: &IscsiBond, view: &View, usage: &Usage) -> Vec<String> {
     let idle = carried.into_iter().filter(|network| !used(network));
     let mut found: Vec<String> = idle.map(|network| format!("network {network} leads to no portal")).collect();
 
-    for target in view.targets.iter().filter(|target| target.bonds.binary_search(&index).is_ok()) {
+    for target in view.targets.iter().filter(|target| target.coverage.bonds.contains(index)) {
         // A target without any path of a bond uses the default network, or is held: other conditions report that.
         let Some(reached) = usage.portals.get(&target.iqn) else { continue };
         let unreached = target.portals.iter().filter(|portal| !reached.contains(&portal.name));
-        let why = unreached.filter_map(|portal| Some((portal, why_unreached(view, this, target, &portal.place)?)));
+        let why = unreached.filter_map(|portal| Some((portal, why_unreached(view, this, target, portal.place)?)));
         found.extend(why.map(|(portal, why)| format!("portal {} of {} {why}", portal.name, target.iqn)));
     }
     found
 }
 
 /// Why no host has a path to a portal; `None` if any network reaches it, or another bond names its network.
-fn why_unreached(view: &View, this: &BondView, target: &TargetView, place: &Place) -> Option<String> {
-    let Place::On(networks) = place else { return None };
-    let names = |bond: &BondView| networks.iter().copied().filter(|n| bond.networks.binary_search(n).is_ok()).collect();
-    let ours: Vec<usize> = names(this);
+fn why_unreached(view: &View, this: &BondView, target: &TargetView, place: Place) -> Option<String> {
+    let Place::On(place) = place else { return None };
+    let place = &view.places[place];
+    let ours: Vec<&str> = this
+        .networks
+        .iter()
+        .filter(|network| place.contains(**network))
+        .map(|network| &*view.networks[*network].name)
+        .collect();
     if !ours.is_empty() {
-        let ours: Vec<&str> = ours.into_iter().map(|network| &*view.networks[network].name).collect();
         return Some(format!("is on {}, which no host in service carries", ours.join(" and ")));
     }
-    let nobodys = target.bonds.iter().all(|&bond| names(&view.bonds[bond]).is_empty());
-    nobodys.then(|| "is on no network of the bond".to_owned())
+    (!place.meets(&target.coverage.networks)).then(|| "is on no network of the bond".to_owned())
 }
 
 impl Findings {

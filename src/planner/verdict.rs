@@ -3,14 +3,12 @@
 //! The state of each target (reachable, or lost since a time) decides the phase, the conditions, and the time of the
 //! next check.
 
-use std::fmt::Write as _;
-
 use jiff::Timestamp;
 
 use super::{
     observation::{AgentState, Observation},
     plan::HostPlan,
-    problems::{empty_message, no_network_message},
+    problems::{empty_message, list, no_network_message},
     reported::{ObservedPath, ReportedConnections, has_session},
     target_state::{ObservedTarget, TargetHistory, TargetState, observe_targets},
 };
@@ -62,16 +60,6 @@ pub fn judge(plan: &HostPlan, observation: &Observation<'_>, now: Timestamp) -> 
         None => verdict.absent.push(ConditionType::HostPrepared),
     }
     verdict
-}
-
-/// Lists only the first few, to keep the message short.
-fn list<T>(items: &[T], describe: impl Fn(&T) -> String) -> String {
-    const SHOWN: usize = 4;
-    let mut text = items.iter().take(SHOWN).map(describe).collect::<Vec<_>>().join(", ");
-    if items.len() > SHOWN {
-        let _ = write!(text, ", and {} more", items.len() - SHOWN);
-    }
-    text
 }
 
 /// The state of a host in service. If several apply, the first one counts.

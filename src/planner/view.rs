@@ -1,10 +1,19 @@
 //! A data center as the planner needs it: compiled once, then used for each of its hosts. Plain data.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use ipnet::IpNet;
+use kube::Resource;
 
-use super::address::subnets;
+use super::{
+    address::subnets,
+    bits::Bits,
+    subnets::SubnetTable,
+    too_large::{MAX_BONDS, MAX_NETWORKS, PlanTooLarge},
+};
 use crate::api::{
     BondName, DataCenter, DefaultNetwork, Iqn, IscsiBond, Network, NetworkName, Pairing, Portal, PortalSpec,
     SecretName, SessionSettings, Storage, StorageName, address::parse_ip,
@@ -19,10 +28,18 @@ pub struct View {
     pub(super) session: SessionSettings,
     /// Sorted by name, without those that are being deleted.
     pub(super) networks: Vec<NetworkView>,
+    pub(super) subnets: SubnetTable,
     /// Sorted by name, without those that are being deleted.
     pub(super) bonds: Vec<BondView>,
+    /// The bonds that name a network that does not exist in the data center.
+    pub(super) bonds_with_unknown: Bits,
     /// Sorted by name.
     pub(super) targets: Vec<TargetView>,
+    /// The networks of each [`Place::On`]. Many portals are in the same place.
+    pub(super) places: Vec<Bits>,
+    /// Why no plan is made from this data center. Then bonds cover nothing and portals are nowhere: nothing that grows
+    /// faster than the objects is computed.
+    pub(super) too_large: Option<PlanTooLarge>,
     /// Targets that more than one storage lists, with these storages.
     pub(super) duplicate_targets: BTreeMap<String, Vec<String>>,
     /// Portals that a target has more than once, as (target, canonical portal).
@@ -32,8 +49,11 @@ pub struct View {
 #[derive(Clone, Debug)]
 pub(super) struct NetworkView {
     pub name: NetworkName,
-    pub subnets: Vec<IpNet>,
+    pub has_subnets: bool,
     pub mtu: Option<u32>,
+    /// The bonds that name it, by their pairing.
+    pub auto: Bits,
+    pub all_pairs: Bits,
 }
 
 #[derive(Clone, Debug)]
@@ -41,9 +61,6 @@ pub(super) struct BondView {
     pub name: BondName,
     /// Indices of its networks that exist.
     pub networks: Vec<usize>,
-    /// The bond names a network that does not exist in the data center.
-    pub names_unknown_network: bool,
-    pub pairing: Pairing,
 }
 
 #[derive(Clone, Debug)]
@@ -53,8 +70,15 @@ pub(super) struct TargetView {
     pub chap_secret: Option<SecretName>,
     /// Sorted by name.
     pub portals: Vec<PortalView>,
-    /// Indices of the bonds that cover it.
-    pub bonds: Vec<usize>,
+    pub coverage: Arc<Coverage>,
+}
+
+/// The bonds that cover a target. Targets that no bond lists share one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Coverage {
+    pub bonds: Bits,
+    /// The networks that these bonds name.
+    pub networks: Bits,
 }
 
 #[derive(Clone, Debug)]
@@ -67,10 +91,11 @@ pub(super) struct PortalView {
 }
 
 /// The networks that a portal is on, for `Pairing::Auto`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Place {
-    /// On these, by its pin or by subnets. Empty if it is pinned to a network that does not exist.
-    On(Vec<usize>),
+    /// On these, by its pin or by subnets: an index of `View::places`. Empty if it is pinned to a network that does not
+    /// exist.
+    On(usize),
     /// On none: it is routed, or a DNS name, and can be reached through any network.
     Anywhere,
 }
@@ -85,17 +110,42 @@ impl View {
         bonds: &[&IscsiBond],
         namespace_terminating: bool,
     ) -> Self {
-        let networks = network_views(networks);
-        let index: HashMap<&str, usize> = networks.iter().enumerate().map(|(i, n)| (&*n.name, i)).collect();
-        let (bond_views, coverage) = bond_views(bonds, &index);
+        let networks = present(networks, |network| network.metadata.deletion_timestamp.is_none());
+        let bonds = present(bonds, |bond| bond.metadata.deletion_timestamp.is_none());
+        let too_large = if networks.len() > MAX_NETWORKS {
+            Some(PlanTooLarge::Networks(networks.len()))
+        } else if bonds.len() > MAX_BONDS {
+            Some(PlanTooLarge::Bonds(bonds.len()))
+        } else {
+            None
+        };
+        let paired = if too_large.is_none() { bonds.len() } else { 0 };
+        let mut network_views = network_views(&networks, paired);
+        let index: HashMap<&str, usize> = networks.iter().enumerate().map(|(at, network)| (name_of(*network), at)).collect();
+        let subnets = if too_large.is_none() { subnet_table(&networks) } else { SubnetTable::default() };
+        let mut places = Places::new(&subnets, &index, network_views.len());
+        let bond_views: Vec<BondView> = bonds.iter().map(|bond| bond_view(bond, &index)).collect();
+        let mut bonds_with_unknown = Bits::new(paired);
+        for (at, (bond, view)) in bonds.iter().zip(&bond_views).enumerate().take(paired) {
+            if view.networks.len() < bond.spec.networks.len() {
+                bonds_with_unknown.insert(at);
+            }
+            for network in &view.networks {
+                match bond.spec.pairing {
+                    Pairing::Auto => network_views[*network].auto.insert(at),
+                    Pairing::AllPairs => network_views[*network].all_pairs.insert(at),
+                }
+            }
+        }
         let merged = merge_targets(&data_center.spec.storage);
+        let coverages = coverages(&merged, &bonds[..paired], &network_views);
         let mut duplicate_portals = Vec::new();
         let targets = merged
             .by_iqn
             .into_iter()
             .map(|(iqn, target)| TargetView {
-                portals: portal_views(iqn, &target.portals, &networks, &index, &mut duplicate_portals),
-                bonds: coverage.of(iqn),
+                portals: portal_views(iqn, &target.portals, &mut places, &mut duplicate_portals),
+                coverage: coverages.by_target.get(iqn).unwrap_or(&coverages.every_target).clone(),
                 iqn: iqn.into(),
                 storage: target.storage.into(),
                 chap_secret: target.secret.map(SecretName::from),
@@ -106,10 +156,14 @@ impl View {
             default_network: data_center.spec.default_network,
             session: data_center.spec.session,
             bonds: bond_views,
+            bonds_with_unknown,
             targets,
+            places: places.found,
+            too_large,
             duplicate_targets: merged.duplicates,
             duplicate_portals,
-            networks,
+            networks: network_views,
+            subnets,
         }
     }
 
@@ -124,62 +178,87 @@ impl View {
     pub fn session(&self) -> SessionSettings {
         self.session
     }
+
+    /// Why no plan is made from this data center, if none is.
+    #[must_use]
+    pub fn too_large(&self) -> Option<&PlanTooLarge> {
+        self.too_large.as_ref()
+    }
+
+    /// Whether a bond names this network.
+    pub(super) fn is_named(&self, network: usize) -> bool {
+        let NetworkView { auto, all_pairs, .. } = &self.networks[network];
+        !(auto.is_empty() && all_pairs.is_empty())
+    }
 }
 
-fn network_views(networks: &[&Network]) -> Vec<NetworkView> {
-    let mut views: Vec<NetworkView> = networks
-        .iter()
-        .filter(|network| network.metadata.deletion_timestamp.is_none())
-        .map(|network| NetworkView {
-            name: network.metadata.name.as_deref().unwrap_or_default().into(),
-            subnets: subnets(&network.spec.subnets),
-            mtu: network.spec.mtu,
-        })
-        .collect();
-    views.sort_by(|a, b| a.name.cmp(&b.name));
-    views
+/// The objects that are not being deleted, sorted by name.
+fn present<'a, K: Resource>(objects: &[&'a K], is_present: impl Fn(&K) -> bool) -> Vec<&'a K> {
+    let mut present: Vec<&K> = objects.iter().copied().filter(|object| is_present(object)).collect();
+    present.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+    present
+}
+
+fn name_of(object: &impl Resource) -> &str {
+    object.meta().name.as_deref().unwrap_or_default()
+}
+
+fn network_views(networks: &[&Network], bonds: usize) -> Vec<NetworkView> {
+    let view = |network: &&Network| NetworkView {
+        name: name_of(*network).into(),
+        has_subnets: !network.spec.subnets.is_empty(),
+        mtu: network.spec.mtu,
+        auto: Bits::new(bonds),
+        all_pairs: Bits::new(bonds),
+    };
+    networks.iter().map(view).collect()
+}
+
+fn subnet_table(networks: &[&Network]) -> SubnetTable {
+    let of = |(at, network): (usize, &&Network)| subnets(&network.spec.subnets).into_iter().map(move |net| (at, net));
+    SubnetTable::new(networks.iter().enumerate().flat_map(of))
+}
+
+fn bond_view(bond: &IscsiBond, index: &HashMap<&str, usize>) -> BondView {
+    let mut networks: Vec<usize> =
+        bond.spec.networks.iter().filter_map(|name| index.get(name.as_str()).copied()).collect();
+    networks.sort_unstable();
+    BondView { name: name_of(bond).into(), networks }
 }
 
 /// The bonds that cover each target.
-struct Coverage {
-    every_target: Vec<usize>,
-    by_target: HashMap<String, Vec<usize>>,
+struct Coverages<'a> {
+    /// Of a target that no bond lists.
+    every_target: Arc<Coverage>,
+    by_target: HashMap<&'a str, Arc<Coverage>>,
 }
 
-impl Coverage {
-    fn of(&self, iqn: &str) -> Vec<usize> {
-        let listed = self.by_target.get(iqn).map(Vec::as_slice).unwrap_or_default();
-        let mut bonds = [self.every_target.as_slice(), listed].concat();
-        bonds.sort_unstable();
-        bonds
-    }
-}
-
-fn bond_views(bonds: &[&IscsiBond], networks: &HashMap<&str, usize>) -> (Vec<BondView>, Coverage) {
-    let mut present: Vec<&IscsiBond> =
-        bonds.iter().copied().filter(|bond| bond.metadata.deletion_timestamp.is_none()).collect();
-    present.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-
-    let mut coverage = Coverage { every_target: Vec::new(), by_target: HashMap::new() };
-    let mut views = Vec::with_capacity(present.len());
-    for (index, bond) in present.iter().enumerate() {
-        let mut known: Vec<usize> =
-            bond.spec.networks.iter().filter_map(|name| networks.get(name.as_str()).copied()).collect();
-        known.sort_unstable();
-        views.push(BondView {
-            name: bond.metadata.name.as_deref().unwrap_or_default().into(),
-            names_unknown_network: known.len() < bond.spec.networks.len(),
-            networks: known,
-            pairing: bond.spec.pairing,
-        });
+fn coverages<'a>(merged: &MergedTargets<'a>, bonds: &[&IscsiBond], networks: &[NetworkView]) -> Coverages<'a> {
+    let known: HashMap<&str, &'a str> = merged.by_iqn.keys().map(|iqn| (*iqn, *iqn)).collect();
+    let mut every_target = Bits::new(bonds.len());
+    let mut listed: HashMap<&'a str, Bits> = HashMap::new();
+    for (at, bond) in bonds.iter().enumerate() {
         if bond.spec.targets.is_empty() {
-            coverage.every_target.push(index);
+            every_target.insert(at);
         }
-        for iqn in &bond.spec.targets {
-            coverage.by_target.entry(iqn.clone()).or_default().push(index);
+        for iqn in bond.spec.targets.iter().filter_map(|iqn| known.get(iqn.as_str()).copied()) {
+            listed.entry(iqn).or_insert_with(|| Bits::new(bonds.len())).insert(at);
         }
     }
-    (views, coverage)
+    let coverage = |bonds: Bits| {
+        let mut named = Bits::new(networks.len());
+        for (at, network) in networks.iter().enumerate() {
+            if network.auto.meets(&bonds) || network.all_pairs.meets(&bonds) {
+                named.insert(at);
+            }
+        }
+        Arc::new(Coverage { bonds, networks: named })
+    };
+    let by_target = listed.into_iter().map(|(iqn, mut bonds)| {
+        bonds.add(&every_target);
+        (iqn, coverage(bonds))
+    });
+    Coverages { by_target: by_target.collect(), every_target: coverage(every_target) }
 }
 
 /// A target that one or more storages list.
@@ -213,12 +292,55 @@ fn merge_targets(storage: &[Storage]) -> MergedTargets<'_> {
     merged
 }
 
+/// The distinct places of portals, while they are collected.
+struct Places<'a> {
+    subnets: &'a SubnetTable,
+    networks: &'a HashMap<&'a str, usize>,
+    count: usize,
+    found: Vec<Bits>,
+    /// By the network of the pin, if it exists.
+    pinned: HashMap<Option<usize>, usize>,
+    /// By the longest subnet.
+    by_subnet: HashMap<IpNet, usize>,
+}
+
+impl<'a> Places<'a> {
+    fn new(subnets: &'a SubnetTable, networks: &'a HashMap<&'a str, usize>, count: usize) -> Self {
+        let (pinned, by_subnet) = (HashMap::new(), HashMap::new());
+        Places { subnets, networks, count, found: Vec::new(), pinned, by_subnet }
+    }
+
+    fn of(&mut self, portal: &PortalSpec) -> Place {
+        if let Some(pin) = &portal.network {
+            let network = self.networks.get(pin.as_str()).copied();
+            let known = self.pinned.get(&network).copied();
+            let place = known.unwrap_or_else(|| self.add(network));
+            self.pinned.insert(network, place);
+            return Place::On(place);
+        }
+        let Some(address) = parse_ip(&portal.address) else { return Place::Anywhere };
+        let Some(longest) = self.subnets.longest(address) else { return Place::Anywhere };
+        let known = self.by_subnet.get(&longest).copied();
+        let place = known.unwrap_or_else(|| self.add(self.subnets.networks_of(address)));
+        self.by_subnet.insert(longest, place);
+        Place::On(place)
+    }
+
+    fn add(&mut self, networks: impl IntoIterator<Item = usize>) -> usize {
+        let mut place = Bits::new(self.count);
+        for network in networks {
+            place.insert(network);
+        }
+        self.found.push(place);
+        self.found.len() - 1
+    }
+}
+
 /// One portal per canonical address and port; of equal ones the one with the smallest pin counts.
 fn portal_views(
     iqn: &str,
     portals: &[&PortalSpec],
-    networks: &[NetworkView],
-    index: &HashMap<&str, usize>,
+    places: &mut Places<'_>,
     duplicates: &mut Vec<(String, Portal)>,
 ) -> Vec<PortalView> {
     let mut sorted: Vec<(Portal, &PortalSpec)> =
@@ -230,24 +352,8 @@ fn portal_views(
             duplicates.push((iqn.to_owned(), name));
             continue;
         }
-        views.push(PortalView {
-            name,
-            tpgt: portal.tpgt,
-            pin: portal.network.clone(),
-            place: place(portal, networks, index),
-        });
+        views.push(PortalView { name, tpgt: portal.tpgt, pin: portal.network.clone(), place: places.of(portal) });
     }
     duplicates.dedup();
     views
-}
-
-fn place(portal: &PortalSpec, networks: &[NetworkView], index: &HashMap<&str, usize>) -> Place {
-    if let Some(pin) = &portal.network {
-        return Place::On(index.get(pin.as_str()).copied().into_iter().collect());
-    }
-    let Some(address) = parse_ip(&portal.address) else { return Place::Anywhere };
-    let on: Vec<usize> = (0..networks.len())
-        .filter(|&network| networks[network].subnets.iter().any(|subnet| subnet.contains(&address)))
-        .collect();
-    if on.is_empty() { Place::Anywhere } else { Place::On(on) }
 }

@@ -4,8 +4,20 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     agent::initiator::Inventory,
-    api::{AgentStatus, Connection, Host, HostInterface, HostStatus, MultipathMap},
+    api::{
+        AgentStatus, Connection, ConnectionState, Host, HostInterface, HostStatus, Iqn, MultipathMap,
+        size::{AGENT_ROOM, json_length},
+    },
 };
+
+/// The longest message of a path, in bytes.
+const LONGEST_MESSAGE: usize = 1024;
+/// The longest message of a path when the report has no room for longer ones.
+const SHORT_MESSAGE: usize = 160;
+/// The most addresses of an interface when the report has no room for more.
+const ADDRESSES: usize = 8;
+/// A report with fewer paths and maps has room for the longest names and messages.
+const SMALL_REPORT: usize = 100;
 
 /// The agent's fields of a Host's status; [`AGENT_STATUS_FIELDS`](crate::api::AGENT_STATUS_FIELDS) names them.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +64,76 @@ impl StatusReport {
             interfaces: None,
             paths: Some(PathReport::default()),
         }
+    }
+
+    /// The report without what the Host has no room for. A report that is too large would be refused for ever, so the
+    /// state of each planned path comes first: messages are shortened and then left out, then maps, then surplus sessions
+    /// of targets with another one, then addresses.
+    #[must_use]
+    pub fn fit(mut self) -> Self {
+        self.shorten_messages(LONGEST_MESSAGE);
+        let entries = self.paths.as_ref().map_or(0, |paths| paths.connections.len() + paths.multipath.len());
+        let addresses: usize = self.interfaces.iter().flatten().map(|interface| interface.addresses.len()).sum();
+        if entries + addresses / 8 < SMALL_REPORT {
+            return self;
+        }
+        for step in [
+            |report: &mut Self, _| report.shorten_messages(SHORT_MESSAGE),
+            |report: &mut Self, _| report.shorten_messages(0),
+            Self::drop_maps,
+            Self::drop_surplus,
+            |report: &mut Self, _| {
+                report.interfaces.iter_mut().flatten().for_each(|interface| interface.addresses.truncate(ADDRESSES));
+            },
+        ] {
+            let excess = json_length(&self.fields()).saturating_sub(AGENT_ROOM);
+            if excess == 0 {
+                break;
+            }
+            step(&mut self, excess);
+        }
+        self
+    }
+
+    fn shorten_messages(&mut self, longest: usize) {
+        for connection in self.paths.iter_mut().flat_map(|paths| &mut paths.connections) {
+            let Some(message) = connection.message.as_mut().filter(|message| message.len() > longest) else { continue };
+            let cut = (0..=longest.saturating_sub(4)).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+            message.truncate(cut);
+            message.push('…');
+            if longest == 0 {
+                connection.message = None;
+            }
+        }
+    }
+
+    fn drop_maps(&mut self, mut excess: usize) {
+        let Some(PathReport { multipath, .. }) = &mut self.paths else { return };
+        while excess > 0
+            && let Some(map) = multipath.pop()
+        {
+            excess = excess.saturating_sub(json_length(&map));
+        }
+    }
+
+    /// A target keeps one surplus session: it may be the only one, and then keeps the host from being `NonOperational`.
+    fn drop_surplus(&mut self, mut excess: usize) {
+        let Some(PathReport { connections, .. }) = &mut self.paths else { return };
+        let mut kept: Option<Iqn> = None;
+        connections.retain(|connection| match connection.state {
+            ConnectionState::Connecting | ConnectionState::Connected | ConnectionState::Failed => true,
+            ConnectionState::Disconnecting | ConnectionState::Retained => {
+                let first = connection.state == ConnectionState::Retained && kept.as_ref() != Some(&connection.target);
+                if first {
+                    kept = Some(connection.target.clone());
+                }
+                if first || excess == 0 {
+                    return true;
+                }
+                excess = excess.saturating_sub(json_length(connection));
+                false
+            }
+        });
     }
 
     /// Compares the report with the status in the API server.
@@ -127,6 +209,9 @@ fn count(n: usize) -> u32 {
 mod tests {
     use std::collections::BTreeSet;
 
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
     use crate::api::{AGENT_STATUS_FIELDS, HostSpec, PlanStatus, reason::PreparedReason};
 
@@ -174,5 +259,51 @@ mod tests {
         assert_eq!(report.fields()["agent"]["observedRevision"], "r");
         assert_eq!(report.fields()["interfaces"], Value::Null);
         assert_eq!(report.fields()["connections"], json!([]));
+    }
+
+    /// A report with planned and surplus paths, maps, and long messages.
+    fn crowded(planned: usize, surplus: usize, maps: usize) -> StatusReport {
+        let connection = |number: usize, state| Connection {
+            target: format!("iqn.2003-01.org.example:{}", number % 7).into(),
+            portal: "10.0.1.10:3260".into(),
+            tpgt: 1,
+            interface: Some(format!("ens{number}").into()),
+            state,
+            session_id: Some(1),
+            reason: None,
+            message: Some("é".repeat(1000)),
+            since: Time(Timestamp::UNIX_EPOCH),
+            retry_every: None,
+        };
+        let planned = (0..planned).map(|number| connection(number, ConnectionState::Failed));
+        let surplus = (0..surplus).map(|number| connection(number, ConnectionState::Retained));
+        let map = |number| MultipathMap { wwid: format!("3{number}"), target: "iqn.x".into(), paths: 1, active: 1 };
+        let mut connections: Vec<Connection> = planned.chain(surplus).collect();
+        connections.sort_by(|a, b| a.key().cmp(&b.key()));
+        let paths = Some(PathReport { connections, multipath: (0..maps).map(map).collect() });
+        StatusReport { agent: AgentStatus::default(), interfaces: Some(Vec::new()), paths }
+    }
+
+    /// The longest message, the number of maps, and the numbers of planned and of surplus paths.
+    fn what_is_left(report: StatusReport) -> (usize, usize, usize, usize) {
+        let report = report.fit();
+        assert!(json_length(&report.fields()) <= AGENT_ROOM);
+        assert_eq!(report.clone().fit(), report, "it fits");
+        let paths = report.paths.unwrap();
+        let longest = paths.connections.iter().filter_map(|c| c.message.as_ref()).map(String::len).max();
+        let planned = paths.connections.iter().filter(|c| c.state == ConnectionState::Failed).count();
+        (longest.unwrap_or(0), paths.multipath.len(), planned, paths.connections.len() - planned)
+    }
+
+    #[test]
+    fn a_report_that_is_too_large_loses_messages_then_maps_then_surplus() {
+        assert_eq!(what_is_left(crowded(4, 4, 4)), (1023, 4, 4, 4));
+        assert_eq!(what_is_left(crowded(300, 0, 4)), (1023, 4, 300, 0));
+        assert_eq!(what_is_left(crowded(1500, 0, 4)), (159, 4, 1500, 0));
+        assert_eq!(what_is_left(crowded(3000, 0, 100)), (0, 100, 3000, 0));
+        let (_, maps, planned, surplus) = what_is_left(crowded(3500, 0, 9000));
+        assert!(maps > 0 && maps < 9000 && (planned, surplus) == (3500, 0), "{maps} maps");
+        let (_, maps, planned, surplus) = what_is_left(crowded(3500, 2000, 10));
+        assert!(maps == 0 && planned == 3500 && (7..2000).contains(&surplus), "{maps} maps, {surplus} surplus");
     }
 }

@@ -1,7 +1,11 @@
 //! Counts over the hosts of a data center: computed in one pass when they are first needed after a change, and shared by
 //! all bonds and networks of the data center.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    sync::Arc,
+};
 
 use crate::{
     api::{Host, ObjectKey, ObjectName, Phase},
@@ -113,9 +117,10 @@ fn count_for_bonds(
             }
         }
     }
+    let networks_here: HashSet<&str> = state.plan.networks.iter().map(|carried| &*carried.name).collect();
     let uses_default = state.plan.paths.iter().any(|path| path.interface.is_none());
     for ((share, bond), (_, networks)) in shares.into_iter().zip(per_bond).zip(bonds) {
-        let carries = state.plan.networks.iter().any(|carried| networks.iter().any(|name| *name == carried.name));
+        let carries = networks.iter().any(|name| networks_here.contains(name.as_str()));
         bond.paths.desired += share.desired;
         bond.paths.connected += share.connected;
         if state.phase != Phase::Unknown {

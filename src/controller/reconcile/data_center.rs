@@ -133,6 +133,8 @@ fn ready(index: &Index, key: &ObjectKey, data_center: &DataCenter, waiting_for: 
         (Status::False, Reason::Deleting, message)
     } else if let Some(message) = index.frozen(key) {
         (Status::False, Reason::Frozen, message)
+    } else if let Some(too_large) = index.view(key).as_deref().and_then(View::too_large) {
+        (Status::False, Reason::PlanTooLarge, too_large.to_string())
     } else {
         (Status::True, Reason::Ready, "the plans of its hosts are up to date".to_owned())
     };

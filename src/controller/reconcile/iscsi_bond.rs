@@ -18,7 +18,7 @@ use crate::{
         store::watched::is_being_deleted,
     },
     ops::Now,
-    planner::{Findings, bond_problems},
+    planner::{Findings, View, bond_problems},
 };
 
 /// Decides for one bond. A bond that is being deleted needs nothing: it has no finalizer.
@@ -48,8 +48,13 @@ fn status(index: &Index, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondS
         index.networks.get(&key.beside(name)).is_some_and(|network| network.metadata.deletion_timestamp.is_none())
     };
     let usage = aggregates.map(|aggregates| &aggregates.usage);
-    let findings = bond_problems(bond, index.view(&dc_key).as_deref(), usage, &exists);
-    let updates = conditions(bond, &findings, aggregates, own, index.frozen(&dc_key));
+    let view = index.view(&dc_key);
+    let findings = bond_problems(bond, view.as_deref(), usage, &exists);
+    let stopped = match index.frozen(&dc_key) {
+        Some(message) => Some((Reason::Frozen, message)),
+        None => view.as_deref().and_then(View::too_large).map(|why| (Reason::PlanTooLarge, why.to_string())),
+    };
+    let updates = conditions(bond, &findings, aggregates, own, stopped);
     let generation = bond.metadata.generation;
     IscsiBondStatus {
         observed_generation: generation,
@@ -78,7 +83,7 @@ fn conditions(
     findings: &Findings,
     aggregates: Option<&Aggregates>,
     own: Option<&BondAggregate>,
-    frozen: Option<String>,
+    stopped: Option<(Reason, String)>,
 ) -> Vec<ConditionUpdate> {
     let resolved = resolved(bond, findings);
     // Unknown until every host is replanned: the condition stays as it is.
@@ -87,8 +92,8 @@ fn conditions(
     let ready = |status, reason: &'static str, message: &str| {
         ConditionUpdate::new(ConditionType::Ready, status, reason, message)
     };
-    let ready = if let Some(message) = frozen {
-        ready(Status::False, Reason::Frozen.into(), &message)
+    let ready = if let Some((reason, message)) = stopped {
+        ready(Status::False, reason.into(), &message)
     } else if resolved.status != Status::True {
         ready(Status::False, resolved.reason, &resolved.message)
     } else if let Some(failing) =

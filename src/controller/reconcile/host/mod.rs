@@ -32,9 +32,9 @@ use crate::{
         store::watched::is_being_deleted,
     },
     ops::Now,
-    planner::{HostPlan, HostVerdict, Observation, judge, mtu_warnings},
+    planner::{HostPlan, HostVerdict, Observation, PlanTooLarge, judge, mtu_warnings},
 };
-use plan::{PlanInputs, too_large};
+use plan::PlanInputs;
 
 /// The fields of a Host's status that the controller writes; the others are the agent's. A field without a value is
 /// written as `null`, which removes it.
@@ -79,10 +79,13 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now
     }
     outcome.extend(ensure_finalizer(ObjectKind::Host, key, &host.metadata));
     let Some((plan, plan_epoch)) = PlanInputs::of(index, key, host).plan(index, key, host) else { return outcome };
-    if let Some(message) = too_large(&plan) {
-        keep_previous_plan(index, key, host, plan, &message, now, &mut outcome);
-        return outcome;
-    }
+    let plan = match plan {
+        Ok(plan) => plan,
+        Err(too_large) => {
+            keep_previous_plan(index, key, host, &too_large, now, &mut outcome);
+            return outcome;
+        }
+    };
     let (mut verdict, mut state) = verdict(index, key, host, &plan, plan_epoch, now.wall);
     outcome.recheck_at = verdict.recheck_at;
     let published = plan_to_publish(index, key, host, &state.plan);
@@ -108,18 +111,21 @@ fn keep_previous_plan(
     index: &Index,
     key: &ObjectKey,
     host: &Host,
-    wanted: HostPlan,
-    message: &str,
+    too_large: &PlanTooLarge,
     now: Now,
     outcome: &mut Outcome,
 ) {
-    let previous = host.status.as_ref().and_then(|status| Some((status.plan.as_ref()?, &status.networks)));
-    let previous = previous.filter(|(plan, _)| !plan.paths.is_empty());
-    let plan = previous.map(|(plan, networks)| HostPlan::from_status(plan, networks, None));
+    let plan = HostPlan::as_last_written(host);
     let has_plan = plan.is_some();
-    let (mut verdict, mut state) = verdict(index, key, host, &plan.unwrap_or(wanted), None, now.wall);
+    // Without a plan the host waits, as it does for a network that does not exist.
+    let view = index.view(&key.beside(host.spec.data_center.as_str()));
+    let plan = plan.unwrap_or_else(|| HostPlan {
+        networks: host.status.as_ref().map(|status| status.networks.clone()).unwrap_or_default(),
+        ..view.map(|view| HostPlan::holding(&view)).unwrap_or_default()
+    });
+    let (mut verdict, mut state) = verdict(index, key, host, &plan, None, now.wall);
     outcome.recheck_at = verdict.recheck_at;
-    let too_large = |kind, status| ConditionUpdate::new(kind, status, Reason::PlanTooLarge, message);
+    let too_large = |kind, status| ConditionUpdate::new(kind, status, Reason::PlanTooLarge, too_large);
     replace(&mut verdict.conditions, too_large(ConditionType::Ready, Status::False));
     if !has_plan {
         replace(&mut verdict.conditions, too_large(ConditionType::Operational, Status::Unknown));

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     api::FINALIZER,
     controller::fixtures::{
-        NOW, TARGET, actions, applied, cluster, condition, decide, key, lease, object, status, storage,
+        NOW, TARGET, actions, applied, cluster, condition, decide, key, lease, message, object, status, storage,
     },
 };
 
@@ -106,4 +106,57 @@ fn a_host_with_all_paths_connected_is_up_and_gets_one_event() {
     };
     assert_eq!((event.reason, event.warning), ("Up", false));
     assert_eq!(super::super::super::fixtures::status(outcome).unwrap()["phase"], "Up");
+}
+
+/// Networks and bonds of which each asks for every path.
+fn crowd(bonds: usize) -> Vec<Value> {
+    let names: Vec<String> = (0..64).map(|number| format!("n{number}")).collect();
+    let network = |name: &String| object("Network", name, &json!({"dataCenter": "dc", "subnets": ["0.0.0.0/0"]}));
+    let bond = |number| object("IscsiBond", &format!("b{number}"), &json!({"dataCenter": "dc", "networks": names}));
+    names.iter().map(network).chain((0..bonds).map(bond)).collect()
+}
+
+#[test]
+fn a_host_keeps_its_plan_while_too_many_bonds_ask_for_its_paths() {
+    let mut index = index(64);
+    let report = json!({"interfaces": [{"name": "ens1", "addresses": ["10.0.1.200/24"]}]});
+    set_status(&mut index, &report);
+    for object in crowd(1) {
+        index.apply(applied(object), NOW);
+    }
+    index.apply(applied(object("DataCenter", "dc", &json!({"storage": storage("10.0.1.1")}))), NOW);
+    let before = written(&mut index).unwrap();
+    assert_eq!(before["plan"]["paths"].as_array().unwrap().len(), 1);
+    assert_eq!(before["networks"].as_array().unwrap().len(), 64);
+
+    let mut status = before.clone();
+    status["interfaces"] = report["interfaces"].clone();
+    set_status(&mut index, &status);
+    for object in crowd(500) {
+        index.apply(applied(object), NOW);
+    }
+    let after = written(&mut index).unwrap();
+    assert_eq!((&after["plan"], &after["networks"]), (&before["plan"], &before["networks"]));
+    assert_eq!(condition(&after, "Ready"), ("False", "PlanTooLarge"));
+    assert!(message(&after, "Ready").contains("name bonds 32500 times"), "{}", message(&after, "Ready"));
+
+    // Without a plan the host waits, and nothing is written for the agent.
+    index.apply(applied(lease("h1", 40)), NOW);
+    set_status(&mut index, &report);
+    let fresh = written(&mut index).unwrap();
+    assert_eq!((&fresh["plan"], &fresh["phase"]), (&Value::Null, &json!("Connecting")));
+}
+
+#[test]
+fn a_data_center_with_too_many_networks_and_its_bonds_say_so() {
+    let mut index = cluster([object("DataCenter", "dc", &json!({"storage": storage("10.0.0.1")})), host(&json!({}))]);
+    for number in 0..=crate::planner::MAX_NETWORKS {
+        index.apply(applied(object("Network", &format!("n{number}"), &json!({"dataCenter": "dc"}))), NOW);
+    }
+    index.apply(applied(object("IscsiBond", "b", &json!({"dataCenter": "dc", "networks": ["n0"]}))), NOW);
+    for (kind, name) in [(ObjectKind::DataCenter, "dc"), (ObjectKind::IscsiBond, "b"), (ObjectKind::Host, "h1")] {
+        let written = status(decide(&mut index, &key(kind, name), NOW)).unwrap();
+        assert_eq!(condition(&written, "Ready"), ("False", "PlanTooLarge"), "{kind}");
+        assert!(message(&written, "Ready").contains("1025 Networks"), "{kind}");
+    }
 }
