@@ -158,7 +158,11 @@ mod tests {
         };
         let state = longest_word(ConnectionState::ALL.iter().map(|state| state.as_str()));
         let reason = longest_word(PathReason::ALL.iter().map(|reason| reason.as_str()));
-        assert_eq!((state, reason), ("Disconnecting".len(), "AuthenticationFailed".len()), "the longest words are used");
+        assert_eq!(
+            (state, reason),
+            ("Disconnecting".len(), "AuthenticationFailed".len()),
+            "the longest words are used"
+        );
         assert!((names.reported() - 20..=names.reported()).contains(&(json_length(&[connection]) - 1)));
     }
 

@@ -9,9 +9,7 @@ use super::{
     address::host_address,
     view::{NetworkView, View},
 };
-use crate::api::{
-    CarriedNetwork, CarrySource, Host, HostInterface, HostSpec, HostWarning, reason::PreparedReason,
-};
+use crate::api::{CarriedNetwork, CarrySource, Host, HostInterface, HostSpec, HostWarning, reason::PreparedReason};
 
 /// A network that a host carries.
 #[derive(Clone, Debug)]
@@ -52,9 +50,10 @@ pub(super) fn interfaces_unknown(view: &View, host: &Host) -> bool {
         return false;
     }
     let by_spec = by_spec(&host.spec);
-    view.networks.iter().enumerate().any(|(index, network)| {
-        network.has_subnets && view.is_named(index) && !by_spec.contains_key(&*network.name)
-    })
+    view.networks
+        .iter()
+        .enumerate()
+        .any(|(index, network)| network.has_subnets && view.is_named(index) && !by_spec.contains_key(&*network.name))
 }
 
 /// The interfaces that the spec names for each network.

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::api::{
     BondName, DefaultNetwork, InterfaceName, Iqn, NetworkName, PlannedPath,
-    size::{AGENT_BASE_ROOM, AGENT_ROOM, CONDITIONS_ROOM, CONTROLLER_ROOM, PathNames, carried_network, name_list, target_entry},
+    size::{
+        AGENT_BASE_ROOM, AGENT_ROOM, CONDITIONS_ROOM, CONTROLLER_ROOM, PathNames, carried_network, name_list,
+        target_entry,
+    },
 };
 
 /// The part of a plan that hosts with equal attachments share: everything but the networks, whose addresses differ.
@@ -283,8 +286,10 @@ impl<'a> Draft<'a> {
         let mut uses: Vec<(usize, usize)> =
             uses.flat_map(|(network, bonds)| bonds.iter().map(|bond| (bond, *network))).collect();
         uses.sort_unstable();
-        let mut uses: Vec<(BondName, NetworkName)> =
-            uses.into_iter().map(|(bond, network)| (bonds[bond].name.clone(), networks[network].name.clone())).collect();
+        let mut uses: Vec<(BondName, NetworkName)> = uses
+            .into_iter()
+            .map(|(bond, network)| (bonds[bond].name.clone(), networks[network].name.clone()))
+            .collect();
         uses.dedup();
         Ok(HostPlan {
             revision: revision(&self.paths, &self.hold, *session),

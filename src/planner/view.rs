@@ -121,7 +121,8 @@ impl View {
         };
         let paired = if too_large.is_none() { bonds.len() } else { 0 };
         let mut network_views = network_views(&networks, paired);
-        let index: HashMap<&str, usize> = networks.iter().enumerate().map(|(at, network)| (name_of(*network), at)).collect();
+        let index: HashMap<&str, usize> =
+            networks.iter().enumerate().map(|(at, network)| (name_of(*network), at)).collect();
         let subnets = if too_large.is_none() { subnet_table(&networks) } else { SubnetTable::default() };
         let mut places = Places::new(&subnets, &index, network_views.len());
         let bond_views: Vec<BondView> = bonds.iter().map(|bond| bond_view(bond, &index)).collect();

@@ -15,6 +15,7 @@ mod nodes;
 mod operations;
 mod plan;
 mod successors;
+mod tenants;
 mod verdicts;
 
 use multibond_testbed::site::{self, fixtures};

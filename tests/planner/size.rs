@@ -45,11 +45,13 @@ fn objects(shape: Shape) -> Objects {
     let targets: Vec<Target> = (0..targets).map(target).collect();
     let storage = targets.chunks(64).enumerate();
     let storage = storage.map(|(number, targets)| Storage { name: format!("s{number}"), targets: targets.to_vec() });
-    let mut data_center = DataCenter::new("dc", DataCenterSpec { storage: storage.collect(), ..DataCenterSpec::default() });
+    let mut data_center =
+        DataCenter::new("dc", DataCenterSpec { storage: storage.collect(), ..DataCenterSpec::default() });
     here(&mut data_center.metadata);
     let names: Vec<String> = (0..networks).map(|number| format!("net-{number}")).collect();
     let network = |name: &String| {
-        let spec = NetworkSpec { data_center: "dc".into(), subnets: vec!["0.0.0.0/0".into()], ..NetworkSpec::default() };
+        let spec =
+            NetworkSpec { data_center: "dc".into(), subnets: vec!["0.0.0.0/0".into()], ..NetworkSpec::default() };
         let mut network = Network::new(name, spec);
         here(&mut network.metadata);
         network
@@ -187,7 +189,8 @@ fn worst(plan: &HostPlan) -> (Host, HostStatus) {
         retry_every: Some("10m".into()),
     };
     let planned = plan.paths.iter().map(|path| connection(path, ConnectionState::Failed, None));
-    let surplus = plan.paths.iter().map(|path| connection(path, ConnectionState::Disconnecting, Some("enp0s31f6.4094")));
+    let surplus =
+        plan.paths.iter().map(|path| connection(path, ConnectionState::Disconnecting, Some("enp0s31f6.4094")));
     let map = |number: usize| MultipathMap {
         wwid: format!("3600a0b80000f1e2d{number:016}"),
         target: plan.paths[0].target.to_string(),
@@ -217,8 +220,11 @@ fn worst(plan: &HostPlan) -> (Host, HostStatus) {
     let failed = reported.connections.iter().filter(|connection| connection.state == ConnectionState::Failed).count();
     assert_eq!(failed, plan.paths.len(), "each planned path is reported");
 
-    let mut targets: Vec<TargetStatus> =
-        plan.paths.iter().map(|path| TargetStatus { target: path.target.clone(), lost_at: Some(time.clone()) }).collect();
+    let mut targets: Vec<TargetStatus> = plan
+        .paths
+        .iter()
+        .map(|path| TargetStatus { target: path.target.clone(), lost_at: Some(time.clone()) })
+        .collect();
     targets.dedup_by(|a, b| a.target == b.target);
     let kinds = [
         ConditionType::Operational,
@@ -227,7 +233,8 @@ fn worst(plan: &HostPlan) -> (Host, HostStatus) {
         ConditionType::HostPrepared,
         ConditionType::Ready,
     ];
-    let conditions = kinds.map(|kind| ConditionUpdate::new(kind, Status::False, Reason::PathsFailed, "\"".repeat(9000)));
+    let conditions =
+        kinds.map(|kind| ConditionUpdate::new(kind, Status::False, Reason::PathsFailed, "\"".repeat(9000)));
     let controller = HostStatus {
         networks: plan.networks.clone(),
         targets,
@@ -263,7 +270,8 @@ fn the_largest_host_fits_into_an_object_with_the_longest_messages() {
         let (size, own) = (json_length(&host), json_length(&controller));
         assert!(size + 100_000 < OBJECT_LIMIT, "{} paths need {size} bytes", plan.paths.len());
         let names: usize = plan.paths.iter().map(|path| path.bonds.len()).sum();
-        let is_full = own * 10 > CONTROLLER_ROOM * 8 || plan.paths.len() * (iqn_bytes(&plan) + 300) * 10 > AGENT_ROOM * 8;
+        let is_full =
+            own * 10 > CONTROLLER_ROOM * 8 || plan.paths.len() * (iqn_bytes(&plan) + 300) * 10 > AGENT_ROOM * 8;
         assert!(is_full || names * 10 > MAX_BOND_NAMES * 8, "{} paths are far from the limit", plan.paths.len());
     }
 }

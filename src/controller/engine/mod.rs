@@ -2,8 +2,8 @@
 //! outcomes: for many objects at a time, but with one request at a time for each object.
 //!
 //! `kube::runtime::Controller` is not used. It schedules reconciles of one primary object, while a plan depends on
-//! objects of four kinds, a verdict also on leases, and one edit can change thousands of plans. This loop has two
-//! priorities (few hosts whose plans changed go before thousands whose plans did not), debounces aggregates, applies the
+//! objects of four kinds, a verdict also on leases, and one edit can change thousands of plans. In this loop namespaces take
+//! turns and few hosts whose plans changed go before thousands whose plans did not. It debounces aggregates, applies the
 //! answers to its own writes to the index, asks for the leadership before each write, and freezes what depends on objects
 //! that cannot be decoded.
 
@@ -14,6 +14,7 @@ pub(crate) mod health;
 pub(crate) mod leadership;
 pub(crate) mod metrics;
 mod queue;
+mod slots;
 pub(crate) mod watch;
 
 #[cfg(test)]
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
 use crate::{
-    api::ObjectKind,
+    api::{ObjectKey, ObjectKind},
     controller::{
         index::{Index, PendingWork},
         reconcile::{Settings, partition_changed, reconcile},
@@ -49,12 +50,13 @@ use execute::{Done, Executor};
 use health::Health;
 use leadership::Leadership;
 use metrics::{ControllerMetrics, KindLabel, ObjectGauges};
-use queue::Queue;
+use queue::{Item, Queue};
+use slots::{Class, Slot, Slots};
 
-/// The largest number of requests at a time. An API server works on 4 to 16; more only wait there.
-const IN_FLIGHT: usize = 32;
 /// The largest number of changes that are applied before the next reconcile.
 const BATCH: usize = 512;
+/// The time for which objects are reconciled before the next changes are applied.
+const TURN: Duration = Duration::from_millis(20);
 /// The interval at which leases are checked and gauges are set.
 const TICK: Duration = Duration::from_secs(1);
 /// The pauses before an object is reconciled again whose write has failed.
@@ -82,7 +84,10 @@ pub(crate) struct Engine {
     index: Index,
     queue: Queue,
     tasks: JoinSet<Done>,
-    in_flight: HashSet<Key>,
+    in_flight: HashMap<Key, Slot>,
+    slots: Slots,
+    /// The last turn has ended before everything was reconciled for which a slot is free.
+    is_unfinished: bool,
     /// Objects that became due while their requests are in flight. They are reconciled again when these have ended.
     parked: HashSet<Key>,
     /// Failures in a row.
@@ -103,7 +108,9 @@ impl Engine {
             index: Index::default(),
             queue: Queue::default(),
             tasks: JoinSet::new(),
-            in_flight: HashSet::new(),
+            in_flight: HashMap::new(),
+            slots: Slots::default(),
+            is_unfinished: false,
             parked: HashSet::new(),
             failures: HashMap::new(),
             forbidden: BTreeMap::new(),
@@ -172,6 +179,7 @@ impl Engine {
             self.tasks.abort_all();
             self.tasks = JoinSet::new();
             self.in_flight.clear();
+            self.slots = Slots::default();
             self.parked.clear();
             self.index.pause();
         }
@@ -182,57 +190,86 @@ impl Engine {
     fn enqueue(&mut self) {
         let now = self.clock.now().monotonic;
         let PendingWork { now: keys, hosts, debounced } = self.index.take_pending();
-        // While hosts wait in the queue, their order matters little, and a plan for each edit of a burst would be
-        // expensive.
-        let (changed, others) = if self.acting && !self.queue.hosts_wait() {
-            partition_changed(&self.index, hosts)
-        } else {
-            (Vec::new(), hosts)
-        };
-        // A few hosts get their plans before any aggregate is computed; thousands would delay the aggregates.
-        let (first, changed) = if changed.len() <= IN_FLIGHT { (changed, Vec::new()) } else { (Vec::new(), changed) };
-        for key in first {
-            self.queue.add_first(Key::Object(ObjectKind::Host, key));
+        // The hosts are sorted by namespace.
+        let mut later = Vec::new();
+        for hosts in hosts.chunk_by(|a, b| a.namespace == b.namespace) {
+            // While hosts wait in the queue, their order matters little, and a plan for each edit of a burst would be
+            // expensive.
+            let (changed, others) = if self.acting && !self.queue.hosts_wait(&hosts[0].namespace) {
+                partition_changed(&self.index, hosts.to_vec())
+            } else {
+                (Vec::new(), hosts.to_vec())
+            };
+            // A few hosts get their plans before any aggregate is computed; thousands would delay the aggregates.
+            if changed.len() <= Slots::COUNT {
+                for key in changed {
+                    self.queue.add_first(host_item(key));
+                }
+            } else {
+                later.extend(changed);
+            }
+            later.extend(others);
         }
         for key in keys {
-            self.queue.add(key);
+            let item = self.item(key);
+            self.queue.add(item);
         }
-        for key in changed.into_iter().chain(others) {
-            self.queue.add(Key::Object(ObjectKind::Host, key));
+        for key in later {
+            self.queue.add(host_item(key));
         }
         for key in debounced {
-            self.queue.add_debounced(key, now);
+            let item = self.item(key);
+            self.queue.add_debounced(item, now);
         }
     }
 
-    /// Reconciles the objects that are due, up to the limit of requests in flight.
+    /// A key with the namespace whose turn it takes. The flood of a namespace may make writes to the Nodes of its Hosts.
+    fn item(&self, key: Key) -> Item {
+        let namespace = match &key {
+            Key::Object(_, object) => object.namespace.clone(),
+            Key::Node(name) => self.index.owner_of_node(name).map(|owner| owner.namespace.clone()).unwrap_or_default(),
+        };
+        Item { key, namespace }
+    }
+
+    /// Reconciles the objects that are due and for which a slot is free, for a short time.
     fn work(&mut self) {
-        while self.in_flight.len() < IN_FLIGHT {
-            let Some(key) = self.queue.pop(self.clock.now().monotonic) else { break };
-            if self.in_flight.contains(&key) {
-                self.parked.insert(key);
+        let began = self.clock.now().monotonic;
+        self.is_unfinished = false;
+        loop {
+            let now = self.clock.now().monotonic;
+            if now.saturating_sub(began) >= TURN {
+                self.is_unfinished = true;
+                break;
+            }
+            let Some(item) = self.queue.pop(now, &self.slots) else { break };
+            if self.in_flight.contains_key(&item.key) {
+                self.parked.insert(item.key);
             } else {
-                self.reconcile(key);
+                self.reconcile(item);
                 self.enqueue();
             }
         }
         self.ctx.metrics.queue.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
     }
 
-    fn reconcile(&mut self, key: Key) {
+    fn reconcile(&mut self, Item { key, namespace }: Item) {
         let (now, began, span) = (self.clock.now(), Instant::now(), span(&key));
         let outcome = span.in_scope(|| reconcile(&self.index, &key, &self.ctx.settings, now));
         self.index.remember(&key, outcome.memo, now);
         self.ctx.metrics.reconciles.get_or_create(&KindLabel { kind: key.kind() }).inc();
         if let Some(at) = outcome.recheck_at {
             let wait = Duration::try_from(at.duration_since(now.wall)).unwrap_or_default();
-            self.queue.add_at(key.clone(), now.monotonic + wait + Duration::from_millis(1));
+            let item = Item { key: key.clone(), namespace: namespace.clone() };
+            self.queue.add_at(item, now.monotonic + wait + Duration::from_millis(1));
         }
         if outcome.steps.is_empty() {
             self.failures.remove(&key);
             return;
         }
-        self.in_flight.insert(key.clone());
+        let slot = Slot { namespace, class: Class::of(&key) };
+        self.slots.take(slot.clone());
+        self.in_flight.insert(key.clone(), slot);
         let executor = Executor {
             applier: Applier { client: self.ctx.client.clone(), identity: self.ctx.identity.clone() },
             metrics: self.ctx.metrics.clone(),
@@ -246,7 +283,9 @@ impl Engine {
         let Ok(Done { key, began, written, succeeded, create_errors, failure }) = done else { return };
         let _span = span(&key).entered();
         self.ctx.metrics.observe_duration(key.kind(), began.elapsed());
-        self.in_flight.remove(&key);
+        if let Some(slot) = self.in_flight.remove(&key) {
+            self.slots.give_back(&slot);
+        }
         for object in written {
             self.index.apply_written(object);
         }
@@ -263,7 +302,8 @@ impl Engine {
             None => {
                 self.failures.remove(&key);
                 if parked {
-                    self.queue.add(key);
+                    let item = self.item(key);
+                    self.queue.add(item);
                 }
             }
             Some((action, error)) => self.failed(key, action, &error),
@@ -285,12 +325,18 @@ impl Engine {
             tracing::warn!(action, error = brief(error), "a write has failed; trying again");
         }
         let pause = RETRY.pause(*failures, (&key, Timestamp::now()));
-        self.queue.add_at(key, self.clock.now().monotonic + pause);
+        let item = self.item(key);
+        self.queue.add_at(item, self.clock.now().monotonic + pause);
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let due = self.queue.next_due().filter(|_| self.acting && self.in_flight.len() < IN_FLIGHT)?;
-        Some(self.clock.instant(due))
+        if !self.acting {
+            return None;
+        }
+        if self.is_unfinished {
+            return Some(Instant::now());
+        }
+        self.queue.next_due().map(|due| self.clock.instant(due))
     }
 
     /// Waits for the requests in flight: it is better to know whether a write was done.
@@ -300,6 +346,11 @@ impl Engine {
             tracing::info!("requests were still in flight at shutdown");
         }
     }
+}
+
+/// A Host takes the turn of its namespace.
+fn host_item(key: ObjectKey) -> Item {
+    Item { namespace: key.namespace.clone(), key: Key::Object(ObjectKind::Host, key) }
 }
 
 /// The span of a reconcile: each log line in it, and in its requests, names the object.

@@ -18,9 +18,10 @@ fn settle(index: &mut Index) -> Vec<Key> {
     loop {
         let pending = index.take_pending();
         let hosts = pending.hosts.into_iter().map(|host| Key::Object(ObjectKind::Host, host));
-        pending.now.into_iter().chain(hosts).for_each(|key| queue.add(key));
-        pending.debounced.into_iter().for_each(|key| queue.add_debounced(key, now));
-        let Some(key) = queue.pop(now) else {
+        let item = |key| Item { key, namespace: "ns".into() };
+        pending.now.into_iter().chain(hosts).for_each(|key| queue.add(item(key)));
+        pending.debounced.into_iter().for_each(|key| queue.add_debounced(item(key), now));
+        let Some(Item { key, .. }) = queue.pop(now, &Slots::default()) else {
             let Some(due) = queue.next_due() else { return reconciled };
             now = due;
             continue;
@@ -110,4 +111,42 @@ fn a_failed_session_is_counted_in_the_aggregates_of_its_bond() {
     let bond = &aggregates.bonds["b"];
     assert_eq!((bond.paths.desired, bond.paths.connected, bond.failed), (1, 0, 1));
     assert_eq!((bond.hosts.total, aggregates.carriers["n"]), (1, 1));
+}
+
+#[test]
+fn a_thousand_changes_of_bonds_mark_what_shows_the_plans_once() {
+    let mut index = index_of_hosts(3);
+    let named = |name: &str, networks: &[&str]| {
+        applied(object("IscsiBond", name, &json!({"dataCenter": "dc", "networks": networks})))
+    };
+    for number in 0..1000 {
+        index.apply(named(&format!("b{number}"), &["n"]), NOW);
+    }
+    settle(&mut index);
+    for number in 0..1000 {
+        index.apply(named(&format!("b{number}"), &["m"]), NOW);
+    }
+    let marked = index.take_pending().now.len();
+    assert!(marked <= 1001 + 1000 + 1, "each bond because of itself, and all of them once: {marked}");
+}
+
+/// One edit makes all bonds of a namespace write. A Host of another namespace has its turn after one of them.
+#[test]
+fn a_flood_of_one_namespace_does_not_hold_up_the_hosts_of_another() {
+    let mut index = index_of_hosts(0);
+    for number in 0..1500 {
+        let spec = json!({"dataCenter": "dc", "networks": ["x"]});
+        index.apply(applied(object("IscsiBond", &format!("b{number}"), &spec)), NOW);
+    }
+    settle(&mut index);
+    let mut queue = Queue::default();
+    index.apply(applied(object("Network", "x", &json!({"dataCenter": "other"}))), NOW);
+    for key in index.take_pending().now {
+        queue.add(Item { key, namespace: "ns".into() });
+    }
+    assert!(queue.len() > 1500, "{}", queue.len());
+    queue.add(host_item(ObjectKey::new("victim", "h")));
+    let order = std::iter::from_fn(|| queue.pop(Duration::ZERO, &Slots::default()));
+    let before = order.take_while(|item| &*item.namespace != "victim").count();
+    assert_eq!(before, 1);
 }

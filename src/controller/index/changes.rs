@@ -148,6 +148,14 @@ impl Index {
             difference.before.as_ref().map(|h| h.spec.data_center.clone()),
             data_center_of(now),
         );
+        for dc_key in &dc_keys {
+            // Plans are kept for hosts only: a host that moves on and on must not leave them behind.
+            if let Some(center) = self.by_data_center.get_mut(dc_key)
+                && center.hosts.is_empty()
+            {
+                center.planner = OnceCell::new();
+            }
+        }
         for node in &nodes {
             let hosts = self.hosts_of_node.entry(node.clone()).or_default();
             match hosts.binary_search(key) {
@@ -252,16 +260,18 @@ impl Index {
         self.last_epoch += 1;
         center.plan_epoch = self.last_epoch;
         center.planner = OnceCell::new();
-        let keys = |kind: ObjectKind, names: &BTreeSet<ObjectName>| -> Vec<Key> {
-            names.iter().map(|name| Key::Object(kind, key.beside(name.clone()))).collect()
-        };
-        let now = [
-            keys(ObjectKind::IscsiBond, &center.bonds),
-            keys(ObjectKind::Network, &center.networks),
-            vec![Key::Object(ObjectKind::DataCenter, key.clone())],
-        ];
-        self.pending.now.extend(now.into_iter().flatten());
-        self.to_replan.insert(key.clone());
+        // Thousands of bonds may change at once: what shows the plans is pending already after the first.
+        if self.to_replan.insert(key.clone()) {
+            let keys = |kind: ObjectKind, names: &BTreeSet<ObjectName>| -> Vec<Key> {
+                names.iter().map(|name| Key::Object(kind, key.beside(name.clone()))).collect()
+            };
+            let now = [
+                keys(ObjectKind::IscsiBond, &center.bonds),
+                keys(ObjectKind::Network, &center.networks),
+                vec![Key::Object(ObjectKind::DataCenter, key.clone())],
+            ];
+            self.pending.now.extend(now.into_iter().flatten());
+        }
         self.invalidate_aggregates(key);
         self.forget_if_vanished(key);
     }
