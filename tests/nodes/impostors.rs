@@ -12,21 +12,22 @@ use crate::{
 const DAEMONS: [(&str, &str); 2] = [("iscsid", "iscsiadm"), ("multipathd", "multipathd")];
 const UNITS: &str = "iscsid.socket iscsid.service multipathd.socket multipathd.service";
 
-/// An image with two programs that have the names of the daemons, and with tools of its own in the directory that is
-/// searched first. A tool leaves a file in the pod's volume when it is run. On the node itself nothing stays.
-const IMAGE: &str = "
+/// Makes an image with two programs that have the names of the daemons, and with tools of its own in the directory that is
+/// searched first. A tool leaves a file in the pod's volume when it is run. The node itself does not see the tools.
+const IMAGE: &str = "unshare --mount bash -c '
     set -e
-    mkdir -p /srv/impostor
-    for daemon in iscsid multipathd; do cp /bin/sleep /srv/impostor/$daemon; done
-    cd /usr/local/sbin
+    mkdir /run/impostor
+    cp /usr/local/sbin/import-image /run/impostor
+    mount -t tmpfs tmpfs /srv
+    mount -t tmpfs tmpfs /usr/local/sbin
+    for daemon in iscsid multipathd; do cp /bin/sleep /srv/$daemon; done
     for tool in iscsiadm multipathd; do
-        printf '#!/bin/sh\\n: >/evidence/%s\\n' $tool >$tool
-        chmod +x $tool
+        printf \"#!/bin/sh\\n: >/evidence/$tool\\n\" >/usr/local/sbin/$tool
+        chmod +x /usr/local/sbin/$tool
     done
-    import-image localhost/impostor:1 '[\"/srv/impostor/iscsid\", \"3600\"]' \\
-        /srv/impostor/iscsid /srv/impostor/multipathd /usr/local/sbin/iscsiadm /usr/local/sbin/multipathd /bin/sh
-    rm -r iscsiadm multipathd /srv/impostor
-";
+    /run/impostor/import-image localhost/impostor:1 \"[]\" /srv/* /usr/local/sbin/* /bin/sh
+    rm -r /run/impostor
+'";
 
 /// A pod that the Pod Security standard *restricted* admits, in a namespace that enforces it.
 const POD: &str = "
@@ -36,13 +37,14 @@ metadata: {name: tenant, labels: {pod-security.kubernetes.io/enforce: restricted
 ---
 apiVersion: v1
 kind: ServiceAccount
-metadata: {name: default, namespace: tenant}
+metadata: {name: tenant, namespace: tenant}
 ---
 apiVersion: v1
 kind: Pod
 metadata: {name: impostors, namespace: tenant}
 spec:
   nodeName: node-1
+  serviceAccountName: tenant
   automountServiceAccountToken: false
   terminationGracePeriodSeconds: 0
   securityContext: {runAsNonRoot: true, runAsUser: 65534, seccompProfile: {type: RuntimeDefault}}
@@ -52,12 +54,12 @@ spec:
     name: iscsid
     image: localhost/impostor:1
     imagePullPolicy: Never
-    command: [/srv/impostor/iscsid, '3600']
+    command: [/srv/iscsid, '3600']
     securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
     volumeMounts: [{name: evidence, mountPath: /evidence}]
   - <<: *container
     name: multipathd
-    command: [/srv/impostor/multipathd, '3600']
+    command: [/srv/multipathd, '3600']
 ";
 
 /// The pod runs on a node whose own daemons do not run, as before the first use where systemd starts them on demand.
