@@ -252,7 +252,9 @@ fn ordered(a: usize, b: usize) -> (usize, usize) {
 
 fn any_input(corpus: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let mutated = (select(corpus), vec(any_mutation(), 1..6)).prop_map(|(mut input, mutations)| {
-        mutations.iter().for_each(|mutation| mutation.apply(&mut input));
+        for mutation in &mutations {
+            mutation.apply(&mut input);
+        }
         input
     });
     let pieces = vec(any_piece(), 0..40).prop_map(|pieces| pieces.concat());
@@ -294,7 +296,9 @@ fn every_file_that_reads_foreign_text_has_a_row() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let reads = Regex::new(READS).unwrap();
     let mut files = Vec::new();
-    FOLDERS.iter().for_each(|folder| add_files(&source.join(folder), &mut files));
+    for folder in FOLDERS {
+        add_files(&source.join(folder), &mut files);
+    }
     files.extend(FOLDERS.iter().map(|folder| source.join(format!("{folder}.rs"))).filter(|file| file.exists()));
     let missing: Vec<PathBuf> = files
         .into_iter()
