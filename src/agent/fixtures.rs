@@ -49,6 +49,7 @@ pub fn session(id: u32, path: IscsiPath) -> Session {
         owner: SessionOwner::Agent,
         state: SessionState::LoggedIn,
         credentials: None,
+        stored_credentials: None,
         live_settings: None,
         disks: vec![disk(id, &[])],
     }

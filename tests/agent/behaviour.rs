@@ -257,7 +257,7 @@ async fn a23_a_new_secret_is_used_at_once_and_a_changed_one_path_by_path() {
     seconds(5).await;
     let set = |state| node.api.secrets.lock().unwrap()["array"].send_replace(state);
     assert_eq!(node.states("worker"), [(ConnectionState::Connecting, None); 2]);
-    set(SecretState::Unusable("there is none".into()));
+    set(SecretState::Unusable);
     seconds(1).await;
     assert_eq!(node.states("worker"), [(ConnectionState::Failed, Some(PathReason::SecretNotFound)); 2]);
     set(secret("hunter2"));

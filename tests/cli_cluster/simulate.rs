@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use multibond::agent::types::credentials::{SECRET_TYPE, requirements};
 use multibond::api::{self, ConnectionState, Host, HostStatus};
 use multibond_testbed::{ControlPlane, Process, eventually};
 use serde_json::{Value, json};
@@ -226,14 +227,33 @@ async fn a23_an_agent_follows_a_secret_that_it_may_read_only_by_name() -> Result
         })
         .await;
     };
-    let missing = format!("Failed the Secret array cannot be used: there is none in namespace {}", site.namespace);
-    first("it is missing", &missing).await;
+    // The status says the same whatever is wrong: who reads it may not be allowed to know what Secrets there are.
+    let unusable = format!("Failed the Secret array cannot be used: {}", requirements());
+    first("it is missing", &unusable).await;
 
     let secrets: Api<Secret> = Api::namespaced(site.client.clone(), &site.namespace);
-    let secret: Secret = serde_json::from_value(json!({
-        "metadata": {"name": "array"}, "type": "kubernetes.io/iscsi-chap",
-        "stringData": {"node.session.auth.username": "ann", "node.session.auth.password": "hunter2"},
-    }))?;
+    let named = |kind: &str, key: &str| {
+        json!({"metadata": {"name": "array"}, "type": kind,
+               "stringData": {"node.session.auth.username": "ann", key: "hunter2"}})
+    };
+    let wrong = [
+        ("Opaque", "node.session.auth.password", "it has type Opaque, and must have type kubernetes.io/iscsi-chap"),
+        (SECRET_TYPE, "password", "it has node.session.auth.username and lacks node.session.auth.password"),
+    ];
+    for (kind, key, why) in wrong {
+        let secret: Secret = serde_json::from_value(named(kind, key))?;
+        secrets.create(&PostParams::default(), &secret).await?;
+        let line = format!("cannot use the Secret {}/array; trying again", site.namespace);
+        eventually("the log says what is wrong", SOON, async || {
+            let log = agent.log();
+            anyhow::ensure!(log.lines().any(|said| said.contains(&line) && said.contains(why)), "{log}");
+            Ok::<_, anyhow::Error>(())
+        })
+        .await;
+        first("it cannot be used", &unusable).await;
+        secrets.delete("array", &DeleteParams::default()).await?;
+    }
+    let secret: Secret = serde_json::from_value(named(SECRET_TYPE, "node.session.auth.password"))?;
     secrets.create(&PostParams::default(), &secret).await?;
     let created = std::time::Instant::now();
     first("it is used", "Connected -").await;

@@ -66,11 +66,11 @@ impl SecretWatches {
         let namespace = secret.namespace.as_deref().unwrap_or_default();
         let name = &secret.name;
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let mut log = LogOnce::new(format!("follow the Secret {namespace}/{name}"));
+        let mut log = SecretLog::new(namespace, name);
         loop {
             tokio::select! {
                 () = sender.closed() => {}
-                pause = read_and_watch(&api, &secret, &sender, &mut log) => {
+                pause = read_and_watch(&api, name, &sender, &mut log) => {
                     sleep(pause).await;
                     continue;
                 }
@@ -88,25 +88,22 @@ impl SecretWatches {
 /// Reads a Secret and watches it until the watch ends. Returns the pause before the next call.
 async fn read_and_watch(
     api: &Api<Secret>,
-    secret: &ObjectRef<Secret>,
+    name: &str,
     sender: &watch::Sender<SecretState>,
-    log: &mut LogOnce,
+    log: &mut SecretLog,
 ) -> Duration {
-    let name = &secret.name;
-    let namespace = secret.namespace.as_deref().unwrap_or_default();
-    let missing = || SecretState::Unusable(format!("there is none in namespace {namespace}"));
     let version = match with_timeout(api.get_opt(name)).await {
         Ok(secret) => {
-            set(sender, secret.as_ref().map_or_else(missing, state_of));
+            set(sender, log.state_of(secret.as_ref()));
             secret.and_then(|secret| secret.metadata.resource_version).unwrap_or_else(|| "0".to_owned())
         }
         Err(error) => {
             let is_forbidden = matches!(error, ClusterError::Forbidden(_));
             // Credentials that were read before stay valid, so that logins work while the API server is away.
             if is_forbidden || !matches!(&*sender.borrow(), SecretState::Read(_)) {
-                set(sender, SecretState::Unusable(format!("it cannot be read: {error}")));
+                set(sender, SecretState::Unusable);
             }
-            log.failed(error);
+            log.follow.failed(error);
             return READ_EVERY;
         }
     };
@@ -114,17 +111,19 @@ async fn read_and_watch(
     let events = match with_timeout(api.watch(&only_this, &version)).await {
         Ok(events) => events,
         Err(error) => {
-            log.failed(format_args!("it may be read and not be watched: {error}"));
+            log.follow.failed(format_args!("it may be read and not be watched: {error}"));
             return READ_EVERY;
         }
     };
-    log.recovered();
+    log.follow.recovered();
     pin_mut!(events);
     // A watch does not end by itself when the connection was lost without a notice.
     while let Ok(Some(event)) = timeout(WATCH_TIMEOUT, events.next()).await {
         match event {
-            Ok(WatchEvent::Added(secret) | WatchEvent::Modified(secret)) => set(sender, state_of(&secret)),
-            Ok(WatchEvent::Deleted(_)) => set(sender, missing()),
+            Ok(WatchEvent::Added(secret) | WatchEvent::Modified(secret)) => {
+                set(sender, log.state_of(Some(&secret)));
+            }
+            Ok(WatchEvent::Deleted(_)) => set(sender, log.state_of(None)),
             Ok(WatchEvent::Bookmark(_)) => {}
             Ok(WatchEvent::Error(_)) | Err(_) => break,
         }
@@ -132,10 +131,36 @@ async fn read_and_watch(
     WATCH_PAUSE
 }
 
-fn state_of(secret: &Secret) -> SecretState {
-    match Credentials::from_secret(secret) {
-        Ok(credentials) => SecretState::Read(credentials),
-        Err(error) => SecretState::Unusable(error.to_string()),
+/// The log lines about one Secret. What is wrong with it is only there: a Host's status is read by people who may not
+/// read the Secret, and must not tell them whether it exists, or of what type it is.
+struct SecretLog {
+    follow: LogOnce,
+    use_it: LogOnce,
+}
+
+impl SecretLog {
+    fn new(namespace: &str, name: &str) -> Self {
+        SecretLog {
+            follow: LogOnce::new(format!("follow the Secret {namespace}/{name}")),
+            use_it: LogOnce::new(format!("use the Secret {namespace}/{name}")),
+        }
+    }
+
+    fn state_of(&mut self, secret: Option<&Secret>) -> SecretState {
+        let Some(secret) = secret else {
+            self.use_it.failed("there is none");
+            return SecretState::Unusable;
+        };
+        match Credentials::from_secret(secret) {
+            Ok(credentials) => {
+                self.use_it.recovered();
+                SecretState::Read(credentials)
+            }
+            Err(error) => {
+                self.use_it.failed(error);
+                SecretState::Unusable
+            }
+        }
     }
 }
 

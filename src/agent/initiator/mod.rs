@@ -134,6 +134,9 @@ pub struct Session {
     pub state: SessionState,
     /// The credentials it was authenticated with, if they are known.
     pub credentials: Option<Fingerprint>,
+    /// The credentials that the initiator has stored for its path, and would use for the next login; none if it has stored
+    /// none, or they are not known.
+    pub stored_credentials: Option<Fingerprint>,
     /// Its settings that can be changed, if they are known.
     pub live_settings: Option<LiveSettings>,
     /// Its disks.

@@ -14,7 +14,7 @@ use crate::{
         initiator::{Facts, Inventory, PathError, Session},
         types::{
             IscsiPath,
-            credentials::{Credentials, SecretState},
+            credentials::{Credentials, SecretState, requirements},
         },
     },
     api::{HostInterface, SecretName, reason::PathReason},
@@ -108,9 +108,10 @@ fn secret_problem(params: &LoginParams, secret: Option<&SecretState>) -> Option<
     let name = params.chap_secret.as_deref()?;
     match secret? {
         SecretState::Unread | SecretState::Read(_) => None,
-        SecretState::Unusable(why) => {
-            Some(PathError::new(PathReason::SecretNotFound, format!("the Secret {name} cannot be used: {why}")))
-        }
+        SecretState::Unusable => Some(PathError::new(
+            PathReason::SecretNotFound,
+            format!("the Secret {name} cannot be used: {}", requirements()),
+        )),
     }
 }
 
@@ -121,7 +122,7 @@ pub(super) fn credentials<'a>(
 ) -> Option<&'a Credentials> {
     match secrets.get(params.chap_secret.as_ref()?)? {
         SecretState::Read(credentials) => Some(credentials),
-        SecretState::Unread | SecretState::Unusable(_) => None,
+        SecretState::Unread | SecretState::Unusable => None,
     }
 }
 

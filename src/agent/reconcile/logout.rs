@@ -13,7 +13,7 @@ use std::{
 
 use super::plan::Plan;
 use crate::{
-    agent::initiator::{Inventory, Map, Session},
+    agent::initiator::{Inventory, Map, Session, SessionState},
     api::reason::PathReason,
 };
 
@@ -120,19 +120,23 @@ pub fn candidates(plan: &Plan, inventory: &Inventory, logging_out: &BTreeSet<u32
     candidates
 }
 
-/// Whether a planned session may be logged out to log it in again with new credentials: only while another planned
-/// session of its target works, and if each of its disks is unused or has an active path over a session that stays.
+/// Whether a planned session may be logged out to log it in again with new credentials.
+///
+/// One that works: only while another planned session of its target works, and if each of its disks is unused or has an
+/// active path over a session that stays. One that is lost has no I/O path to lose; see [`Devices::loses_nothing`].
 #[must_use]
 pub fn may_relogin(plan: &Plan, inventory: &Inventory, session: &Session, logging_out: &BTreeSet<u32>) -> bool {
     let mut logging_out = logging_out.clone();
     logging_out.insert(session.id);
     let devices = Devices::new(plan, inventory, &logging_out);
+    let is_safe =
+        |map: &&Map| devices.keeps_an_active_path(map) || (!session.is_live() && Devices::loses_nothing(map, session));
     session.is_own()
-        && devices.connected_targets.contains(&*session.path.target)
-        && session.disks.iter().all(|disk| {
-            disk.first_user().is_none()
-                && devices.map_of.get(&*disk.name).is_none_or(|map| devices.keeps_an_active_path(map))
-        })
+        && (!session.is_live() || devices.connected_targets.contains(&*session.path.target))
+        && session
+            .disks
+            .iter()
+            .all(|disk| disk.first_user().is_none() && devices.map_of.get(&*disk.name).is_none_or(is_safe))
 }
 
 /// Whether two sessions must not be logged out at the same time, because they have the same target or share a map. Each
@@ -195,6 +199,12 @@ impl<'a> Devices<'a> {
             }
         }
         LogoutDecision::LogOut { flush }
+    }
+
+    /// Whether a map without an active path loses nothing with the disks of a lost session: nothing uses the map, or the
+    /// kernel has failed all I/O of the session by now, and the map still has another disk, which keeps it.
+    fn loses_nothing(map: &Map, session: &Session) -> bool {
+        map_user(map).is_none() || (session.state == SessionState::Free && !has_all_paths(session, map))
     }
 
     fn keeps_an_active_path(&self, map: &Map) -> bool {
@@ -424,5 +434,26 @@ mod tests {
             "its disk is used directly"
         );
         assert!(!may(&[foreign(both[0].clone()), both[1].clone()], vec![]), "it is not ours");
+    }
+
+    #[test]
+    fn a23_a_lost_session_is_logged_in_again_if_no_io_is_lost_by_it() {
+        let (one, two) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
+        let wanted = plan("r", &[one.clone(), two.clone()]);
+        let free = |session: Session| Session { state: SessionState::Free, ..session };
+        let (failed, other) = (lost(session(1, one.clone())), lost(session(2, two.clone())));
+        let may = |sessions: &[Session], maps: Vec<Map>| {
+            may_relogin(&wanted, &inventory(sessions.to_vec(), maps), &sessions[0], &BTreeSet::new())
+        };
+        assert!(may(std::slice::from_ref(&failed), vec![]), "nothing uses its disks");
+        assert!(may(&[failed.clone(), other.clone()], vec![map(0, &[(1, false), (2, false)])]), "nothing uses the map");
+        let in_use = || vec![map(1, &[(1, false), (2, false)])];
+        assert!(!may(&[failed.clone(), other.clone()], in_use()), "the kernel still holds its I/O back");
+        assert!(may(&[free(failed.clone()), other.clone()], in_use()), "its I/O has failed; the map keeps a disk");
+        assert!(!may(&[free(failed.clone()), other.clone()], vec![map(1, &[(1, false)])]), "the map's last disk");
+        let active = vec![map(1, &[(1, false), (2, true)])];
+        assert!(may(&[failed.clone(), session(2, two)], active), "the map has an active path");
+        assert!(!may(&[used(free(failed.clone()), &DeviceUser::Swap), other], vec![]), "its disk is used directly");
+        assert!(!may(&[foreign(failed)], vec![]), "it is not ours");
     }
 }

@@ -14,17 +14,19 @@ use self::{
     input::{PathInput, StepInput, credentials, hash, sessions_by_path},
     path_state::{PathState, PendingLogin},
     plan::{LoginParams, Plan, PlanVersion},
+    schedule::Attempt,
+    silence::Silence,
     surplus::SurplusSessions,
 };
 use super::{
     initiator::{Inventory, LiveSettings, Login, PathError, Session},
     types::{
         IscsiPath,
-        credentials::{Credentials, SecretState},
+        credentials::{Fingerprint, SecretState},
     },
 };
 use crate::{
-    api::{Connection, MultipathMap, Portal, SecretName, reason::PathReason},
+    api::{Connection, MultipathMap, SecretName, reason::PathReason},
     ops::Now,
 };
 
@@ -34,13 +36,10 @@ pub mod logout;
 pub mod path_state;
 pub mod plan;
 pub mod report;
+pub mod schedule;
+pub mod silence;
 pub mod surplus;
 
-/// Logins at the same time: enough for four portals, each through four networks.
-const MAX_LOGINS: usize = 16;
-/// Logins at the same time of paths that have failed before. The rest stays free for first attempts, so that they never
-/// wait for dead portals.
-const MAX_RETRIES: usize = 5;
 /// A first login may take this much longer than its login timeout before the path is reported as Failed, even if the
 /// tool is still waiting. With the default timeout a dead portal is reported within ten seconds.
 const LOGIN_MARGIN: Duration = Duration::from_secs(4);
@@ -117,6 +116,9 @@ pub struct Reconciler {
     ended_logins: Vec<(IscsiPath, Result<(), PathError>)>,
     /// The settings that were last asked for, by session. A session that does not take them is not asked again.
     adjusted: BTreeMap<u32, LiveSettings>,
+    /// The credentials for which a path was last logged out. It is not logged out for the same again, whatever its session
+    /// shows afterwards.
+    relogged_in: BTreeMap<IscsiPath, Fingerprint>,
     /// Until then no session is logged in again with new credentials, because the last logout for it has failed.
     relogin_after: Option<Duration>,
     /// The time to delete our records of paths that are not planned: with every new plan, after a failure, and once
@@ -151,6 +153,9 @@ impl Reconciler {
     /// A logout has ended. Ok(false) means that the logout rule, asked again, did not allow it any more.
     pub fn logout_ended(&mut self, id: u32, reason: LogoutReason, result: Result<bool, PathError>, now: Now) {
         let path = self.logouts.remove(&id);
+        if let (LogoutReason::NewCredentials, Ok(false) | Err(_), Some(path)) = (reason, &result, &path) {
+            self.relogged_in.remove(path);
+        }
         match (reason, result) {
             (_, Ok(false)) => {}
             (LogoutReason::Surplus, Ok(true)) => self.surplus.logged_out(id),
@@ -182,7 +187,7 @@ impl Reconciler {
         let mut candidates = logout::candidates(plan, inventory, &self.logging_out());
         for session in &inventory.sessions {
             let params = plan.paths.get(&session.path);
-            if params.is_some_and(|params| has_old_credentials(session, params, secrets)) {
+            if params.is_some_and(|params| self.new_credentials(session, params, secrets).is_some()) {
                 candidates.insert(session.id);
             }
         }
@@ -196,6 +201,7 @@ impl Reconciler {
         self.follow_plan(input.plan, input.now);
         self.apply_login_results(&sessions, input.now);
         let mut path_inputs = self.observe_paths(input, &sessions);
+        self.fail_untried(&path_inputs, input.now);
         let may_go = self.observe_surplus(input);
 
         let mut actions = self.surplus_logouts(input, &may_go);
@@ -225,6 +231,7 @@ impl Reconciler {
             self.tidy_at = Some(now.monotonic);
         }
         self.paths.retain(|path, _| plan.paths.contains_key(path));
+        self.relogged_in.retain(|path, _| plan.paths.contains_key(path));
         for path in plan.paths.keys() {
             if self.paths.contains_key(path) {
                 continue;
@@ -276,6 +283,21 @@ impl Reconciler {
         path_inputs
     }
 
+    /// Paths whose first login has not ended, or not begun, fail with those that nobody has answered. They keep their turn.
+    fn fail_untried(&mut self, path_inputs: &BTreeMap<IscsiPath, PathInput<'_>>, now: Now) {
+        let silence = Silence::of(&self.paths);
+        let waits = |path: &IscsiPath| {
+            self.logins.contains_key(path) || path_inputs.get(path).is_some_and(PathInput::can_be_tried)
+        };
+        let untried = self.paths.iter().filter(|(path, state)| state.is_waiting(now) && waits(path));
+        let causes: Vec<_> = untried.filter_map(|(path, _)| Some((path.clone(), silence.around(path)?))).collect();
+        for (path, cause) in causes {
+            if let Some(state) = self.paths.get_mut(&path) {
+                state.fail_untried(&cause, now);
+            }
+        }
+    }
+
     /// Returns the surplus sessions that the logout rule allows to log out.
     fn observe_surplus<'a>(&mut self, input: StepInput<'a>) -> Vec<&'a Session> {
         let decisions = logout::decide(input.plan, input.inventory, &self.logging_out());
@@ -301,7 +323,8 @@ impl Reconciler {
     }
 
     /// Planned sessions with old credentials are logged in again: one at a time for each target, and none while the new
-    /// credentials are refused on another path of the target.
+    /// credentials are refused on another path of the target. A session that is lost counts too once its path has failed:
+    /// the initiator would try to get it back with the old credentials for ever.
     fn relogins(&mut self, input: StepInput<'_>, sessions: &BTreeMap<&IscsiPath, &Session>) -> Vec<Action> {
         let StepInput { plan, inventory, secrets, now, .. } = input;
         let mut actions = Vec::new();
@@ -309,25 +332,45 @@ impl Reconciler {
             return actions;
         }
         for (path, params) in &plan.paths {
-            let Some(session) = sessions.get(path).filter(|session| session.is_live() && session.is_own()) else {
-                continue;
-            };
-            if has_old_credentials(session, params, secrets)
+            let Some(session) = sessions.get(path).filter(|session| session.is_own()) else { continue };
+            let Some(new) = self.new_credentials(session, params, secrets) else { continue };
+            if (session.is_live() || self.has_failed(path))
                 && self.is_target_settled(path, sessions)
                 && self.may_start_logout(inventory, session)
                 && logout::may_relogin(plan, inventory, session, &self.logging_out())
             {
+                self.relogged_in.insert(path.clone(), new);
                 actions.push(self.log_out(session, LogoutReason::NewCredentials));
             }
         }
         actions
     }
 
+    /// The credentials of the Secret, if the session was authenticated with others and a new login may change that. It does
+    /// not if the path was logged in again for them already: by this agent, or, as the initiator's store shows, before
+    /// its start.
+    fn new_credentials(
+        &self,
+        session: &Session,
+        params: &LoginParams,
+        secrets: &BTreeMap<SecretName, SecretState>,
+    ) -> Option<Fingerprint> {
+        let wanted = credentials(params, secrets)?.fingerprint();
+        let is_old = session.credentials.is_some_and(|found| found != wanted);
+        let was_tried =
+            self.relogged_in.get(&session.path) == Some(&wanted) || session.stored_credentials == Some(wanted);
+        (is_old && !was_tried).then_some(wanted)
+    }
+
+    fn has_failed(&self, path: &IscsiPath) -> bool {
+        self.paths.get(path).is_some_and(|state| state.failure().is_some())
+    }
+
     /// Whether all paths of the target are settled: none is being connected, has just lost its session, or was refused.
     fn is_target_settled(&self, path: &IscsiPath, sessions: &BTreeMap<&IscsiPath, &Session>) -> bool {
         let mut same_target = self.paths.iter().filter(|(other, _)| other.target == path.target);
         same_target.all(|(other, state)| match state.failure() {
-            Some(reason) => !may_be_refusal(reason) && !self.logins.contains_key(other),
+            Some(reason) => !may_be_refusal(reason) && !self.logins.contains_key(other) && !state.awaits_relogin(),
             None => sessions.contains_key(other) && !state.is_first_attempt(),
         })
     }
@@ -352,45 +395,29 @@ impl Reconciler {
         })
     }
 
-    /// Starts the logins that are due. First attempts go before retries, and the logins are spread over the portals, so
-    /// that one dead portal does not delay the others.
+    /// Starts the logins that are due, as many as there are slots.
     fn due_logins(
         &mut self,
         input: StepInput<'_>,
         path_inputs: &mut BTreeMap<IscsiPath, PathInput<'_>>,
     ) -> Vec<Action> {
-        let mut per_portal: BTreeMap<Portal, usize> = BTreeMap::new();
-        for path in self.logins.keys() {
-            *per_portal.entry(path.portal.clone()).or_default() += 1;
-        }
-        let mut due = Vec::new();
-        for (path, state) in &self.paths {
-            let Some(path_input) = path_inputs.get(path) else { continue };
+        let attempt = |path| Attempt { path, is_retry: self.is_retry(path) };
+        let running: Vec<Attempt<'_>> = self.logins.keys().map(attempt).collect();
+        let is_due = |path: &IscsiPath, state: &PathState| {
+            let path_input = path_inputs.get(path).filter(|path_input| path_input.can_be_tried());
             // A logout that has not ended may still delete the record that the login would use.
             let is_logging_out = self.logouts.values().any(|other| other == path);
-            if path_input.can_be_tried() && !is_logging_out && state.is_due(path_input.fingerprint, input.now) {
-                let is_retry = state.failure().is_some();
-                let logins_of_portal = per_portal.entry(path.portal.clone()).or_default();
-                due.push((is_retry, *logins_of_portal, path.clone()));
-                *logins_of_portal += 1;
-            }
-        }
-        due.sort();
-
-        let mut retries = self.logins.keys().filter(|path| self.has_failed(path)).count();
-        let mut actions = Vec::new();
-        for (is_retry, _, path) in due {
-            if self.logins.len() >= MAX_LOGINS || (is_retry && retries >= MAX_RETRIES) {
-                break;
-            }
-            retries += usize::from(is_retry);
-            actions.extend(self.log_in(path, input, path_inputs));
-        }
-        actions
+            !is_logging_out && path_input.is_some_and(|path_input| state.is_due(path_input.fingerprint, input.now))
+        };
+        let due =
+            self.paths.iter().filter(|(path, state)| is_due(path, state)).map(|(path, _)| attempt(path)).collect();
+        let devices: BTreeSet<_> = self.paths.keys().map(|path| &path.interface).collect();
+        let chosen: Vec<IscsiPath> = schedule::choose(&running, due, devices.len()).into_iter().cloned().collect();
+        chosen.into_iter().filter_map(|path| self.log_in(path, input, path_inputs)).collect()
     }
 
-    fn has_failed(&self, path: &IscsiPath) -> bool {
-        self.paths.get(path).is_some_and(|state| state.failure().is_some())
+    fn is_retry(&self, path: &IscsiPath) -> bool {
+        self.paths.get(path).is_some_and(PathState::is_retry)
     }
 
     fn log_in(
@@ -465,12 +492,6 @@ impl Reconciler {
     fn path_seed(&self, path: &IscsiPath) -> u64 {
         hash((self.seed, path))
     }
-}
-
-/// Whether the session was authenticated with other credentials than the Secret has now.
-fn has_old_credentials(session: &Session, params: &LoginParams, secrets: &BTreeMap<SecretName, SecretState>) -> bool {
-    let wanted = credentials(params, secrets).map(Credentials::fingerprint);
-    session.credentials.is_some() && wanted.is_some() && session.credentials != wanted
 }
 
 /// Whether a login may have failed because of its credentials. With mutual CHAP, a target that cannot prove who it is

@@ -26,6 +26,8 @@ const STABLE_AFTER: Duration = Duration::from_secs(30);
 /// The state of a planned path.
 #[derive(Clone, Debug)]
 pub struct PathState {
+    /// The time at which it was planned, or this agent has first seen it.
+    planned_at: Duration,
     state: State,
     since: Time,
     /// The session that the path has, or had until a moment ago.
@@ -38,6 +40,10 @@ pub struct PathState {
     retry_at: Option<Duration>,
     /// The fingerprint of the last attempt. When it changes, the next attempt is due at once.
     tried_with: Option<u64>,
+    /// It has failed with others that had no answer, before its own first attempt has ended.
+    is_untried: bool,
+    /// Its session was logged out to log it in again, and that has not begun.
+    awaits_relogin: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +84,7 @@ impl PathState {
     #[must_use]
     pub fn new(now: Now) -> Self {
         PathState {
+            planned_at: now.monotonic,
             state: State::Connecting,
             since: whole_second(now.wall),
             session_id: None,
@@ -87,6 +94,8 @@ impl PathState {
             failures: 0,
             retry_at: None,
             tried_with: None,
+            is_untried: false,
+            awaits_relogin: false,
         }
     }
 
@@ -109,6 +118,7 @@ impl PathState {
     /// Updates the state with the input of a step.
     pub fn observe(&mut self, observation: PathObservation<'_>, now: Now, seed: u64) {
         let PathObservation { session, blocker, login } = observation;
+        self.awaits_relogin &= blocker.is_none();
         match (session, login) {
             (Some(session), _) if session.is_live() => self.connected(session, now),
             (_, Some(_)) if self.state == State::Connected => self.lost(session_gone(), now, seed),
@@ -143,6 +153,7 @@ impl PathState {
         self.lost_at = None;
         self.restore_error = None;
         self.retry_at = None;
+        self.is_untried = false;
     }
 
     /// The first loss of a stable session is retried at once. After a short-lived session there is a pause.
@@ -178,11 +189,21 @@ impl PathState {
     /// An attempt is made. `fingerprint` is a hash of everything that may decide its result.
     pub fn attempt_started(&mut self, fingerprint: u64) {
         self.tried_with = Some(fingerprint);
+        self.is_untried = false;
+        self.awaits_relogin = false;
+    }
+
+    /// The first attempt has not ended, and others have found out that it would have no answer.
+    pub fn fail_untried(&mut self, cause: &str, now: Now) {
+        let message = format!("it has no answer yet; {cause}");
+        self.fail(PathError::new(PathReason::PortalUnreachable, message), now);
+        self.is_untried = true;
     }
 
     /// An attempt has failed.
     pub fn attempt_failed(&mut self, cause: PathError, now: Now, seed: u64) {
         self.failures += 1;
+        self.is_untried = false;
         self.retry_at = Some(now.monotonic + backoff::pause(cause.reason, self.failures, seed));
         match self.state {
             // The session was lost a moment ago; the path is still reported as Connected.
@@ -198,6 +219,13 @@ impl PathState {
         self.failures = 0;
         self.retry_at = None;
         self.tried_with = None;
+        self.awaits_relogin = true;
+    }
+
+    /// Whether its session was logged out to log it in again, and that has not begun.
+    #[must_use]
+    pub fn awaits_relogin(&self) -> bool {
+        self.awaits_relogin
     }
 
     /// Whether an attempt is due. The path must have neither a session nor a login.
@@ -222,6 +250,37 @@ impl PathState {
     #[must_use]
     pub fn is_first_attempt(&self) -> bool {
         self.state == State::Connecting
+    }
+
+    /// Whether its next attempt is one after a failure.
+    #[must_use]
+    pub fn is_retry(&self) -> bool {
+        self.failure().is_some() && !self.is_untried
+    }
+
+    /// Whether its attempts have had no answer.
+    #[must_use]
+    pub fn has_found_nobody(&self) -> bool {
+        let is_silence = |reason| matches!(reason, PathReason::PortalUnreachable | PathReason::Timeout);
+        self.tried_with.is_some() && !self.is_untried && self.failure().is_some_and(is_silence)
+    }
+
+    /// Whether it has had an answer: a session, or a refusal.
+    #[must_use]
+    pub fn has_found_somebody(&self) -> bool {
+        match &self.state {
+            State::Connected => true,
+            State::Connecting => false,
+            State::Failed(cause) => {
+                matches!(cause.reason, PathReason::TargetNotFound | PathReason::AuthenticationFailed)
+            }
+        }
+    }
+
+    /// Whether it was in its first attempt before, which may not have begun.
+    #[must_use]
+    pub fn is_waiting(&self, now: Now) -> bool {
+        self.is_first_attempt() && self.planned_at < now.monotonic
     }
 
     /// The reason for which it has failed, if it has.

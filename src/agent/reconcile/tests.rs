@@ -1,9 +1,11 @@
+mod dead_networks;
+
 use super::*;
 use crate::{
     agent::{
         fixtures::{TestClock, facts, foreign, holding, inventory, lost, map, path, plan, session, used, with_secret},
         initiator::{DeviceUser, Facts, LiveSettings, Map},
-        types::credentials::{Account, Fingerprint, Password, SecretState},
+        types::credentials::{Account, Credentials, Fingerprint, Password, SecretState},
     },
     api::ConnectionState::{self, Connected, Connecting, Disconnecting, Failed, Retained},
 };
@@ -117,7 +119,7 @@ fn password(password: &str) -> SecretState {
 fn fingerprint(state: &SecretState) -> Option<Fingerprint> {
     match state {
         SecretState::Read(credentials) => Some(credentials.fingerprint()),
-        SecretState::Unread | SecretState::Unusable(_) => None,
+        SecretState::Unread | SecretState::Unusable => None,
     }
 }
 
@@ -326,11 +328,14 @@ fn a23_a_path_waits_for_its_secret_and_reports_a_missing_one() {
     let mut host = Harness::new(with_secret(plan("r", std::slice::from_ref(&one)), "array"));
     let step = host.step();
     assert_eq!((states(&step), logins(&step)), (vec![ok(Connecting)], vec![]));
-    host.secrets.insert("array".into(), SecretState::Unusable("there is none in namespace frankfurt".into()));
+    host.secrets.insert("array".into(), SecretState::Unusable);
     let step = host.step();
     assert_eq!(states(&step), [bad(PathReason::SecretNotFound)]);
-    let message = step.connections[0].message.as_deref();
-    assert_eq!(message, Some("the Secret array cannot be used: there is none in namespace frankfurt"));
+    let message = step.connections[0].message.as_deref().unwrap();
+    assert!(
+        message.starts_with("the Secret array cannot be used: it must be in the data center's namespace"),
+        "{message}"
+    );
     host.secrets.insert("array".into(), password("hunter2"));
     assert_eq!(logins(&host.step()), [one]);
 }
@@ -389,6 +394,83 @@ fn a23_a_relogin_whose_logout_fails_is_retried_later() {
     let step = host.step();
     assert_eq!((logouts(&step), wakes_in(&step, &host)), (vec![], Some(Duration::from_secs(30))));
     assert_eq!(logouts(&host.step_after(30_000)), [(1, LogoutReason::NewCredentials)]);
+}
+
+/// Two live paths with the credentials of another Secret than the one that is set.
+fn rotating(new: &str) -> (Harness, [IscsiPath; 2]) {
+    let paths = [path("a", "1", "ens1"), path("a", "2", "ens2")];
+    let mut host = Harness::new(with_secret(plan("r", &paths), "array"));
+    host.secrets.insert("array".into(), password(new));
+    host.sessions = (1..).zip(paths.clone()).map(|(id, path)| with_old(session(id, path))).collect();
+    (host, paths)
+}
+
+fn with_old(session: Session) -> Session {
+    Session { credentials: fingerprint(&password("old")), ..session }
+}
+
+#[test]
+fn a23_a_rotation_that_changes_nothing_is_not_repeated() {
+    let (mut host, paths) = rotating("new");
+    let mut id = 10;
+    let mut logouts_of = |secret: &str| {
+        host.secrets.insert("array".into(), password(secret));
+        let mut count = 0;
+        for _ in 0..30 {
+            let step = host.step_after(2000);
+            for (old, reason) in logouts(&step) {
+                count += 1;
+                id += 1;
+                let path = host.sessions.iter().find(|session| session.id == old).unwrap().path.clone();
+                host.logged_out(old, reason);
+                // The initiator stores something else, so the new session shows the same as the old one.
+                host.sessions.push(with_old(session(id, path.clone())));
+                host.reconciler.login_ended(path, Ok(()));
+            }
+        }
+        count
+    };
+    assert_eq!(logouts_of("new"), paths.len(), "once for each path");
+    assert_eq!(logouts_of("newer"), paths.len(), "another Secret is another rotation");
+    assert_eq!(logouts_of("newer"), 0);
+}
+
+#[test]
+fn a23_a_restarted_agent_repeats_no_rotation_that_changed_nothing() {
+    let (mut host, _) = rotating("new");
+    for session in &mut host.sessions {
+        session.stored_credentials = fingerprint(&password("new"));
+    }
+    assert_eq!(logouts(&host.step()), [], "the next login would use what is stored, as the last one did");
+    host.secrets.insert("array".into(), password("newer"));
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::NewCredentials)]);
+}
+
+#[test]
+fn a23_a_rotation_that_did_not_happen_is_tried_again() {
+    let (mut host, _) = rotating("new");
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::NewCredentials)]);
+    host.reconciler.logout_ended(1, LogoutReason::NewCredentials, Ok(false), host.clock.now());
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::NewCredentials)], "the rule did not allow it");
+}
+
+#[test]
+fn a23_a_lost_session_is_made_anew_when_its_secret_changes() {
+    let (mut host, paths) = rotating("old");
+    host.step();
+    host.sessions = host.sessions.into_iter().map(lost).collect();
+    host.step();
+    host.secrets.insert("array".into(), password("new"));
+    assert_eq!(logouts(&host.step_after(2999)), [], "it may still come back");
+    assert_eq!(logouts(&host.step_after(1)), [(1, LogoutReason::NewCredentials)], "the initiator never would");
+    assert_eq!(logouts(&host.step()), [], "one at a time");
+    let step = host.logged_out(1, LogoutReason::NewCredentials);
+    assert_eq!((logins(&step), logouts(&step)), (vec![paths[0].clone()], vec![]));
+    let step = host.refused(&paths[0], PathReason::AuthenticationFailed);
+    assert_eq!(logouts(&step), [], "the new one is refused, so the other session stays as it is");
+    let new = fingerprint(&password("new"));
+    host.sessions.push(Session { credentials: new, ..session(3, paths[0].clone()) });
+    assert_eq!(logouts(&host.step_after(1000)), [(2, LogoutReason::NewCredentials)]);
 }
 
 #[test]
@@ -562,21 +644,22 @@ fn a_planned_path_whose_logout_was_refused_is_connected() {
 }
 
 #[test]
-fn a22_first_attempts_go_first_and_are_spread_over_the_portals() {
+fn a22_first_attempts_go_first_and_are_spread_over_devices_and_portals() {
     let portals: Vec<String> = (10..28).map(|portal| portal.to_string()).collect();
     let paths: Vec<IscsiPath> = portals.iter().flat_map(|p| [path("a", p, "ens1"), path("a", p, "ens2")]).collect();
     let mut host = Harness::new(plan("r", &paths));
     let first = logins(&host.step());
-    assert_eq!(first.len(), 16);
-    assert!(first.iter().all(|path| path.interface.as_deref() == Some("ens1")), "one of each portal: {first:?}");
+    let portals: BTreeSet<_> = first.iter().map(|path| &path.portal).collect();
+    let through_ens1 = first.iter().filter(|path| path.interface.as_deref() == Some("ens1")).count();
+    assert_eq!((first.len(), portals.len(), through_ens1), (16, 16, 8), "{first:?}");
     for path in &first {
-        host.refused(path, PathReason::PortalUnreachable);
+        host.refused(path, PathReason::TargetNotFound);
     }
     host.clock.pass(60_000);
     let under_way: BTreeSet<IscsiPath> = host.reconciler.logins.keys().cloned().collect();
-    assert_eq!(under_way.len(), 16, "the rest of the first attempts");
+    assert!(under_way.len() == 16 && first.iter().all(|path| !under_way.contains(path)), "the rest: {under_way:?}");
     for path in &under_way {
-        host.refused(path, PathReason::PortalUnreachable);
+        host.refused(path, PathReason::TargetNotFound);
     }
     let retries = host.reconciler.logins.keys().filter(|path| first.contains(path)).count();
     assert_eq!(retries, 5, "and then retries, which leave room: {:?}", host.reconciler.logins);

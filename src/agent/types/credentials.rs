@@ -18,6 +18,16 @@ const PASSWORD: &str = "node.session.auth.password";
 const USERNAME_IN: &str = "node.session.auth.username_in";
 const PASSWORD_IN: &str = "node.session.auth.password_in";
 
+/// The longest value that open-iscsi keeps. Its record has room for one byte more; but a restarted iscsid reads the
+/// credentials of its sessions from sysfs, and takes a value that fills its buffer for none.
+const MAX_BYTES: usize = 254;
+/// What open-iscsi drops at the ends of a value: its `isspace`.
+const BLANKS: [char; 6] = [' ', '\t', '\n', '\u{b}', '\u{c}', '\r'];
+/// The kernel shows these words for a value that is not set, and open-iscsi takes whatever begins with them for one.
+const UNSET: [&str; 2] = ["<NULL>", "(null)"];
+/// What iscsiadm prints for a value that is not set.
+const EMPTY: &str = "<empty>";
+
 /// A random key for each process: a hash that leaks into a log cannot be used to guess the credentials.
 static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
@@ -81,11 +91,22 @@ pub enum SecretState {
     Unread,
     /// It has been read.
     Read(Credentials),
-    /// It is missing, unreadable or incomplete; the message is for the user.
-    Unusable(String),
+    /// It is missing, unreadable, incomplete, or has a value that cannot be used. Which of these is only in the agent's
+    /// log: who may read the Host need not be allowed to read the Secret.
+    Unusable,
 }
 
-/// Why a Secret holds no usable CHAP credentials. The messages follow "the Secret NAME cannot be used: ".
+/// What every Secret with credentials must be, in one sentence that is the same whatever is wrong.
+#[must_use]
+pub fn requirements() -> String {
+    format!(
+        "it must be in the data center's namespace, have type {SECRET_TYPE} and the keys {USERNAME} and {PASSWORD} (for \
+         mutual CHAP also {USERNAME_IN} and {PASSWORD_IN}), and the agents must be allowed to read it; the agent's log \
+         says what is wrong"
+    )
+}
+
+/// Why a Secret holds no usable CHAP credentials. The messages are for the agent's log.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CredentialsError {
     /// The Secret has another type.
@@ -108,6 +129,24 @@ pub enum CredentialsError {
     /// A value has a line break or a NUL, which no CHAP name or password may have.
     #[error("{key} has a line break; `echo -n` makes none")]
     LineBreak {
+        /// The key of the value.
+        key: &'static str,
+    },
+    /// A value begins or ends with a blank.
+    #[error("{key} begins or ends with a blank, which open-iscsi does not store")]
+    OuterBlank {
+        /// The key of the value.
+        key: &'static str,
+    },
+    /// A value is too long.
+    #[error("{key} has more than the {MAX_BYTES} bytes that open-iscsi keeps")]
+    TooLong {
+        /// The key of the value.
+        key: &'static str,
+    },
+    /// A value is one that open-iscsi or the kernel takes for none.
+    #[error("{key} begins with a word that open-iscsi takes for no value: {}, {} or {EMPTY}", UNSET[0], UNSET[1])]
+    Unset {
         /// The key of the value.
         key: &'static str,
     },
@@ -159,10 +198,25 @@ fn account(
 /// The text of a key. An empty value counts as absent, because open-iscsi cannot tell them apart.
 fn text(data: &BTreeMap<String, ByteString>, key: &'static str) -> Result<Option<Password>, CredentialsError> {
     let Some(ByteString(bytes)) = data.get(key).filter(|value| !value.0.is_empty()) else { return Ok(None) };
-    match std::str::from_utf8(bytes) {
-        Ok(text) if text.contains(['\n', '\r', '\0']) => Err(CredentialsError::LineBreak { key }),
-        Ok(text) => Ok(Some(Password(text.into()))),
-        Err(_) => Err(CredentialsError::NotText { key }),
+    let text = std::str::from_utf8(bytes).map_err(|_| CredentialsError::NotText { key })?;
+    check_storable(text, key)?;
+    Ok(Some(Password(text.into())))
+}
+
+/// A value that open-iscsi stores otherwise than it is given would make a session that never has the Secret's
+/// credentials. Its records are lines that it strips (`idbm_recinfo_config`), and it reads sessions back from sysfs
+/// (`sysfs_attr_get_value`).
+fn check_storable(text: &str, key: &'static str) -> Result<(), CredentialsError> {
+    if text.contains(['\n', '\r', '\0']) {
+        Err(CredentialsError::LineBreak { key })
+    } else if text.starts_with(BLANKS) || text.ends_with(BLANKS) {
+        Err(CredentialsError::OuterBlank { key })
+    } else if text.len() > MAX_BYTES {
+        Err(CredentialsError::TooLong { key })
+    } else if UNSET.iter().any(|word| text.starts_with(word)) || text == EMPTY {
+        Err(CredentialsError::Unset { key })
+    } else {
+        Ok(())
     }
 }
 
@@ -209,6 +263,41 @@ mod tests {
                 .to_string()
                 .contains("must have type kubernetes.io/iscsi-chap")
         );
+    }
+
+    #[test]
+    fn a23_a_value_that_open_iscsi_does_not_keep_as_it_is_is_refused() {
+        let long = "x".repeat(255);
+        let cases = [
+            ("hunter2 ", "begins or ends with a blank, which open-iscsi does not store"),
+            (" hunter2", "begins or ends with a blank, which open-iscsi does not store"),
+            ("hunter2\t", "begins or ends with a blank, which open-iscsi does not store"),
+            ("\u{b}hunter2", "begins or ends with a blank, which open-iscsi does not store"),
+            (&long, "has more than the 254 bytes that open-iscsi keeps"),
+            (&"é".repeat(128), "has more than the 254 bytes that open-iscsi keeps"),
+            ("(null)", "begins with a word that open-iscsi takes for no value: <NULL>, (null) or <empty>"),
+            ("<NULL>hunter2", "begins with a word that open-iscsi takes for no value: <NULL>, (null) or <empty>"),
+            ("<empty>", "begins with a word that open-iscsi takes for no value: <NULL>, (null) or <empty>"),
+        ];
+        for (value, message) in cases {
+            for (index, key) in [USERNAME, PASSWORD, USERNAME_IN, PASSWORD_IN].into_iter().enumerate() {
+                let mut pairs = BOTH;
+                pairs[index].1 = value;
+                let error = Credentials::from_secret(&secret(&pairs)).unwrap_err().to_string();
+                assert_eq!(error, format!("{key} {message}"), "{value:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a23_a_value_that_open_iscsi_keeps_is_taken_as_it_is() {
+        let long = "x".repeat(254);
+        for value in
+            ["a b", "#a", "a=b", "=", "\"a\"", "'a'", "\\a\\", "-v", "a\tb", "%s", "\u{a0}a\u{a0}", "x (null)", &long]
+        {
+            let read = Credentials::from_secret(&secret(&[(USERNAME, value), (PASSWORD, value)])).unwrap();
+            assert_eq!((read.outgoing.name.reveal(), read.outgoing.password.reveal()), (value, value));
+        }
     }
 
     #[test]

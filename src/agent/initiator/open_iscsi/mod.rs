@@ -261,7 +261,17 @@ impl Initiator for OpenIscsi {
     }
 
     async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
-        self.reader.inventory(with_users_of).await
+        let mut inventory = self.reader.inventory(with_users_of).await?;
+        let with_chap = |session: &&mut Session| session.is_own() && session.credentials.is_some();
+        let mut sessions = inventory.sessions.iter_mut().filter(with_chap).peekable();
+        if sessions.peek().is_some()
+            && let Ok(access) = self.iscsiadm.access()
+        {
+            for session in sessions {
+                session.stored_credentials = self.records.stored_credentials(&access, &session.path);
+            }
+        }
+        Ok(inventory)
     }
 
     fn changes(&self) -> watch::Receiver<()> {

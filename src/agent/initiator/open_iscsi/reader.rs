@@ -106,7 +106,7 @@ fn session_with_users(entry: SessionEntry, users: &BTreeMap<DeviceNumber, Vec<De
         .into_iter()
         .map(|BlockDevice { name, number, .. }| Disk { users: users.get(&number).cloned(), name })
         .collect();
-    Session { id, path, owner, state, credentials, live_settings, disks }
+    Session { id, path, owner, state, credentials, stored_credentials: None, live_settings, disks }
 }
 
 fn map_with_users(entry: MapEntry, users: &BTreeMap<DeviceNumber, Vec<DeviceUser>>) -> Map {

@@ -57,7 +57,7 @@ impl TestHost {
         let _ = fs::remove_file(self.file("calls"));
         let word = |call: &str| {
             let mode = call.split(' ').nth(1).unwrap_or_default().to_owned();
-            let what = ["new", "update", "delete", "login", "logout"];
+            let what = ["new", "delete", "login", "logout"];
             let what =
                 what.iter().find(|what| call.contains(&format!("--op={what}")) || call.contains(&format!("--{what}")));
             format!("{mode} {}", what.unwrap_or(&"?"))
@@ -80,11 +80,11 @@ fn with_chap(login: Login, password: &str) -> Login {
 }
 
 #[tokio::test]
-async fn a_first_login_takes_four_calls_and_a_later_one_takes_one() {
+async fn a_first_login_takes_three_calls_and_a_later_one_takes_one() {
     let host = TestHost::new();
     let login = login(path("a", "1", "ens1"));
     host.initiator.login(&login).await.unwrap();
-    assert_eq!(host.calls(), ["iface new", "node new", "node update", "node login"]);
+    assert_eq!(host.calls(), ["iface new", "node new", "node login"]);
     host.initiator.login(&login).await.unwrap();
     assert_eq!(host.calls(), [""; 0], "there is a session");
     fs::remove_dir_all(host.file("sys/class/iscsi_session/session1")).unwrap();
@@ -92,7 +92,50 @@ async fn a_first_login_takes_four_calls_and_a_later_one_takes_one() {
     assert_eq!(host.calls(), ["node login"]);
     fs::remove_dir_all(host.file("sys/class/iscsi_session/session2")).unwrap();
     host.initiator.login(&with_chap(login, "hunter2")).await.unwrap();
-    assert_eq!(host.calls(), ["node update", "node login"]);
+    assert_eq!(host.calls(), ["node login"], "the password is in the record, and no argument");
+    let record = "etc/iscsi/nodes/iqn.2003-01.org.example:a/10.0.1.10,3260,1/mb.ens1";
+    assert!(fs::read_to_string(host.file(record)).unwrap().contains("node.session.auth.password = hunter2\n"));
+}
+
+#[tokio::test]
+async fn a23_no_argument_of_a_tool_has_a_secret_in_it() {
+    let host = TestHost::new();
+    let path = path("a", "1", "ens1");
+    host.initiator.login(&with_chap(login(path.clone()), "hunter2")).await.unwrap();
+    let session = host.sessions().await.remove(0);
+    host.initiator.logout(&session).await.unwrap();
+    host.initiator.login(&with_chap(login(path), "hunter3")).await.unwrap();
+    let arguments = fs::read_to_string(host.file("calls")).unwrap();
+    assert!(!arguments.contains("hunter") && !arguments.contains("ann"), "{arguments}");
+}
+
+#[tokio::test]
+async fn a23_the_stored_credentials_of_a_session_are_read_with_it() {
+    let host = TestHost::new();
+    let login = with_chap(login(path("a", "1", "ens1")), "hunter2");
+    host.initiator.login(&login).await.unwrap();
+    assert_eq!(host.sessions().await[0].stored_credentials, None, "the session shows no CHAP");
+    for (name, text) in [("username", "ann"), ("password", "another")] {
+        fs::write(host.file(&format!("sys/class/iscsi_session/session1/{name}")), text).unwrap();
+    }
+    let stored = login.credentials.map(|credentials| credentials.fingerprint());
+    assert_eq!(host.sessions().await[0].stored_credentials, stored);
+}
+
+#[tokio::test]
+async fn a25_a_record_is_not_changed_while_another_holds_the_lock() {
+    let host = TestHost::new();
+    let first = login(path("a", "1", "ens1"));
+    host.initiator.login(&first).await.unwrap();
+    fs::remove_dir_all(host.file("sys/class/iscsi_session/session1")).unwrap();
+    assert!(!host.file("run/lock/iscsi/lock.write").exists(), "the agent's own is gone");
+    fs::create_dir_all(host.file("run/lock/iscsi")).unwrap();
+    fs::write(host.file("run/lock/iscsi/lock.write"), "").unwrap();
+    let error = host.initiator.login(&with_chap(first, "hunter2")).await.unwrap_err();
+    assert_eq!(error.reason, PathReason::DatabaseLocked);
+    let record = "etc/iscsi/nodes/iqn.2003-01.org.example:a/10.0.1.10,3260,1/mb.ens1";
+    assert!(!fs::read_to_string(host.file(record)).unwrap().contains("hunter2"));
+    assert!(host.file("run/lock/iscsi/lock.write").exists(), "it is another's");
 }
 
 #[tokio::test]
@@ -132,7 +175,7 @@ async fn a25_a_record_that_the_tool_cannot_use_is_recreated_once() {
     for code in [21, 7, 6] {
         host.fail("login", &[code]);
         host.initiator.login(&login).await.unwrap();
-        assert!(host.calls().ends_with(&["node new".into(), "node update".into(), "node login".into()]), "{code}");
+        assert!(host.calls().ends_with(&["node new".into(), "node login".into()]), "{code}");
         fs::remove_dir_all(host.file("sys/class/iscsi_session")).unwrap();
     }
     host.fail("login", &[7, 7, 7]);

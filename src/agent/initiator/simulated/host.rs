@@ -219,6 +219,7 @@ impl SimulatedHost {
                 owner: entry.owner(),
                 state: if lost { SessionState::Failed } else { SessionState::LoggedIn },
                 credentials: entry.credentials,
+                stored_credentials: None,
                 live_settings: Some(entry.live_settings),
                 disks: vec![Disk {
                     name: disk,

@@ -2,41 +2,10 @@
 
 use std::fmt;
 
-use crate::agent::{
-    initiator::open_iscsi::record::{InterfaceRecord, NodeRecord},
-    types::credentials::Password,
-};
+use crate::agent::initiator::open_iscsi::record::{InterfaceRecord, NodeRecord};
 
-/// One setting of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
-    /// Its name.
-    pub name: &'static str,
-    /// Its value; empty to unset it.
-    pub value: Value,
-}
-
-/// The value of a setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
-    /// A value that may be shown.
-    Plain(String),
-    /// A value that must not be shown or logged.
-    Secret(Password),
-}
-
-impl Value {
-    /// The text itself, for the command line.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        match self {
-            Value::Plain(text) => text,
-            Value::Secret(password) => password.reveal(),
-        }
-    }
-}
-
-/// A command of `iscsiadm`, for a single record or session: with several, `iscsiadm` goes on after the first error.
+/// A command of `iscsiadm`, for a single record or session: with several, `iscsiadm` goes on after the first error. None has
+/// a secret in its arguments, which every user of the host can see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// Prints its version.
@@ -49,8 +18,6 @@ pub enum Command<'a> {
     DeleteInterface(&'a InterfaceRecord),
     /// Creates or overwrites a node record, with the defaults of the host.
     NewNode(&'a NodeRecord),
-    /// Changes settings of a node record.
-    UpdateNode(&'a NodeRecord, &'a [Setting]),
     /// Deletes a node record. Refused while a session uses it.
     DeleteNode(&'a NodeRecord),
     /// Logs in.
@@ -80,9 +47,7 @@ impl Command<'_> {
     pub fn kind(&self) -> CommandKind {
         match self {
             Command::Version => CommandKind::Query,
-            Command::NewInterface(_) | Command::UpdateInterface(_) | Command::NewNode(_) | Command::UpdateNode(..) => {
-                CommandKind::Change
-            }
+            Command::NewInterface(_) | Command::UpdateInterface(_) | Command::NewNode(_) => CommandKind::Change,
             Command::DeleteInterface(_) | Command::DeleteNode(_) => CommandKind::Delete,
             Command::Login(_) => CommandKind::Login,
             Command::Logout(_) => CommandKind::Logout,
@@ -98,10 +63,6 @@ impl Command<'_> {
             Command::UpdateInterface(record) => bind(record, "--op=update"),
             Command::DeleteInterface(record) => interface(record, &["--op=delete"]),
             Command::NewNode(record) => node(record, &["--op=new"]),
-            Command::UpdateNode(record, settings) => {
-                let pairs = settings.iter().flat_map(|setting| ["-n", setting.name, "-v", setting.value.reveal()]);
-                node(record, &[&["--op=update"], &pairs.collect::<Vec<_>>()[..]].concat())
-            }
             Command::DeleteNode(record) => node(record, &["--op=delete"]),
             Command::Login(record) => node(record, &["--login"]),
             Command::Logout(id) => owned(&["-m", "session", "-r", &id.to_string(), "--logout"]),
@@ -138,7 +99,6 @@ impl fmt::Display for Command<'_> {
             Command::UpdateInterface(record) => write!(f, "changing the interface record {}", record.name()),
             Command::DeleteInterface(record) => write!(f, "deleting the interface record {}", record.name()),
             Command::NewNode(record) => write!(f, "creating the record {record}"),
-            Command::UpdateNode(record, _) => write!(f, "changing the record {record}"),
             Command::DeleteNode(record) => write!(f, "deleting the record {record}"),
             Command::Login(record) => write!(f, "the login to {record}"),
             Command::Logout(id) => write!(f, "the logout of session {id}"),
@@ -184,22 +144,5 @@ mod tests {
         );
         let unbound = InterfaceRecord { device: None };
         assert_eq!(Command::NewInterface(&unbound).arguments(), ["-m", "iface", "-I", "mb.default", "--op=new"]);
-    }
-
-    #[test]
-    fn settings_are_changed_in_one_call_and_secrets_are_not_shown() {
-        let secret = Value::Secret(Password::from("hunter2".to_owned()));
-        let settings = [
-            Setting { name: "node.startup", value: Value::Plain("manual".into()) },
-            Setting { name: "node.session.auth.password", value: secret },
-        ];
-        let record = record("10.0.1.10:3260", None);
-        let command = Command::UpdateNode(&record, &settings);
-        let tail = command.arguments()[8..].to_vec();
-        assert_eq!(
-            tail,
-            ["--op=update", "-n", "node.startup", "-v", "manual", "-n", "node.session.auth.password", "-v", "hunter2"]
-        );
-        assert!(!format!("{command} {command:?}").contains("hunter2"));
     }
 }

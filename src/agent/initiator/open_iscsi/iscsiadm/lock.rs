@@ -1,13 +1,17 @@
 //! open-iscsi's lock of its node database: a file that exists while somebody changes the database.
 
 use std::{
-    fs::Metadata,
+    fs::{File, Metadata},
     io,
     os::unix::fs::MetadataExt as _,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use rustix::process::geteuid;
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, linkat, mkdirat, openat, unlinkat},
+    io::Errno,
+    process::geteuid,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -19,6 +23,11 @@ use crate::{
 pub const LOCK: &str = "/run/lock/iscsi/lock.write";
 /// The directory that it is in. Its parent belongs to every user on some distributions.
 const DIRECTORY: &str = "/run/lock/iscsi";
+/// The name of the directory in its parent.
+const NAME: &str = "iscsi";
+/// The file in the directory that the lock is a hard link to, and the name of that link.
+const FILE: &str = "lock";
+const HELD: &str = "lock.write";
 /// The longest wait for another holder of the lock. A change takes milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -36,12 +45,71 @@ pub fn check_directory(root: &HostRoot) -> Result<(), PathError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => Some(format!("cannot be looked at: {error}")),
     };
-    let Some(found) = found else { return Ok(()) };
+    found.map_or(Ok(()), |found| Err(distrusted(&found)))
+}
+
+fn distrusted(found: &str) -> PathError {
     let message = format!(
         "open-iscsi's lock is not used: expected that only root can write to its directory {DIRECTORY}, which {found}; find \
          out who made it, and remove it (rm -r {DIRECTORY}): iscsiadm makes a new one"
     );
-    Err(PathError::new(PathReason::DatabaseLocked, message))
+    PathError::new(PathReason::DatabaseLocked, message)
+}
+
+/// The lock, held by the agent itself until this is dropped.
+#[derive(Debug)]
+pub struct HeldLock {
+    /// None where the host has no directory for locks: then its iscsiadm locks nothing there either.
+    directory: Option<File>,
+}
+
+impl Drop for HeldLock {
+    fn drop(&mut self) {
+        let Some(directory) = &self.directory else { return };
+        if let Err(error) = unlinkat(directory, HELD, AtFlags::empty()) {
+            tracing::warn!(%error, "cannot remove the lock {LOCK}, which the agent holds");
+        }
+    }
+}
+
+/// Takes the lock as iscsiadm does (`idbm_lock`): by a hard link, which only one can make. None if another holds it.
+///
+/// # Errors
+/// If the directory is not trusted, or the kernel refuses.
+pub fn take(root: &HostRoot) -> Result<Option<HeldLock>, PathError> {
+    let Some(directory) = open_directory(root).map_err(|error| not_taken(&error))? else {
+        return Ok(Some(HeldLock { directory: None }));
+    };
+    let metadata = directory.metadata().map_err(|error| not_taken(&error))?;
+    if let Some(found) = distrust(&metadata, geteuid().as_raw()) {
+        return Err(distrusted(&found));
+    }
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(&directory, FILE, flags, Mode::RUSR | Mode::WUSR).map_err(|error| not_taken(&error.into()))?;
+    match linkat(&directory, FILE, &directory, HELD, AtFlags::empty()) {
+        Ok(()) => Ok(Some(HeldLock { directory: Some(directory) })),
+        Err(Errno::EXIST) => Ok(None),
+        Err(error) => Err(not_taken(&error.into())),
+    }
+}
+
+/// The directory of the lock, which iscsiadm makes as well; none if even its parent does not exist.
+fn open_directory(root: &HostRoot) -> io::Result<Option<File>> {
+    let parent = match root.open_parent(DIRECTORY) {
+        Ok(parent) => parent,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match mkdirat(&parent, NAME, Mode::RWXU | Mode::RWXG) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(Some(openat(&parent, NAME, flags, Mode::empty())?.into()))
+}
+
+fn not_taken(error: &io::Error) -> PathError {
+    PathError::new(PathReason::DatabaseLocked, format!("open-iscsi's lock {LOCK} cannot be taken: {error}"))
 }
 
 /// Why not only this user, who is root, can write to a directory.
@@ -77,7 +145,8 @@ pub async fn is_locked(root: &HostRoot) -> bool {
 
 /// Removes a lock whose holder was killed; returns whether it did. `is_free` tells whether no process can hold it.
 ///
-/// When a pod ends its tools are killed, and an iscsiadm that is killed leaves its lock behind.
+/// When a pod ends its tools are killed, and an iscsiadm that is killed leaves its lock behind; so does an agent
+/// that is killed in a change of its own.
 pub fn remove_if_stale(root: &HostRoot, now: SystemTime, is_free: impl FnOnce() -> bool) -> bool {
     // Check the age again at the end: another iscsiadm may have taken the lock meanwhile.
     let is_stale = is_old(root, now) && is_free() && is_old(root, now);
@@ -129,6 +198,38 @@ mod tests {
         assert!(!remove_if_stale(&root, soon, || true), "it is not old");
         assert!(remove_if_stale(&root, later, || true) && !lock.exists());
         assert!(!remove_if_stale(&root, later, || true), "there is none");
+    }
+
+    #[test]
+    fn the_lock_is_held_by_one_until_it_is_dropped() {
+        let (_directory, root, lock) = host();
+        let held = take(&root).unwrap().unwrap();
+        assert!(lock.join("lock.write").exists(), "iscsiadm sees that");
+        assert!(take(&root).unwrap().is_none());
+        drop(held);
+        assert!(!lock.join("lock.write").exists());
+        fs::hard_link(lock.join("lock"), lock.join("lock.write")).unwrap();
+        assert!(take(&root).unwrap().is_none(), "an iscsiadm holds it");
+        assert!(lock.join("lock.write").exists(), "and keeps it");
+    }
+
+    #[test]
+    fn no_lock_is_taken_in_a_directory_of_others_or_through_a_link() {
+        let (_directory, root, lock) = host();
+        fs::create_dir(&lock).unwrap();
+        fs::set_permissions(&lock, Permissions::from_mode(0o777)).unwrap();
+        assert!(take(&root).unwrap_err().message.contains("every user can write to"));
+        fs::remove_dir(&lock).unwrap();
+        symlink("/tmp", &lock).unwrap();
+        assert!(take(&root).is_err());
+    }
+
+    #[test]
+    fn where_no_locks_are_kept_none_is_needed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = HostRoot::open(directory.path()).unwrap();
+        assert!(take(&root).unwrap().is_some());
+        assert!(!directory.path().join("run").exists());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The codes are those of open-iscsi's `include/iscsi_err.h`. Their meaning depends on the command. The output is used
 //! only if a code is ambiguous.
 
-use super::{command::CommandKind, lock::LOCK};
+use super::{command::CommandKind, lock::LOCK, printed::Printed};
 use crate::{agent::initiator::PathError, api::reason::PathReason, ops::one_line};
 
 /// The result of a command.
@@ -37,9 +37,9 @@ impl CommandOutcome {
     }
 }
 
-/// Interprets an exit code. `what` names the command in messages; `printed` is the output of the tool, without secrets.
+/// Interprets an exit code. `what` names the command in messages.
 #[must_use]
-pub fn classify(code: Option<i32>, printed: &str, kind: CommandKind, what: &str) -> CommandOutcome {
+pub fn classify(code: Option<i32>, printed: Printed<'_>, kind: CommandKind, what: &str) -> CommandOutcome {
     let Some(code) = code else {
         return CommandOutcome::Failed(PathError::new(
             PathReason::Internal,
@@ -48,7 +48,7 @@ pub fn classify(code: Option<i32>, printed: &str, kind: CommandKind, what: &str)
     };
     let error = |reason, why: &str| PathError::new(reason, format!("{what} has failed: {why}{}", quoted(printed)));
     let failed = |reason, why: &str| CommandOutcome::Failed(error(reason, why));
-    let has = |words: &[&str]| words.iter().any(|word| printed.contains(word));
+    let has = |words: &[&str]| printed.has(words);
     match (code, kind) {
         (0, _) | (21, CommandKind::Delete) => CommandOutcome::Done,
         (15, CommandKind::Login) => {
@@ -63,7 +63,7 @@ pub fn classify(code: Option<i32>, printed: &str, kind: CommandKind, what: &str)
         }
         (3 | 7, CommandKind::Delete) if has(&["Could not read iface info"]) => CommandOutcome::Done,
         (15, CommandKind::Change | CommandKind::Delete) => failed(PathReason::InUse, "a session uses the record"),
-        (6, _) if is_about_the_lock(printed) => locked(what, printed),
+        (6, _) if is_about_the_lock(printed) => CommandOutcome::Failed(locked(what, printed)),
         (3, _) if has(&["Could not read iface info"]) => CommandOutcome::RecreateRecord(error(
             PathReason::InvalidRecord,
             "there is no interface record that can be read",
@@ -108,25 +108,25 @@ pub fn classify(code: Option<i32>, printed: &str, kind: CommandKind, what: &str)
 
 /// Whether the result means that iscsiadm and iscsid have different versions.
 #[must_use]
-pub fn is_version_mismatch(code: Option<i32>, printed: &str) -> bool {
-    code == Some(16) || (code == Some(18) && !printed.contains("daemon died"))
+pub fn is_version_mismatch(code: Option<i32>, printed: Printed<'_>) -> bool {
+    code == Some(16) || (code == Some(18) && !printed.has(&["daemon died"]))
 }
 
-/// The outcome if the database stays locked.
+/// The error if the database stays locked.
 #[must_use]
-pub fn locked(what: &str, printed: &str) -> CommandOutcome {
-    CommandOutcome::Failed(PathError::new(
+pub fn locked(what: &str, printed: Printed<'_>) -> PathError {
+    PathError::new(
         PathReason::DatabaseLocked,
         format!(
             "{what} has failed: open-iscsi's node database is locked by {LOCK}; what an iscsiadm that was killed has \
              left is removed after half a minute{}",
             quoted(printed)
         ),
-    ))
+    )
 }
 
-fn is_about_the_lock(printed: &str) -> bool {
-    ["Could not lock", "acquiring lock", "lock file", "/lock/iscsi"].iter().any(|words| printed.contains(words))
+fn is_about_the_lock(printed: Printed<'_>) -> bool {
+    printed.has(&["Could not lock", "acquiring lock", "lock file", "/lock/iscsi"])
 }
 
 fn module_missing(error: &impl Fn(PathReason, &str) -> PathError) -> CommandOutcome {
@@ -137,12 +137,11 @@ fn module_missing(error: &impl Fn(PathReason, &str) -> PathError) -> CommandOutc
 }
 
 /// The last specific error message of the tool, in parentheses, or an empty text.
-fn quoted(printed: &str) -> String {
+fn quoted(printed: Printed<'_>) -> String {
     // The last line is only a summary: it says that there were errors.
     const SUMMARIES: [&str; 2] = ["Could not log into all", "Could not execute"];
-    let mut errors = printed.lines().filter_map(|line| line.trim().strip_prefix("iscsiadm: "));
-    let last = errors.rfind(|line| !SUMMARIES.iter().any(|summary| line.starts_with(summary)));
-    last.map(|last| format!(" ({})", one_line(last))).unwrap_or_default()
+    let last = printed.messages().rfind(|line| !SUMMARIES.iter().any(|summary| line.starts_with(summary)));
+    last.map(|last| format!(" ({})", one_line(&printed.shown(last)))).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -150,9 +149,13 @@ mod tests {
     use super::*;
     use crate::fuzz::{Parsed, fuzz, lossy};
 
+    fn plain(text: &str) -> Printed<'_> {
+        Printed::new(text, &[])
+    }
+
     /// The outcome and its reason, in short.
     fn word(code: Option<i32>, printed: &str, kind: CommandKind) -> String {
-        match classify(code, printed, kind, "x") {
+        match classify(code, plain(printed), kind, "x") {
             CommandOutcome::Done => "done".into(),
             CommandOutcome::Verify(error) => format!("look {}", error.reason),
             CommandOutcome::Retry(_) => "again".into(),
@@ -267,7 +270,8 @@ mod tests {
     #[test]
     fn a25_the_error_for_a_stale_lock_names_the_lock_file() {
         let printed = "iscsiadm: Timeout on acquiring lock on DB: /run/lock/iscsi/lock.write: 17: File exists";
-        let CommandOutcome::Failed(error) = classify(Some(6), printed, CommandKind::Change, "making the record r")
+        let CommandOutcome::Failed(error) =
+            classify(Some(6), plain(printed), CommandKind::Change, "making the record r")
         else {
             panic!("not failed")
         };
@@ -281,7 +285,7 @@ mod tests {
                        iscsiadm: Could not login to [iface: mb.ens1].\n\
                        iscsiadm: initiator reported error (24 - iSCSI login failed due to authorization failure)\n\
                        iscsiadm: Could not log into all portals";
-        let CommandOutcome::Failed(error) = classify(Some(24), printed, CommandKind::Login, "the login") else {
+        let CommandOutcome::Failed(error) = classify(Some(24), plain(printed), CommandKind::Login, "the login") else {
             panic!("not failed")
         };
         assert_eq!(
@@ -292,11 +296,45 @@ mod tests {
     }
 
     #[test]
+    fn a_chap_user_of_any_name_changes_no_verdict() {
+        let cases = [
+            (
+                7,
+                CommandKind::Change,
+                "iscsiadm: Could not insert module tcp. Kmod error -2",
+                PathReason::KernelModuleMissing,
+            ),
+            (6, CommandKind::Login, "iscsiadm: Could not open /run/lock/iscsi: Read-only", PathReason::DatabaseLocked),
+            (2, CommandKind::Logout, "iscsiadm: can not connect to iSCSI daemon (111)!", PathReason::InitiatorDown),
+            (3, CommandKind::Login, "iscsiadm: Could not read iface info for mb.ens1.", PathReason::InvalidRecord),
+        ];
+        for (code, kind, text, reason) in cases {
+            for user in ["iscsi", "iscsiadm", "lock", "daemon", "module", "a", " ", "o"] {
+                let (CommandOutcome::Failed(error)
+                | CommandOutcome::Verify(error)
+                | CommandOutcome::RecreateRecord(error)) =
+                    classify(Some(code), Printed::new(text, &[user]), kind, "it")
+                else {
+                    panic!("another outcome for {user}")
+                };
+                assert_eq!(error.reason, reason, "{user}");
+            }
+        }
+        let CommandOutcome::Failed(error) =
+            classify(Some(24), Printed::new("iscsiadm: ann is refused", &["ann"]), CommandKind::Login, "it")
+        else {
+            panic!("not failed")
+        };
+        assert!(error.message.ends_with(" ([redacted] is refused)"), "{error}");
+        assert!(!is_version_mismatch(Some(18), Printed::new("read error (0/2), daemon died?", &["daemon"])));
+    }
+
+    #[test]
     fn a_version_mismatch_is_told_from_a_daemon_that_died() {
-        assert!(is_version_mismatch(Some(16), ""));
-        assert!(is_version_mismatch(Some(18), "iscsiadm: could not communicate to iscsid"));
-        assert!(!is_version_mismatch(Some(18), "iscsiadm: read error (0/2), daemon died?"));
-        assert!(!is_version_mismatch(Some(20), ""));
+        assert!(is_version_mismatch(Some(16), plain("")));
+        assert!(is_version_mismatch(Some(18), plain("iscsiadm: could not communicate to iscsid")));
+        assert!(!is_version_mismatch(Some(18), plain("iscsiadm: read error (0/2), daemon died?")));
+        assert!(!is_version_mismatch(Some(20), plain("")));
     }
 
     /// Every kind of command, with every exit code.
@@ -304,7 +342,7 @@ mod tests {
         let kinds =
             [CommandKind::Query, CommandKind::Change, CommandKind::Delete, CommandKind::Login, CommandKind::Logout];
         let codes = (0..35).map(Some).chain([None]);
-        let all = codes.flat_map(move |code| kinds.map(|kind| classify(code, printed, kind, "x").into_result()));
+        let all = codes.flat_map(move |code| kinds.map(|kind| classify(code, plain(printed), kind, "x").into_result()));
         all.filter_map(Result::err)
     }
 

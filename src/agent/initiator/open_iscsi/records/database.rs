@@ -1,21 +1,33 @@
-//! Reads the files of open-iscsi's database.
+//! The files of open-iscsi's database.
 //!
-//! This starts no process, and it returns more than `iscsiadm -o show`, which reads all records of the host and leaves
-//! out those it cannot read. Only iscsiadm writes the files. One exception: a record of the agent that iscsiadm cannot
-//! read is removed here, because iscsiadm refuses to delete or overwrite it.
+//! To read them starts no process, and returns more than `iscsiadm -o show`, which reads all records of the host and
+//! leaves out those it cannot read. Only iscsiadm makes and deletes records, with two exceptions for those of the agent:
+//! settings are changed here, because iscsiadm takes secrets only as arguments; and a record that iscsiadm cannot read is
+//! removed here, because iscsiadm refuses to delete or overwrite it.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    fs::File,
+    io::{self, Write as _},
+    os::fd::AsFd,
+};
 
+use rustix::{
+    fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat},
+    io::Errno,
+};
+
+use super::settings::{Setting, Settings, changed, parse};
 use crate::agent::{
     host::host_root::HostRoot,
     initiator::open_iscsi::record::{InterfaceRecord, NodeRecord},
 };
 
 /// The directories of the database on different distributions, relative to the root directory.
-const DIRECTORIES: [&str; 2] = ["etc/iscsi", "var/lib/iscsi"];
+pub(super) const DIRECTORIES: [&str; 2] = ["etc/iscsi", "var/lib/iscsi"];
 
-/// The settings of a record, by name; without those that are not set.
-pub type Settings = BTreeMap<String, String>;
+/// The name of a record that is being written, in the directory of its target. iscsiadm takes every file in the directory
+/// of a portal for a record; here it looks only at names with a comma.
+const UNFINISHED: &str = ".multibond";
 
 /// A host's node database.
 #[derive(Clone, Debug)]
@@ -99,6 +111,46 @@ impl Database {
         }
     }
 
+    /// Changes settings of a node record. A reader sees the old record or the new one, never a part. The caller holds
+    /// open-iscsi's lock.
+    ///
+    /// # Errors
+    /// If there is no such record, or it cannot be written, or open-iscsi would read a setting otherwise; the old record
+    /// stays.
+    pub fn change(&self, record: &NodeRecord, changes: &[Setting]) -> io::Result<()> {
+        let file = self.first(&node_file(record)).ok_or(io::ErrorKind::NotFound)?;
+        let text = changed(&self.root.read(&file)?, changes).map_err(|name| {
+            let message = format!("open-iscsi would not keep the value of {name} as it is");
+            io::Error::new(io::ErrorKind::InvalidInput, message)
+        })?;
+        let portal = self.root.open_parent(&file)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let target = openat(&portal, "..", flags, Mode::empty())?;
+        remove_if_exists(&target, UNFINISHED)?;
+        let result = write(&target, UNFINISHED, &text)
+            .and_then(|()| Ok(renameat(&target, UNFINISHED, &portal, record.interface.name())?));
+        if result.is_err() {
+            remove_if_exists(&target, UNFINISHED)?;
+        }
+        result
+    }
+
+    /// Removes what an agent that was killed in a change has left.
+    ///
+    /// # Errors
+    /// If one cannot be removed.
+    pub fn remove_unfinished(&self) -> io::Result<()> {
+        for nodes in DIRECTORIES.map(|directory| format!("{directory}/nodes")) {
+            for target in self.names(&nodes) {
+                match self.root.remove_file(format!("{nodes}/{target}/{UNFINISHED}")) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    result => result?,
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn first(&self, file: &str) -> Option<String> {
         let mut files = DIRECTORIES.iter().map(|directory| format!("{directory}/{file}"));
         files.find(|file| self.root.link_metadata(file).is_ok())
@@ -108,18 +160,25 @@ impl Database {
         self.root.names(directory).unwrap_or_default()
     }
 
-    /// The settings in a file; none if it cannot be read.
+    /// None if the file cannot be read.
     fn settings(&self, file: &str) -> Option<Settings> {
-        Some(settings(&String::from_utf8_lossy(&self.root.read(file).ok()?)))
+        Some(parse(&self.root.read(file).ok()?))
     }
 }
 
-/// Parses lines of the form `name = value`.
-fn settings(text: &str) -> Settings {
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let pairs = lines.filter_map(|line| line.split_once('=')).map(|(name, value)| (name.trim(), value.trim()));
-    let set = pairs.filter(|(_, value)| !["", "<empty>", "<NULL>"].contains(value));
-    set.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+/// Writes a whole file with this text into a directory.
+fn write(directory: impl AsFd, name: &str, text: &[u8]) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(text)?;
+    file.sync_data()
+}
+
+fn remove_if_exists(directory: impl AsFd, name: &str) -> io::Result<()> {
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn interface_file(record: &InterfaceRecord) -> String {
@@ -160,9 +219,14 @@ fn binds(settings: &Settings, record: &InterfaceRecord) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::symlink};
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt as _, symlink},
+        path::PathBuf,
+    };
 
     use super::*;
+    use crate::agent::{initiator::open_iscsi::records::settings::Value, types::credentials::Password};
     use crate::fuzz::{Parsed, fuzz, lossy};
 
     #[test]
@@ -212,12 +276,6 @@ mod tests {
     }
 
     fuzz! {
-        any_record_is_read: "node-record" => |input| {
-            let found = settings(&lossy(input));
-            let written: Vec<String> = found.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
-            assert_eq!(settings(&written.concat()), found, "a round trip");
-            Parsed::new().texts(found.into_iter().flat_map(|(name, value)| [name, value]))
-        };
         any_name_of_a_record_leads_back_to_its_file: "record-names" => |input| {
             let text = lossy(input);
             let is_name = |name: &&str| !["", ".", ".."].contains(name) && !name.contains(['/', '\0']);
@@ -227,5 +285,58 @@ mod tests {
             assert_eq!(node_file(&record), format!("nodes/{target}/{portal}/{name}"), "another file would be removed");
             Parsed::new().path_parts([record.target.to_string(), record.interface.name()])
         };
+    }
+
+    fn with_record(text: &str) -> (tempfile::TempDir, Database, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("etc/iscsi/nodes/iqn.a/10.0.1.10,3260,1/mb.ens1");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, text).unwrap();
+        let database = Database::new(HostRoot::open(root.path()).unwrap());
+        (root, database, file)
+    }
+
+    fn password(text: &str) -> [Setting; 1] {
+        let value = Value::Secret(Password::from(text.to_owned()));
+        [Setting { name: "node.session.auth.password", value }]
+    }
+
+    #[test]
+    fn a23_a_changed_record_is_replaced_as_a_whole_and_only_root_can_read_it() {
+        let (_root, database, file) = with_record("node.name = iqn.a\n# END RECORD\n");
+        let (record, old) = (database.nodes().pop().unwrap(), fs::metadata(&file).unwrap().ino());
+        let unfinished = file.parent().unwrap().with_file_name(".multibond");
+        fs::write(&unfinished, "what another agent has left").unwrap();
+        database.change(&record, &password("hunter2")).unwrap();
+        let expected = "node.name = iqn.a\nnode.session.auth.password = hunter2\n# END RECORD\n";
+        assert_eq!(fs::read_to_string(&file).unwrap(), expected);
+        let new = fs::metadata(&file).unwrap();
+        assert_eq!((new.mode() & 0o777, new.ino() == old, unfinished.exists()), (0o600, false, false));
+        assert_eq!(database.nodes(), [record]);
+    }
+
+    #[test]
+    fn a_change_that_fails_leaves_the_old_record_and_nothing_else() {
+        let (_root, database, file) = with_record("node.name = iqn.a\n");
+        let record = database.nodes().pop().unwrap();
+        let target = file.parent().unwrap().parent().unwrap();
+        assert!(database.change(&record, &password("hunter2 ")).is_err(), "open-iscsi would strip it");
+        let unwritable = target.join(".multibond");
+        fs::create_dir(&unwritable).unwrap();
+        assert!(database.change(&record, &password("hunter2")).is_err());
+        assert_eq!(fs::read_to_string(&file).unwrap(), "node.name = iqn.a\n");
+        fs::remove_dir(&unwritable).unwrap();
+        let other = NodeRecord { tpgt: 2, ..record };
+        assert_eq!(database.change(&other, &password("x")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(fs::read_dir(target).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a26_what_a_killed_agent_has_left_is_removed() {
+        let (_root, database, file) = with_record("node.name = iqn.a\n");
+        let unfinished = file.parent().unwrap().with_file_name(".multibond");
+        fs::write(&unfinished, "node.session.auth.password = hunter2").unwrap();
+        database.remove_unfinished().unwrap();
+        assert!(!unfinished.exists() && file.exists());
     }
 }

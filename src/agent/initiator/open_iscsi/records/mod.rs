@@ -1,27 +1,31 @@
 //! The agent's records in open-iscsi's database: one interface record for each interface, one node record for each path.
 //!
-//! The database does not support concurrent changes, so they are made one after the other. Each change starts a process,
-//! so only settings that differ are changed.
+//! The database does not support concurrent changes, so they are made one after the other. iscsiadm makes and deletes
+//! records; their settings are changed in their files, under open-iscsi's lock.
 
 pub mod database;
+pub mod settings;
 
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, RwLock};
 
-use self::database::{Database, Settings, StoredRecord};
+use self::{
+    database::{Database, StoredRecord},
+    settings::{Setting, Settings, Value},
+};
 use super::{
-    iscsiadm::{
-        Iscsiadm,
-        command::{Command, Setting, Value},
-    },
+    iscsiadm::{Iscsiadm, command::Command},
     record::{InterfaceRecord, NodeRecord},
 };
 use crate::{
     agent::{
         host::access::HostAccess,
         initiator::{Login, PathError},
-        types::credentials::{Account, Credentials, Password},
+        types::{
+            IscsiPath,
+            credentials::{Account, Credentials, Fingerprint, Password},
+        },
     },
     api::{SessionSettings, reason::PathReason},
 };
@@ -67,6 +71,15 @@ impl Records {
         Ok(())
     }
 
+    /// The credentials that are stored for the next login of a path; none without CHAP.
+    #[must_use]
+    pub fn stored_credentials(&self, access: &HostAccess, path: &IscsiPath) -> Option<Fingerprint> {
+        match self.database(access).ok()?.node(&NodeRecord::of(path)?) {
+            StoredRecord::Settings(settings) => Some(credentials(&settings)?.fingerprint()),
+            StoredRecord::Missing | StoredRecord::Unreadable => None,
+        }
+    }
+
     /// Deletes a node record.
     ///
     /// # Errors
@@ -88,6 +101,12 @@ impl Records {
     ) -> Result<(), PathError> {
         let mut result = Ok(());
         let database = self.database(access)?;
+        {
+            let _changing = self.changing.lock().await;
+            if let Err(error) = database.remove_unfinished() {
+                result = Err(PathError::internal(format!("cannot remove an unfinished record: {error}")));
+            }
+        }
         // This also deletes the node records of the interface.
         for interface in database.interfaces().iter().filter(|interface| !keep_interface(interface)) {
             let _changing = self.changing.lock().await;
@@ -143,12 +162,22 @@ impl Records {
             self.change(access, &Command::NewNode(record)).await?;
             found = database.node(record);
         }
-        let current = if let StoredRecord::Settings(settings) = &found { Some(settings) } else { None };
-        let changes = settings_to_change(desired, current);
+        let StoredRecord::Settings(current) = found else {
+            let message = format!(
+                "the record {record} cannot be used: iscsiadm has made it, and it is in neither of {}, or not as it was made",
+                database::DIRECTORIES.map(|directory| format!("/{directory}")).join(" and ")
+            );
+            return Err(PathError::new(PathReason::InvalidRecord, message));
+        };
+        let changes = settings_to_change(desired, &current);
         if changes.is_empty() {
             return Ok(());
         }
-        self.change(access, &Command::UpdateNode(record, &changes)).await
+        let what = format!("changing the record {record}");
+        let _held = self.iscsiadm.lock(&self.iscsiadm.root(access)?, &what).await?;
+        database
+            .change(record, &changes)
+            .map_err(|error| PathError::new(PathReason::InvalidRecord, format!("{what} has failed: {error}")))
     }
 
     async fn delete_locked(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
@@ -206,18 +235,22 @@ fn desired_settings(login: &Login) -> Vec<Setting> {
         plain("node.session.timeo.replacement_timeout", &replacement_timeout_seconds.to_string()),
         plain("node.conn[0].timeo.noop_out_interval", &noop_interval_seconds.to_string()),
         plain("node.conn[0].timeo.noop_out_timeout", &noop_timeout_seconds.to_string()),
-        plain(AUTH_METHOD, if login.credentials.is_some() { "CHAP" } else { "None" }),
+        plain(AUTH_METHOD, if login.credentials.is_some() { CHAP } else { "None" }),
     ];
     let outgoing = login.credentials.as_ref().map(|Credentials { outgoing, .. }| outgoing);
     let incoming = login.credentials.as_ref().and_then(|Credentials { incoming, .. }| incoming.as_ref());
-    settings.extend(account("node.session.auth.username", "node.session.auth.password", outgoing));
-    settings.extend(account("node.session.auth.username_in", "node.session.auth.password_in", incoming));
+    settings.extend(account(OUTGOING, outgoing));
+    settings.extend(account(INCOMING, incoming));
     // The defaults of a host may request several sessions, or none of their disks.
     settings.extend([plain(SESSIONS, "1"), plain(SCAN, "auto")]);
     settings
 }
 
 const AUTH_METHOD: &str = "node.session.auth.authmethod";
+const CHAP: &str = "CHAP";
+/// The settings of the accounts: name and password.
+const OUTGOING: [&str; 2] = ["node.session.auth.username", "node.session.auth.password"];
+const INCOMING: [&str; 2] = ["node.session.auth.username_in", "node.session.auth.password_in"];
 /// Settings that old versions do not know. They are changed only if a record has them.
 const SESSIONS: &str = "node.session.nr_sessions";
 const SCAN: &str = "node.session.scan";
@@ -230,22 +263,29 @@ fn secret(name: &'static str, value: Option<&Password>) -> Setting {
     value.map_or_else(|| plain(name, ""), |value| Setting { name, value: Value::Secret(value.clone()) })
 }
 
-fn account(name: &'static str, password: &'static str, account: Option<&Account>) -> [Setting; 2] {
+fn account([name, password]: [&'static str; 2], account: Option<&Account>) -> [Setting; 2] {
     [secret(name, account.map(|account| &account.name)), secret(password, account.map(|account| &account.password))]
 }
 
-/// The desired settings that differ from the current ones; all of them if the record cannot be read.
-fn settings_to_change(desired: &[Setting], current: Option<&Settings>) -> Vec<Setting> {
+/// The credentials in a record.
+fn credentials(settings: &Settings) -> Option<Credentials> {
+    let account = |names: [&str; 2]| {
+        let [name, password] = names.map(|name| settings.get(name).cloned().map(Password::from));
+        Some(Account { name: name?, password: password? })
+    };
+    settings.get(AUTH_METHOD).filter(|method| *method == CHAP)?;
+    Some(Credentials { outgoing: account(OUTGOING)?, incoming: account(INCOMING) })
+}
+
+/// The desired settings that differ from the current ones.
+fn settings_to_change(desired: &[Setting], current: &Settings) -> Vec<Setting> {
     desired.iter().filter(|setting| must_change(setting, current)).cloned().collect()
 }
 
-fn must_change(setting: &Setting, current: Option<&Settings>) -> bool {
-    let is_optional = [SESSIONS, SCAN].contains(&setting.name);
-    match current.map(|current| current.get(setting.name)) {
-        None | Some(None) if is_optional => false,
-        None => true,
-        Some(value) => value.map(String::as_str).unwrap_or_default() != setting.value.reveal(),
-    }
+fn must_change(setting: &Setting, current: &Settings) -> bool {
+    let found = current.get(setting.name);
+    let is_unknown = [SESSIONS, SCAN].contains(&setting.name) && found.is_none();
+    !is_unknown && found.map_or("", String::as_str) != setting.value.reveal()
 }
 
 #[cfg(test)]
@@ -297,12 +337,12 @@ mod tests {
     fn a23_only_differing_settings_change_and_unused_chap_is_cleared() {
         let mutual = desired_settings(&login(Some(chap("hunter2"))));
         let record = record_of(&mutual);
-        assert_eq!(settings_to_change(&mutual, Some(&record)), [], "nothing");
+        assert_eq!(settings_to_change(&mutual, &record), [], "nothing");
         let rotated = desired_settings(&login(Some(chap("hunter3"))));
-        assert_eq!(shown(&settings_to_change(&rotated, Some(&record))), ["node.session.auth.password=hunter3"]);
+        assert_eq!(shown(&settings_to_change(&rotated, &record)), ["node.session.auth.password=hunter3"]);
         let none = desired_settings(&login(None));
         assert_eq!(
-            shown(&settings_to_change(&none, Some(&record))),
+            shown(&settings_to_change(&none, &record)),
             [
                 "node.session.auth.authmethod=None",
                 "node.session.auth.username=",
@@ -312,12 +352,14 @@ mod tests {
             ]
         );
         assert!(!format!("{mutual:?}").contains("hunter2"));
+        assert_eq!(credentials(&record), Some(chap("hunter2")));
+        assert_eq!(credentials(&record_of(&none)), None);
     }
 
     #[test]
     fn an_optional_setting_changes_only_if_a_record_has_it() {
         let desired = desired_settings(&login(None));
-        let names = |found: Option<&Settings>| -> Vec<_> {
+        let names = |found: &Settings| -> Vec<_> {
             settings_to_change(&desired, found)
                 .iter()
                 .map(|setting| setting.name)
@@ -325,9 +367,8 @@ mod tests {
                 .collect()
         };
         let with = |value: &str| Settings::from([(SCAN.to_owned(), value.to_owned())]);
-        assert_eq!(names(None), [""; 0]);
-        assert_eq!(names(Some(&Settings::new())), [""; 0]);
-        assert_eq!(names(Some(&with("auto"))), [""; 0]);
-        assert_eq!(names(Some(&with("manual"))), [SCAN]);
+        assert_eq!(names(&Settings::new()), [""; 0]);
+        assert_eq!(names(&with("auto")), [""; 0]);
+        assert_eq!(names(&with("manual")), [SCAN]);
     }
 }

@@ -33,7 +33,7 @@ node="$root/etc/iscsi/nodes/$target/$address,$port,$tag/$interface"
 iface="$root/etc/iscsi/ifaces/$interface"
 
 # Changes one at a time, and long enough to be met by another.
-case $what in new | update | delete)
+case $what in new | delete)
   mkdir "$root/changing" 2>/dev/null || echo "$arguments" >>"$root/overlap"
   sleep 0.02
   ;;
@@ -53,7 +53,6 @@ case $mode,$what in
       cat "$iface"
     } >"$node"
     ;;
-  node,update) printf '%s' "$settings" >>"$node" ;;
   node,delete) rm -f "$node" ;;
   node,login)
     if [ -e "$root/together" ]; then
