@@ -1,12 +1,12 @@
 //! `multibond console`: serves the web console on this machine, for the person who starts it.
 
 use std::net::SocketAddr;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use clap::Args;
 use kube::Client;
 
-use super::{Global, in_runtime, output, process, status};
+use super::{Global, handover::Handover, in_runtime, output, process, status};
 use crate::console::{Scope, Server};
 use crate::ops;
 
@@ -52,15 +52,18 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
         }
         let url = server.url();
         output::print(&format!("Open the console at this address, which works once:\n\n  {url}\n\nCtrl-C ends it.\n"))?;
-        if open && let Err(error) = open_browser(&url) {
-            output::complain(format_args!("the browser cannot be opened (xdg-open: {error}); open the address above"));
+        // The file that the browser opens has to exist as long as the console.
+        let handover = open.then(|| hand_over(&url));
+        if let Some(Err(error)) = &handover {
+            output::complain(format_args!("the browser cannot be opened ({error}); open the address above"));
         }
         server.serve().await;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-fn open_browser(url: &str) -> std::io::Result<()> {
-    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
-    Command::new(program).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(drop)
+fn hand_over(url: &str) -> std::io::Result<Handover> {
+    let handover = Handover::new(url)?;
+    handover.open_browser()?;
+    Ok(handover)
 }

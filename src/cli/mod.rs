@@ -10,6 +10,7 @@ mod console;
 mod controller;
 mod crds;
 mod enter;
+mod handover;
 mod import;
 pub mod node;
 mod output;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Request, State};
 use axum::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, LOCATION, ORIGIN, REFERRER_POLICY, SET_COOKIE,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HOST, ORIGIN, REFERRER_POLICY, SET_COOKIE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::uri::Authority;
@@ -34,6 +34,11 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
+
+/// The page that a browser gets with its session cookie.
+const SIGNED_IN: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<title>Multibond console</title>\n\
+                         <meta http-equiv=\"refresh\" content=\"0; url=/\">\n</head>\n\
+                         <body>\n<p><a href=\"/\">Open the console</a></p>\n</body>\n</html>\n";
 
 /// The console's secrets.
 pub struct Access {
@@ -118,9 +123,13 @@ impl Access {
     }
 
     /// Gives the browser its session cookie, and sends it to the first page.
+    ///
+    /// A page sends it there, and not a redirect. A browser that comes from a file does not send a `SameSite=Strict`
+    /// cookie along a redirect, because the way began elsewhere; from a page of the console it does.
     fn start_session(&self) -> Response {
         let cookie = format!("{}={}; Path=/; HttpOnly; SameSite=Strict", self.cookie(), self.session);
-        (StatusCode::SEE_OTHER, [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)]).into_response()
+        let html = (CONTENT_TYPE, "text/html; charset=utf-8".to_owned());
+        (StatusCode::OK, [html, (SET_COOKIE, cookie)], SIGNED_IN).into_response()
     }
 }
 
