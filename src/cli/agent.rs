@@ -147,7 +147,7 @@ impl LeaseArguments {
 #[derive(Args, Debug)]
 pub struct HealthArguments {
     /// Where /metrics, /livez and /readyz are served; default: nowhere
-    #[arg(long, env = "MULTIBOND_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "MULTIBOND_LISTEN", value_name = "ADDRESS", value_parser = ops::listen_address)]
     listen: Option<SocketAddr>,
 }
 

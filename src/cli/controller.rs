@@ -18,7 +18,7 @@ pub(super) struct Arguments {
     #[arg(long, env = "MULTIBOND_NAMESPACE", value_name = "NAME")]
     namespace: Option<String>,
     /// Where /metrics, /livez and /readyz are served; default: 127.0.0.1:8080, in a pod 0.0.0.0:8080
-    #[arg(long, env = "MULTIBOND_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "MULTIBOND_LISTEN", value_name = "ADDRESS", value_parser = ops::listen_address)]
     listen: Option<SocketAddr>,
     /// The name of this replica, different from all others; default: the host's name and the process
     #[arg(long, env = "MULTIBOND_IDENTITY", value_name = "NAME")]

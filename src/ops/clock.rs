@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::Instant;
+pub use tokio::time::Instant;
 
 /// A point in time, on two clocks.
 ///

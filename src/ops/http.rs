@@ -3,7 +3,14 @@
 //! Anybody who reaches a port can open connections and send nothing. A process without free descriptors can neither
 //! renew a lease nor read its devices. So a server limits its connections, and closes idle ones.
 
-use std::{collections::VecDeque, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -60,6 +67,19 @@ pub struct Readiness {
 pub struct BindError {
     address: SocketAddr,
     source: io::Error,
+}
+
+/// Reads an address and a port to listen on. An IPv6 address needs no brackets: Kubernetes fills in a pod's address without.
+///
+/// # Errors
+/// If the text has another form.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let plain = || {
+        let (address, port) = text.rsplit_once(':')?;
+        Some(SocketAddr::new(IpAddr::V6(address.parse().ok()?), port.parse().ok()?))
+    };
+    let address = text.parse().ok().or_else(plain);
+    address.ok_or_else(|| "expected an address and a port, such as 127.0.0.1:8080 or [::]:8080".to_owned())
 }
 
 /// Opens the address to listen on.
@@ -175,6 +195,17 @@ mod tests {
         let mut rest = Vec::new();
         // The result does not matter: a reset also means that the server has closed the connection.
         let _ = client.read_to_end(&mut rest).await;
+    }
+
+    #[test]
+    fn an_ipv6_address_to_listen_on_needs_no_brackets() {
+        for text in ["127.0.0.1:8080", "[fd00::1]:8080", "fd00::1:8080"] {
+            let read = listen_address(text).unwrap();
+            assert_eq!((read.port(), read.ip().is_ipv6()), (8080, text.contains("fd00")), "{text}");
+        }
+        for text in ["", "8080", "::1", "fd00::8080", "localhost:8080", "127.0.0.1"] {
+            assert!(listen_address(text).is_err(), "{text}");
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,5 @@
-//! Plumbing that all processes share: metrics and health over HTTP, errors as text, patches, durations, foreign text, YAML. It has no
-//! domain logic.
+//! Plumbing that all processes share: metrics and health over HTTP, watches, errors as text, patches, durations, foreign
+//! text, YAML. It has no domain logic.
 
 pub mod backoff;
 mod clock;
@@ -9,12 +9,14 @@ mod http;
 pub mod log_once;
 mod metrics;
 pub mod patch;
+mod relist;
 mod text;
 mod yaml;
 
-pub use clock::{Clock, Now};
+pub use clock::{Clock, Instant, Now};
 pub use duration::{DurationError, age, duration, positive_duration};
-pub use http::{BindError, ClientLimits, Readiness, bind, serve, serve_router};
+pub use http::{BindError, ClientLimits, Readiness, bind, listen_address, serve, serve_router};
 pub use metrics::registered;
+pub use relist::watch_from_list;
 pub use text::{for_terminal, one_line};
 pub use yaml::{YamlError, yaml};

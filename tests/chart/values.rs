@@ -110,6 +110,9 @@ fn the_schema_has_exactly_the_values_of_values_yaml() {
 #[case::a_port_out_of_range(json!({"agent": {"port": 70000}}), "at '/agent/port': maximum")]
 #[case::a_tag_as_digest(json!({"image": {"digest": "latest"}}), "at '/image/digest': 'latest' does not match pattern")]
 #[case::a_bare_ipv6_address(json!({"listenAddress": "::"}), "at '/listenAddress': '::' does not match pattern")]
+#[case::a_word_for_an_address(json!({"agent": {"listenAddress": "localhost"}}), "at '/agent/listenAddress': 'localhost' does not match pattern")]
+#[case::a_controller_on_loopback(json!({"controller": {"listenAddress": "127.0.0.1"}}), "kubelet could not reach a controller")]
+#[case::both_on_loopback(json!({"listenAddress": "[::1]"}), "kubelet could not reach a controller")]
 #[case::an_invalid_account_name(json!({"agent": {"serviceAccount": {"name": "A B"}}}), "at '/agent/serviceAccount/name'")]
 #[tokio::test]
 async fn a_wrong_value_is_refused_with_its_path_and_the_expected_form(#[case] values: Value, #[case] words: &str) {

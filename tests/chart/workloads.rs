@@ -1,6 +1,7 @@
 //! The pods: their arguments are valid, and each has only the access to its node that it needs.
 
 use assert_cmd::Command;
+use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::{all_options, hooks, of_kind, rendered};
@@ -29,6 +30,42 @@ async fn the_programs_accept_the_arguments_of_every_container() {
             let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();
             assert!(said.contains("no cluster to talk to"), "{}: {said}", workload["metadata"]["name"]);
         }
+    }
+}
+
+/// The value of `--listen`, the host that both probes connect to, and the variables that come from the pod.
+fn listens(workload: &Value) -> (String, Value, Value) {
+    let container = container(workload);
+    let args = container["args"].as_array().unwrap().iter().filter_map(Value::as_str);
+    let [address] = args.filter_map(|arg| arg.strip_prefix("--listen=")).collect::<Vec<_>>()[..] else { panic!() };
+    let host = |probe: &str| container[probe]["httpGet"]["host"].clone();
+    assert_eq!(host("livenessProbe"), host("readinessProbe"));
+    let variables = container["env"].as_array().cloned().unwrap_or_default();
+    let pod_ip = variables.into_iter().find(|variable| variable["name"] == "MULTIBOND_POD_IP");
+    let field = pod_ip.map_or(Value::Null, |variable| variable["valueFrom"]["fieldRef"]["fieldPath"].clone());
+    (address.to_owned(), host("livenessProbe"), field)
+}
+
+/// Kubelet connects to the pod's address unless the probe names a host. The address of a pod in the host's network is the
+/// node's, and 127.0.0.1 is the node's own loopback.
+#[rstest]
+#[case::everywhere(json!({}), ("0.0.0.0:9809", json!(null), json!(null)), ("0.0.0.0:8080", json!(null), json!(null)))]
+#[case::ipv6_only(json!({"listenAddress": "[::]"}), ("[::]:9809", json!(null), json!(null)), ("[::]:8080", json!(null), json!(null)))]
+#[case::agents_on_loopback(json!({"agent": {"listenAddress": "127.0.0.1"}}),
+    ("127.0.0.1:9809", json!("127.0.0.1"), json!(null)), ("0.0.0.0:8080", json!(null), json!(null)))]
+#[case::agents_on_ipv6_loopback(json!({"listenAddress": "[::]", "agent": {"listenAddress": "[::1]"}}),
+    ("[::1]:9809", json!("::1"), json!(null)), ("[::]:8080", json!(null), json!(null)))]
+#[case::the_pods_network(json!({"listenAddress": "PodIP"}),
+    ("$(MULTIBOND_POD_IP):9809", json!(null), json!("status.podIP")), ("$(MULTIBOND_POD_IP):8080", json!(null), json!("status.podIP")))]
+#[tokio::test]
+async fn probes_connect_to_where_the_port_listens(
+    #[case] values: Value,
+    #[case] agent: (&str, Value, Value),
+    #[case] controller: (&str, Value, Value),
+) {
+    let objects = rendered(values).await;
+    for (kind, (address, host, field)) in [("DaemonSet", agent), ("Deployment", controller)] {
+        assert_eq!(listens(&of_kind(&objects, kind)[0]), (address.to_owned(), host, field), "{kind}");
     }
 }
 

@@ -74,3 +74,30 @@ helm.sh/hook: post-delete
 helm.sh/hook-weight: {{ . | quote }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end }}
+
+{{/* Where a component listens: its own value, else that of all. The argument has `root` and the component's `values`. */}}
+{{- define "multibond.listenAddress" -}}
+{{- $address := .values.listenAddress | default .root.Values.listenAddress -}}
+{{- if eq $address "PodIP" }}$(MULTIBOND_POD_IP){{ else }}{{ $address }}{{ end }}
+{{- end }}
+
+{{/*
+The host that probes connect to. Kubelet takes the pod's address if there is none; that is right if the component listens
+there or everywhere.
+*/}}
+{{- define "multibond.probeHost" -}}
+{{- $address := .values.listenAddress | default .root.Values.listenAddress -}}
+{{- if not (has $address (list "PodIP" "0.0.0.0" "[::]")) -}}
+host: {{ trimAll "[]" $address | quote }}
+{{- end }}
+{{- end }}
+
+{{/* The pod's address, as a variable of the environment, if the component listens there. */}}
+{{- define "multibond.podIP" -}}
+{{- if eq (.values.listenAddress | default .root.Values.listenAddress) "PodIP" -}}
+- name: MULTIBOND_POD_IP
+  valueFrom:
+    fieldRef:
+      fieldPath: status.podIP
+{{- end }}
+{{- end }}
