@@ -12,7 +12,7 @@ use futures::{StreamExt as _, pin_mut};
 use kube::{Client, Config, config::AuthInfo, runtime::watcher};
 use tokio::{
     sync::{Semaphore, watch},
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
@@ -91,14 +91,14 @@ impl Fleet {
         pin_mut!(events);
         let mut store = HostStore::default();
         while let Some(event) = self.stop.run_until_cancelled(events.next()).await.flatten() {
-            for node in store.apply(event) {
+            for node in store.apply(event, Instant::now()) {
                 let hosts = store.of(&node);
-                if hosts.is_empty() {
+                if hosts.as_ref().is_none_or(|seen| seen.hosts.is_empty()) {
                     self.stop_agent(&node);
                 } else if let Some(agent) = self.agents.get(&node) {
-                    agent.seen.send_replace(Some(hosts));
+                    agent.seen.send_replace(hosts);
                 } else {
-                    self.start_agent(&node, client.clone(), cluster.clone(), requests.clone(), Some(hosts))?;
+                    self.start_agent(&node, client.clone(), cluster.clone(), requests.clone(), hosts)?;
                 }
             }
         }

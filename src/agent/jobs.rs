@@ -3,7 +3,11 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 use tracing::{Instrument as _, Span, debug, debug_span, info, info_span, warn};
 
 use super::{
@@ -33,7 +37,11 @@ pub(super) enum JobResult {
     Logout(u32, LogoutReason, Result<bool, PathError>),
     Adjust,
     Tidy(Result<(), PathError>),
-    StatusWrite(HostId, Result<Box<Host>, ClusterError>),
+    StatusWrite {
+        host: HostId,
+        result: Result<Box<Host>, ClusterError>,
+        ended: Instant,
+    },
 }
 
 /// The jobs that have not ended.
@@ -85,7 +93,7 @@ impl<I: Initiator, C: Cluster> Jobs<I, C> {
         let span = info_span!("write_status", host = %format_args!("{}/{}", host.namespace, host.name));
         self.spawn(span, async move {
             let result = Box::pin(cluster.write_status(&host, &fields)).await.map(Box::new);
-            JobResult::StatusWrite(host, result)
+            JobResult::StatusWrite { host, result, ended: Instant::now() }
         });
     }
 

@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::reflector::ObjectRef;
 use tokio::{
     sync::watch,
-    time::{sleep, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, info, info_span};
@@ -24,7 +24,7 @@ use tracing::{Instrument as _, info, info_span};
 use super::{
     cluster::{
         Cluster, ClusterError, HostId,
-        hosts::NodeHosts,
+        hosts::{HostsOfNode, NodeHosts},
         node_owner,
         outbox::{Due, Outbox},
     },
@@ -145,7 +145,9 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
     /// Reads everything, starts the jobs that are due, and returns the time of the next turn if nothing changes.
     async fn turn(&mut self) -> Duration {
         let hosts = self.hosts.borrow_and_update().clone();
-        self.update_hosts(hosts.as_deref().unwrap_or_default());
+        if let Some(HostsOfNode { hosts, list_began }) = hosts {
+            self.update_hosts(&hosts, list_began);
+        }
         let (facts, inventory) = match self.read_host().await {
             Ok(read) => read,
             Err(error) => {
@@ -180,11 +182,12 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
     }
 
     /// Takes over the Hosts that name the node, and the plan of the one that is served.
-    fn update_hosts(&mut self, hosts: &[Arc<Host>]) {
+    fn update_hosts(&mut self, hosts: &[Arc<Host>], list_began: Instant) {
         let known: BTreeSet<HostId> = hosts.iter().map(|host| HostId::from(&**host)).collect();
         self.outboxes.retain(|id, _| known.contains(id));
         for host in hosts {
-            self.outboxes.entry(HostId::from(&**host)).or_insert_with(|| Outbox::new(host.clone())).update(host);
+            let outbox = self.outboxes.entry(HostId::from(&**host)).or_insert_with(|| Outbox::new(host.clone()));
+            outbox.update(host, list_began);
         }
         // Without a Host the agent keeps following the last plan.
         let Some(served) = node_owner::served_host(hosts).map(|host| HostId::from(&**host)) else { return };
@@ -257,6 +260,11 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             for action in step.actions {
                 self.jobs.start(action);
             }
+            let failed = failed_secrets(&plan, &step.connections);
+            self.secrets
+                .keys()
+                .filter(|secret| failed.contains(secret.name.as_str()))
+                .for_each(|secret| self.cluster.secret_failed(secret));
             self.path_gauge.set(&step.connections);
             paths = Some(PathReport { connections: step.connections, multipath: step.multipath });
             acknowledged = step.acknowledged;
@@ -315,12 +323,12 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 reconciler.logout_ended(id, reason, result, now);
             }
             (JobResult::Tidy(Err(_)), Some(reconciler)) => reconciler.tidy_failed(now),
-            (JobResult::StatusWrite(host, result), _) => self.write_ended(&host, result, now),
+            (JobResult::StatusWrite { host, result, ended }, _) => self.write_ended(&host, result, ended, now),
             (JobResult::Tidy(_) | JobResult::Adjust, _) | (JobResult::Login(..) | JobResult::Logout(..), None) => {}
         }
     }
 
-    fn write_ended(&mut self, id: &HostId, result: Result<Box<Host>, ClusterError>, now: Now) {
+    fn write_ended(&mut self, id: &HostId, result: Result<Box<Host>, ClusterError>, ended: Instant, now: Now) {
         self.metrics.writes.get_or_create(&OutcomeLabel::of_request(result.is_ok())).inc();
         match &result {
             Ok(_) => self.write_log.recovered(),
@@ -330,7 +338,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         }
         let Some(outbox) = self.outboxes.get_mut(id) else { return };
         match result {
-            Ok(host) => outbox.write_succeeded(&Arc::from(host)),
+            Ok(host) => outbox.write_succeeded(&Arc::from(host), ended),
             Err(_) => outbox.write_failed(now, self.seed),
         }
     }
@@ -340,6 +348,17 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
 fn acknowledged_version(status: &HostStatus) -> Option<PlanVersion> {
     let agent = status.agent.as_ref()?;
     Some(PlanVersion { revision: agent.observed_revision.clone()?, sequence: agent.observed_sequence? })
+}
+
+/// The Secrets because of which a path fails.
+fn failed_secrets<'a>(plan: &'a Plan, connections: &[Connection]) -> BTreeSet<&'a str> {
+    // A wrong password of the target, with mutual CHAP, looks like a target that is not there.
+    let because_of_a_secret = |connection: &&Connection| {
+        use PathReason::{AuthenticationFailed, SecretNotFound, TargetNotFound};
+        matches!(connection.reason, Some(AuthenticationFailed | SecretNotFound | TargetNotFound))
+    };
+    let failed = connections.iter().filter(because_of_a_secret);
+    failed.filter_map(|connection| plan.paths.get(&IscsiPath::from(connection))?.chap_secret.as_deref()).collect()
 }
 
 /// Waits for a change; for ever if the sender is gone.

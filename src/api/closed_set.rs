@@ -1,12 +1,26 @@
 //! Closed sets of words: one macro makes the enum, its spelling in the API and the list of all words.
 
 /// Defines an enum whose words the API spells as the variants' names.
+///
+/// A set of words that are in a status says with `else` how an unknown word is read: a newer version may have written it.
 macro_rules! closed_set {
-    ($(#[$meta:meta])* $name:ident { $($(#[$word_meta:meta])* $word:ident),+ $(,)? }) => {
-        $(#[$meta])*
+    ($(#[$meta:meta])* $name:ident { $($words:tt)+ } else $other:ident) => {
+        $crate::api::closed_set::closed_set!(@define [$(#[$meta])*] $name { $($words)+ });
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = std::borrow::Cow::<str>::deserialize(deserializer)?;
+                Ok(Self::ALL.iter().find(|known| known.as_str() == word).copied().unwrap_or($name::$other))
+            }
+        }
+    };
+    ($(#[$meta:meta])* $name:ident { $($words:tt)+ }) => {
+        $crate::api::closed_set::closed_set!(@define [$(#[$meta])* #[derive(serde::Deserialize)]] $name { $($words)+ });
+    };
+    (@define [$($meta:tt)*] $name:ident { $($(#[$word_meta:meta])* $word:ident),+ $(,)? }) => {
+        $($meta)*
         #[derive(
-            serde::Serialize, serde::Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
-            schemars::JsonSchema,
+            serde::Serialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, schemars::JsonSchema,
         )]
         pub enum $name { $($(#[$word_meta])* $word),+ }
 
@@ -36,3 +50,19 @@ macro_rules! closed_set {
 }
 
 pub(super) use closed_set;
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ConnectionState, Pairing, Phase, reason::PathReason};
+
+    #[test]
+    fn an_unknown_word_in_a_status_is_read_and_in_a_spec_refused() {
+        fn read<T: serde::de::DeserializeOwned>(word: &str) -> Option<T> {
+            serde_json::from_value(serde_json::json!(word)).ok()
+        }
+        assert_eq!((read::<Phase>("Up"), read("Lost")), (Some(Phase::Up), Some(Phase::Unknown)));
+        assert_eq!(read("Lost"), Some(ConnectionState::Connecting), "neither connected nor failed");
+        assert_eq!(read("ByMoon"), Some(PathReason::Internal));
+        assert_eq!(read::<Pairing>("ByMoon"), None);
+    }
+}

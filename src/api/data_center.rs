@@ -53,7 +53,7 @@ pub struct DataCenterSpec {
     /// How long a running host may have no path to a target before it is NonOperational, in seconds; short outages
     /// are bridged by dm-multipath's queue. 0 to 3600, default 60.
     #[serde(default = "default_non_operational_after")]
-    #[schemars(with = "i32", range(min = 0, max = 3600))]
+    #[schemars(range(min = 0, max = 3600))]
     pub non_operational_after_seconds: u32,
     /// The effect of the taint `multibond.dev/non-operational` that is put on the Node of a host that has lost a
     /// target, and taken off when it recovers. `None`, `NoSchedule` or `NoExecute`; default `None`.
@@ -122,11 +122,11 @@ pub struct PortalSpec {
     pub address: String,
     /// The TCP port, 1 to 65535; default 3260.
     #[serde(default = "default_port")]
-    #[schemars(with = "i32", range(min = 1, max = 65535))]
+    #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
     /// The target portal group tag, 0 to 65535; default 1.
     #[serde(default = "default_tpgt")]
-    #[schemars(with = "i32", range(min = 0, max = 65535))]
+    #[schemars(range(min = 0, max = 65535))]
     pub tpgt: u16,
     /// The Network that the portal is on, where subnets do not tell: its name, of lower-case letters, digits and `-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -243,18 +243,18 @@ closed_set! {
 #[serde(rename_all = "camelCase", default)]
 pub struct SessionSettings {
     /// How long a login may take before it has failed (`node.conn[0].timeo.login_timeout`). 1 to 60, default 5.
-    #[schemars(with = "i32", range(min = 1, max = 60))]
+    #[schemars(range(min = 1, max = 60))]
     pub login_timeout_seconds: u16,
     /// How long a lost session holds I/O back before it fails it to multipath
     /// (`node.session.timeo.replacement_timeout`). 0 to 3600, default 15.
-    #[schemars(with = "i32", range(min = 0, max = 3600))]
+    #[schemars(range(min = 0, max = 3600))]
     pub replacement_timeout_seconds: u16,
     /// How often an idle connection is probed (`node.conn[0].timeo.noop_out_interval`). 0 (never) to 300, default 5.
-    #[schemars(with = "i32", range(min = 0, max = 300))]
+    #[schemars(range(min = 0, max = 300))]
     pub noop_interval_seconds: u16,
     /// How long a probe may take before the connection is lost (`node.conn[0].timeo.noop_out_timeout`).
     /// 0 (never) to 300, default 5.
-    #[schemars(with = "i32", range(min = 0, max = 300))]
+    #[schemars(range(min = 0, max = 300))]
     pub noop_timeout_seconds: u16,
 }
 
@@ -279,17 +279,15 @@ pub struct DataCenterStatus {
     /// The data center's hosts by phase.
     pub hosts: HostCounts,
     /// Bonds of the data center.
-    #[schemars(with = "i32")]
     pub bonds: u32,
     /// Networks of the data center.
-    #[schemars(with = "i32")]
     pub networks: u32,
     /// Storages attached to the data center.
-    #[schemars(with = "i32")]
     pub storage: u32,
     /// Texts for print columns.
     pub summary: Summary,
-    /// `StorageValid`, `Ready`; with `spec.hosts` also `HostsMade`.
+    /// `StorageValid`, `Ready`; with `spec.hosts` also `HostsMade`; `EvictionsHeld` while the storage seems to have
+    /// failed and no host is evicted.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
@@ -299,21 +297,15 @@ pub struct DataCenterStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct HostCounts {
     /// All Hosts that name the data center.
-    #[schemars(with = "i32")]
     pub total: u32,
     /// Phase Up.
-    #[schemars(with = "i32")]
     pub up: u32,
     /// Phase Degraded.
-    #[schemars(with = "i32")]
     pub degraded: u32,
     /// Phase NonOperational.
-    #[schemars(with = "i32")]
     pub non_operational: u32,
     /// Phase Maintenance.
-    #[schemars(with = "i32")]
     pub maintenance: u32,
     /// Phase Unknown.
-    #[schemars(with = "i32")]
     pub unknown: u32,
 }

@@ -160,7 +160,7 @@ closed_set! {
         NonOperational,
         /// Its agent is silent.
         Unknown,
-    }
+    } else Unknown
 }
 
 /// Planned paths, and connected ones among them.
@@ -168,10 +168,8 @@ closed_set! {
 #[serde(rename_all = "camelCase", default)]
 pub struct PathCounts {
     /// Planned paths.
-    #[schemars(with = "i32")]
     pub desired: u32,
     /// Planned paths that are connected.
-    #[schemars(with = "i32")]
     pub connected: u32,
 }
 
@@ -197,7 +195,7 @@ closed_set! {
         Spec,
         /// The device has, or had, an address in one of the network's subnets.
         Subnet,
-    }
+    } else Subnet
 }
 
 /// A target that has had a session since the host entered service.
@@ -242,7 +240,6 @@ pub struct PlannedPath {
     /// Address and port, canonical: `10.0.1.10:3260`, `[fd00::10]:3260` or `san.example.com:3260`.
     pub portal: Portal,
     /// The target portal group tag.
-    #[schemars(with = "i32")]
     pub tpgt: u16,
     /// The device that the session is bound to; absent for a path through the default network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -324,7 +321,6 @@ pub struct HostInterface {
     pub mac: String,
     /// The MTU in bytes.
     #[serde(default)]
-    #[schemars(with = "i32")]
     pub mtu: u32,
     /// Whether the device is up and has a carrier.
     #[serde(default)]
@@ -343,7 +339,6 @@ pub struct Connection {
     /// Address and port, canonical.
     pub portal: Portal,
     /// The target portal group tag.
-    #[schemars(with = "i32")]
     pub tpgt: u16,
     /// The device that the session is bound to; absent for the default network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -352,7 +347,6 @@ pub struct Connection {
     pub state: ConnectionState,
     /// The kernel's session number, while there is a session.
     #[serde(default, rename = "sessionID", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<i64>")]
     pub session_id: Option<u32>,
     /// Why it has failed, or is retained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -381,7 +375,7 @@ closed_set! {
         Disconnecting,
         /// Not planned, but kept: its device is in use, or its target is held or has no other session.
         Retained,
-    }
+    } else Connecting
 }
 
 /// A multipath map of the host.
@@ -393,9 +387,7 @@ pub struct MultipathMap {
     /// The target that its paths lead to.
     pub target: String,
     /// Paths of the map.
-    #[schemars(with = "i32")]
     pub paths: u32,
     /// Active ones among them.
-    #[schemars(with = "i32")]
     pub active: u32,
 }

@@ -92,22 +92,16 @@ pub struct IscsiBondStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct BondHostCounts {
     /// Hosts in service.
-    #[schemars(with = "i32")]
     pub total: u32,
     /// Hosts on which every path of the bond is connected.
-    #[schemars(with = "i32")]
     pub connected: u32,
     /// Hosts that reach every target of the bond, with a path of it failed.
-    #[schemars(with = "i32")]
     pub degraded: u32,
     /// Hosts that are NonOperational.
-    #[schemars(with = "i32")]
     pub non_operational: u32,
     /// Hosts with none of the bond's networks, which use their default network.
-    #[schemars(with = "i32")]
     pub default: u32,
     /// Hosts whose agent is silent.
-    #[schemars(with = "i32")]
     pub unknown: u32,
 }
 
@@ -118,9 +112,7 @@ pub struct BondNetwork {
     /// The network's name.
     pub name: String,
     /// Hosts in service that carry it.
-    #[schemars(with = "i32")]
     pub hosts: u32,
     /// Planned paths of the bond through it.
-    #[schemars(with = "i32")]
     pub paths: u32,
 }

@@ -4,6 +4,8 @@
 //! are enums that serve the schema, the code and the documentation alike.
 
 pub mod address;
+#[cfg(test)]
+mod admitted;
 mod closed_set;
 pub mod condition;
 mod data_center;
@@ -16,6 +18,7 @@ pub mod node_owner;
 mod object_key;
 pub mod ownership;
 mod parts;
+mod readable;
 pub mod reason;
 pub mod schema;
 pub mod size;
@@ -38,6 +41,8 @@ pub use names::{
 pub use network::{Network, NetworkSpec, NetworkStatus};
 pub(crate) use object_key::ObjectKey;
 pub(crate) use parts::{LeasePart, NamespacePart, NodePart};
+pub use readable::Readable;
+pub(crate) use readable::{Decoded, decode, metadata};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -120,13 +125,28 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     crds
 }
 
-/// Applies two rules to every field. Descriptions lose their line breaks, which only come from the source code. And no
-/// field is nullable: `null` means the same as an absent field, so the API server drops it.
+/// Applies three rules to every field. Descriptions lose their line breaks, which only come from the source code. No
+/// field is nullable: `null` means the same as an absent field, so the API server drops it. And an integer has the range
+/// of its Rust type, unless a smaller one is declared: what the API server admits must decode.
 fn finish(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
+    limit_integer(schema);
     if let Some(description) = &mut schema.description {
         *description = description.split("\n\n").map(|text| text.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
     }
+}
+
+/// Gives an integer its range. `OpenAPI` has only two formats, and the API server checks only the range that is written.
+fn limit_integer(schema: &mut JSONSchemaProps) {
+    let (format, largest) = match schema.format.as_deref() {
+        Some("uint8") => ("int32", f64::from(u8::MAX)),
+        Some("uint16") => ("int32", f64::from(u16::MAX)),
+        Some("uint32") => ("int64", f64::from(u32::MAX)),
+        _ => return,
+    };
+    schema.format = Some(format.to_owned());
+    schema.minimum.get_or_insert(0.0);
+    schema.maximum.get_or_insert(largest);
 }
 
 /// Gives each new object a default condition: without a condition kstatus reports an object as healthy, and the sync

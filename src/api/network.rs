@@ -48,7 +48,7 @@ pub struct NetworkSpec {
     /// The MTU that the network needs, in bytes, such as 9000: an interface that carries it with another MTU gets a
     /// warning condition on its Host. 68 to 65536.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<i32>", range(min = 68, max = 65536))]
+    #[schemars(range(min = 68, max = 65536))]
     pub mtu: Option<u32>,
 }
 
@@ -60,7 +60,6 @@ pub struct NetworkStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Hosts that carry the network.
-    #[schemars(with = "i32")]
     pub hosts: u32,
     /// Bonds of the data center that name the network.
     pub bonds: Vec<String>,

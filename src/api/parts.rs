@@ -42,7 +42,7 @@ macro_rules! part_of {
 }
 
 /// A Node: its metadata, its taints, and Multibond's condition.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub(crate) struct NodePart {
     pub metadata: ObjectMeta,
     #[serde(default)]
@@ -52,14 +52,14 @@ pub(crate) struct NodePart {
 }
 
 /// The part of a Node's spec that is read.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub(crate) struct NodeSpecPart {
     #[serde(default)]
     pub taints: Vec<Taint>,
 }
 
 /// The part of a Node's status that is read: only [`NODE_CONDITION`].
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub(crate) struct NodeStatusPart {
     #[serde(default, deserialize_with = "only_ours")]
     pub conditions: Vec<NodeConditionPart>,
@@ -87,7 +87,7 @@ pub(crate) struct NodeConditionPart {
 part_of!(NodePart, k8s_openapi::api::core::v1::Node);
 
 /// A Lease: its metadata, its holder and its times.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub(crate) struct LeasePart {
     pub metadata: ObjectMeta,
     #[serde(default)]
@@ -95,7 +95,7 @@ pub(crate) struct LeasePart {
 }
 
 /// The part of a Lease's spec that is read.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LeaseSpecPart {
     #[serde(default)]
@@ -108,7 +108,7 @@ pub(crate) struct LeaseSpecPart {
 part_of!(LeasePart, k8s_openapi::api::coordination::v1::Lease);
 
 /// A Namespace: its metadata, which says whether it is being deleted.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 pub(crate) struct NamespacePart {
     pub metadata: ObjectMeta,
 }

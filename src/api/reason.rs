@@ -37,7 +37,7 @@ closed_set! {
         Timeout,
         /// Something that this program did not expect.
         Internal,
-    }
+    } else Internal
 }
 
 closed_set! {
@@ -71,7 +71,9 @@ closed_set! {
         InitiatorMissing,
         /// iscsiadm and iscsid are of different versions.
         VersionMismatch,
-    }
+        /// Something that a newer agent knows, and this version does not.
+        Other,
+    } else Other
 }
 
 closed_set! {
@@ -91,6 +93,8 @@ closed_set! {
         StorageValid,
         /// DataCenter with `spec.hosts`: every Node that matches has its Host.
         HostsMade,
+        /// DataCenter with the taint `NoExecute`: the storage seems to have failed, so no host is evicted.
+        EvictionsHeld,
         /// IscsiBond: every network that it names is a network of its data center.
         NetworksResolved,
         /// IscsiBond: every network of it that hosts carry leads to a portal.
@@ -153,6 +157,8 @@ closed_set! {
         AgentSilent,
         /// No agent has ever reported for the node.
         AgentMissing,
+        /// A field of the Host's status cannot be read; its plan stays as it is.
+        StatusUnreadable,
         /// Nothing on the host wants attention.
         Prepared,
         /// The storage is listed without contradiction.

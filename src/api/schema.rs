@@ -102,10 +102,14 @@ pub fn description(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "maxLength": 4000})
 }
 
+/// A point in time, RFC 3339. The API server's own check of `date-time` admits more than that, such as offsets of 99 hours;
+/// years beyond 9998 do not fit into a timestamp.
+const TIME: &str = r"^([0-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$";
+
 /// A point in time, RFC 3339.
 #[must_use]
 pub fn time(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "format": "date-time"})
+    json_schema!({"type": "string", "format": "date-time", "pattern": TIME})
 }
 
 /// A list of metav1 conditions, a map by `type`.
@@ -124,7 +128,7 @@ pub fn conditions(_: &mut SchemaGenerator) -> Schema {
                 "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it holds."},
                 "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0,
                     "description": "The generation of the object that this was judged from."},
-                "lastTransitionTime": {"type": "string", "format": "date-time",
+                "lastTransitionTime": {"type": "string", "format": "date-time", "pattern": TIME,
                     "description": "When the status last changed."},
                 "reason": {"type": "string", "minLength": 1, "maxLength": 1024, "pattern": "^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
                     "description": "Why, as one word; the words are listed in the documentation."},

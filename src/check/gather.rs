@@ -19,7 +19,7 @@ use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{ListParams, PostParams},
     client::Body,
-    core::{DeserializeGuard, Status},
+    core::Status,
 };
 use serde::de::DeserializeOwned;
 
@@ -28,7 +28,10 @@ use super::{
     facts::{ClusterFacts, Fact, Listed, Unavailable},
     permissions::{Permission, required},
 };
-use crate::{api, ops::errors::causes};
+use crate::{
+    api::{self, Readable},
+    ops::errors::causes,
+};
 
 /// Concurrent permission reviews.
 const REQUESTS: usize = 16;
@@ -150,9 +153,12 @@ where
 {
     let what = format!("list {} in all namespaces", K::plural(&()));
     let mut listed = Listed { objects: Vec::new(), broken: Vec::new() };
-    for DeserializeGuard(object) in fact(what, items(Api::<DeserializeGuard<K>>::all(client.clone()))).await? {
+    for Readable { object, status_error } in fact(what, items(Api::<Readable<K>>::all(client.clone()))).await? {
         match object {
-            Ok(object) => listed.objects.push(object),
+            Ok(object) => {
+                listed.broken.extend(status_error.map(|error| (object.meta().clone(), error)));
+                listed.objects.push(object);
+            }
             Err(broken) => listed.broken.push((broken.metadata, broken.error)),
         }
     }

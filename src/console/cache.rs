@@ -8,19 +8,23 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::events::v1::Event;
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, watcher};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use super::model::Model;
-use crate::api::{DataCenter, GROUP, Host, IscsiBond, Network, VERSION};
+use crate::api::{DataCenter, GROUP, Host, IscsiBond, Network, Readable, VERSION};
+use crate::ops::{backoff::Backoff, watch_from_list};
 use crate::status_view::Snapshot;
+
+/// The pauses before a watch that has failed is started again.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(500), longest: Duration::from_secs(10) };
 
 /// The objects of the cluster. Clones share them.
 #[derive(Clone)]
@@ -44,14 +48,19 @@ type Key = (String, String);
 
 /// The objects of a kind.
 struct Store<K> {
-    /// Each object, or why it cannot be decoded.
-    objects: BTreeMap<Key, Result<Arc<K>, String>>,
+    objects: BTreeMap<Key, Entry<K>>,
     /// The objects of the list in progress.
-    incoming: BTreeMap<Key, Result<Arc<K>, String>>,
+    incoming: BTreeMap<Key, Entry<K>>,
     /// Why the watch fails at the moment.
     failure: Option<String>,
     /// The first list has ended, with success or failure.
     listed: bool,
+}
+
+/// An object, and why it or a part of its status cannot be decoded.
+struct Entry<K> {
+    object: Option<Arc<K>>,
+    error: Option<String>,
 }
 
 impl<K> Default for Store<K> {
@@ -61,7 +70,7 @@ impl<K> Default for Store<K> {
 }
 
 impl<K: Resource<DynamicType = ()>> Store<K> {
-    fn apply(&mut self, event: Result<watcher::Event<DeserializeGuard<K>>, watcher::Error>) {
+    fn apply(&mut self, event: Result<watcher::Event<Readable<K>>, watcher::Error>) {
         match event {
             Ok(watcher::Event::Init) => self.incoming.clear(),
             Ok(watcher::Event::InitApply(object)) => drop(self.incoming.insert(key(object.meta()), decoded(object))),
@@ -77,25 +86,26 @@ impl<K: Resource<DynamicType = ()>> Store<K> {
 
     /// The objects that can be decoded.
     fn readable(&self) -> Vec<Arc<K>> {
-        self.objects.values().filter_map(|object| object.as_ref().ok().cloned()).collect()
+        self.objects.values().filter_map(|entry| entry.object.clone()).collect()
     }
 
     /// One line for each reason why something is not shown.
     fn unreadable(&self) -> impl Iterator<Item = String> {
-        let broken = self.objects.iter().filter_map(|((_, name), object)| {
-            object.as_ref().err().map(|error| format!("{} {name}: {error}", K::kind(&())))
+        let broken = self.objects.iter().filter_map(|((_, name), entry)| {
+            entry.error.as_ref().map(|error| format!("{} {name}: {error}", K::kind(&())))
         });
         self.failure.iter().cloned().chain(broken)
     }
 }
 
-fn decoded<K: Resource<DynamicType = ()>>(DeserializeGuard(object): DeserializeGuard<K>) -> Result<Arc<K>, String> {
-    object
-        .map(|mut object| {
+fn decoded<K: Resource<DynamicType = ()>>(Readable { object, status_error }: Readable<K>) -> Entry<K> {
+    match object {
+        Ok(mut object) => {
             object.meta_mut().managed_fields = None;
-            Arc::new(object)
-        })
-        .map_err(|broken| broken.error)
+            Entry { object: Some(Arc::new(object)), error: status_error }
+        }
+        Err(invalid) => Entry { object: None, error: Some(invalid.error) },
+    }
 }
 
 fn key(metadata: &kube::api::ObjectMeta) -> Key {
@@ -140,13 +150,13 @@ impl Cache {
             + Sync
             + 'static,
     {
-        let api: Api<DeserializeGuard<K>> = match namespace {
+        let api: Api<Readable<K>> = match namespace {
             Some(namespace) => Api::namespaced(client.clone(), namespace),
             None => Api::all(client.clone()),
         };
         let cache = self.clone();
         tokio::spawn(async move {
-            let mut events = pin!(watcher(api, config).default_backoff());
+            let mut events = pin!(watch_from_list(api, config, RETRY));
             while let Some(event) = events.next().await {
                 store(&mut cache.write()).apply(event);
                 cache.changes.send_modify(|count| *count += 1);

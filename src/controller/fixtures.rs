@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     index::Index,
@@ -73,6 +74,29 @@ pub(crate) fn applied(object: Value) -> Change {
         Some("Node") => Change::Node(Event::Applied(read(object))),
         Some("Lease") => Change::Lease(Event::Applied(read(object))),
         kind => panic!("{kind:?}"),
+    }
+}
+
+impl Index {
+    /// An index of an empty cluster, whose lists have been read: until then every data center is frozen.
+    pub(crate) fn listed(now: Now) -> Self {
+        let (mut index, began) = (Index::default(), Instant::now());
+        for change in [Event::ListBegins(began), Event::ListEnds].map(Change::DataCenter) {
+            index.apply(change, now);
+        }
+        for change in [Event::ListBegins(began), Event::ListEnds].map(Change::Network) {
+            index.apply(change, now);
+        }
+        for change in [Event::ListBegins(began), Event::ListEnds].map(Change::Host) {
+            index.apply(change, now);
+        }
+        for change in [Event::ListBegins(began), Event::ListEnds].map(Change::Bond) {
+            index.apply(change, now);
+        }
+        for change in [Event::ListBegins(began), Event::ListEnds].map(Change::Node) {
+            index.apply(change, now);
+        }
+        index
     }
 }
 

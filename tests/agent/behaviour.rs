@@ -1,6 +1,6 @@
 //! What an agent does and reports: one behaviour per test.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use multibond::{
@@ -189,7 +189,7 @@ async fn a26_without_a_host_the_agent_keeps_up_the_last_plan() {
     node.plan("worker", "r", &[], std::slice::from_ref(&one));
     seconds(10).await;
     node.api.hosts.lock().unwrap().clear();
-    node.api.seen.send_replace(Some(Arc::default()));
+    node.api.show();
     seconds(600).await;
     node.host.kill(&one);
     seconds(10).await;
@@ -260,6 +260,7 @@ async fn a23_a_new_secret_is_used_at_once_and_a_changed_one_path_by_path() {
     set(SecretState::Unusable);
     seconds(1).await;
     assert_eq!(node.states("worker"), [(ConnectionState::Failed, Some(PathReason::SecretNotFound)); 2]);
+    assert!(node.api.failed_secrets.lock().unwrap().contains("array"), "it is read more often");
     set(secret("hunter2"));
     seconds(2).await;
     assert_eq!(node.states("worker"), [(ConnectionState::Connected, None); 2]);

@@ -1,7 +1,7 @@
 //! A node with its agent, on a simulated host and a fake API server.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,7 +11,10 @@ use kube::runtime::reflector::ObjectRef;
 use multibond::{
     agent::{
         Agent,
-        cluster::{Cluster, ClusterError, HostId, hosts::NodeHosts},
+        cluster::{
+            Cluster, ClusterError, HostId,
+            hosts::{HostsOfNode, NodeHosts},
+        },
         initiator::simulated::{Fault, FaultKind, Faults, SimulatedHost, Simulation},
         metrics::AgentMetrics,
         types::{IscsiPath, credentials::SecretState},
@@ -19,7 +22,11 @@ use multibond::{
     api::{Connection, ConnectionState, Host, HostStatus, Revision, reason::PathReason},
 };
 use serde_json::{Map, Value, json};
-use tokio::{sync::watch, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 /// An API server with Hosts and Secrets in memory. The agent sees each write at once.
@@ -28,11 +35,14 @@ pub struct FakeApi {
     version: Mutex<u64>,
     /// The Hosts that name the node, as a watch shows them.
     pub seen: watch::Sender<NodeHosts>,
+    list_began: Instant,
     /// The agent's writes: the name of the Host, and whether the write was accepted.
     pub writes: Mutex<Vec<(String, bool)>>,
     /// The number of next writes that fail.
     pub failing: Mutex<u32>,
     pub secrets: Mutex<BTreeMap<String, watch::Sender<SecretState>>>,
+    /// The Secrets because of which the agent has said that a path fails.
+    pub failed_secrets: Mutex<BTreeSet<String>>,
 }
 
 impl FakeApi {
@@ -41,9 +51,11 @@ impl FakeApi {
             hosts: Mutex::default(),
             version: Mutex::default(),
             seen: watch::Sender::new(None),
+            list_began: Instant::now(),
             writes: Mutex::default(),
             failing: Mutex::default(),
             secrets: Mutex::default(),
+            failed_secrets: Mutex::default(),
         })
     }
 
@@ -58,8 +70,15 @@ impl FakeApi {
         *host = serde_json::from_value(object).unwrap();
         host.metadata.resource_version = Some(version.to_string());
         let written = host.clone();
-        self.seen.send_replace(Some(hosts.iter().cloned().map(Arc::new).collect()));
+        drop((hosts, version));
+        self.show();
         Some(written)
+    }
+
+    /// Shows all Hosts to the agent, as a watch does.
+    pub fn show(&self) {
+        let hosts = self.hosts.lock().unwrap().iter().cloned().map(Arc::new).collect();
+        self.seen.send_replace(Some(HostsOfNode { hosts, list_began: self.list_began }));
     }
 
     pub fn accepted_writes(&self, name: &str) -> usize {
@@ -107,6 +126,10 @@ impl Cluster for FakeApi {
     fn secret(&self, secret: &ObjectRef<Secret>) -> watch::Receiver<SecretState> {
         let mut secrets = self.secrets.lock().unwrap();
         secrets.entry(secret.name.clone()).or_insert_with(|| watch::Sender::new(SecretState::Unread)).subscribe()
+    }
+
+    fn secret_failed(&self, secret: &ObjectRef<Secret>) {
+        self.failed_secrets.lock().unwrap().insert(secret.name.clone());
     }
 }
 

@@ -9,6 +9,9 @@ use serde_json::json;
 
 use super::site::{PATIENCE, SYSTEM, Site, condition, our_taint, paths, phase, ready, storage_operational, taints};
 
+/// Longer than the pause between two evictions.
+const EVICTION_PAUSE: std::time::Duration = std::time::Duration::from_secs(12);
+
 const CENTER: &str = "
 apiVersion: multibond.dev/v1alpha1
 kind: DataCenter
@@ -121,7 +124,7 @@ async fn a30b_condition_and_taint_are_removed_with_their_host_and_setting() {
 }
 
 #[tokio::test]
-async fn a30b_no_host_is_evicted_while_most_hosts_cannot_reach_the_target() {
+async fn a30b_no_host_is_evicted_while_half_of_the_hosts_miss_the_target() {
     let (site, _agents) = site("a30b-guard", "NoExecute", &["w1", "w2", "w3"]).await;
     cut_off(&site, &["w1"]);
     site.until_node("tainted", "w1", tainted("NoExecute")).await;
@@ -134,9 +137,47 @@ async fn a30b_no_host_is_evicted_while_most_hosts_cannot_reach_the_target() {
     site.until_node("fine", "w1", |node| untainted(node) && says("True", "TargetsReachable")(node)).await;
 }
 
+/// Two targets, each refused to another half of the hosts: every host misses one, and no target is missed by most.
+#[tokio::test]
+async fn a30b_no_host_is_evicted_while_each_half_of_the_hosts_misses_another_target() {
+    let hosts = ["w1", "w2", "w3", "w4"];
+    let (site, _agents) = site("a30b-halves", "NoExecute", &hosts).await;
+    let target = |name: &str, third: u8| {
+        let portal = json!({"address": format!("10.0.1.{third}"), "network": "san-a"});
+        json!({"iqn": format!("iqn.2003-01.org.example:{name}"), "portals": [portal]})
+    };
+    let storage = json!([{"name": "array", "targets": [target("one", 11), target("two", 12)]}]);
+    site.patch("DataCenter", "dc", json!({"spec": {"storage": storage}})).await;
+    for host in hosts {
+        site.until("both targets", "Host", host, |host| paths(host).len() == 2 && ready(host)).await;
+    }
+    let refused = |host: &str, address: &str| format!("{{host: {host}, portal: '{address}:3260', fault: Unreachable}}");
+    let cut: Vec<_> = hosts.iter().zip(["10.0.1.11", "10.0.1.11", "10.0.1.12", "10.0.1.12"]).collect();
+    let cut: Vec<_> = cut.into_iter().map(|(host, address)| refused(host, address)).collect();
+    site.faults(&format!("faults: [{}]", cut.join(", ")));
+    for host in hosts {
+        site.until_phase(host, "NonOperational").await;
+    }
+    site.until("held back", "DataCenter", "dc", |center| {
+        condition(center, "EvictionsHeld")["message"].as_str().is_some_and(|text| text.starts_with("4 of 4 hosts"))
+    })
+    .await;
+    for host in hosts {
+        site.until_node("withdrawn", host, |node| untainted(node) && says("False", "StorageUnreachable")(node)).await;
+    }
+    // An eviction that was due would follow within its pause. Nothing else shows that none is due.
+    tokio::time::sleep(EVICTION_PAUSE).await;
+    for host in hosts {
+        assert!(untainted(&site.until_node("there", host, |_| true).await), "{host}");
+    }
+    site.faults(&format!("faults: [{}]", cut[0]));
+    site.until_node("one host alone, so it is the host", "w1", tainted("NoExecute")).await;
+    site.until("let go", "DataCenter", "dc", |center| condition(center, "EvictionsHeld").is_null()).await;
+}
+
 #[tokio::test]
 async fn a30b_evictions_are_ten_seconds_apart() {
-    let (site, _agents) = site("a30b-pace", "NoExecute", &["w1", "w2", "w3", "w4"]).await;
+    let (site, _agents) = site("a30b-pace", "NoExecute", &["w1", "w2", "w3", "w4", "w5"]).await;
     cut_off(&site, &["w1", "w2"]);
     let mut times = Vec::new();
     for host in ["w1", "w2"] {

@@ -142,3 +142,82 @@ async fn a30_undecodable_object_can_be_deleted_and_blocks_no_deletion() {
     site.until_gone("Host", "w1").await;
     assert_eq!(phase(&site.get("Host", "n1").await), "Up");
 }
+
+/// Makes the API server accept any status of Hosts, as a newer version's schema might.
+async fn relax_status_of_hosts(cluster: &ControlPlane) {
+    let crds: Api<CustomResourceDefinition> = Api::all(cluster.client().await.unwrap());
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
+    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let steps = json!([{"op": "replace", "path": path, "value": anything}]);
+    let steps: Patch<Value> = Patch::Json(serde_json::from_value(steps).unwrap());
+    crds.patch("hosts.multibond.dev", &PatchParams::default(), &steps).await.unwrap();
+}
+
+/// Writes a status, as somebody who may.
+async fn write_status(site: &Site, host: &str, status: Value) {
+    let api = site.api("Host").await;
+    let patch = Patch::Merge(json!({"status": status}));
+    eventually(&format!("{host} with {patch:?}"), PATIENCE, async || {
+        let written =
+            api.patch_status(host, &PatchParams::default(), &patch).await.map_err(|error| error.to_string())?;
+        let kept = serde_json::to_value(&written.data["status"]).unwrap();
+        let fields = status.as_object().unwrap();
+        if fields.iter().all(|(name, value)| kept[name] == *value) { Ok(()) } else { Err(kept.to_string()) }
+    })
+    .await;
+}
+
+/// A session number that the kernel cannot have.
+fn unreadable_connections() -> Value {
+    json!([{"target": "iqn.2003-01.org.example:array", "portal": "10.0.1.10:3260", "tpgt": 1, "interface": "ens1",
+        "state": "Connected", "sessionID": 5_000_000_000_u64, "since": "2026-01-01T00:00:00Z"}])
+}
+
+/// A second host of the neighbour.
+const SECOND: &str = "
+apiVersion: multibond.dev/v1alpha1
+kind: Host
+metadata: {name: n2}
+spec: {dataCenter: neighbour, nodeName: '{ns}-n2', interfaces: [{name: ens1, networks: []}]}
+";
+
+#[tokio::test]
+async fn a30_host_with_an_unreadable_status_freezes_nobody_and_keeps_its_plan() {
+    let cluster = control_plane(|_| true).await;
+    let leader = controller(cluster, &[]).await;
+    let (site, agents, _) = connected(cluster, "a30-status").await;
+    agents.kill();
+    let agents = site.agents(&["n2"]).await;
+    site.apply(SECOND).await;
+    let second = site.until("connected", "Host", "n2", |host| phase(host) == "Up" && ready(host)).await;
+    let held = site.held("n1");
+    relax_status_of_hosts(cluster).await;
+
+    // While its agent is away, nobody mends it.
+    agents.kill();
+    site.until_phase("n1", "Unknown").await;
+    write_status(&site, "n1", json!({"connections": unreadable_connections(), "interfaces": 7})).await;
+    let words = "status.connections cannot be read: invalid value: integer `5000000000`";
+    let says =
+        |host: &Value| condition(host, "AgentReady")["message"].as_str().is_some_and(|text| text.starts_with(words));
+    let host =
+        site.until("says so", "Host", "n1", |host| says(host) && reason(host, "Ready") == "StatusUnreadable").await;
+    assert_eq!((phase(&host), &host["status"]["connections"]), ("Unknown", &unreadable_connections()));
+    until_ready_says(&leader, "200", &format!("Host {}/n1: status.connections cannot be read", site.namespace)).await;
+
+    // The other host of the data center is planned as ever; this one keeps its plan.
+    let portals = json!([{"address": "10.0.9.10"}, {"address": "10.0.9.11"}]);
+    let storage = json!([{"name": "array", "targets": [{"iqn": "iqn.2003-01.org.example:other", "portals": portals}]}]);
+    site.patch("DataCenter", "neighbour", json!({"spec": {"storage": storage}})).await;
+    let plan = |host: &Value| host["status"]["plan"].clone();
+    site.until("planned", "Host", "n2", |now| plan(now) != plan(&second)).await;
+    let center = site.get("DataCenter", "neighbour").await;
+    assert_eq!(reason(&center, "Ready"), "Ready");
+    assert_eq!(plan(&site.get("Host", "n1").await), plan(&host));
+    assert_eq!(site.held("n1"), held);
+
+    // Its agent writes its own fields again.
+    let _agents = site.simulate();
+    let host = site.until("mended", "Host", "n1", |host| phase(host) == "Up" && ready(host)).await;
+    assert_eq!(paths(&host).len(), 2);
+}

@@ -7,7 +7,9 @@ use multibond::api::{AGENT_STATUS_FIELDS, HostStatus};
 use serde_json::{Value, json};
 
 use crate::attempt::Outcome::{May, MayNot};
-use crate::attempt::{Attempt, api, apply_status, check, create, delete, get, list, patch, patch_status};
+use crate::attempt::{
+    Attempt, api, apply_status, check, create, delete, get, list, patch, patch_status, watch, watch_by_name,
+};
 use crate::namespaces::{Namespaces, Right, SYSTEM, bond, chap_secret, data_center_of, host, lease, network};
 
 const TARGET: &str = "iqn.2003-01.org.example:array";
@@ -68,6 +70,39 @@ async fn a29_an_agent_writes_what_it_observes_on_its_node() {
     ];
     table.extend(AGENT_STATUS_FIELDS.map(|field| (patch_status(&own, &json!({field: observed(2)[field]})), May)));
     check("the agent of worker-1", &namespaces.agent(Some("worker-1")).await, &table).await;
+}
+
+/// A stolen token writes its own Host only, and there only what everybody can read.
+#[tokio::test]
+async fn a29_an_agent_writes_no_number_or_time_that_nobody_can_read() {
+    let namespaces = Namespaces::new().await;
+    let own = host(&namespaces.home, "host-1", "worker-1");
+    let agent = namespaces.agent(Some("worker-1")).await;
+    let with = |field: &str, value: Value| {
+        let mut connection = connection(1);
+        connection[field] = value;
+        json!({"connections": [connection]})
+    };
+    let map = json!({"wwid": "3600", "target": TARGET, "paths": 5_000_000_000_u64, "active": 1});
+    let refused = [
+        (with("sessionID", json!(5_000_000_000_u64)), "sessionID"),
+        (with("sessionID", json!(-1)), "sessionID"),
+        (with("tpgt", json!(70_000)), "tpgt"),
+        (with("since", json!("9999-12-31T23:59:59-14:00")), "since"),
+        (with("since", json!("2026-01-01T00:00:00+99:99")), "since"),
+        (json!({"interfaces": [{"name": "ens1", "mtu": 5_000_000_000_u64}]}), "mtu"),
+        (json!({"multipath": [map]}), "paths"),
+        (json!({"agent": {"observedSequence": 1e30}}), "observedSequence"),
+    ];
+    for (status, field) in refused {
+        let patch = Patch::Merge(json!({"status": status}));
+        let answer = api(&agent, &own).patch_status("host-1", &PatchParams::default(), &patch).await;
+        let Err(kube::Error::Api(answer)) = answer else { panic!("{field}: {answer:?}") };
+        assert!(answer.code == 422 && answer.message.contains(field), "{answer:?}");
+    }
+    let largest = [("sessionID", json!(u32::MAX)), ("tpgt", json!(u16::MAX)), ("since", json!("9998-12-31T23:59:59Z"))];
+    let table = largest.map(|(field, value)| (patch_status(&own, &with(field, value)), May));
+    check("the agent of worker-1", &agent, &table).await;
 }
 
 #[tokio::test]
@@ -226,7 +261,17 @@ async fn a29_agents_read_chap_secrets_only_where_granted() {
         "metadata": {"name": "multibond-chap-reader", "namespace": home},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "multibond-chap-reader"},
         "subjects": [{"kind": "ServiceAccount", "name": "multibond-agent", "namespace": SYSTEM}]});
-    namespaces.make(&[chap_secret(home), chap_secret(away), binding]).await;
+    // The narrow way: a Role of the administrator that names the Secret.
+    let rights = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+        "metadata": {"name": "array-chap", "namespace": away},
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["array-chap"], "verbs": ["get", "watch"]}]});
+    let narrow = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "array-chap", "namespace": away},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "array-chap"},
+        "subjects": [{"kind": "ServiceAccount", "name": "multibond-agent", "namespace": SYSTEM}]});
+    let mut other = chap_secret(away);
+    other["metadata"]["name"] = json!("db-password");
+    namespaces.make(&[chap_secret(home), chap_secret(away), other.clone(), binding, rights, narrow]).await;
     namespaces.person("later", &[Right::Role(home, "multibond-viewer")]).await;
     check(
         "the agent of worker-1",
@@ -235,7 +280,13 @@ async fn a29_agents_read_chap_secrets_only_where_granted() {
             (get(&chap_secret(home)), May),
             (list(&chap_secret(home)), MayNot("cannot list resource \"secrets\"")),
             (delete(&chap_secret(home)), MayNot("cannot delete resource \"secrets\"")),
-            (get(&chap_secret(away)), MayNot("cannot get resource \"secrets\"")),
+            (watch(&chap_secret(home)), MayNot("cannot watch resource \"secrets\"")),
+            (watch_by_name(&chap_secret(home)), MayNot("cannot watch resource \"secrets\"")),
+            (get(&chap_secret(away)), May),
+            (watch_by_name(&chap_secret(away)), May),
+            (get(&other), MayNot("cannot get resource \"secrets\"")),
+            (watch(&other), MayNot("cannot watch resource \"secrets\"")),
+            (watch_by_name(&other), MayNot("cannot watch resource \"secrets\"")),
         ],
     )
     .await;

@@ -1,7 +1,7 @@
 //! One attempt to read or write an object, and its outcome.
 
 use kube::api::{
-    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams,
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams, WatchParams,
 };
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -17,6 +17,8 @@ pub struct Attempt {
 enum Verb {
     Get,
     List,
+    Watch,
+    WatchByName,
     Create,
     Replace,
     Patch(Value),
@@ -41,6 +43,16 @@ pub fn get(object: &Value) -> Attempt {
 
 pub fn list(object: &Value) -> Attempt {
     attempt(Verb::List, object)
+}
+
+/// Watches all objects beside this one.
+pub fn watch(object: &Value) -> Attempt {
+    attempt(Verb::Watch, object)
+}
+
+/// Watches this object only.
+pub fn watch_by_name(object: &Value) -> Attempt {
+    attempt(Verb::WatchByName, object)
 }
 
 pub fn create(object: &Value) -> Attempt {
@@ -93,6 +105,11 @@ impl Attempt {
         let answer = match &self.verb {
             Verb::Get => api.get(name).await.map(drop),
             Verb::List => api.list(&ListParams::default()).await.map(drop),
+            Verb::Watch => api.watch(&WatchParams::default(), "0").await.map(drop),
+            Verb::WatchByName => {
+                let only = WatchParams::default().fields(&format!("metadata.name={name}"));
+                api.watch(&only, "0").await.map(drop)
+            }
             Verb::Create => api.create(&post, &body()).await.map(drop),
             Verb::Replace => api.replace(name, &post, &body()).await.map(drop),
             Verb::Patch(patch) => api.patch(name, &merge, &Patch::Merge(patch)).await.map(drop),

@@ -6,30 +6,46 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{Stream, StreamExt as _, pin_mut};
 use kube::{
-    Api, Client,
+    Api, Client, Resource as _,
     api::ObjectMeta,
-    core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{
-        WatchStreamExt as _,
         reflector::ObjectRef,
         watcher::{self, Event},
     },
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
 use crate::{
     agent::metrics::{AgentMetrics, WatchGauge},
-    api::{Host, NodeName},
-    ops::{errors::brief, log_once::LogOnce},
+    api::{Host, NodeName, Readable},
+    ops::{
+        backoff::Backoff,
+        errors::brief,
+        log_once::{LastErrors, LogOnce},
+        watch_from_list,
+    },
 };
 
+/// The pauses before a watch that has failed is started again: thousands of agents may do it at once.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
+
 /// The Hosts that name one node; None until they have been listed for the first time.
-pub type NodeHosts = Option<Arc<[Arc<Host>]>>;
+pub type NodeHosts = Option<HostsOfNode>;
+
+/// The Hosts that name one node, as a watch shows them.
+#[derive(Clone, Debug)]
+pub struct HostsOfNode {
+    /// The Hosts.
+    pub hosts: Arc<[Arc<Host>]>,
+    /// The time before the watch's last list was requested.
+    pub list_began: Instant,
+}
 
 /// All Hosts of a watch, by node.
 ///
@@ -39,65 +55,83 @@ pub type NodeHosts = Option<Arc<[Arc<Host>]>>;
 pub struct HostStore {
     by_node: HashMap<NodeName, Vec<Arc<Host>>>,
     nodes: HashMap<ObjectRef<Host>, NodeName>,
-    /// The Hosts of the list in progress, if one is being read.
-    listing: Option<HashSet<ObjectRef<Host>>>,
-    /// A complete list was read.
-    complete: bool,
+    /// The list in progress, if one is being read.
+    listing: Option<Listing>,
+    /// The nodes that the list in progress, or one that has failed, has touched.
+    touched: BTreeSet<NodeName>,
+    /// The time before the last complete list was requested.
+    list_began: Option<Instant>,
+    /// What could not be decoded of Hosts, by their names, so that it is logged once.
+    errors: LastErrors<String>,
+}
+
+/// A list that is being read.
+#[derive(Debug)]
+struct Listing {
+    began: Instant,
+    hosts: HashSet<ObjectRef<Host>>,
 }
 
 impl HostStore {
-    /// Applies an event, and returns the nodes whose Hosts have changed. It returns none until the first list is
-    /// complete, and then all.
-    pub fn apply(&mut self, event: Event<DeserializeGuard<Host>>) -> BTreeSet<NodeName> {
+    /// Applies an event that was received at this time, and returns the nodes whose Hosts have to be looked at: none
+    /// while a list is being read, and all once it is complete. What was known before counts no more then, whatever its
+    /// version: after a restore of etcd from a backup, the versions of a list are smaller than the known ones.
+    pub fn apply(&mut self, event: Event<Readable<Host>>, now: Instant) -> BTreeSet<NodeName> {
         let mut changed = BTreeSet::new();
         match event {
-            Event::Init => self.listing = Some(HashSet::new()),
-            Event::InitApply(DeserializeGuard(host)) => {
+            Event::Init => self.listing = Some(Listing { began: now, hosts: HashSet::new() }),
+            Event::InitApply(host) => {
                 if let Some(listing) = &mut self.listing {
-                    listing.insert(object_ref(metadata(&host)));
+                    listing.hosts.insert(object_ref(host.meta()));
                 }
-                changed = self.put(host);
+                let touched = self.put(host);
+                self.touched.extend(touched);
             }
-            Event::Apply(DeserializeGuard(host)) => changed = self.put(host),
-            Event::Delete(DeserializeGuard(host)) => changed.extend(self.remove(&object_ref(metadata(&host)))),
+            Event::Apply(host) => changed = self.put(host),
+            Event::Delete(host) => changed.extend(self.remove(&object_ref(host.meta()))),
             Event::InitDone => {
-                let listed = self.listing.take().unwrap_or_default();
-                let gone: Vec<_> = self.nodes.keys().filter(|host| !listed.contains(*host)).cloned().collect();
+                let Some(Listing { began, hosts }) = self.listing.take() else { return changed };
+                self.list_began = Some(began);
+                let gone: Vec<_> = self.nodes.keys().filter(|host| !hosts.contains(*host)).cloned().collect();
                 changed.extend(gone.iter().filter_map(|host| self.remove(host)));
-                if !std::mem::replace(&mut self.complete, true) {
-                    changed.extend(self.by_node.keys().cloned());
-                }
+                changed.append(&mut self.touched);
+                changed.extend(self.by_node.keys().cloned());
             }
         }
-        if self.complete { changed } else { BTreeSet::new() }
+        changed
     }
 
-    /// The Hosts that name a node.
+    /// The Hosts that name a node; None until a complete list was read. Before that, a Host that is not in the store may
+    /// exist.
     #[must_use]
-    pub fn of(&self, node: &str) -> Arc<[Arc<Host>]> {
-        self.by_node.get(node).map(|hosts| hosts.as_slice().into()).unwrap_or_default()
+    pub fn of(&self, node: &str) -> NodeHosts {
+        let hosts = self.by_node.get(node).map(|hosts| hosts.as_slice().into()).unwrap_or_default();
+        Some(HostsOfNode { hosts, list_began: self.list_began? })
     }
 
-    /// Whether a complete list was read. Before that, a Host that is not in the store may exist.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    fn put(&mut self, host: Result<Host, InvalidObject>) -> BTreeSet<NodeName> {
-        let host = match host {
+    fn put(&mut self, host: Readable<Host>) -> BTreeSet<NodeName> {
+        let key = object_ref(host.meta());
+        let name = || key.to_string();
+        let Readable { object, status_error } = host;
+        let host = match object {
             Ok(host) => Arc::new(trimmed(host)),
             Err(invalid) => {
-                let namespace = invalid.metadata.namespace.as_deref().unwrap_or_default();
-                let name = invalid.metadata.name.as_deref().unwrap_or_default();
-                warn!(
-                    error = %invalid.error,
-                    "cannot decode the Host {namespace}/{name}; it stays as it was last decoded"
-                );
+                if self.errors.failed(name(), &invalid.error) {
+                    let error = invalid.error;
+                    warn!(error, "cannot decode the Host {}; it stays as it was last decoded", name());
+                }
                 return BTreeSet::new();
             }
         };
-        let key = object_ref(&host.metadata);
+        match status_error {
+            Some(error) if self.errors.failed(name(), &error) => {
+                warn!(error, "cannot decode a part of the status of the Host {}; it counts as absent", name());
+            }
+            Some(_) => {}
+            None => {
+                let _ = self.errors.recovered(&name());
+            }
+        }
         let node: NodeName = match self.by_node.get_key_value(host.spec.node_name.as_str()) {
             Some((node, _)) => node.clone(),
             None => host.spec.node_name.as_str().into(),
@@ -118,13 +152,6 @@ impl HostStore {
             }
         }
         Some(node)
-    }
-}
-
-fn metadata(host: &Result<Host, InvalidObject>) -> &ObjectMeta {
-    match host {
-        Ok(host) => &host.metadata,
-        Err(invalid) => &invalid.metadata,
     }
 }
 
@@ -154,9 +181,9 @@ pub fn events(
     client: Client,
     config: watcher::Config,
     mut gauge: WatchGauge,
-) -> impl Stream<Item = Event<DeserializeGuard<Host>>> + Send {
+) -> impl Stream<Item = Event<Readable<Host>>> + Send {
     let mut log = LogOnce::new("watch Hosts");
-    watcher::watcher(Api::<DeserializeGuard<Host>>::all(client), config).default_backoff().filter_map(move |event| {
+    watch_from_list(Api::<Readable<Host>>::all(client), config, RETRY).filter_map(move |event| {
         let event = match event {
             Ok(event) => {
                 // An Init is the start of an attempt, not its success.
@@ -188,10 +215,10 @@ pub async fn watch_node(client: Client, node: NodeName, hosts: watch::Sender<Nod
             event = events.next() => event,
         };
         let Some(event) = event else { return };
-        let changed = store.apply(event);
-        let is_first = store.is_complete() && hosts.borrow().is_none();
-        if is_first || !changed.is_empty() {
-            hosts.send_replace(Some(store.of(&node)));
+        let list_ends = matches!(event, Event::InitDone);
+        let changed = store.apply(event, Instant::now());
+        if list_ends || !changed.is_empty() {
+            hosts.send_replace(store.of(&node));
         }
     }
 }
@@ -202,15 +229,15 @@ mod tests {
 
     use super::*;
 
-    fn host(name: &str, node: &str) -> DeserializeGuard<Host> {
+    fn host(name: &str, node: &str) -> Readable<Host> {
         decode(json!({"metadata": {"namespace": "n", "name": name}, "spec": {"dataCenter": "d", "nodeName": node}}))
     }
 
-    fn undecodable(name: &str) -> DeserializeGuard<Host> {
+    fn undecodable(name: &str) -> Readable<Host> {
         decode(json!({"metadata": {"namespace": "n", "name": name}, "spec": {"nodeName": 7}}))
     }
 
-    fn decode(mut object: serde_json::Value) -> DeserializeGuard<Host> {
+    fn decode(mut object: serde_json::Value) -> Readable<Host> {
         object["apiVersion"] = "multibond.dev/v1alpha1".into();
         object["kind"] = "Host".into();
         serde_json::from_value(object).unwrap()
@@ -221,48 +248,65 @@ mod tests {
     }
 
     fn names(store: &HostStore, node: &str) -> Vec<String> {
-        store.of(node).iter().filter_map(|host| host.metadata.name.clone()).collect()
+        let hosts = store.of(node).map(|seen| seen.hosts).unwrap_or_default();
+        hosts.iter().filter_map(|host| host.metadata.name.clone()).collect()
     }
 
-    fn listed(hosts: Vec<DeserializeGuard<Host>>) -> HostStore {
+    fn listed(hosts: Vec<Readable<Host>>) -> HostStore {
         let mut store = HostStore::default();
         list(&mut store, hosts);
         store
     }
 
-    fn list(store: &mut HostStore, hosts: Vec<DeserializeGuard<Host>>) -> Vec<String> {
+    fn list(store: &mut HostStore, hosts: Vec<Readable<Host>>) -> Vec<String> {
         let events = [Event::Init].into_iter().chain(hosts.into_iter().map(Event::InitApply)).chain([Event::InitDone]);
-        events.flat_map(|event| nodes(&store.apply(event))).collect()
+        events.flat_map(|event| nodes(&apply(store, event))).collect()
+    }
+
+    fn apply(store: &mut HostStore, event: Event<Readable<Host>>) -> BTreeSet<NodeName> {
+        store.apply(event, Instant::now())
     }
 
     #[test]
     fn no_node_changes_before_the_first_list_is_complete() {
         let mut store = HostStore::default();
-        store.apply(Event::Init);
-        assert!(store.apply(Event::InitApply(host("a", "w1"))).is_empty() && !store.is_complete());
-        assert_eq!(nodes(&store.apply(Event::InitDone)), ["w1"]);
+        apply(&mut store, Event::Init);
+        assert!(apply(&mut store, Event::InitApply(host("a", "w1"))).is_empty() && store.of("w1").is_none());
+        assert_eq!(nodes(&apply(&mut store, Event::InitDone)), ["w1"]);
+    }
+
+    #[test]
+    fn every_new_list_has_its_time_and_shows_all_hosts_again() {
+        let (early, late) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        let mut store = HostStore::default();
+        for began in [early, late] {
+            store.apply(Event::Init, began);
+            store.apply(Event::InitApply(host("a", "w1")), late + Duration::from_secs(1));
+            assert_eq!(nodes(&store.apply(Event::InitDone, late + Duration::from_secs(2))), ["w1"]);
+            assert_eq!(store.of("w1").map(|seen| seen.list_began), Some(began));
+        }
     }
 
     #[test]
     fn several_hosts_may_name_a_node() {
         let mut store = listed(vec![host("a", "w1"), host("b", "w2")]);
-        assert_eq!(nodes(&store.apply(Event::Apply(host("c", "w1")))), ["w1"]);
+        assert_eq!(nodes(&apply(&mut store, Event::Apply(host("c", "w1")))), ["w1"]);
         assert_eq!(names(&store, "w1"), ["a", "c"]);
-        assert_eq!(nodes(&store.apply(Event::Delete(host("a", "w1")))), ["w1"]);
+        assert_eq!(nodes(&apply(&mut store, Event::Delete(host("a", "w1")))), ["w1"]);
         assert_eq!(names(&store, "w1"), ["c"]);
     }
 
     #[test]
     fn a_host_that_names_another_node_leaves_the_old_one() {
         let mut store = listed(vec![host("a", "w1")]);
-        assert_eq!(nodes(&store.apply(Event::Apply(host("a", "w2")))), ["w1", "w2"]);
+        assert_eq!(nodes(&apply(&mut store, Event::Apply(host("a", "w2")))), ["w1", "w2"]);
         assert_eq!((names(&store, "w1"), names(&store, "w2")), (vec![], vec!["a".to_owned()]));
     }
 
     #[test]
     fn a_host_missing_in_a_new_list_is_removed_when_the_list_is_complete() {
         let mut store = listed(vec![host("a", "w1"), host("b", "w2")]);
-        store.apply(Event::Init);
+        apply(&mut store, Event::Init);
         assert_eq!(names(&store, "w2"), ["b"]);
         assert_eq!(list(&mut store, vec![host("a", "w1")]), ["w1", "w2"]);
         assert!(names(&store, "w2").is_empty());
@@ -271,10 +315,10 @@ mod tests {
     #[test]
     fn a30_a_host_that_cannot_be_decoded_stays_as_it_was() {
         let mut store = listed(vec![host("a", "w1")]);
-        assert!(store.apply(Event::Apply(undecodable("a"))).is_empty());
-        assert!(list(&mut store, vec![undecodable("a"), undecodable("b")]).is_empty());
+        assert!(apply(&mut store, Event::Apply(undecodable("a"))).is_empty());
+        list(&mut store, vec![undecodable("a"), undecodable("b")]);
         assert_eq!(names(&store, "w1"), ["a"]);
-        assert_eq!(nodes(&store.apply(Event::Delete(undecodable("a")))), ["w1"]);
+        assert_eq!(nodes(&apply(&mut store, Event::Delete(undecodable("a")))), ["w1"]);
         assert!(names(&store, "w1").is_empty());
     }
 }

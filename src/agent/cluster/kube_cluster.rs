@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use super::{Cluster, ClusterError, HostId, hosts, secrets::SecretWatches, with_timeout};
 use crate::{
     agent::types::credentials::SecretState,
-    api::{AGENT_MANAGER, Host},
+    api::{AGENT_MANAGER, Host, Readable},
     ops::patch::status_patch,
 };
 
@@ -34,13 +34,18 @@ impl Cluster for KubeCluster {
     async fn write_status(&self, host: &HostId, fields: &Map<String, Value>) -> Result<Host, ClusterError> {
         // The semaphore is never closed, so there always is a permit.
         let _permit = self.requests.acquire().await.ok();
-        let api: Api<Host> = Api::namespaced(self.client.clone(), &host.namespace);
+        let api: Api<Readable<Host>> = Api::namespaced(self.client.clone(), &host.namespace);
         let params = PatchParams { field_manager: Some(AGENT_MANAGER.into()), ..PatchParams::default() };
         let patch = status_patch(Some(&host.uid), fields)?;
-        with_timeout(api.patch_status(&host.name, &params, &patch)).await.map(hosts::trimmed)
+        let written = with_timeout(api.patch_status(&host.name, &params, &patch)).await?;
+        written.object.map(hosts::trimmed).map_err(|invalid| ClusterError::Undecodable(invalid.error))
     }
 
     fn secret(&self, secret: &ObjectRef<Secret>) -> watch::Receiver<SecretState> {
         self.secrets.watch(secret)
+    }
+
+    fn secret_failed(&self, secret: &ObjectRef<Secret>) {
+        self.secrets.failed(secret);
     }
 }

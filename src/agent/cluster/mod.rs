@@ -35,6 +35,9 @@ pub enum ClusterError {
     /// The server did not answer within 30 seconds.
     #[error("no answer from the API server in {} s", REQUEST_TIMEOUT.as_secs())]
     Timeout,
+    /// The answer is an object that this version cannot decode.
+    #[error("the answer cannot be decoded: {0}")]
+    Undecodable(String),
     /// Any other failure.
     #[error("{}", brief(.0))]
     Failed(#[source] kube::Error),
@@ -83,6 +86,9 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Watches a Secret for as long as the receiver lives.
     fn secret(&self, secret: &ObjectRef<Secret>) -> watch::Receiver<SecretState>;
+
+    /// A path fails because of this Secret, which somebody may be about to correct: a change of it should be seen soon.
+    fn secret_failed(&self, secret: &ObjectRef<Secret>);
 }
 
 /// Limits the time of a request. If the server has carried it out without an answer in time, a watch shows the result.

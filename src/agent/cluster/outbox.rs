@@ -6,6 +6,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use crate::{
     agent::reconcile::{
         backoff,
@@ -27,6 +29,8 @@ const COLLECT_MAPS: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Outbox {
     known: Arc<Host>,
+    /// The time of the answer to a write that `known` is from; None if a watch has shown it.
+    answered_at: Option<Instant>,
     changed_at: Option<Duration>,
     /// A write has not ended.
     is_writing: bool,
@@ -49,7 +53,7 @@ impl Outbox {
     /// Starts with a Host that was read.
     #[must_use]
     pub fn new(host: Arc<Host>) -> Self {
-        Outbox { known: host, changed_at: None, is_writing: false, failures: 0, retry_at: None }
+        Outbox { known: host, answered_at: None, changed_at: None, is_writing: false, failures: 0, retry_at: None }
     }
 
     /// The newest known version of the Host.
@@ -58,10 +62,14 @@ impl Outbox {
         &self.known
     }
 
-    /// A watch has shown the Host. It may be older than the answer to our own last write, and is ignored then.
-    pub fn update(&mut self, host: &Arc<Host>) {
-        if !Arc::ptr_eq(&self.known, host) && !is_older(host, &self.known) {
+    /// A watch has shown the Host; its last list was requested after `list_began`. The Host may be older than the answer
+    /// to our own last write, and is ignored then. But a list that was requested after that answer counts whatever its
+    /// versions are: after a restore of etcd from a backup they are smaller than the known ones.
+    pub fn update(&mut self, host: &Arc<Host>, list_began: Instant) {
+        let answer_is_newer = self.answered_at.is_some_and(|at| at >= list_began) && is_older(host, &self.known);
+        if !Arc::ptr_eq(&self.known, host) && !answer_is_newer {
             self.known = host.clone();
+            self.answered_at = None;
         }
     }
 
@@ -96,9 +104,12 @@ impl Outbox {
         self.changed_at = None;
     }
 
-    /// The write has succeeded, and this is the answer.
-    pub fn write_succeeded(&mut self, host: &Arc<Host>) {
-        self.update(host);
+    /// The write has succeeded, and this is the answer, which came at this time. A watch may have shown a newer version.
+    pub fn write_succeeded(&mut self, host: &Arc<Host>, at: Instant) {
+        if !is_older(host, &self.known) {
+            self.known = host.clone();
+            self.answered_at = Some(at);
+        }
         self.is_writing = false;
         self.failures = 0;
         self.retry_at = None;
@@ -228,7 +239,7 @@ mod tests {
         outbox.write_started();
         assert_eq!(outbox.due(&report("three"), None, clock.now()), Due::No);
         clock.pass(50);
-        outbox.write_succeeded(&host(2, &report("two")));
+        outbox.write_succeeded(&host(2, &report("two")), Instant::now());
         assert_eq!(outbox.due(&report("three"), None, clock.now()), Due::Now);
     }
 
@@ -252,13 +263,31 @@ mod tests {
 
     #[test]
     fn a_stale_watch_event_does_not_cause_a_second_write() {
-        let clock = TestClock::new();
+        let (clock, now) = (TestClock::new(), Instant::now());
         let mut outbox = Outbox::new(host(1, &report("one")));
         outbox.write_started();
-        outbox.write_succeeded(&host(7, &report("two")));
-        outbox.update(&host(3, &report("one")));
+        outbox.write_succeeded(&host(7, &report("two")), now);
+        outbox.update(&host(3, &report("one")), now);
         assert_eq!(outbox.due(&report("two"), None, clock.now()), Due::No);
-        outbox.update(&host(10, &report("somebody's")));
+        outbox.update(&host(10, &report("somebody's")), now);
         assert_eq!(outbox.due(&report("two"), None, clock.now()), Due::Now, "what somebody else has written is");
+    }
+
+    #[test]
+    fn a_list_from_after_the_answer_counts_also_when_its_version_is_smaller() {
+        let (clock, answered) = (TestClock::new(), Instant::now());
+        let mut outbox = Outbox::new(host(780, &report("one")));
+        outbox.write_started();
+        outbox.write_succeeded(&host(781, &report("two")), answered);
+        let listed = answered + Duration::from_secs(1);
+        outbox.update(&host(287, &report("one")), listed);
+        assert_eq!(outbox.host().metadata.resource_version.as_deref(), Some("287"));
+        assert_eq!(
+            outbox.due(&report("two"), None, clock.now()),
+            Due::Now,
+            "the report is not in the API server any more"
+        );
+        outbox.update(&host(290, &report("two")), listed);
+        assert_eq!(outbox.due(&report("two"), None, clock.now()), Due::No);
     }
 }

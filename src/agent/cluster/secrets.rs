@@ -1,8 +1,8 @@
-//! Watches of the Secrets with CHAP credentials that a plan names.
+//! The Secrets with CHAP credentials that a plan names, kept up to date.
 //!
-//! Agents may read Secrets by name, and may not list them. A watch with the name as field selector is allowed by a rule
-//! with that name in `resourceNames`, and shows a changed Secret at once. Where only `get` is granted, the Secret is
-//! read again every half minute.
+//! With the role of the chart agents may get Secrets, and neither list nor watch them: whoever may watch a namespace sees
+//! every Secret in it. So a Secret is read again every half minute, and every few seconds while a path fails because of
+//! it. A Role that names the Secret in `resourceNames` may also allow `watch`: then a change is seen at once.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use kube::{
 };
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{ClusterError, with_timeout};
@@ -30,6 +30,12 @@ use crate::{
 
 /// The interval at which a Secret is read that cannot be watched, or could not be read.
 const READ_EVERY: Duration = Duration::from_secs(30);
+/// The interval while a path fails because of the Secret: somebody may be about to correct it.
+const READ_OFTEN: Duration = Duration::from_secs(5);
+/// A failed path counts for this time. The agent looks at its paths at least once a minute.
+const FAILURE_COUNTS: Duration = Duration::from_secs(90);
+/// The interval at which a watch is tried that was forbidden.
+const WATCH_FORBIDDEN: Duration = Duration::from_secs(600);
 /// A watch without events ends after this time. The API server ends it earlier (290 s), unless the connection is dead.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
 /// The pause between two watches.
@@ -39,7 +45,15 @@ const WATCH_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct SecretWatches {
     client: Client,
-    senders: Arc<Mutex<HashMap<ObjectRef<Secret>, watch::Sender<SecretState>>>>,
+    senders: Arc<Mutex<HashMap<ObjectRef<Secret>, Senders>>>,
+}
+
+/// What is known of a Secret, and how much its users want to know it.
+#[derive(Clone)]
+struct Senders {
+    state: watch::Sender<SecretState>,
+    /// The time at which a path last failed because of the Secret.
+    failed_at: watch::Sender<Option<Instant>>,
 }
 
 impl SecretWatches {
@@ -52,83 +66,141 @@ impl SecretWatches {
     /// Watches a Secret for as long as a receiver lives.
     #[must_use]
     pub fn watch(&self, secret: &ObjectRef<Secret>) -> watch::Receiver<SecretState> {
-        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = senders.get(secret) {
-            return sender.subscribe();
+        let mut all = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(secret) {
+            return known.state.subscribe();
         }
-        let (sender, receiver) = watch::channel(SecretState::Unread);
-        senders.insert(secret.clone(), sender.clone());
-        tokio::spawn(self.clone().follow(secret.clone(), sender));
+        let (state, receiver) = watch::channel(SecretState::Unread);
+        let senders = Senders { state, failed_at: watch::Sender::new(None) };
+        all.insert(secret.clone(), senders.clone());
+        tokio::spawn(self.clone().follow(secret.clone(), senders));
         receiver
     }
 
-    async fn follow(self, secret: ObjectRef<Secret>, sender: watch::Sender<SecretState>) {
+    /// A path has failed because of this Secret.
+    pub fn failed(&self, secret: &ObjectRef<Secret>) {
+        let all = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get(secret) {
+            known.failed_at.send_replace(Some(Instant::now()));
+        }
+    }
+
+    async fn follow(self, secret: ObjectRef<Secret>, senders: Senders) {
+        let Senders { state, failed_at } = senders;
         let namespace = secret.namespace.as_deref().unwrap_or_default();
         let name = &secret.name;
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
-        let mut log = SecretLog::new(namespace, name);
+        let mut reader = Reader {
+            api: Api::namespaced(self.client.clone(), namespace),
+            log: SecretLog::new(namespace, name),
+            watch_after: None,
+        };
+        let mut failed_at = failed_at.subscribe();
         loop {
             tokio::select! {
-                () = sender.closed() => {}
-                pause = read_and_watch(&api, name, &sender, &mut log) => {
-                    sleep(pause).await;
+                () = state.closed() => {}
+                next = reader.read_and_watch(&secret, &state) => {
+                    match next {
+                        Next::Watch => sleep(WATCH_PAUSE).await,
+                        Next::Read => pause_between_reads(&mut failed_at).await,
+                    }
                     continue;
                 }
             }
-            let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
             // There may be a new receiver since the last one was dropped.
-            if sender.receiver_count() == 0 {
-                senders.remove(&secret);
+            if state.receiver_count() == 0 {
+                all.remove(&secret);
                 return;
             }
         }
     }
 }
 
-/// Reads a Secret and watches it until the watch ends. Returns the pause before the next call.
-async fn read_and_watch(
-    api: &Api<Secret>,
-    name: &str,
-    sender: &watch::Sender<SecretState>,
-    log: &mut SecretLog,
-) -> Duration {
-    let version = match with_timeout(api.get_opt(name)).await {
-        Ok(secret) => {
-            set(sender, log.state_of(secret.as_ref()));
-            secret.and_then(|secret| secret.metadata.resource_version).unwrap_or_else(|| "0".to_owned())
-        }
-        Err(error) => {
-            let is_forbidden = matches!(error, ClusterError::Forbidden(_));
-            // Credentials that were read before stay valid, so that logins work while the API server is away.
-            if is_forbidden || !matches!(&*sender.borrow(), SecretState::Read(_)) {
-                set(sender, SecretState::Unusable);
+/// How the next version of a Secret is found.
+enum Next {
+    /// By another watch.
+    Watch,
+    /// By reading it again.
+    Read,
+}
+
+/// Waits for half a minute, and shorter while a path fails because of the Secret.
+async fn pause_between_reads(failed_at: &mut watch::Receiver<Option<Instant>>) {
+    let started = Instant::now();
+    loop {
+        let fails = failed_at.borrow_and_update().is_some_and(|at| at.elapsed() < FAILURE_COUNTS);
+        let pause = if fails { READ_OFTEN } else { READ_EVERY };
+        tokio::select! {
+            () = sleep_until(started + pause) => return,
+            changed = failed_at.changed() => {
+                if changed.is_err() {
+                    return;
+                }
             }
-            log.follow.failed(error);
-            return READ_EVERY;
-        }
-    };
-    let only_this = WatchParams::default().fields(&format!("metadata.name={name}"));
-    let events = match with_timeout(api.watch(&only_this, &version)).await {
-        Ok(events) => events,
-        Err(error) => {
-            log.follow.failed(format_args!("it may be read and not be watched: {error}"));
-            return READ_EVERY;
-        }
-    };
-    log.follow.recovered();
-    pin_mut!(events);
-    // A watch does not end by itself when the connection was lost without a notice.
-    while let Ok(Some(event)) = timeout(WATCH_TIMEOUT, events.next()).await {
-        match event {
-            Ok(WatchEvent::Added(secret) | WatchEvent::Modified(secret)) => {
-                set(sender, log.state_of(Some(&secret)));
-            }
-            Ok(WatchEvent::Deleted(_)) => set(sender, log.state_of(None)),
-            Ok(WatchEvent::Bookmark(_)) => {}
-            Ok(WatchEvent::Error(_)) | Err(_) => break,
         }
     }
-    WATCH_PAUSE
+}
+
+/// Reads and watches one Secret.
+struct Reader {
+    api: Api<Secret>,
+    log: SecretLog,
+    /// A watch was forbidden, and is not tried before this time.
+    watch_after: Option<Instant>,
+}
+
+impl Reader {
+    /// Reads the Secret, and watches it until the watch ends if that is allowed.
+    async fn read_and_watch(&mut self, secret: &ObjectRef<Secret>, sender: &watch::Sender<SecretState>) -> Next {
+        let name = &secret.name;
+        let version = match with_timeout(self.api.get_opt(name)).await {
+            Ok(secret) => {
+                set(sender, self.log.state_of(secret.as_ref()));
+                secret.and_then(|secret| secret.metadata.resource_version).unwrap_or_else(|| "0".to_owned())
+            }
+            Err(error) => {
+                let is_forbidden = matches!(error, ClusterError::Forbidden(_));
+                // Credentials that were read before stay valid, so that logins work while the API server is away.
+                if is_forbidden || !matches!(&*sender.borrow(), SecretState::Read(_)) {
+                    set(sender, SecretState::Unusable);
+                }
+                self.log.follow.failed(error);
+                return Next::Read;
+            }
+        };
+        if self.watch_after.is_some_and(|after| Instant::now() < after) {
+            self.log.follow.recovered();
+            return Next::Read;
+        }
+        let only_this = WatchParams::default().fields(&format!("metadata.name={name}"));
+        let events = match with_timeout(self.api.watch(&only_this, &version)).await {
+            Ok(events) => events,
+            Err(ClusterError::Forbidden(_)) => {
+                self.watch_after = Some(Instant::now() + WATCH_FORBIDDEN);
+                self.log.follow.recovered();
+                return Next::Read;
+            }
+            Err(error) => {
+                self.log.follow.failed(format_args!("it can be read and not be watched: {error}"));
+                return Next::Read;
+            }
+        };
+        self.watch_after = None;
+        self.log.follow.recovered();
+        pin_mut!(events);
+        // A watch does not end by itself when the connection was lost without a notice.
+        while let Ok(Some(event)) = timeout(WATCH_TIMEOUT, events.next()).await {
+            match event {
+                Ok(WatchEvent::Added(secret) | WatchEvent::Modified(secret)) => {
+                    set(sender, self.log.state_of(Some(&secret)))
+                }
+                Ok(WatchEvent::Deleted(_)) => set(sender, self.log.state_of(None)),
+                Ok(WatchEvent::Bookmark(_)) => {}
+                Ok(WatchEvent::Error(_)) | Err(_) => break,
+            }
+        }
+        Next::Watch
+    }
 }
 
 /// The log lines about one Secret. What is wrong with it is only there: a Host's status is read by people who may not
@@ -170,4 +242,39 @@ fn set(sender: &watch::Sender<SecretState>, state: SecretState) {
         *known = state;
         differs
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pause after a failure that was seen this long ago.
+    async fn pause_after(failed: Option<Duration>) -> Duration {
+        let failed_at = failed.map(|ago| Instant::now() - ago);
+        let sender = watch::Sender::new(failed_at);
+        let begin = Instant::now();
+        pause_between_reads(&mut sender.subscribe()).await;
+        begin.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_secret_is_read_more_often_while_a_path_fails_because_of_it() {
+        tokio::time::advance(Duration::from_secs(1000)).await;
+        assert!((READ_EVERY..READ_EVERY * 2).contains(&pause_after(None).await));
+        assert!((READ_OFTEN..READ_OFTEN * 2).contains(&pause_after(Some(Duration::ZERO)).await));
+        assert!((READ_EVERY..READ_EVERY * 2).contains(&pause_after(Some(FAILURE_COUNTS)).await));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_shortens_a_pause_that_has_begun() {
+        let sender = watch::Sender::new(None);
+        let mut receiver = sender.subscribe();
+        let begin = Instant::now();
+        let fails = async {
+            sleep(Duration::from_secs(2)).await;
+            sender.send_replace(Some(Instant::now()));
+        };
+        tokio::join!(pause_between_reads(&mut receiver), fails);
+        assert!((READ_OFTEN..READ_OFTEN * 2).contains(&begin.elapsed()));
+    }
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::output::{self, Format};
 use super::{Global, in_runtime};
-use crate::api::{DataCenter, Host, IscsiBond, Network};
+use crate::api::{DataCenter, Host, IscsiBond, Network, Readable};
 use crate::ops::{self, errors::causes};
 use crate::status_view::json::Document;
 use crate::status_view::{Snapshot, StatusView};
@@ -128,7 +128,7 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
     let kind = K::plural(&()).into_owned();
-    let api: Api<DeserializeGuard<K>> = match namespace {
+    let api: Api<Readable<K>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
@@ -147,9 +147,13 @@ where
         Err(error) => return Err(Error::Other { kind, reason: causes(&error) }),
     };
     let (mut readable, mut problems) = (Vec::new(), Vec::new());
-    for DeserializeGuard(object) in objects {
+    for Readable { object, status_error } in objects {
         match object {
-            Ok(object) => readable.push(Arc::new(object)),
+            Ok(object) => {
+                let name = object.meta().name.clone().unwrap_or_default();
+                problems.extend(status_error.map(|error| format!("{} {name}: {error}", K::kind(&()))));
+                readable.push(Arc::new(object));
+            }
             Err(broken) => {
                 let name = broken.metadata.name.unwrap_or_default();
                 problems.push(format!("{} {name}: {}", K::kind(&()), broken.error));

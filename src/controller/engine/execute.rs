@@ -22,8 +22,8 @@ use crate::{
 pub(super) struct Done {
     pub key: Key,
     pub began: Instant,
-    /// The objects that the API server has returned.
-    pub written: Vec<Written>,
+    /// The objects that the API server has returned, and the times of these answers.
+    pub written: Vec<(Written, Instant)>,
     /// The names of the actions that have succeeded.
     pub succeeded: Vec<&'static str>,
     /// Hosts that the API server has refused to create, with its answer.
@@ -59,7 +59,7 @@ impl Executor {
             ended.push(answer.is_ok());
             match answer {
                 Ok(written) => {
-                    done.written.extend(written);
+                    done.written.extend(written.map(|written| (written, Instant::now())));
                     done.succeeded.push(name);
                 }
                 Err(error) => {

@@ -286,8 +286,8 @@ impl Engine {
         if let Some(slot) = self.in_flight.remove(&key) {
             self.slots.give_back(&slot);
         }
-        for object in written {
-            self.index.apply_written(object);
+        for (object, at) in written {
+            self.index.apply_written(object, at);
         }
         if let Key::Object(ObjectKind::DataCenter, dc_key) = &key {
             self.index.set_create_errors(dc_key, create_errors);

@@ -8,13 +8,9 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use jiff::Timestamp;
-use kube::{
-    Api, Client, Resource,
-    runtime::watcher::{self, watcher},
-};
+use kube::{Api, Client, Resource, runtime::watcher};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::metrics::{ControllerMetrics, ReasonLabel};
 use crate::{
@@ -27,6 +23,7 @@ use crate::{
         backoff::Backoff,
         errors::{ErrorReason, brief},
         log_once::LastErrors,
+        watch_from_list,
     },
 };
 
@@ -95,41 +92,40 @@ impl Watches {
         tokio::spawn(async move {
             let mut failures = 0_u32;
             let mut undecodable = UndecodableObjects::default();
-            loop {
-                let mut stream = pin!(watcher(api.clone(), watcher::Config::default().timeout(WATCH_LASTS)));
-                let error = loop {
-                    let event = match stream.next().await {
-                        Some(Ok(event)) => event,
-                        Some(Err(error)) => break error,
-                        None => return,
-                    };
-                    // `Init` comes before the first answer of the API server.
-                    if !matches!(event, watcher::Event::Init) {
-                        failures = 0;
-                        if watches.errors.lock().recovered(&plural) {
-                            tracing::info!(kind = plural, "the watch works again");
+            let mut events = pin!(watch_from_list(api, watcher::Config::default().timeout(WATCH_LASTS), RETRY));
+            while let Some(event) = events.next().await {
+                let event = match event {
+                    Ok(event) => {
+                        // `Init` comes before the first answer of the API server.
+                        if !matches!(event, watcher::Event::Init) {
+                            failures = 0;
+                            if watches.errors.lock().recovered(&plural) {
+                                tracing::info!(kind = plural, "the watch works again");
+                            }
                         }
+                        let event = Event::new(event, Instant::now());
+                        undecodable.log_once(plural, &event);
+                        event
                     }
-                    let event = event.into();
-                    undecodable.log_once(plural, &event);
-                    if watches.changes.send(wrap(event)).await.is_err() {
-                        return;
+                    Err(error) => {
+                        failures += 1;
+                        watches.failed(plural, &error);
+                        Event::Fails { refused: failures >= REFUSALS && refused(&error) }
                     }
                 };
-                failures += 1;
-                let reason = ErrorReason::from(&error).as_str();
-                watches.metrics.errors.get_or_create(&ReasonLabel { operation: "watch", reason }).inc();
-                if watches.errors.lock().failed(plural, brief(&error)) {
-                    tracing::warn!(kind = plural, error = brief(&error), "a watch has failed; trying again");
-                }
-                let refused = failures >= REFUSALS && refused(&error);
-                if watches.changes.send(wrap(Event::Fails { refused })).await.is_err() {
+                if watches.changes.send(wrap(event)).await.is_err() {
                     return;
                 }
-                // A new watcher starts with a list. The old one would resume, and report nothing until something changes.
-                tokio::time::sleep(RETRY.pause(failures, (plural, Timestamp::now()))).await;
             }
         });
+    }
+
+    fn failed(&self, plural: &'static str, error: &watcher::Error) {
+        let reason = ErrorReason::from(error).as_str();
+        self.metrics.errors.get_or_create(&ReasonLabel { operation: "watch", reason }).inc();
+        if self.errors.lock().failed(plural, brief(error)) {
+            tracing::warn!(kind = plural, error = brief(error), "a watch has failed; trying again");
+        }
     }
 }
 
@@ -146,13 +142,20 @@ impl UndecodableObjects {
                     tracing::warn!(kind = plural, object = %key, error = bad.error, "an object cannot be decoded; its data center is frozen");
                 }
             }
+            Event::Listed(Watched::Good { object, status_error: Some(error) })
+            | Event::Applied(Watched::Good { object, status_error: Some(error) }) => {
+                let key = ObjectKey::of(object.meta());
+                if self.0.failed(key.clone(), error) {
+                    tracing::warn!(kind = plural, object = %key, error, "a part of an object's status cannot be decoded, and counts as absent");
+                }
+            }
             Event::Listed(object) | Event::Applied(object) | Event::Deleted(object) => {
                 let key = ObjectKey::of(object.meta());
                 if self.0.recovered(&key) {
                     tracing::info!(kind = plural, object = %key, "the object can be decoded again, or is gone");
                 }
             }
-            Event::ListBegins | Event::ListEnds | Event::Fails { .. } => {}
+            Event::ListBegins(_) | Event::ListEnds | Event::Fails { .. } => {}
         }
     }
 }

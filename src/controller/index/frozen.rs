@@ -49,13 +49,15 @@ impl Index {
             && known(&self.leases)
     }
 
-    /// One line for each object that cannot be decoded.
+    /// One line for each object that cannot be decoded, or whose status cannot.
     pub(crate) fn undecodable(&self) -> Vec<String> {
         fn lines<K: Resource<DynamicType = ()>>(
             kind: ObjectKind,
             cache: &ObjectCache<K>,
         ) -> impl Iterator<Item = String> {
-            cache.undecodable().map(move |(key, bad)| format!("{kind} {key} cannot be read: {}", bad.error))
+            let statuses = cache.status_errors().map(move |(key, error)| format!("{kind} {key}: {error}"));
+            let bad = cache.undecodable();
+            bad.map(move |(key, bad)| format!("{kind} {key} cannot be read: {}", bad.error)).chain(statuses)
         }
         let mut lines: Vec<String> = lines(ObjectKind::DataCenter, &self.data_centers)
             .chain(lines(ObjectKind::Network, &self.networks))

@@ -33,7 +33,7 @@ use crate::{
         ObjectKey, ObjectKind, ObjectName, node_owner::OwnerRank,
     },
     controller::store::{Change, Written, cache::ObjectCache, key::Key, watched::Event},
-    ops::Now,
+    ops::{Instant, Now},
     planner::{AgentState, Planner, View},
 };
 use agents::Agents;
@@ -146,31 +146,32 @@ impl Index {
         }
     }
 
-    /// Applies the answer to a write, so that the write is not repeated before the watch has reported it.
-    pub(crate) fn apply_written(&mut self, written: Written) {
+    /// Applies the answer to a write, which came at this time, so that the write is not repeated before the watch has
+    /// reported it.
+    pub(crate) fn apply_written(&mut self, written: Written, at: Instant) {
         match written {
             Written::DataCenter(object) => {
-                if let Some(difference) = self.data_centers.apply_written(object) {
+                if let Some(difference) = self.data_centers.apply_written(object, at) {
                     self.data_center_changed(&difference);
                 }
             }
             Written::Network(object) => {
-                if let Some(difference) = self.networks.apply_written(object) {
+                if let Some(difference) = self.networks.apply_written(object, at) {
                     self.network_changed(&difference);
                 }
             }
             Written::Bond(object) => {
-                if let Some(difference) = self.bonds.apply_written(object) {
+                if let Some(difference) = self.bonds.apply_written(object, at) {
                     self.bond_changed(&difference);
                 }
             }
             Written::Host(object) => {
-                if let Some(difference) = self.hosts.apply_written(object) {
+                if let Some(difference) = self.hosts.apply_written(object, at) {
                     self.host_changed(&difference);
                 }
             }
             Written::Node(object) => {
-                if let Some(difference) = self.nodes.apply_written(object) {
+                if let Some(difference) = self.nodes.apply_written(object, at) {
                     self.node_changed(&difference);
                 }
             }
@@ -364,30 +365,6 @@ impl DataCenterIndex {
     /// The aggregates over the hosts of the data center. They are computed if they are missing since the last change.
     pub(crate) fn aggregates(&self, compute: impl FnOnce() -> Aggregates) -> Arc<Aggregates> {
         self.aggregates.get_or_init(|| Arc::new(compute())).clone()
-    }
-}
-
-#[cfg(test)]
-impl Index {
-    /// An index of an empty cluster, whose lists have been read: until then every data center is frozen.
-    pub(crate) fn listed(now: Now) -> Self {
-        let mut index = Index::default();
-        for change in [Event::ListBegins, Event::ListEnds].map(Change::DataCenter) {
-            index.apply(change, now);
-        }
-        for change in [Event::ListBegins, Event::ListEnds].map(Change::Network) {
-            index.apply(change, now);
-        }
-        for change in [Event::ListBegins, Event::ListEnds].map(Change::Host) {
-            index.apply(change, now);
-        }
-        for change in [Event::ListBegins, Event::ListEnds].map(Change::Bond) {
-            index.apply(change, now);
-        }
-        for change in [Event::ListBegins, Event::ListEnds].map(Change::Node) {
-            index.apply(change, now);
-        }
-        index
     }
 }
 

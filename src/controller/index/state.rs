@@ -117,6 +117,8 @@ pub(crate) struct Aggregates {
     pub non_operational: SampleNames,
     /// Hosts in service whose phase is known.
     pub known: u32,
+    /// The hosts among `known` that have no session to some target, whichever it is.
+    pub lacking: u32,
     /// The hosts among `known` without any session, by target.
     pub without_session: HashMap<Iqn, u32>,
 }
@@ -167,10 +169,46 @@ pub(crate) struct BondAggregate {
 }
 
 impl Aggregates {
-    /// The target that has no session on more than half of the hosts (two or more) whose phase is known. Then the
-    /// storage has failed, and not the hosts.
-    pub(crate) fn storage_at_fault(&self) -> Option<&Iqn> {
-        let most = |(target, hosts): (_, &u32)| (*hosts >= 2 && *hosts * 2 > self.known).then_some(target);
-        self.without_session.iter().filter_map(most).min()
+    /// Whether half of the hosts whose phase is known, or more (two or more), have no session to some target. Then the
+    /// storage has failed, and not the hosts. The targets may differ: two arrays may each be lost by another half of the
+    /// racks, and an array can refuse hosts one by one.
+    pub(crate) fn storage_at_fault(&self) -> bool {
+        self.lacking >= 2 && self.lacking.saturating_mul(2) >= self.known
+    }
+
+    /// The target that the most hosts have no session to, and their number.
+    pub(crate) fn most_missed_target(&self) -> Option<(&Iqn, u32)> {
+        let missed = self.without_session.iter().map(|(target, hosts)| (target, *hosts));
+        missed.max_by(|(a, hosts_a), (b, hosts_b)| hosts_a.cmp(hosts_b).then_with(|| b.cmp(a)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at_fault(lacking: u32, known: u32) -> bool {
+        Aggregates { known, lacking, ..Aggregates::default() }.storage_at_fault()
+    }
+
+    #[test]
+    fn half_of_the_hosts_without_some_target_is_a_failure_of_the_storage() {
+        for (lacking, known) in [(2, 2), (2, 3), (2, 4), (3, 6), (4, 4)] {
+            assert!(at_fault(lacking, known), "{lacking} of {known}");
+        }
+    }
+
+    #[test]
+    fn one_host_or_less_than_half_of_the_hosts_is_no_failure_of_the_storage() {
+        for (lacking, known) in [(0, 0), (0, 4), (1, 1), (1, 2), (2, 5), (4, 9)] {
+            assert!(!at_fault(lacking, known), "{lacking} of {known}");
+        }
+    }
+
+    #[test]
+    fn the_most_missed_target_is_the_first_by_name_among_equals() {
+        let without_session = [("iqn.b".into(), 2), ("iqn.a".into(), 2), ("iqn.c".into(), 1)].into();
+        let aggregates = Aggregates { without_session, ..Aggregates::default() };
+        assert_eq!(aggregates.most_missed_target(), Some((&"iqn.a".into(), 2)));
     }
 }

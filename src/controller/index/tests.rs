@@ -68,7 +68,7 @@ fn an_object_that_is_created_again_has_a_deletion_timeout_of_its_own() {
 fn the_answer_to_a_write_for_a_deleted_object_is_ignored() {
     let mut index = Index::default();
     let host: Watched<Host> = read(object("Host", "h", &json!({"dataCenter": "dc", "nodeName": "h"})));
-    index.apply_written(Written::Host(host));
+    index.apply_written(Written::Host(host), Instant::now());
     assert!(index.hosts.get(&ObjectKey::new("ns", "h")).is_none());
 }
 

@@ -91,6 +91,7 @@ impl Aggregates {
         self.usage.add(&state.plan);
         if state.phase != Phase::Unknown {
             self.known += 1;
+            self.lacking += u32::from(!state.without_session.is_empty());
             for target in &state.without_session {
                 count(&mut self.without_session, target);
             }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        DataCenter, DataCenterStatus, ObjectKey, ObjectKind, Summary,
+        DataCenter, DataCenterStatus, NonOperationalTaint, ObjectKey, ObjectKind, Summary,
         condition::{self, ConditionUpdate, Status},
         has_finalizer,
         reason::{ConditionType, Reason},
@@ -28,7 +28,7 @@ use crate::{
 /// Decides for one data center.
 pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now: Now) -> Outcome {
     let mut outcome = decide(index, key, settings, now);
-    let at_fault = aggregates(index, key).is_some_and(|aggregates| aggregates.storage_at_fault().is_some());
+    let at_fault = aggregates(index, key).is_some_and(|aggregates| aggregates.storage_at_fault());
     outcome.memo.storage_at_fault = Some(at_fault);
     outcome
 }
@@ -73,11 +73,16 @@ fn write(
     let center = index.data_center(key);
     let generation = data_center.metadata.generation;
     let valid = storage_valid(index.view(key).as_deref(), key);
-    let updates =
-        [Some(valid), hosts_made, Some(ready(index, key, data_center, waiting_for))].into_iter().flatten().collect();
+    let held = evictions_held(index, key, data_center);
+    let evictions_held = held.is_some();
+    let ready = ready(index, key, data_center, waiting_for);
+    let updates = [Some(valid), hosts_made, held, Some(ready)].into_iter().flatten().collect();
     let mut conditions = condition::merge(&current.conditions, updates, generation, now.wall);
     if data_center.spec.hosts.is_none() {
         conditions = condition::without(&conditions, ConditionType::HostsMade);
+    }
+    if !evictions_held {
+        conditions = condition::without(&conditions, ConditionType::EvictionsHeld);
     }
     let desired = DataCenterStatus {
         observed_generation: generation,
@@ -122,6 +127,20 @@ fn storage_valid(view: Option<&View>, key: &ObjectKey) -> ConditionUpdate {
             ConditionUpdate::new(kind, Status::False, first.reason, all.join("; "))
         }
     }
+}
+
+/// Says that no host is evicted, and why; `None` while evictions are not held back, or not wanted.
+fn evictions_held(index: &Index, key: &ObjectKey, data_center: &DataCenter) -> Option<ConditionUpdate> {
+    if data_center.spec.non_operational_taint != NonOperationalTaint::NoExecute {
+        return None;
+    }
+    let aggregates = aggregates(index, key).filter(|aggregates| aggregates.storage_at_fault())?;
+    let (target, missed) = aggregates.most_missed_target()?;
+    let message = format!(
+        "{} of {} hosts have no session to some target, most of them ({missed}) none to {target}: the storage seems to have failed, and not the hosts, so no host is evicted",
+        aggregates.lacking, aggregates.known,
+    );
+    Some(ConditionUpdate::new(ConditionType::EvictionsHeld, Status::True, Reason::StorageUnreachable, message))
 }
 
 fn ready(index: &Index, key: &ObjectKey, data_center: &DataCenter, waiting_for: &[String]) -> ConditionUpdate {

@@ -149,7 +149,7 @@ fn taint(
         Desired::Yes(NO_EXECUTE) => {
             let dc_key = key.beside(host.spec.data_center.as_str());
             let aggregates = aggregates(index, &dc_key);
-            let at_fault = aggregates.is_some_and(|aggregates| aggregates.storage_at_fault().is_some());
+            let at_fault = aggregates.is_some_and(|aggregates| aggregates.storage_at_fault());
             let added = current.first().and_then(|taint| taint.time_added.as_ref());
             let young = added.is_some_and(|added| age(added.0, now.wall) < WITHDRAWN);
             match (at_fault, has(NO_EXECUTE)) {
@@ -248,7 +248,9 @@ mod tests {
         assert_eq!(deleted_lease(&index(vec![node("n1")], 40)), None, "the Node exists");
         assert_eq!(deleted_lease(&index(vec![agent_lease("n1", "another", "8")], 40)), None, "it is not an agent's");
         let mut lists_unread = Index::default();
-        for change in [Change::Node(Event::ListBegins), applied(agent_lease("n1", "n1", "7"))] {
+        for change in
+            [Change::Node(Event::ListBegins(tokio::time::Instant::now())), applied(agent_lease("n1", "n1", "7"))]
+        {
             lists_unread.apply(change, NOW);
         }
         lists_unread.tick(at(40));

@@ -5,14 +5,21 @@ use std::{borrow::Cow, collections::BTreeMap};
 use kube::{Resource, api::ObjectMeta, runtime::watcher};
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
+use tokio::time::Instant;
+
+use crate::api::{Decoded, decode, metadata};
 
 /// An object of one of our kinds, or the reason why it cannot be decoded.
 ///
-/// kube's `DeserializeGuard` keeps only the metadata. `spec.dataCenter` is needed too, to know which data center to
-/// freeze. The text of a valid object is parsed only once.
+/// [`Readable`](crate::api::Readable) keeps only the metadata of an object that cannot be decoded. `spec.dataCenter` is
+/// needed too, to know which data center to freeze.
 #[derive(Clone, Debug)]
 pub(crate) enum Watched<K> {
-    Good(Box<K>),
+    Good {
+        object: Box<K>,
+        /// The fields of its status that cannot be decoded, and why. They count as absent.
+        status_error: Option<String>,
+    },
     Bad(Box<Undecodable<K>>),
 }
 
@@ -30,22 +37,29 @@ pub(crate) struct Undecodable<K> {
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Watched<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
-        let error = match serde_json::from_str(raw.get()) {
-            Ok(object) => return Ok(Watched::Good(Box::new(object))),
-            Err(error) => error.to_string(),
+        let (value, error) = match decode(raw.get()).map_err(serde::de::Error::custom)? {
+            Decoded::Whole(object) => return Ok(Watched::good(object)),
+            Decoded::WithoutPartsOfStatus(object, error) => {
+                return Ok(Watched::Good { object: Box::new(object), status_error: Some(error) });
+            }
+            Decoded::Not { value, error } => (value, error),
         };
-        let text: Value = serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)?;
-        let metadata = text.get("metadata").cloned().unwrap_or_default();
-        let metadata: ObjectMeta = serde_json::from_value(metadata).map_err(serde::de::Error::custom)?;
-        let outline = outline(&text);
+        let metadata = metadata(&value)?;
+        let outline = outline(&value);
         Ok(match outline {
             // The outline is enough for an object that is being deleted: a bad spec must not block its deletion.
-            Some(outline) if metadata.deletion_timestamp.is_some() => Watched::Good(Box::new(outline)),
+            Some(outline) if metadata.deletion_timestamp.is_some() => Watched::good(outline),
             outline => {
-                let data_center = text["spec"]["dataCenter"].as_str().map(str::to_owned);
+                let data_center = value["spec"]["dataCenter"].as_str().map(str::to_owned);
                 Watched::Bad(Box::new(Undecodable { metadata, data_center, error, outline }))
             }
         })
+    }
+}
+
+impl<K> Watched<K> {
+    fn good(object: K) -> Self {
+        Watched::Good { object: Box::new(object), status_error: None }
     }
 }
 
@@ -77,13 +91,13 @@ impl<K: Resource> Resource for Watched<K> {
     }
     fn meta(&self) -> &ObjectMeta {
         match self {
-            Watched::Good(object) => object.meta(),
+            Watched::Good { object, .. } => object.meta(),
             Watched::Bad(bad) => &bad.metadata,
         }
     }
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         match self {
-            Watched::Good(object) => object.meta_mut(),
+            Watched::Good { object, .. } => object.meta_mut(),
             Watched::Bad(bad) => &mut bad.metadata,
         }
     }
@@ -97,8 +111,8 @@ pub(crate) enum Event<K> {
         /// The list is refused, for an unknown time: the kind does not exist, or it may not be read.
         refused: bool,
     },
-    /// A list begins. Objects that are not in it are gone.
-    ListBegins,
+    /// A list begins, at this time: it is requested afterwards. Objects that are not in it are gone.
+    ListBegins(Instant),
     /// An object of the list.
     Listed(K),
     /// The list is complete.
@@ -109,10 +123,11 @@ pub(crate) enum Event<K> {
     Deleted(K),
 }
 
-impl<K> From<watcher::Event<K>> for Event<K> {
-    fn from(event: watcher::Event<K>) -> Self {
+impl<K> Event<K> {
+    /// The event of a watch that was received at this time.
+    pub(crate) fn new(event: watcher::Event<K>, now: Instant) -> Self {
         match event {
-            watcher::Event::Init => Event::ListBegins,
+            watcher::Event::Init => Event::ListBegins(now),
             watcher::Event::InitApply(object) => Event::Listed(object),
             watcher::Event::InitDone => Event::ListEnds,
             watcher::Event::Apply(object) => Event::Applied(object),

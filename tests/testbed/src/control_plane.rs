@@ -8,7 +8,7 @@ mod credentials;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,6 +48,26 @@ pub struct Options {
     pub audit: bool,
 }
 
+/// A running etcd.
+#[derive(Debug)]
+struct Etcd {
+    process: Process,
+    /// Where it serves clients.
+    address: String,
+}
+
+impl Etcd {
+    /// Starts etcd with the data in a directory of the control plane, if there are any.
+    async fn start(binaries: &Binaries, directory: &Path) -> Result<Self> {
+        let process = components::etcd(binaries, directory)?;
+        let address = await_component(&process, async || {
+            components::etcd_address(&process.log()).ok_or("it does not say that it serves clients")
+        })
+        .await?;
+        Ok(Etcd { process, address })
+    }
+}
+
 /// A running control plane. It ends when this value is dropped, and when this process ends, however that happens.
 #[derive(Debug)]
 pub struct ControlPlane {
@@ -55,11 +75,10 @@ pub struct ControlPlane {
     scheduler: Option<Process>,
     controller_manager: Mutex<Option<Process>>,
     api_server: Mutex<Option<Process>>,
-    etcd: Process,
+    etcd: Mutex<Etcd>,
     binaries: Binaries,
     directory: PathBuf,
     credentials: Credentials,
-    etcd_address: String,
     port: u16,
     options: Options,
     numbers: AtomicU32,
@@ -75,11 +94,7 @@ impl ControlPlane {
         let binaries = tokio::task::spawn_blocking(locate).await??;
         let directory = new_directory()?;
         let credentials = Credentials::create(&directory)?;
-        let etcd = components::etcd(&binaries, &directory)?;
-        let etcd_address = await_component(&etcd, async || {
-            components::etcd_address(&etcd.log()).ok_or("it does not say that it serves clients")
-        })
-        .await?;
+        let etcd = Mutex::new(Etcd::start(&binaries, &directory).await?);
         let mut cluster = Self {
             scheduler: None,
             controller_manager: Mutex::default(),
@@ -88,7 +103,6 @@ impl ControlPlane {
             binaries,
             directory,
             credentials,
-            etcd_address,
             port: 0,
             options,
             numbers: AtomicU32::new(1),
@@ -131,8 +145,8 @@ impl ControlPlane {
     /// If it does not become ready.
     pub async fn start_api_server(&self) -> Result<()> {
         self.stop_api_server();
-        let api_server =
-            components::api_server(&self.binaries, &self.credentials, &self.etcd_address, self.port, &self.options)?;
+        let etcd = lock(&self.etcd).address.clone();
+        let api_server = components::api_server(&self.binaries, &self.credentials, &etcd, self.port, &self.options)?;
         let client = self.client().await?;
         let ready = await_component(&api_server, async || {
             let request = http::Request::get("/readyz").body(Vec::new())?;
@@ -142,6 +156,42 @@ impl ControlPlane {
         // It is stored even if it is not ready: its log says why, and it ends with the others.
         *lock(&self.api_server) = Some(api_server);
         ready.map(|_| ())
+    }
+
+    /// Saves the data of etcd, for [`ControlPlane::restore`].
+    ///
+    /// # Errors
+    /// If the data cannot be copied.
+    pub fn save(&self) -> Result<()> {
+        let (data, saved) = self.data_and_backup();
+        let etcd = lock(&self.etcd);
+        // Nothing is written meanwhile, so the copy is what a crash would leave.
+        etcd.process.pause()?;
+        let copied = copy_directory(&data, &saved);
+        etcd.process.resume()?;
+        copied
+    }
+
+    /// Restores etcd as an administrator does after a disaster: stops the API server and etcd, puts the saved data in
+    /// place, and starts both again; the controller manager too, whose caches are of another history.
+    ///
+    /// # Errors
+    /// If nothing was saved, or a component does not become ready.
+    pub async fn restore(&self) -> Result<()> {
+        let (data, saved) = self.data_and_backup();
+        self.stop_api_server();
+        lock(&self.etcd).process.kill();
+        fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+        copy_directory(&saved, &data)?;
+        let etcd = Etcd::start(&self.binaries, &self.directory).await?;
+        *lock(&self.etcd) = etcd;
+        self.start_api_server().await?;
+        self.restart_controller_manager().await
+    }
+
+    /// The directory with the data of etcd, and the directory with the saved data.
+    fn data_and_backup(&self) -> (PathBuf, PathBuf) {
+        (self.directory.join(components::ETCD_DATA), self.directory.join("etcd-backup"))
     }
 
     /// Stops the API server with SIGSTOP: connections stay open, and nothing is answered until
@@ -207,7 +257,7 @@ impl Drop for ControlPlane {
         self.scheduler.take();
         lock(&self.controller_manager).take();
         lock(&self.api_server).take();
-        self.etcd.kill();
+        lock(&self.etcd).process.kill();
         if !std::thread::panicking() {
             // What is left is removed at the end of this process.
             let _ = fs::remove_dir_all(&self.directory);
@@ -243,6 +293,27 @@ fn new_directory() -> Result<PathBuf> {
     let directory = Supervisor::get()?.directory().join(format!("control-plane-{number}"));
     fs::create_dir(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
     Ok(directory)
+}
+
+fn copy_directory(from: &Path, to: &Path) -> Result<()> {
+    let copy = || -> std::io::Result<()> {
+        fs::create_dir(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() {
+                fs::copy(entry.path(), to.join(entry.file_name()))?;
+            }
+        }
+        Ok(())
+    };
+    copy().with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            copy_directory(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 /// A port below those that the kernel gives to outgoing connections, so that it is still free after a restart.

@@ -32,7 +32,7 @@ use crate::{
         store::watched::is_being_deleted,
     },
     ops::Now,
-    planner::{HostPlan, HostVerdict, Observation, PlanTooLarge, judge, mtu_warnings},
+    planner::{AgentState, HostPlan, HostVerdict, Observation, PlanTooLarge, judge, mtu_warnings},
 };
 use plan::PlanInputs;
 
@@ -78,6 +78,10 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now
         return finalize::reconcile(index, key, host, settings, now);
     }
     outcome.extend(ensure_finalizer(ObjectKind::Host, key, &host.metadata));
+    if let Some(error) = index.hosts.status_error(key) {
+        report_unreadable_status(index, key, host, error, now, &mut outcome);
+        return outcome;
+    }
     let Some((plan, plan_epoch)) = PlanInputs::of(index, key, host).plan(index, key, host) else { return outcome };
     let plan = match plan {
         Ok(plan) => plan,
@@ -134,6 +138,48 @@ fn keep_previous_plan(
     state.published = published.as_ref().map(|plan| plan.revision.clone());
     outcome.extend(write(key, host, (&state.plan, host.metadata.generation), published, &verdict, now.wall));
     outcome.memo.host = Some(state);
+}
+
+/// The fields that are written into a status that cannot be read as a whole.
+#[derive(Serialize)]
+struct UnreadablePart {
+    phase: Option<Phase>,
+    conditions: Vec<Condition>,
+}
+
+/// Says that a status cannot be read. Its other fields stay as they are: nothing is taken away because of what is not
+/// known, and the agent writes its own fields again. For the aggregates the host is one whose agent is silent, so that it
+/// holds up nobody.
+fn report_unreadable_status(index: &Index, key: &ObjectKey, host: &Host, error: &str, now: Now, outcome: &mut Outcome) {
+    let message = format!("{error}; the plan of this host stays as it is");
+    let condition = |kind, status| ConditionUpdate::new(kind, status, Reason::StatusUnreadable, &message);
+    let verdict = HostVerdict {
+        phase: Phase::Unknown,
+        paths: PathCounts::default(),
+        targets: Vec::new(),
+        conditions: vec![
+            condition(ConditionType::AgentReady, Status::False),
+            condition(ConditionType::Operational, Status::Unknown),
+            condition(ConditionType::FullyConnected, Status::Unknown),
+            condition(ConditionType::Ready, Status::False),
+        ],
+        absent: Vec::new(),
+        recheck_at: None,
+        without_session: Vec::new(),
+        settled: false,
+    };
+    let nothing = HostStatus::default();
+    let current = host.status.as_ref().unwrap_or(&nothing);
+    let conditions =
+        condition::merge(&current.conditions, verdict.conditions.clone(), host.metadata.generation, now.wall);
+    if current.phase != Some(verdict.phase) || current.conditions != conditions {
+        let event = if current.phase == Some(verdict.phase) { None } else { phase_event(current.phase, &verdict) };
+        let part = UnreadablePart { phase: Some(verdict.phase), conditions };
+        outcome.extend(Action::write_status(ObjectKind::Host, key, host.metadata.uid.as_ref(), &part, event));
+    }
+    if let Some((plan, plan_epoch)) = PlanInputs::of(index, key, host).plan(index, key, host) {
+        outcome.memo.host = Some(state::new(host, plan, plan_epoch, AgentState::Silent, &verdict));
+    }
 }
 
 /// Puts a condition in the place of the one of the same type.

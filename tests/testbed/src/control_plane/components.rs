@@ -34,6 +34,9 @@ const CONTROLLERS_FOR_NODES: [&str; 9] = [
     "pod-garbage-collector-controller",
 ];
 
+/// The directory with the data of etcd, in the directory of the control plane.
+pub(super) const ETCD_DATA: &str = "etcd";
+
 /// Starts etcd. It chooses its ports itself, so that nobody can take them first; see [`etcd_address`].
 pub(super) fn etcd(binaries: &Binaries, directory: &Path) -> Result<Process> {
     let anywhere = "http://127.0.0.1:0";
@@ -44,7 +47,7 @@ pub(super) fn etcd(binaries: &Binaries, directory: &Path) -> Result<Process> {
         "--log-outputs=stderr".to_owned(),
         // The gateway would connect to the advertised port, which is not a real one.
         "--enable-grpc-gateway=false".to_owned(),
-        format!("--data-dir={}", directory.join("etcd").display()),
+        format!("--data-dir={}", directory.join(ETCD_DATA).display()),
         format!("--initial-cluster=testbed={anywhere}"),
         format!("--initial-advertise-peer-urls={anywhere}"),
         format!("--listen-peer-urls={anywhere}"),
