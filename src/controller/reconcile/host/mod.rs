@@ -177,7 +177,7 @@ fn report_unreadable_status(index: &Index, key: &ObjectKey, host: &Host, error: 
         let part = UnreadablePart { phase: Some(verdict.phase), conditions };
         outcome.extend(Action::write_status(ObjectKind::Host, key, host.metadata.uid.as_ref(), &part, event));
     }
-    if let Some((plan, plan_epoch)) = PlanInputs::of(index, key, host).plan(index, key, host) {
+    if let Some((Ok(plan), plan_epoch)) = PlanInputs::of(index, key, host).plan(index, key, host) {
         outcome.memo.host = Some(state::new(host, plan, plan_epoch, AgentState::Silent, &verdict));
     }
 }
