@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{
     by_hand::{ALPHA, BETA, until_sessions},
-    logout::{EUI, NAA, plan_storage, session, start, until_kept, until_no_trace},
-    node::RealNode,
+    logout::{EUI, NAA, plan_storage, session, until_kept, until_no_trace},
+    node::{ALPHA_ON_BOTH_FABRICS, RealNode},
 };
 
 /// A kind of use, of one disk of its own session.
@@ -173,6 +173,10 @@ const USES: [Use; 14] = [
     },
 ];
 
+/// Starts a program in a mount namespace of its own, whose `/dev` has no node of a disk.
+const AS_IN_A_POD: &str =
+    "unshare --mount bash -c 'mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3 && exec \"$@\"' pod";
+
 /// The portals of sessions whose disk nobody uses, to the target alpha. The disks of the second are offline.
 const UNUSED: [(u8, u8); 2] = [(2, 7), (2, 8)];
 
@@ -214,7 +218,9 @@ async fn run(node: &RealNode, kind: &Use, command: &str) {
 
 #[tokio::test]
 async fn a13b_every_kind_of_use_of_a_bare_disk_keeps_its_session() {
-    let node = start("uses").await;
+    let node = RealNode::new("uses").await;
+    node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
+    node.start_agent_by(AS_IN_A_POD, "--lease-duration 4s --lease-renew-interval 1s").await;
     node.guest
         .run_ok(
             "systemctl stop multipathd.socket multipathd.service; modprobe --all loop configfs

@@ -12,6 +12,7 @@ use std::{
         unix::fs::{FileTypeExt as _, MetadataExt as _},
     },
     path::PathBuf,
+    thread,
     time::Duration,
 };
 
@@ -29,6 +30,9 @@ use super::{
 
 /// The time for an open, which takes microseconds. The open of a disk may wait for the recovery of a lost session.
 const LIMIT: Duration = Duration::from_secs(2);
+/// A claim that lasts for longer than these attempts is a use. Others ask in the same way, such as mkfs and this agent.
+const CLAIM_ATTEMPTS: u32 = 3;
+const CLAIM_PAUSE: Duration = Duration::from_millis(10);
 
 /// Asks about block devices: the kernel, or in tests a recording.
 pub trait BlockNodes: fmt::Debug + Send + Sync {
@@ -60,48 +64,57 @@ impl HostNodes {
         HostNodes { proc, limit: TimeLimit::new(LIMIT) }
     }
 
-    /// Opens the node of a device and asks.
+    /// Asks about a device, whose node is proven, within the limit.
     fn ask<T: Send + 'static>(
         &self,
         device: &BlockDevice,
-        flags: OFlags,
-        ask: impl FnOnce(Result<File, Errno>) -> io::Result<T> + Send + 'static,
+        ask: impl FnOnce(&File) -> Result<T, Errno> + Send + 'static,
     ) -> io::Result<T> {
         let root = self.proc.join("1/root");
-        let named = device.clone();
+        let device = device.clone();
         let opening = format!("opening {}", device.name);
         self.limit.run(&opening, move || {
-            let node = node(&HostRoot::open(&root).map_err(|error| read_error(&root, &error))?, &named)?;
-            // Without O_NONBLOCK an open may wait for a medium.
-            let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            ask(rustix::fs::open(format!("/proc/self/fd/{}", node.as_raw_fd()), flags, Mode::empty()).map(File::from))
+            let node = node(&HostRoot::open(&root).map_err(|error| read_error(&root, &error))?, &device)?;
+            ask(&node).map_err(|error| {
+                let error = io::Error::from(error);
+                io::Error::new(error.kind(), format!("cannot open {}: {error}", device.name))
+            })
         })
     }
 }
 
 impl BlockNodes for HostNodes {
     fn is_claimed(&self, device: &BlockDevice) -> io::Result<bool> {
-        let name = device.name.clone();
-        // It is a claim too, so it lasts only for the moment: whoever claims the device meanwhile is refused.
-        self.ask(device, OFlags::EXCL, move |opened| match opened {
-            Ok(_) => Ok(false),
-            Err(Errno::BUSY) => Ok(true),
-            // A disk of a lost session is offline, and its driver refuses to open it. The kernel asks the driver only
-            // after it has granted the claim.
-            Err(Errno::NXIO) => Ok(false),
-            Err(error) => Err(failed(&format!("cannot open {name}"), error)),
+        self.ask(device, |node| {
+            for _ in 0..CLAIM_ATTEMPTS {
+                // It is a claim too, so it lasts only for the moment: whoever claims the device meanwhile is refused.
+                match open(node, OFlags::EXCL) {
+                    // Perhaps somebody has just asked, too.
+                    Err(Errno::BUSY) => thread::sleep(CLAIM_PAUSE),
+                    // A disk of a lost session is offline, and its driver refuses to open it (NXIO). The kernel asks the
+                    // driver only after it has granted the claim.
+                    Ok(_) | Err(Errno::NXIO) => return Ok(false),
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(true)
         })
     }
 
     fn loop_file(&self, device: &BlockDevice) -> io::Result<Option<BackingFile>> {
-        let name = device.name.clone();
-        self.ask(device, OFlags::empty(), move |opened| match opened {
+        self.ask(device, |node| match open(node, OFlags::empty()) {
             Ok(device) => loop_device::backing_file(&device),
             // It is being removed.
             Err(Errno::NXIO) => Ok(None),
-            Err(error) => Err(failed(&format!("cannot open {name}"), error)),
+            Err(error) => Err(error),
         })
     }
+}
+
+/// Opens the device of a node. Without `O_NONBLOCK` it may wait for a medium.
+fn open(node: &File, flags: OFlags) -> Result<File, Errno> {
+    let flags = flags | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(format!("/proc/self/fd/{}", node.as_raw_fd()), flags, Mode::empty()).map(File::from)
 }
 
 /// A reference to the device's node; it does not open the device.
@@ -124,13 +137,9 @@ fn node(root: &HostRoot, device: &BlockDevice) -> io::Result<File> {
 }
 
 /// The number of a device as it is in a file's metadata.
+#[must_use]
 pub fn number(device: u64) -> DeviceNumber {
     DeviceNumber { major: major(device), minor: minor(device) }
-}
-
-fn failed(what: &str, error: Errno) -> io::Error {
-    let error = io::Error::from(error);
-    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 #[cfg(test)]

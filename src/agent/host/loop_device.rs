@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-use std::{fs::File, io};
+use std::fs::File;
 
 use rustix::{
     fs::{major, minor},
@@ -36,12 +36,12 @@ pub struct BackingFile {
 ///
 /// # Errors
 /// If the kernel does not answer.
-pub fn backing_file(device: &File) -> io::Result<Option<BackingFile>> {
+pub fn backing_file(device: &File) -> Result<Option<BackingFile>, Errno> {
     // SAFETY: GET_STATUS only writes a `struct loop_info64`, which has the size of LoopInfo; every content is valid.
     match unsafe { ioctl(device, Getter::<GET_STATUS, LoopInfo>::new()) } {
         Ok(info) => Ok(Some(parse(&info))),
         Err(Errno::NXIO) => Ok(None),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 

@@ -207,8 +207,10 @@ impl<'a> Mapping<'a> {
 /// If a process exists and cannot be read.
 pub fn users(proc: &Path, wanted: Wanted, limit: &TimeLimit) -> io::Result<Vec<(String, String, BTreeSet<Opened>)>> {
     let files = OpenFiles::new(wanted, limit);
+    // The agent itself uses no disk; it refers to nodes only to ask about them.
+    let agent = fs::read_link(proc.join("self")).ok();
     let mut users = Vec::new();
-    for process in processes(proc)? {
+    for process in processes(proc)?.into_iter().filter(|process| agent.as_deref() != Some(Path::new(process))) {
         let directory = proc.join(&process);
         let found = files.of(&directory)?;
         if !found.is_empty() {

@@ -450,6 +450,17 @@ mod tests {
     }
 
     #[test]
+    fn the_agents_own_references_to_a_disk_do_not_count() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let host = FakeHost::new();
+        host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", &file_system_of(file.path()));
+        host.process(70, "multibond-node", "11", "", &[file.path()]);
+        assert_eq!(users(&host).0.len(), 1);
+        std::os::unix::fs::symlink("70", host.mount_points().proc.join("self")).unwrap();
+        assert_eq!(users(&host).0, [""; 0]);
+    }
+
+    #[test]
     fn a13b_files_of_threads_count_after_the_first_thread_has_ended() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let host = FakeHost::new();
