@@ -6,6 +6,7 @@
 //! measured between the edits: a bare client that writes as many statuses of the same size by the cheapest verb.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench that cannot measure has nothing to tell")]
 
+mod attack;
 mod audit;
 mod floor;
 mod observer;
@@ -42,6 +43,9 @@ struct Arguments {
     /// Leave the audit log out: writes are then not counted, and the API server has less to do
     #[arg(long)]
     no_audit: bool,
+    /// Measure only how long one Host waits while an editor of another namespace does the worst
+    #[arg(long)]
+    attack: bool,
     /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -60,6 +64,10 @@ async fn main() {
     for &hosts in &arguments.hosts {
         eprintln!("{hosts} hosts: starting");
         let site = BenchSite::start(hosts, Duration::from_millis(arguments.login), !arguments.no_audit).await;
+        if arguments.attack {
+            attack::run(site).await;
+            continue;
+        }
         measured.push(Scenario::run(site, wanted).await);
         println!("{}", table::render(&measured));
     }

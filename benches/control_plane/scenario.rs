@@ -239,7 +239,7 @@ async fn edit(site: &mut BenchSite, audit: &mut Audit, floor: Option<Pass>, netw
 }
 
 /// Removes the second network from one host after the other, and adds it again.
-async fn change_hosts(site: &mut BenchSite) -> Vec<Duration> {
+pub async fn change_hosts(site: &mut BenchSite) -> Vec<Duration> {
     let mut took = Vec::new();
     for number in 0..SINGLE_CHANGES {
         let host = number * (site.hosts - 1) / SINGLE_CHANGES;
@@ -291,7 +291,8 @@ async fn restart(site: &mut BenchSite) -> Duration {
     took.saturating_duration_since(began)
 }
 
-fn memory(process: u32) -> Memory {
+/// The memory of a process.
+pub fn memory(process: u32) -> Memory {
     let (now, peak) = usage::memory(process);
     Memory { now, peak }
 }

@@ -125,7 +125,8 @@ async fn declare(client: &Client, namespace: &str, hosts: usize) {
         .await;
 }
 
-async fn create<K>(client: &Client, namespace: &str, name: &str, spec: Value)
+/// Creates an object with this spec.
+pub async fn create<K>(client: &Client, namespace: &str, name: &str, spec: Value)
 where
     K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
 {

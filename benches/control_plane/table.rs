@@ -102,7 +102,8 @@ fn median(times: impl Iterator<Item = Duration>) -> Duration {
     all.get(all.len() / 2).copied().unwrap_or_default()
 }
 
-fn spread(times: &[Duration]) -> String {
+/// The median of times, and the largest.
+pub fn spread(times: &[Duration]) -> String {
     let most = times.iter().max().copied().unwrap_or_default();
     format!("{} ({})", time(median(times.iter().copied())), time(most))
 }
@@ -115,7 +116,8 @@ fn time(duration: Duration) -> String {
     }
 }
 
-fn megabytes(now: u64, peak: u64) -> String {
+/// Memory now, and its peak.
+pub fn megabytes(now: u64, peak: u64) -> String {
     let megabytes = |bytes: u64| bytes / 1_000_000;
     format!("{} ({})", megabytes(now), megabytes(peak))
 }

@@ -27,7 +27,7 @@ pub use plan_cache::Planner;
 pub use problems::{
     Findings, Problem, Usage, bond_problems, data_center_problems, host_problems, network_problems, too_large_problem,
 };
-pub use too_large::{MAX_BOND_NAMES, MAX_BONDS, MAX_NETWORKS, PlanTooLarge};
+pub use too_large::{MAX_BOND_NAMES, MAX_BONDS, MAX_NETWORKS, MAX_STEPS, PlanTooLarge};
 pub use verdict::{HostVerdict, judge, still_connected};
 pub use view::View;
 

@@ -24,13 +24,13 @@ use crate::api::{
     },
 };
 
-/// The part of a plan that hosts with equal attachments share: everything but the networks, whose addresses differ.
+/// The part of a plan that hosts with equal attachments share: everything but the networks, whose addresses differ. Also
+/// the number of steps that it took.
 ///
-/// # Errors
-/// If the plan is too large. The limits of a data center are checked first.
-pub(super) fn plan_attachments(view: &View, attachments: &[Attachment]) -> Result<HostPlan, PlanTooLarge> {
+/// The plan is an error if it is too large. The limits of a data center are checked first.
+pub(super) fn plan_attachments(view: &View, attachments: &[Attachment]) -> (Result<HostPlan, PlanTooLarge>, usize) {
     if let Some(too_large) = &view.too_large {
-        return Err(too_large.clone());
+        return (Err(too_large.clone()), 1);
     }
     let devices = devices(attachments);
     let mut draft = Draft { view, size: Size::of(attachments), ..Draft::new(view) };
@@ -38,11 +38,12 @@ pub(super) fn plan_attachments(view: &View, attachments: &[Attachment]) -> Resul
     for targets in view.targets.chunk_by(|a, b| Arc::ptr_eq(&a.coverage, &b.coverage)) {
         let mut pairs = Pairs::new(view, &targets[0].coverage, &devices);
         draft.noted.steps += attachments.len();
-        for target in targets {
-            draft.target(target, &mut pairs)?;
+        if let Some(too_large) = targets.iter().find_map(|target| draft.target(target, &mut pairs).err()) {
+            return (Err(too_large), draft.noted.steps);
         }
     }
-    draft.finish()
+    let steps = draft.noted.steps + 1;
+    (draft.finish(), steps)
 }
 
 /// A device of the host with the networks that it carries (indices in the view, in order).
@@ -300,5 +301,74 @@ impl<'a> Draft<'a> {
             session: *session,
             ..HostPlan::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        api::{CarriedNetwork, CarrySource, DataCenter, IscsiBond, Network},
+        planner::too_large::{MAX_BONDS, MAX_NETWORKS},
+    };
+
+    /// Every portal is in another place, every network contains all portals, and no two bonds name the same networks.
+    /// No path would be large, so only the steps end it.
+    #[test]
+    fn a_plan_that_takes_too_many_steps_is_refused() {
+        let portal = |number: usize| json!({"address": format!("10.{}.{}.1", number / 200, number % 200)});
+        let target = |number: usize| {
+            let portals: Vec<_> = (number * 32..number * 32 + 32).map(portal).collect();
+            json!({"iqn": format!("iqn.2003-01.a:{number}"), "portals": portals})
+        };
+        let storage: Vec<_> = (0..8)
+            .map(|at| json!({"name": format!("s{at}"), "targets": (at * 64..at * 64 + 64).map(target).collect::<Vec<_>>()}))
+            .collect();
+        let data_center: DataCenter = serde_json::from_value(json!({"apiVersion": "multibond.dev/v1alpha1",
+            "kind": "DataCenter", "metadata": {"name": "dc"}, "spec": {"storage": storage}}))
+        .unwrap();
+        let network = |number: usize| -> Network {
+            let own = (0..16).map(|at| number * 16 + at).map(|at| format!("10.{}.{}.0/24", at / 200, at % 200));
+            let subnets: Vec<String> = own.chain(["10.0.0.0/8".to_owned()]).collect();
+            serde_json::from_value(json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "Network",
+                "metadata": {"name": format!("n{number:04}")}, "spec": {"dataCenter": "dc", "subnets": subnets}}))
+            .unwrap()
+        };
+        let networks: Vec<Network> = (0..MAX_NETWORKS).map(network).collect();
+        let bond = |number: usize| -> IscsiBond {
+            let networks: Vec<String> = (0..64).map(|at| format!("n{:04}", (number + at) % MAX_NETWORKS)).collect();
+            serde_json::from_value(json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "IscsiBond",
+                "metadata": {"name": format!("b{number}")}, "spec": {"dataCenter": "dc", "networks": networks}}))
+            .unwrap()
+        };
+        let bonds: Vec<IscsiBond> = (0..MAX_BONDS).map(bond).collect();
+        let began = Instant::now();
+        let view =
+            View::compile(&data_center, &networks.iter().collect::<Vec<_>>(), &bonds.iter().collect::<Vec<_>>(), false);
+        let compiled = began.elapsed();
+        let attachments: Vec<Attachment> = (0..MAX_NETWORKS)
+            .flat_map(|network| (0..4).map(move |device| (network, device)))
+            .map(|(network, device)| Attachment {
+                network,
+                entry: CarriedNetwork {
+                    name: format!("n{network:04}").into(),
+                    interface: format!("ens{device}").into(),
+                    source: CarrySource::Subnet,
+                    address: None,
+                },
+            })
+            .collect();
+        let began = Instant::now();
+        let (plan, steps) = plan_attachments(&view, &attachments);
+        println!("compiled in {compiled:?}, planned in {:?} with {steps} steps", began.elapsed());
+        assert!(
+            matches!(plan, Err(PlanTooLarge::BondNames(_) | PlanTooLarge::Size { .. } | PlanTooLarge::Steps)),
+            "{plan:?}"
+        );
+        assert!(steps < 2 * MAX_STEPS, "{steps}");
     }
 }

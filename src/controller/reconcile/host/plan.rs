@@ -5,26 +5,26 @@ use std::sync::Arc;
 use crate::{
     api::{Host, ObjectKey, Phase, reason::EmptyReason},
     controller::index::Index,
-    planner::{HostPlan, PlanTooLarge, Planner},
+    planner::{HostPlan, MAX_STEPS, PlanTooLarge, Planner},
 };
 
-/// The most plans that one look for changed hosts makes. Hosts with the same devices share a plan; what is looked at
-/// after so many different ones waits for its turn in the queue, so that a large data center holds up no other.
-const PLANS_PER_LOOK: usize = 64;
+/// The steps of planning that one look for changed hosts may take: as many as one plan. Hosts with the same devices share
+/// a plan; a host that is not looked at waits for its turn in the queue, so that no data center holds up another.
+const STEPS_PER_LOOK: usize = MAX_STEPS;
 
 /// Splits hosts by whether their plans have changed. Planning is a small part of the work for a host, so it is worth
 /// finding the few changed hosts before thousands of unchanged ones are reconciled.
 pub(crate) fn partition_changed(index: &Index, hosts: Vec<ObjectKey>) -> (Vec<ObjectKey>, Vec<ObjectKey>) {
     // The hosts are sorted by data center.
     let mut last: Option<PlanInputs> = None;
-    let mut left = PLANS_PER_LOOK;
+    let mut left = STEPS_PER_LOOK;
     let mut has_changed = |key: &ObjectKey| {
         let Some(host) = index.hosts.get(key).filter(|_| left > 0) else { return false };
         let inputs =
             last.take().filter(|inputs| inputs.is_of(key, host)).unwrap_or_else(|| PlanInputs::of(index, key, host));
-        let before = inputs.planned();
+        let before = inputs.steps();
         let plan = inputs.plan(index, key, host);
-        left = left.saturating_sub(inputs.planned() - before);
+        left = left.saturating_sub(inputs.steps() - before);
         last = Some(inputs);
         let known = index.host_state(key).map(|state| &state.plan);
         match &plan {
@@ -61,9 +61,9 @@ impl PlanInputs {
         self.dc_key.namespace == key.namespace && *self.dc_key.name == *host.spec.data_center
     }
 
-    /// How many plans of the data center were made, beside those that hosts share.
-    fn planned(&self) -> usize {
-        self.planner.as_ref().map_or(0, |planner| planner.planned())
+    /// The steps that the plans of the data center took until now.
+    fn steps(&self) -> usize {
+        self.planner.as_ref().map_or(0, |planner| planner.steps())
     }
 
     /// The plan of a host, and the data center's plan epoch. While the data center is frozen, the plan is the one in the
