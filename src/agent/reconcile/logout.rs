@@ -123,7 +123,8 @@ pub fn candidates(plan: &Plan, inventory: &Inventory, logging_out: &BTreeSet<u32
 /// Whether a planned session may be logged out to log it in again with new credentials.
 ///
 /// One that works: only while another planned session of its target works, and if each of its disks is unused or has an
-/// active path over a session that stays. One that is lost has no I/O path to lose; see [`Devices::loses_nothing`].
+/// active path over a session that stays. One that is lost: if each of its disks is unused or in a map that loses nothing
+/// with it.
 #[must_use]
 pub fn may_relogin(plan: &Plan, inventory: &Inventory, session: &Session, logging_out: &BTreeSet<u32>) -> bool {
     let mut logging_out = logging_out.clone();
