@@ -28,7 +28,7 @@ use crate::{
         initiator::simulated::{SimulatedHost, Simulation},
         metrics::{AgentMetrics, WatchGauge},
     },
-    api::NodeName,
+    api::{NodeName, portal_policy::PortalPolicy},
     ops::log_once::LogOnce,
 };
 
@@ -166,7 +166,8 @@ impl Fleet {
         self.hosts_without_agent.remove(node);
         let (seen, receiver) = watch::channel(hosts);
         let stop = self.stop.child_token();
-        let agent = Agent::new(node.clone(), host.clone(), cluster, receiver, self.metrics.clone());
+        let agent =
+            Agent::new(node.clone(), host.clone(), cluster, receiver, self.metrics.clone(), PortalPolicy::default());
         let metrics = self.metrics.clone();
         let renewer = LeaseRenewer::new(client, &self.namespace, node.clone(), self.timing, requests, metrics);
         self.tasks.spawn(agent.run(stop.clone()));

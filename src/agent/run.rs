@@ -40,7 +40,10 @@ use super::{
     types::{IscsiPath, credentials::SecretState},
 };
 use crate::{
-    api::{AgentStatus, Connection, Host, HostStatus, NodeName, SecretName, reason::PathReason},
+    api::{
+        AgentStatus, Connection, Host, HostStatus, NodeName, SecretName, portal_policy::PortalPolicy,
+        reason::PathReason,
+    },
     ops::{Clock, Now, log_once::LogOnce},
 };
 
@@ -62,6 +65,8 @@ pub struct Agent<I, C> {
     hosts: watch::Receiver<NodeHosts>,
     clock: Clock,
     seed: u64,
+    /// Which portals may be dialled.
+    portals: PortalPolicy,
     jobs: Jobs<I, C>,
     served: Option<HostId>,
     /// The version of the served Host that the plan was last taken from.
@@ -90,6 +95,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         cluster: Arc<C>,
         hosts: watch::Receiver<NodeHosts>,
         metrics: AgentMetrics,
+        portals: PortalPolicy,
     ) -> Self {
         let plan = watch::Sender::new(None);
         Agent {
@@ -99,6 +105,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             hosts,
             clock: Clock::start(),
             seed: RandomState::new().hash_one(&node),
+            portals,
             served: None,
             plan_source: None,
             plan,
@@ -251,8 +258,9 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let mut wake_at = None;
         let plan = self.plan.borrow().clone();
         let secrets = self.secret_states();
+        let portals = self.portals.rules(self.served.as_ref().map_or("", |host| host.namespace.as_str()));
         if let (Some(plan), Some(reconciler)) = (plan, &mut self.reconciler) {
-            let input = StepInput { plan: &plan, inventory, facts: &facts, secrets: &secrets, now };
+            let input = StepInput { plan: &plan, inventory, facts: &facts, secrets: &secrets, portals: &portals, now };
             let step = reconciler.step(input);
             if step.acknowledged.as_ref() == Some(&plan.version) {
                 self.progress_at = None;

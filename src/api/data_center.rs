@@ -101,7 +101,8 @@ pub struct Storage {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
-    /// The target's iSCSI name in `iqn.`, `eui.` or `naa.` form, such as `iqn.2003-01.org.example:array-a`.
+    /// The target's iSCSI name in `iqn.`, `eui.` or `naa.` form, such as `iqn.2003-01.org.example:array-a`; without
+    /// `/` and `..`, because hosts have a directory of this name.
     #[schemars(schema_with = "schema::iqn")]
     pub iqn: String,
     /// The addresses at which the target answers, each with its port; at least 1, at most 32.

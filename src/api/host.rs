@@ -378,7 +378,7 @@ closed_set! {
     } else Connecting
 }
 
-/// A multipath map of the host.
+/// A multipath map of the host. A map with paths of several targets has an entry for each.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MultipathMap {
@@ -386,8 +386,11 @@ pub struct MultipathMap {
     pub wwid: String,
     /// The target that its paths lead to.
     pub target: String,
-    /// Paths of the map.
+    /// Paths of the map to this target.
     pub paths: u32,
     /// Active ones among them.
     pub active: u32,
+    /// The disks of these paths, such as `sda`, if the map also has paths of another target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<String>,
 }

@@ -12,12 +12,14 @@ mod data_center;
 #[allow(clippy::duplicated_attributes, reason = "columns that look alike are no duplicates")]
 mod host;
 mod iscsi_bond;
+pub mod iscsi_name;
 mod names;
 mod network;
 pub mod node_owner;
 mod object_key;
 pub mod ownership;
 mod parts;
+pub mod portal_policy;
 mod readable;
 pub mod reason;
 pub mod schema;

@@ -169,6 +169,13 @@ impl Portal {
     pub fn new(address: &str, port: u16) -> Self {
         canonical_portal(address, port).into()
     }
+
+    /// The address or the DNS name, without port and brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let host = self.rsplit_once(':').map_or(&**self, |(host, _)| host);
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
 }
 
 /// The name of an object that is known to be a Network.

@@ -71,6 +71,8 @@ closed_set! {
         InitiatorMissing,
         /// iscsiadm and iscsid are of different versions.
         VersionMismatch,
+        /// A multipath map has paths of targets that are of different storages. The controller finds it.
+        SharedWWID,
         /// Something that a newer agent knows, and this version does not.
         Other,
     } else Other
@@ -169,6 +171,10 @@ closed_set! {
         DuplicatePortal,
         /// A portal is pinned to a network that does not exist.
         PortalNetworkNotFound,
+        /// A target's name is refused by the agents, or has characters that RFC 3722 forbids.
+        InvalidTargetName,
+        /// A portal has an address at which no storage can be.
+        UselessPortal,
         /// Every Node that matches `spec.hosts` has its Host.
         Made,
         /// Another data center of the namespace selects the Node as well, and has made its Host.

@@ -5,8 +5,13 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-/// `iqn.`, `eui.` and `naa.` names: RFC 7143 section 4.2.7, RFC 3980 for `naa.`; at most 223 bytes.
-pub const IQN: &str = r"^(iqn\.[0-9]{4}-(0[1-9]|1[0-2])\.[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[A-Za-z0-9._:/+@=~-]+)?|eui\.[0-9A-Fa-f]{16}|naa\.([0-9A-Fa-f]{16}|[0-9A-Fa-f]{32}))$";
+/// `iqn.`, `eui.` and `naa.` names: RFC 7143 section 4.2.7, RFC 3980 for `naa.`; at most 223 bytes. Without `/` and `..`,
+/// see [`iscsi_name`](super::iscsi_name).
+pub const IQN: &str = r"^(iqn\.[0-9]{4}-(0[1-9]|1[0-2])\.[A-Za-z0-9]((\.?-)*\.?[A-Za-z0-9])*(:(\.|(\.?[A-Za-z0-9_:+@=~-])+\.?))?|eui\.[0-9A-Fa-f]{16}|naa\.([0-9A-Fa-f]{16}|[0-9A-Fa-f]{32}))$";
+
+/// The names that released versions accepted: also with `/` and `..`. For names that only have to equal a target's name:
+/// the API server judges a set as a whole, so an old name in it would forbid every change of the set.
+pub const ANY_IQN: &str = r"^(iqn\.[0-9]{4}-(0[1-9]|1[0-2])\.[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[A-Za-z0-9._:/+@=~-]+)?|eui\.[0-9A-Fa-f]{16}|naa\.([0-9A-Fa-f]{16}|[0-9A-Fa-f]{32}))$";
 
 const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
 const H16: &str = "[0-9A-Fa-f]{1,4}";
@@ -29,8 +34,8 @@ fn set_of(items: &Value, max: u32) -> Schema {
     json_schema!({"type": "array", "maxItems": max, "items": items, "x-kubernetes-list-type": "set"})
 }
 
-fn iqn_value() -> Value {
-    json!({"type": "string", "minLength": 1, "maxLength": 223, "pattern": IQN,
+fn iqn_value(pattern: &str) -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": 223, "pattern": pattern,
         "description": "An iSCSI name in `iqn.`, `eui.` or `naa.` form, such as `iqn.2003-01.org.example:array-a`."})
 }
 
@@ -47,13 +52,13 @@ fn from(value: Value) -> Schema {
 /// An iSCSI name.
 #[must_use]
 pub fn iqn(_: &mut SchemaGenerator) -> Schema {
-    from(iqn_value())
+    from(iqn_value(IQN))
 }
 
 /// A set of at most 256 iSCSI names.
 #[must_use]
 pub fn iqn_set(_: &mut SchemaGenerator) -> Schema {
-    set_of(&iqn_value(), 256)
+    set_of(&iqn_value(ANY_IQN), 256)
 }
 
 /// The name of a data center, network or storage: a DNS label.
@@ -90,10 +95,11 @@ pub fn subnet_set(_: &mut SchemaGenerator) -> Schema {
     set_of(&json!({"type": "string", "maxLength": 49, "pattern": pattern, "description": description}), 64)
 }
 
-/// The name of a Linux network device: at most 15 bytes (`IFNAMSIZ`, linux/if.h), without slash, colon and space.
+/// The name of a Linux network device: at most 15 bytes (`IFNAMSIZ`, linux/if.h), without slash, colon and space, and
+/// neither `.` nor `..` (`dev_valid_name`).
 #[must_use]
 pub fn interface_name(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "minLength": 1, "maxLength": 15, "pattern": r"^[A-Za-z0-9_.@-]+$"})
+    json_schema!({"type": "string", "minLength": 1, "maxLength": 15, "pattern": r"^(\.{0,2}[A-Za-z0-9_@-]|\.{3})[A-Za-z0-9_.@-]*$"})
 }
 
 /// A text for people, at most 4000 characters.

@@ -25,7 +25,7 @@ use crate::{
         },
         metrics::AgentMetrics,
     },
-    api::NodeName,
+    api::{NodeName, portal_policy::PortalPolicy},
     ops,
 };
 
@@ -47,6 +47,10 @@ pub struct Arguments {
     /// host's root directory; auto enters the namespaces of iscsid where these are not the agent's own
     #[arg(long, env = "MULTIBOND_HOST_TOOLS", value_name = "WAY", default_value = "auto")]
     host_tools: AccessMode,
+    /// Which portals may be dialled: the chart's value `portals` as JSON; without it every address but those where no
+    /// storage can be, such as loopback
+    #[arg(long, env = "MULTIBOND_ALLOWED_PORTALS", value_name = "JSON", default_value = "{}")]
+    allowed_portals: PortalPolicy,
     #[command(flatten)]
     simulation: SimulationArguments,
     #[command(flatten)]
@@ -215,7 +219,7 @@ async fn serve(
     let hosts = tokio::spawn(hosts::watch_node(client.clone(), node.clone(), sender, metrics.clone()));
     info!(%node, "serving");
     let cluster = Arc::new(KubeCluster::new(client, requests));
-    Agent::new(node.clone(), initiator, cluster, node_hosts, metrics).run(stop).await;
+    Agent::new(node.clone(), initiator, cluster, node_hosts, metrics, arguments.allowed_portals).run(stop).await;
     lease.abort();
     hosts.abort();
     info!(%node, "stopped; sessions stay");

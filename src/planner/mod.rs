@@ -14,6 +14,7 @@ mod plan_cache;
 mod problems;
 mod reported;
 mod revision;
+mod shared_wwid;
 mod subnets;
 mod target_state;
 mod too_large;
@@ -27,6 +28,7 @@ pub use plan_cache::Planner;
 pub use problems::{
     Findings, Problem, Usage, bond_problems, data_center_problems, host_problems, network_problems, too_large_problem,
 };
+pub use shared_wwid::shared_wwid_warnings;
 pub use too_large::{MAX_BOND_NAMES, MAX_BONDS, MAX_NETWORKS, MAX_STEPS, PlanTooLarge};
 pub use verdict::{HostVerdict, judge, still_connected};
 pub use view::View;

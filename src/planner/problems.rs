@@ -15,7 +15,7 @@ use super::{
     view::{BondView, Place, TargetView, View},
 };
 use crate::api::{
-    BondName, Host, Iqn, IscsiBond, Network, NetworkName, ObjectKind, PlannedPath, Portal,
+    BondName, Host, Iqn, IscsiBond, Network, NetworkName, ObjectKind, PlannedPath, Portal, iscsi_name, portal_policy,
     reason::{EmptyReason, Reason},
 };
 
@@ -71,7 +71,42 @@ pub fn data_center_problems(view: &View, namespace: &str, name: &str) -> Vec<Pro
             ),
         ))
     });
-    targets.chain(portals).chain(pins).collect()
+    let names = target_name_messages(view).into_iter().map(|message| problem(Reason::InvalidTargetName, message));
+    let useless = useless_portal_messages(view).into_iter().map(|message| problem(Reason::UselessPortal, message));
+    names.chain(useless).chain(targets).chain(portals).chain(pins).collect()
+}
+
+fn target_name_messages(view: &View) -> Vec<String> {
+    let not_used = view.targets.iter().filter_map(|target| {
+        let why = iscsi_name::why_unsafe(&target.iqn)?;
+        Some(format!(
+            "the name of target {:?} {why}, so no host logs in to it; correct the name, or take the target out",
+            &*target.iqn
+        ))
+    });
+    let forbidden = view.targets.iter().filter_map(|target| {
+        let characters = iscsi_name::forbidden_characters(&target.iqn).into_iter().filter(|character| *character != '/');
+        let listed: Vec<String> = characters.map(|character| format!("{character:?}")).collect();
+        (!listed.is_empty()).then(|| {
+            format!(
+                "the name of target {} has {}, which RFC 3722 does not allow in iSCSI names: it is used as it is, but other initiators and targets may refuse it",
+                target.iqn,
+                listed.join(", ")
+            )
+        })
+    });
+    not_used.chain(forbidden).collect()
+}
+
+fn useless_portal_messages(view: &View) -> Vec<String> {
+    let portals = view.targets.iter().flat_map(|target| target.portals.iter().map(move |portal| (target, portal)));
+    let useless =
+        portals.filter_map(|(target, portal)| Some((target, portal, portal_policy::why_useless(&portal.name)?)));
+    useless
+        .map(|(target, portal, why)| {
+            format!("portal {} of target {} is never dialled: {why}; take it out", portal.name, target.iqn)
+        })
+        .collect()
 }
 
 /// Whether a portal is pinned to a network that does not exist.

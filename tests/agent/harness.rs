@@ -19,7 +19,7 @@ use multibond::{
         metrics::AgentMetrics,
         types::{IscsiPath, credentials::SecretState},
     },
-    api::{Connection, ConnectionState, Host, HostStatus, Revision, reason::PathReason},
+    api::{Connection, ConnectionState, Host, HostStatus, Revision, portal_policy::PortalPolicy, reason::PathReason},
 };
 use serde_json::{Map, Value, json};
 use tokio::{
@@ -155,7 +155,14 @@ impl TestNode {
     pub fn start_agent(&mut self) {
         let stop = CancellationToken::new();
         let (api, hosts) = (self.api.clone(), self.api.seen.subscribe());
-        let agent = Agent::new("node-1".into(), self.host.clone(), api, hosts, AgentMetrics::default());
+        let agent = Agent::new(
+            "node-1".into(),
+            self.host.clone(),
+            api,
+            hosts,
+            AgentMetrics::default(),
+            PortalPolicy::default(),
+        );
         self.agent = Some((stop.clone(), tokio::spawn(agent.run(stop))));
     }
 

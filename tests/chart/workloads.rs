@@ -70,6 +70,19 @@ async fn probes_connect_to_where_the_port_listens(
 }
 
 #[tokio::test]
+async fn the_agents_get_the_same_rules_for_portals_as_the_policy() {
+    let rules = async |values: Value| {
+        let [agent] = &of_kind(&rendered(values).await, "DaemonSet")[..] else { panic!("one DaemonSet") };
+        let arguments = container(agent)["args"].as_array().unwrap().clone();
+        let found = arguments.iter().find_map(|argument| argument.as_str()?.strip_prefix("--allowed-portals="));
+        found.map(|json| serde_json::from_str::<Value>(json).unwrap())
+    };
+    assert_eq!(rules(json!({})).await, None, "an agent has the default rules by itself");
+    let portals = all_options()["portals"].clone();
+    assert_eq!(rules(json!({"portals": portals})).await, Some(portals));
+}
+
+#[tokio::test]
 async fn the_agent_mounts_nothing_of_the_node_but_dev_mapper() {
     let objects = rendered(json!({})).await;
     let [agent] = &of_kind(&objects, "DaemonSet")[..] else { panic!("one DaemonSet") };

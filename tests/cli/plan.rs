@@ -404,6 +404,20 @@ fn ten_megabytes_are_read() {
     "DataCenter default/h: PortalNetworkNotFound",
     "nowhere"
 )]
+#[case::link_local_portal(
+    "DataCenter",
+    "h",
+    "{storage: [{name: a, targets: [{iqn: iqn.2003-01.org.example, portals: [{address: 169.254.3.4}]}]}]}",
+    "DataCenter default/h: UselessPortal",
+    "169.254.3.4"
+)]
+#[case::name_outside_of_the_rfc(
+    "DataCenter",
+    "h",
+    "{storage: [{name: a, targets: [{iqn: \"iqn.2003-01.org.example:lun_1\", portals: [{address: a}]}]}]}",
+    "DataCenter default/h: InvalidTargetName",
+    "lun_1"
+)]
 fn a_mistake_across_objects_is_a_problem_of_the_object_that_is_wrong(
     #[case] kind: &str,
     #[case] name: &str,
@@ -421,4 +435,29 @@ fn a_mistake_across_objects_is_a_problem_of_the_object_that_is_wrong(
     let (_, problems) = stdout.split_once(" problem").unwrap();
     assert!(problems.contains(problem), "{stdout}");
     assert!(problems.contains(culprit), "{stdout}");
+}
+
+#[rstest]
+#[case("iqn.2003-01.org.example:..")]
+#[case("iqn.2003-01.org.example:../../../../../srv/walked-out")]
+#[case("iqn.2003-01.org.example:array/lun-1")]
+fn a65_a_target_name_that_leaves_its_directory_is_invalid_input(#[case] name: &str) {
+    let spec = format!("{{storage: [{{name: a, targets: [{{iqn: \"{name}\", portals: [{{address: 10.0.1.10}}]}}]}}]}}");
+    let (code, _, stderr) = stdin(DATA_CENTER.replace("{}", &spec));
+    assert_eq!(code, 1, "{stderr}");
+    assert!(stderr.contains("spec.storage[0].targets[0].iqn") && stderr.contains(name), "{stderr}");
+}
+
+#[test]
+fn every_useless_portal_is_a_problem() {
+    let useless =
+        ["fe80::211:32ff:fe2d:5bf5", "169.254.3.4", "0.0.0.0", "::", "127.0.0.1", "224.0.0.1", "255.255.255.255"];
+    let portals: Vec<String> = useless.iter().map(|address| format!("{{address: \"{address}\"}}")).collect();
+    let spec = format!(
+        "{{storage: [{{name: nas, targets: [{{iqn: \"iqn.2000-01.com.example:nas\", portals: [{}]}}]}}]}}",
+        portals.join(", ")
+    );
+    let (code, stdout, stderr) = stdin(DATA_CENTER.replace("{}", &spec));
+    assert_eq!((code, stderr.as_str()), (2, ""));
+    assert_eq!(stdout.matches("UselessPortal").count(), useless.len(), "{stdout}");
 }

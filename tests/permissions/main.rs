@@ -10,4 +10,5 @@ mod controller;
 mod namespaces;
 mod people;
 mod release;
+mod storage;
 mod the_cluster_itself;

@@ -38,6 +38,21 @@ fn good_objects_have_no_problems() {
     "DataCenter fra/hall PortalNetworkNotFound: portal 10.0.1.11:3260 of target @alpha is pinned to the network typo, and the data center has no such Network; \
      IscsiBond fra/storage NetworkWithoutPath: portal 10.0.1.11:3260 of @alpha is on no network of the bond; check the portals' addresses and pins, the networks' subnets and spec.targets"
 )]
+#[case::a_target_whose_name_leaves_its_directory(
+    "iqn: '@alpha'",
+    "iqn: '@../../srv/x'",
+    "DataCenter fra/hall InvalidTargetName: the name of target \"@../../srv/x\" contains \"/\", so no host logs in to it; correct the name, or take the target out"
+)]
+#[case::a_target_name_that_the_rfc_forbids(
+    "iqn: '@alpha'",
+    "iqn: '@al_pha+'",
+    "DataCenter fra/hall InvalidTargetName: the name of target @al_pha+ has '_', '+', which RFC 3722 does not allow in iSCSI names: it is used as it is, but other initiators and targets may refuse it"
+)]
+#[case::a_portal_where_no_storage_can_be(
+    "{address: 10.0.1.10},",
+    "{address: 10.0.1.10}, {address: 'fe80::1', network: san-b},",
+    "DataCenter fra/hall UselessPortal: portal [fe80::1]:3260 of target @alpha is never dialled: fe80::1 is a link-local address, where no storage can be; take it out"
+)]
 #[case::a_network_without_data_center(
     "san-b: {}",
     "san-b: {}, lost: {dataCenter: typo}",

@@ -196,6 +196,7 @@ fn worst(plan: &HostPlan) -> (Host, HostStatus) {
         target: plan.paths[0].target.to_string(),
         paths: 4,
         active: 4,
+        disks: vec!["sdaaa".into(); 4],
     };
     let interface = |number: usize| HostInterface {
         name: format!("enp0s31f6.{number}").into(),

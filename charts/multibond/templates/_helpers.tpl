@@ -27,6 +27,40 @@ fields for a token that is bound to a pod or a node. Empty for any other token.
   expression: request.userInfo.?extra[?'authentication.kubernetes.io/node-name'][?0].orValue('')
 {{- end }}
 
+{{/* CIDRs as a list of CEL values. */}}
+{{- define "multibond.cidrs" -}}
+{{- range $index, $cidr := . }}{{ if $index }}, {{ end }}cidr({{ $cidr | squote }}){{ end }}
+{{- end }}
+
+{{/* Whether a request changes the storage of a data center, as a match condition of a policy. */}}
+{{- define "multibond.changesStorage" -}}
+- name: changes-storage
+  expression: request.operation == 'CREATE' || object.?spec.?storage != oldObject.?spec.?storage
+{{- end }}
+
+{{/*
+The targets that an edit of a data center adds or changes, as variables of a policy: a list for each storage, of maps with
+the target as it is `now` and, in a list, as it was `before`. An expression has a budget, which lasts for about 2,000 changed
+targets; so an old target is looked for only in the storage of the same name.
+*/}}
+{{- define "multibond.changedTargets" -}}
+- name: storage
+  expression: object.?spec.?storage.orValue([])
+- name: storageBefore
+  expression: "request.operation == 'CREATE' ? dyn([]) : dyn(oldObject.?spec.?storage.orValue([]))"
+- name: changedStorage
+  expression: >-
+    variables.storage.filter(storage, !(storage in variables.storageBefore)).map(storage, {
+      'now': dyn(storage.?targets.orValue([])),
+      'before': dyn(variables.storageBefore.filter(old, old.name == storage.name).map(old, old.?targets.orValue([])))})
+- name: changedTargets
+  expression: >-
+    variables.changedStorage.map(storage, storage.now.map(target, {
+        'now': dyn(target),
+        'before': dyn(storage.before.size() == 0 ? dyn([]) : dyn(storage.before[0].filter(old, old.iqn == target.iqn)))})
+      .filter(target, target.before.size() == 0 || target.before[0] != target.now))
+{{- end }}
+
 {{/* The binding that activates a policy. It applies everywhere, because each policy selects its users itself. */}}
 {{- define "multibond.policyBinding" -}}
 apiVersion: admissionregistration.k8s.io/v1

@@ -150,7 +150,7 @@ mod tests {
     }
 
     fn with_map(report: &StatusReport) -> StatusReport {
-        let map = MultipathMap { wwid: "3600a".into(), target: "iqn.x".into(), paths: 1, active: 1 };
+        let map = MultipathMap { wwid: "3600a".into(), target: "iqn.x".into(), paths: 1, active: 1, disks: vec![] };
         StatusReport { paths: Some(PathReport { connections: Vec::new(), multipath: vec![map] }), ..report.clone() }
     }
 

@@ -13,11 +13,11 @@ use crate::{
     agent::{
         initiator::{Facts, Inventory, PathError, Session},
         types::{
-            IscsiPath,
+            FileName, IscsiPath,
             credentials::{Credentials, SecretState, requirements},
         },
     },
-    api::{HostInterface, SecretName, reason::PathReason},
+    api::{HostInterface, SecretName, portal_policy::PortalRules, reason::PathReason},
     ops::Now,
 };
 
@@ -36,6 +36,8 @@ pub struct StepInput<'a> {
     pub facts: &'a Facts,
     /// The Secrets that the plan names.
     pub secrets: &'a BTreeMap<SecretName, SecretState>,
+    /// Which portals may be dialled.
+    pub portals: &'a PortalRules,
     /// The time of the inventory.
     pub now: Now,
 }
@@ -61,14 +63,17 @@ impl<'a> PathInput<'a> {
         login: Option<PendingLogin>,
         input: StepInput<'_>,
     ) -> Self {
-        let StepInput { plan, facts, secrets, .. } = input;
+        let StepInput { plan, facts, secrets, portals, .. } = input;
         let device = path.interface.as_deref().and_then(|name| facts.interfaces.iter().find(|i| *i.name == *name));
         let secret = params.chap_secret.as_ref().map(|name| secrets.get(name).cloned().unwrap_or_default());
         let fingerprint = credentials(params, secrets).map(Credentials::fingerprint);
         PathInput {
             session,
             login,
-            blocker: interface_problem(path, device).or_else(|| secret_problem(params, secret.as_ref())),
+            blocker: name_problem(path)
+                .or_else(|| portal_problem(path, portals))
+                .or_else(|| interface_problem(path, device))
+                .or_else(|| secret_problem(params, secret.as_ref())),
             waits_for_secret: secret == Some(SecretState::Unread),
             fingerprint: hash((params, plan.settings, device.map(device_identity), fingerprint)),
         }
@@ -87,6 +92,20 @@ impl<'a> PathInput<'a> {
 fn device_identity(device: &HostInterface) -> impl Hash {
     let HostInterface { name, mac, mtu, up, addresses } = device;
     (name, mac, mtu, up, addresses)
+}
+
+/// The schema refuses such a name, but the data center may be older than that rule.
+fn name_problem(path: &IscsiPath) -> Option<PathError> {
+    let error = FileName::new(&path.target).err()?;
+    let message = format!("the target's name {error}; correct it in the DataCenter");
+    Some(PathError::new(PathReason::InvalidRecord, message))
+}
+
+/// The admission policy refuses such a portal, but it may be older than the policy's rules.
+fn portal_problem(path: &IscsiPath, portals: &PortalRules) -> Option<PathError> {
+    let why = portals.why_portal_refused(&path.portal)?;
+    let message = format!("the portal is not dialled: {why}; correct it in the DataCenter");
+    Some(PathError::new(PathReason::PortalUnreachable, message))
 }
 
 fn interface_problem(path: &IscsiPath, device: Option<&HostInterface>) -> Option<PathError> {
@@ -139,4 +158,59 @@ pub(super) fn hash(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::{
+        agent::fixtures::{TestClock, facts},
+        api::portal_policy::PortalPolicy,
+    };
+
+    /// Why a login of this path would be pointless.
+    fn blocker(target: &str, portal: &str, policy: &str) -> Option<PathError> {
+        let path = IscsiPath { target: target.into(), portal: portal.into(), tpgt: 1, interface: None };
+        let policy: PortalPolicy = policy.parse().unwrap();
+        let input = StepInput {
+            plan: &Plan::default(),
+            inventory: &Inventory::default(),
+            facts: &facts(&["ens1"]),
+            secrets: &BTreeMap::new(),
+            portals: &policy.rules("frankfurt"),
+            now: TestClock::new().now(),
+        };
+        let path_input = PathInput::new(&path, &LoginParams::default(), None, None, input);
+        assert_eq!(path_input.can_be_tried(), path_input.blocker.is_none());
+        path_input.blocker
+    }
+
+    #[rstest]
+    #[case("iqn.2003-01.a:x/../../../../srv/pwn")]
+    #[case("iqn.2003-01.a:..")]
+    #[case("iqn.2003-01.a:x\ny")]
+    fn a65_a_target_whose_name_is_no_file_name_is_never_dialled(#[case] target: &str) {
+        let error = blocker(target, "10.0.1.10:3260", "{}").unwrap();
+        assert_eq!(error.reason, PathReason::InvalidRecord);
+        assert!(error.message.contains("correct it in the DataCenter"), "{error}");
+    }
+
+    #[rstest]
+    #[case("127.0.0.1:10250", "a loopback address")]
+    #[case("169.254.169.254:80", "a link-local address")]
+    #[case("[fe80::1]:3260", "a link-local address")]
+    #[case("0.0.0.0:3260", "the unspecified address")]
+    #[case("224.0.0.1:3260", "a multicast address")]
+    #[case("localhost:3260", "the loopback address")]
+    #[case("10.96.0.1:443", "which the administrator has denied")]
+    #[case("10.0.2.10:3260", "in none of the subnets")]
+    fn a_portal_that_the_rules_refuse_is_never_dialled(#[case] portal: &str, #[case] why: &str) {
+        let policy = r#"{"allowed": ["10.0.1.0/24", "10.96.0.0/12"], "denied": ["10.96.0.0/12"]}"#;
+        let error = blocker("iqn.2003-01.a:x", portal, policy).unwrap();
+        assert_eq!(error.reason, PathReason::PortalUnreachable);
+        assert!(error.message.contains(why), "{error}");
+        assert_eq!(blocker("iqn.2003-01.a:x", "10.0.1.10:3260", policy), None);
+    }
 }

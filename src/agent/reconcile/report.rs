@@ -1,9 +1,11 @@
 //! The agent's part of a Host's status, and its comparison with the status in the API server. Pure.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 
 use crate::{
-    agent::initiator::Inventory,
+    agent::initiator::{Inventory, Map},
     api::{
         AgentStatus, Connection, ConnectionState, Host, HostInterface, HostStatus, Iqn, MultipathMap,
         size::{AGENT_ROOM, json_length},
@@ -164,9 +166,9 @@ impl StatusReport {
     /// The agent's fields of the status, with their new values; `null` removes a field. Fields of the controller are not
     /// among them, so that the writes of agent and controller never overwrite each other.
     #[must_use]
-    pub fn fields(&self) -> Map<String, Value> {
+    pub fn fields(&self) -> serde_json::Map<String, Value> {
         let StatusReport { agent, interfaces, paths } = self;
-        let mut fields = Map::new();
+        let mut fields = serde_json::Map::new();
         fields.insert("agent".into(), json!(agent));
         fields.insert("interfaces".into(), json!(interfaces));
         if let Some(PathReport { connections, multipath }) = paths {
@@ -177,28 +179,39 @@ impl StatusReport {
     }
 }
 
-/// The multipath maps over the host's sessions, sorted.
+/// The multipath maps over the host's sessions, sorted: an entry for each target that a map has paths of. Multipath
+/// combines disks by their WWID, which is whatever a target says.
 #[must_use]
 pub fn multipath_maps(inventory: &Inventory) -> Vec<MultipathMap> {
-    let mut maps: Vec<MultipathMap> = inventory
-        .maps
-        .iter()
-        .filter_map(|map| {
-            Some(MultipathMap {
-                wwid: map.wwid.clone(),
-                target: map.paths.iter().find_map(|path| target_of_disk(inventory, &path.disk))?,
-                paths: count(map.paths.len()),
-                active: count(map.paths.iter().filter(|path| path.active).count()),
-            })
-        })
-        .collect();
+    let mut maps: Vec<MultipathMap> = inventory.maps.iter().flat_map(|map| entries_of(inventory, map)).collect();
     maps.sort();
     maps
 }
 
-fn target_of_disk(inventory: &Inventory, name: &str) -> Option<String> {
+fn entries_of(inventory: &Inventory, map: &Map) -> Vec<MultipathMap> {
+    let targets: Vec<Option<&str>> = map.paths.iter().map(|path| target_of_disk(inventory, &path.disk)).collect();
+    // A path whose session is gone counts for the first target.
+    let Some(first) = targets.iter().find_map(|target| *target) else { return Vec::new() };
+    let mut by_target: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for (path, target) in map.paths.iter().zip(&targets) {
+        by_target.entry(target.unwrap_or(first)).or_default().push(path);
+    }
+    let is_shared = by_target.len() > 1;
+    by_target
+        .into_iter()
+        .map(|(target, paths)| MultipathMap {
+            wwid: map.wwid.clone(),
+            target: target.to_owned(),
+            paths: count(paths.len()),
+            active: count(paths.iter().filter(|path| path.active).count()),
+            disks: paths.iter().filter(|_| is_shared).map(|path| path.disk.to_string()).collect(),
+        })
+        .collect()
+}
+
+fn target_of_disk<'a>(inventory: &'a Inventory, name: &str) -> Option<&'a str> {
     let session = inventory.sessions.iter().find(|session| session.disks.iter().any(|disk| *disk.name == *name))?;
-    Some(session.path.target.to_string())
+    Some(session.path.target.as_str())
 }
 
 fn count(n: usize) -> u32 {
@@ -277,7 +290,13 @@ mod tests {
         };
         let planned = (0..planned).map(|number| connection(number, ConnectionState::Failed));
         let surplus = (0..surplus).map(|number| connection(number, ConnectionState::Retained));
-        let map = |number| MultipathMap { wwid: format!("3{number}"), target: "iqn.x".into(), paths: 1, active: 1 };
+        let map = |number| MultipathMap {
+            wwid: format!("3{number}"),
+            target: "iqn.x".into(),
+            paths: 1,
+            active: 1,
+            disks: vec![],
+        };
         let mut connections: Vec<Connection> = planned.chain(surplus).collect();
         connections.sort_by(|a, b| a.key().cmp(&b.key()));
         let paths = Some(PathReport { connections, multipath: (0..maps).map(map).collect() });

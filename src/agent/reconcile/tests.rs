@@ -7,7 +7,10 @@ use crate::{
         initiator::{DeviceUser, Facts, LiveSettings, Map},
         types::credentials::{Account, Credentials, Fingerprint, Password, SecretState},
     },
-    api::ConnectionState::{self, Connected, Connecting, Disconnecting, Failed, Retained},
+    api::{
+        ConnectionState::{self, Connected, Connecting, Disconnecting, Failed, Retained},
+        portal_policy::PortalRules,
+    },
 };
 
 /// A reconciler with its inputs. An action happens when the test says so.
@@ -18,6 +21,7 @@ struct Harness {
     maps: Vec<Map>,
     facts: Facts,
     secrets: BTreeMap<SecretName, SecretState>,
+    portals: PortalRules,
     clock: TestClock,
 }
 
@@ -39,6 +43,7 @@ impl Harness {
             maps: Vec::new(),
             facts: facts(&["ens1", "ens2", "ens3"]),
             secrets: BTreeMap::new(),
+            portals: PortalRules::default(),
             clock: TestClock::new(),
         }
     }
@@ -55,6 +60,7 @@ impl Harness {
             inventory: &inventory,
             facts: &self.facts,
             secrets: &self.secrets,
+            portals: &self.portals,
             now: self.clock.now(),
         })
     }
@@ -684,5 +690,20 @@ fn maps_are_reported_with_the_target_of_their_disks() {
     host.maps = vec![map(0, &[(1, true), (8, false)]), map(0, &[(7, true)])];
     let wwid = "3600a".to_owned();
     let target = "iqn.2003-01.org.example:a".to_owned();
-    assert_eq!(host.step().multipath, [MultipathMap { wwid, target, paths: 2, active: 1 }]);
+    assert_eq!(host.step().multipath, [MultipathMap { wwid, target, paths: 2, active: 1, disks: vec![] }]);
+}
+
+#[test]
+fn a_map_with_paths_of_two_targets_is_reported_for_both_with_disks() {
+    let mut host = Harness::new(plan("r", &[]));
+    host.sessions = vec![
+        session(1, path("a", "1", "ens1")),
+        session(2, path("a", "2", "ens2")),
+        session(3, path("b", "3", "ens1")),
+    ];
+    host.maps = vec![map(1, &[(1, true), (2, true), (3, true)])];
+    let entries: Vec<_> =
+        host.step().multipath.into_iter().map(|map| (map.target, map.paths, map.disks.join(" "))).collect();
+    let target = |name: &str| format!("iqn.2003-01.org.example:{name}");
+    assert_eq!(entries, [(target("a"), 2, "sd1 sd2".to_owned()), (target("b"), 1, "sd3".to_owned())]);
 }

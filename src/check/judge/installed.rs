@@ -16,12 +16,14 @@ use crate::{
 };
 
 /// The chart's admission policies.
-pub(super) const POLICIES: [&str; 5] = [
+pub(super) const POLICIES: [&str; 7] = [
     "multibond-agent-writes",
     "multibond-agent-leases",
     "multibond-data-centers",
     "multibond-data-center-nodes",
     "multibond-host-nodes",
+    "multibond-portals",
+    "multibond-secrets",
 ];
 
 pub(super) fn lines(facts: &ClusterFacts) -> Vec<Line> {
@@ -293,7 +295,7 @@ mod tests {
     #[test]
     fn the_policies_are_those_of_the_chart() {
         let templates = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/multibond/templates");
-        let texts = ["agent", "data-centers", "nodes"].map(|name| format!("{templates}/policy-{name}.yaml"));
+        let texts = ["agent", "data-centers", "nodes", "portals"].map(|name| format!("{templates}/policy-{name}.yaml"));
         let texts = texts.map(|file| std::fs::read_to_string(file).unwrap()).concat();
         let mut made: Vec<&str> = texts.lines().filter_map(|line| line.strip_prefix("  name: ")).collect();
         made.sort_unstable();

@@ -210,7 +210,7 @@ impl OpenIscsi {
 
     /// Deletes the record of a path. A failure does no harm: `tidy` deletes the record later.
     async fn delete_record(&self, access: &HostAccess, path: &IscsiPath) {
-        let Some(record) = NodeRecord::of(path) else { return };
+        let Ok(record) = NodeRecord::of(path) else { return };
         if let Err(error) = self.records.delete(access, &record).await {
             tracing::debug!(%record, %error, "cannot delete the record now");
         }
@@ -285,8 +285,7 @@ impl Initiator for OpenIscsi {
             return Ok(());
         }
         let before: BTreeSet<u32> = sessions.iter().map(|session| session.id).collect();
-        let record = NodeRecord::of(&login.path)
-            .ok_or_else(|| PathError::internal(format!("{:?} is not an address and a port", login.path.portal)))?;
+        let record = NodeRecord::of(&login.path)?;
         let access = self.iscsiadm.access()?;
         let result = self.connect(&access, login, &record).await;
         self.verify_login(&access, login, &record, &before, result).await

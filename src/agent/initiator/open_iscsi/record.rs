@@ -6,8 +6,11 @@
 use std::fmt;
 
 use crate::{
-    agent::types::IscsiPath,
-    api::{InterfaceName, Iqn, Portal},
+    agent::{
+        initiator::PathError,
+        types::{FileName, IscsiPath},
+    },
+    api::{InterfaceName, Portal, reason::PathReason},
 };
 
 /// The prefix of the agent's interface records.
@@ -22,9 +25,9 @@ pub struct NodeRecord {
     /// The interface record.
     pub interface: InterfaceRecord,
     /// The target's iSCSI name.
-    pub target: Iqn,
+    pub target: FileName,
     /// The address or name of the portal; IPv6 without brackets.
-    pub address: String,
+    pub address: FileName,
     /// The portal's port.
     pub port: u16,
     /// The target portal group tag.
@@ -35,7 +38,7 @@ pub struct NodeRecord {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InterfaceRecord {
     /// The interface that it binds to; none for the default network.
-    pub device: Option<InterfaceName>,
+    pub device: Option<FileName>,
 }
 
 impl InterfaceRecord {
@@ -49,21 +52,32 @@ impl InterfaceRecord {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         let device = name.strip_prefix(OWN_PREFIX)?;
-        Some(InterfaceRecord { device: (device != DEFAULT_RECORD).then(|| device.into()) })
+        let device = if device == DEFAULT_RECORD { None } else { Some(FileName::new(device).ok()?) };
+        Some(InterfaceRecord { device })
+    }
+
+    /// The name of the interface that it binds to; none for the default network.
+    #[must_use]
+    pub fn interface(&self) -> Option<InterfaceName> {
+        self.device.as_deref().map(InterfaceName::from)
     }
 }
 
 impl NodeRecord {
-    /// The record of a path; none if its portal is not an address and a port.
-    #[must_use]
-    pub fn of(path: &IscsiPath) -> Option<Self> {
-        let (address, port) = path.portal.rsplit_once(':')?;
-        let address = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
-        Some(NodeRecord {
-            interface: InterfaceRecord { device: path.interface.clone() },
-            target: path.target.clone(),
-            address: address.to_owned(),
-            port: port.parse().ok()?,
+    /// The record of a path.
+    ///
+    /// # Errors
+    /// `InvalidRecord` if a part of the path must not become a file on the host, or if its portal is not an address and a
+    /// port.
+    pub fn of(path: &IscsiPath) -> Result<Self, PathError> {
+        let invalid = |message| PathError::new(PathReason::InvalidRecord, message);
+        let part = |text: &str| FileName::new(text).map_err(|error| invalid(error.to_string()));
+        let port = path.portal.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        Ok(NodeRecord {
+            interface: InterfaceRecord { device: path.interface.as_deref().map(part).transpose()? },
+            target: part(&path.target)?,
+            address: part(path.portal.host())?,
+            port: port.ok_or_else(|| invalid(format!("{:?} is not an address and a port", &*path.portal)))?,
             tpgt: path.tpgt,
         })
     }
@@ -72,10 +86,10 @@ impl NodeRecord {
     #[must_use]
     pub fn path(&self) -> IscsiPath {
         IscsiPath {
-            target: self.target.clone(),
+            target: (&*self.target).into(),
             portal: Portal::new(&self.address, self.port),
             tpgt: self.tpgt,
-            interface: self.interface.device.clone(),
+            interface: self.interface.interface(),
         }
     }
 
@@ -97,6 +111,30 @@ impl fmt::Display for NodeRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a65_no_record_is_made_of_a_name_that_leaves_its_directory() {
+        let path = |target: &str, portal: &str, interface: &str| IscsiPath {
+            target: target.into(),
+            portal: portal.into(),
+            tpgt: 1,
+            interface: Some(interface.into()),
+        };
+        for (path, part) in [
+            (path("iqn.2003-01.org.example:x/../../../../srv/pwn", "10.0.0.1:3260", "ens1"), "/srv/pwn"),
+            (path("iqn.2003-01.org.example:..", "10.0.0.1:3260", "ens1"), "example:.."),
+            (path("iqn.2003-01.org.example:x\n", "10.0.0.1:3260", "ens1"), r"x\n"),
+            (path("iqn.2003-01.org.example:x", "../../x:3260", "ens1"), "../../x"),
+            (path("iqn.2003-01.org.example:x", "--help:3260", "ens1"), "--help"),
+            (path("iqn.2003-01.org.example:x", "10.0.0.1:x", "ens1"), "10.0.0.1:x"),
+            (path("iqn.2003-01.org.example:x", "10.0.0.1:3260", "../ens1"), "../ens1"),
+        ] {
+            let error = NodeRecord::of(&path).unwrap_err();
+            assert_eq!(error.reason, PathReason::InvalidRecord);
+            assert!(error.message.contains(part), "{error}");
+        }
+        assert_eq!(InterfaceRecord::from_name("mb..."), None, "a file of somebody else");
+    }
 
     #[test]
     fn only_names_with_the_prefix_are_records_of_the_agent() {

@@ -117,7 +117,7 @@ fn interface(session: &Path, record: &str) -> io::Result<Option<InterfaceName>> 
     for host in names(&hosts)? {
         interface = attribute(&hosts.join(host).join("netdev"))?.filter(|name| name != DEFAULT_RECORD).map(Into::into);
     }
-    Ok(interface.or_else(|| InterfaceRecord::from_name(record)?.device))
+    Ok(interface.or_else(|| InterfaceRecord::from_name(record)?.interface()))
 }
 
 /// None without CHAP, and also if the passwords cannot be read: only root may.

@@ -25,14 +25,16 @@ use crate::{
         CarriedNetwork, DEFAULT_NON_OPERATIONAL_AFTER_SECONDS, Host, HostStatus, HostWarning, ObjectKey, ObjectKind,
         PathCounts, Phase, PlanStatus, Summary, TargetStatus,
         condition::{self, ConditionUpdate, Status},
-        reason::{ConditionType, EmptyReason, Reason},
+        reason::{ConditionType, EmptyReason, PreparedReason, Reason},
     },
     controller::{
         index::{Index, state::HostState},
         store::watched::is_being_deleted,
     },
     ops::Now,
-    planner::{AgentState, HostPlan, HostVerdict, Observation, PlanTooLarge, judge, mtu_warnings},
+    planner::{
+        AgentState, HostPlan, HostVerdict, Observation, PlanTooLarge, judge, mtu_warnings, shared_wwid_warnings,
+    },
 };
 use plan::PlanInputs;
 
@@ -214,10 +216,12 @@ fn verdict(
     (verdict, state)
 }
 
-/// Warnings about a host: the agent's warnings, and interfaces whose MTU does not fit their network.
+/// Warnings about a host: disks that multipath mixes up, the agent's warnings, and interfaces whose MTU does not fit
+/// their network. The first one is the reason of the condition.
 fn warnings(index: &Index, dc_key: &ObjectKey, host: &Host, plan: &HostPlan) -> Vec<HostWarning> {
     let Some(status) = &host.status else { return Vec::new() };
-    let mut warnings = status.agent.as_ref().map(|agent| agent.warnings.clone()).unwrap_or_default();
+    let mut warnings = shared_wwid_warnings(host, plan);
+    warnings.extend(status.agent.iter().flat_map(|agent| agent.warnings.iter().cloned()));
     if let Some(view) = index.view(dc_key) {
         warnings.extend(mtu_warnings(&view, host, &plan.networks));
     }
@@ -293,8 +297,18 @@ fn write(
     if ControllerPart::from(current) == desired {
         return None;
     }
-    let event = if current.phase == Some(verdict.phase) { None } else { phase_event(current.phase, verdict) };
+    let phase_event = || if current.phase == Some(verdict.phase) { None } else { phase_event(current.phase, verdict) };
+    let event = shared_wwid_event(&current.conditions, verdict).or_else(phase_event);
     Action::write_status(ObjectKind::Host, key, host.metadata.uid.as_ref(), &desired, event)
+}
+
+/// The Event about a multipath map that begins to mix up disks. It comes before one about the phase, because data is in
+/// danger.
+fn shared_wwid_event(before: &[Condition], verdict: &HostVerdict) -> Option<EventSpec> {
+    let reason = PreparedReason::SharedWWID.as_str();
+    let prepared = verdict.conditions.iter().find(|update| update.kind == ConditionType::HostPrepared)?;
+    let known = condition::find(before, ConditionType::HostPrepared).is_some_and(|known| known.reason == reason);
+    (prepared.reason == reason && !known).then(|| EventSpec { warning: true, reason, note: prepared.message.clone() })
 }
 
 /// The Event about a change of phase.

@@ -160,3 +160,39 @@ fn a_data_center_with_too_many_networks_and_its_bonds_say_so() {
         assert!(message(&written, "Ready").contains("1025 Networks"), "{kind}");
     }
 }
+
+#[test]
+fn a_map_that_mixes_disks_of_two_storages_is_named_with_one_event() {
+    let storage = |name: &str| {
+        json!({"name": name, "targets": [
+            {"iqn": format!("iqn.2003-01.org.example:{name}"), "portals": [{"address": "10.0.1.10"}]},
+        ]})
+    };
+    let storages = json!({"storage": [storage("ours"), storage("theirs")]});
+    let mut index = cluster([object("DataCenter", "dc", &storages), host(&json!({}))]);
+    let mut reported = written(&mut index).unwrap();
+    let entry = |name: &str, disk: &str| {
+        json!({"wwid": "3600a", "target": format!("iqn.2003-01.org.example:{name}"), "paths": 1, "active": 1,
+            "disks": [disk]})
+    };
+    reported["interfaces"] = json!([]);
+    reported["multipath"] = json!([entry("ours", "sda"), entry("theirs", "sdb")]);
+    set_status(&mut index, &reported);
+    let event = |outcome: &Outcome| {
+        let writes = outcome.steps.iter().filter_map(|step| match &step.action {
+            Action::WriteStatus { event, .. } => event.clone(),
+            _ => None,
+        });
+        writes.filter(|event| event.reason == "SharedWWID").map(|event| (event.warning, event.note)).next()
+    };
+    let first = decide(&mut index, &key(ObjectKind::Host, "h1"), NOW);
+    let (warning, note) = event(&first).unwrap();
+    assert!(warning && note.contains("sda of iqn.2003-01.org.example:ours (storage ours)"), "{note}");
+    let mut part = status(first).unwrap();
+    assert_eq!(condition(&part, "HostPrepared"), ("False", "SharedWWID"));
+    part["interfaces"] = json!([]);
+    part["multipath"] = reported["multipath"].clone();
+    part["phase"] = json!("Up");
+    set_status(&mut index, &part);
+    assert_eq!(event(&decide(&mut index, &key(ObjectKind::Host, "h1"), NOW)), None, "it is known");
+}

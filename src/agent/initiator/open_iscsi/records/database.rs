@@ -20,6 +20,7 @@ use super::settings::{Setting, Settings, changed, parse};
 use crate::agent::{
     host::host_root::HostRoot,
     initiator::open_iscsi::record::{InterfaceRecord, NodeRecord},
+    types::FileName,
 };
 
 /// The directories of the database on different distributions, relative to the root directory.
@@ -194,7 +195,8 @@ fn node(target: &str, portal: &str, name: &str) -> Option<NodeRecord> {
     let interface = InterfaceRecord::from_name(name)?;
     let mut parts = portal.rsplitn(3, ',');
     let (tpgt, port) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    let record = NodeRecord { interface, target: target.into(), address: parts.next()?.to_owned(), port, tpgt };
+    let (target, address) = (FileName::new(target).ok()?, FileName::new(parts.next()?).ok()?);
+    let record = NodeRecord { interface, target, address, port, tpgt };
     // Numbers have other forms too, such as 03260: they would lead to another file.
     (portal_directory(&record) == portal).then_some(record)
 }
@@ -205,7 +207,7 @@ fn portal_directory(NodeRecord { address, port, tpgt, .. }: &NodeRecord) -> Stri
 
 fn describes(settings: &Settings, record: &NodeRecord) -> bool {
     settings.get("node.name").is_some_and(|target| record.target == *target)
-        && settings.get("node.conn[0].address") == Some(&record.address)
+        && settings.get("node.conn[0].address").is_some_and(|address| record.address == *address)
         && settings.get("node.conn[0].port") == Some(&record.port.to_string())
         && binds(settings, &record.interface)
 }

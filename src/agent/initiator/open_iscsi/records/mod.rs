@@ -74,7 +74,7 @@ impl Records {
     /// The credentials that are stored for the next login of a path; none without CHAP.
     #[must_use]
     pub fn stored_credentials(&self, access: &HostAccess, path: &IscsiPath) -> Option<Fingerprint> {
-        match self.database(access).ok()?.node(&NodeRecord::of(path)?) {
+        match self.database(access).ok()?.node(&NodeRecord::of(path).ok()?) {
             StoredRecord::Settings(settings) => Some(credentials(&settings)?.fingerprint()),
             StoredRecord::Missing | StoredRecord::Unreadable => None,
         }
