@@ -192,7 +192,7 @@ impl Reader {
         while let Ok(Some(event)) = timeout(WATCH_TIMEOUT, events.next()).await {
             match event {
                 Ok(WatchEvent::Added(secret) | WatchEvent::Modified(secret)) => {
-                    set(sender, self.log.state_of(Some(&secret)))
+                    set(sender, self.log.state_of(Some(&secret)));
                 }
                 Ok(WatchEvent::Deleted(_)) => set(sender, self.log.state_of(None)),
                 Ok(WatchEvent::Bookmark(_)) => {}
