@@ -306,8 +306,6 @@ impl<'a> Draft<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use serde_json::json;
 
     use super::*;
@@ -346,10 +344,8 @@ mod tests {
             .unwrap()
         };
         let bonds: Vec<IscsiBond> = (0..MAX_BONDS).map(bond).collect();
-        let began = Instant::now();
         let view =
             View::compile(&data_center, &networks.iter().collect::<Vec<_>>(), &bonds.iter().collect::<Vec<_>>(), false);
-        let compiled = began.elapsed();
         let attachments: Vec<Attachment> = (0..MAX_NETWORKS)
             .flat_map(|network| (0..4).map(move |device| (network, device)))
             .map(|(network, device)| Attachment {
@@ -362,9 +358,7 @@ mod tests {
                 },
             })
             .collect();
-        let began = Instant::now();
         let (plan, steps) = plan_attachments(&view, &attachments);
-        println!("compiled in {compiled:?}, planned in {:?} with {steps} steps", began.elapsed());
         assert!(
             matches!(plan, Err(PlanTooLarge::BondNames(_) | PlanTooLarge::Size { .. } | PlanTooLarge::Steps)),
             "{plan:?}"

@@ -13,7 +13,7 @@ pub const MAX_NETWORKS: usize = 1024;
 /// host carries.
 pub const MAX_BOND_NAMES: usize = 16_384;
 /// The steps that one plan may take, each a few machine instructions.
-pub const MAX_STEPS: usize = 1 << 26;
+pub const MAX_STEPS: usize = 1 << 24;
 
 /// Why there is no plan: it would be too large. The text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
