@@ -9,6 +9,7 @@ mod admitted;
 mod closed_set;
 pub mod condition;
 mod data_center;
+mod first_few;
 #[allow(clippy::duplicated_attributes, reason = "columns that look alike are no duplicates")]
 mod host;
 mod iscsi_bond;
@@ -30,6 +31,7 @@ pub use data_center::{
     Chap, DataCenter, DataCenterSpec, DataCenterStatus, DefaultNetwork, HostCounts, HostTemplate, NonOperationalTaint,
     PortalSpec, SecretReference, SessionSettings, Storage, Target,
 };
+pub use first_few::first_few;
 pub use host::{
     AGENT_STATUS_FIELDS, AgentStatus, CarriedNetwork, CarrySource, Connection, ConnectionState, Host, HostInterface,
     HostSpec, HostStatus, HostWarning, InterfaceNetworks, MultipathMap, PathCounts, PathKey, Phase, PlanStatus,

@@ -15,7 +15,8 @@ use super::{
     view::{BondView, Place, TargetView, View},
 };
 use crate::api::{
-    BondName, Host, Iqn, IscsiBond, Network, NetworkName, ObjectKind, PlannedPath, Portal, iscsi_name, portal_policy,
+    BondName, Host, Iqn, IscsiBond, Network, NetworkName, ObjectKind, PlannedPath, Portal, first_few, iscsi_name,
+    portal_policy,
     reason::{EmptyReason, Reason},
 };
 
@@ -378,12 +379,8 @@ impl Findings {
     pub fn unused_message(&self) -> Option<String> {
         const SHOWN: usize = 8;
         let hint = "check the portals' addresses and pins, the networks' subnets and spec.targets";
-        let more = match self.without_path.len().saturating_sub(SHOWN) {
-            0 => String::new(),
-            more => format!(", and {more} more"),
-        };
-        let shown = &self.without_path[..self.without_path.len().min(SHOWN)];
-        (!shown.is_empty()).then(|| format!("{}{more}; {hint}", shown.join(", ")))
+        let networks = first_few(&self.without_path, SHOWN, Clone::clone);
+        (!networks.is_empty()).then(|| format!("{networks}; {hint}"))
     }
 
     /// The findings as problems, one per reason.

@@ -15,6 +15,7 @@ use super::{
 use crate::api::{
     Connection, ConnectionState, Host, Iqn, PathCounts, Phase, PlannedPath, TargetStatus,
     condition::{ConditionUpdate, Status},
+    first_few,
     reason::{ConditionType, EmptyReason, Reason},
 };
 
@@ -120,11 +121,11 @@ impl<'a> ServiceState<'a> {
         };
         match self {
             ServiceState::Unreachable(targets) => {
-                let message = list(targets, |target| {
+                let message = first_few(targets, SHOWN, |target| {
                     format!(
                         "target {} is not reachable: {}",
                         target.target,
-                        list(&target.paths, ObservedPath::describe)
+                        first_few(&target.paths, SHOWN, ObservedPath::describe)
                     )
                 });
                 update(Status::False, Reason::StorageUnreachable.into(), message)
@@ -158,7 +159,7 @@ impl<'a> ServiceState<'a> {
 }
 
 fn names(targets: &[&ObservedTarget<'_>]) -> String {
-    list(targets, |target| target.target.to_string())
+    first_few(targets, SHOWN, |target| target.target.to_string())
 }
 
 fn in_service(
@@ -215,7 +216,7 @@ fn fully_connected(
 ) -> ConditionUpdate {
     let kind = ConditionType::FullyConnected;
     if !failed.is_empty() {
-        let failures = list(failed, |path| format!("{} {}", path.planned.target, path.describe()));
+        let failures = first_few(failed, SHOWN, |path| format!("{} {}", path.planned.target, path.describe()));
         ConditionUpdate::new(kind, Status::False, Reason::PathsFailed, failures)
     } else if !settled {
         ConditionUpdate::new(kind, Status::False, Reason::Connecting, "the plan is being carried out")
@@ -311,7 +312,7 @@ fn sessions(reported: &ReportedConnections<'_>) -> Option<String> {
         let why = message.as_deref().map(|message| format!(" ({message})")).unwrap_or_default();
         format!("{target} {portal} through {interface}{session}{why}")
     };
-    (!sessions.is_empty()).then(|| list(&sessions, describe))
+    (!sessions.is_empty()).then(|| first_few(&sessions, SHOWN, describe))
 }
 
 /// The verdict while the agent does not report: the history of the targets stays as it is.
@@ -353,7 +354,8 @@ fn agent_ready(observation: &Observation<'_>) -> ConditionUpdate {
 fn prepared(observation: &Observation<'_>) -> Option<ConditionUpdate> {
     let kind = ConditionType::HostPrepared;
     if let Some(first) = observation.warnings.first() {
-        let message = list(observation.warnings, |warning| format!("{}: {}", warning.reason, warning.message));
+        let message =
+            first_few(observation.warnings, SHOWN, |warning| format!("{}: {}", warning.reason, warning.message));
         return Some(ConditionUpdate::new(kind, Status::False, first.reason, message));
     }
     let reported = observation.host.status.as_ref().is_some_and(|status| status.interfaces.is_some());

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::frame::{frame, home};
-use crate::api::PlannedPath;
+use crate::api::{PlannedPath, first_few};
 use crate::console::edit::{Choice, Errors, FormAction, GENERATION, Input, InputKind, Subject};
 use crate::console::fields::{FORM_KEY, Fields};
 use crate::console::location::{Scope, Tab};
@@ -178,7 +178,7 @@ pub fn preview(preview: &Preview, manifest: Option<&str>) -> Markup {
                 }
             }
             @if !on_default.is_empty() {
-                p { (count(on_default.len(), "host")) " on the default network: " (first(on_default)) }
+                p { (count(on_default.len(), "host")) " on the default network: " (first_few(on_default, 8, Clone::clone)) }
             }
             @for network in without_host {
                 p .notice .warning { strong { (network) } ": this network is attached to no host." }
@@ -242,11 +242,4 @@ fn word(count: usize, word: &str) -> String {
 
 fn count(number: usize, noun: &str) -> String {
     format!("{number} {}", word(number, noun))
-}
-
-/// The first few names of many.
-fn first(names: &[String]) -> String {
-    const FEW: usize = 8;
-    let few = names[..names.len().min(FEW)].join(", ");
-    if names.len() > FEW { format!("{few} and {} more", names.len() - FEW) } else { few }
 }

@@ -58,9 +58,34 @@ impl Leadership {
 }
 
 /// The lease as last seen, and when it was first seen like this.
+#[derive(Clone)]
 struct SeenLease {
     lease: Lease,
     at: Instant,
+}
+
+impl SeenLease {
+    /// `lease` was read now; a lease that is as before runs since it was first seen.
+    fn read(before: Option<&SeenLease>, lease: Lease, now: Instant) -> Self {
+        let unchanged = before.filter(|before| before.lease.spec == lease.spec);
+        SeenLease { at: unchanged.map_or(now, |before| before.at), lease }
+    }
+
+    /// The replica that holds the lease; a released lease has none.
+    fn holder(&self) -> Option<&str> {
+        self.lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+    }
+
+    fn is_held_by_another(&self, identity: &str) -> bool {
+        self.holder().is_some_and(|holder| holder != identity)
+    }
+
+    /// Whether the replica `identity` may take or renew the lease.
+    fn is_free_for(&self, identity: &str, now: Instant) -> bool {
+        let seconds = self.lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
+        let duration = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        !self.is_held_by_another(identity) || now >= self.at + duration
+    }
 }
 
 /// A candidate.
@@ -95,7 +120,7 @@ impl LeaderElection {
                 Ok(Ok(true)) => renewed = Some(begun),
                 Ok(Ok(false)) => {
                     // Another replica has the lease, or was faster this time.
-                    if self.held_by_another(seen.as_ref()) {
+                    if seen.as_ref().is_some_and(|seen: &SeenLease| seen.is_held_by_another(&self.identity)) {
                         renewed = None;
                     }
                 }
@@ -126,54 +151,21 @@ impl LeaderElection {
         }
     }
 
-    fn held_by_another(&self, seen: Option<&SeenLease>) -> bool {
-        let holder = seen.and_then(|seen| seen.lease.spec.as_ref()?.holder_identity.as_deref());
-        holder.is_some_and(|holder| !holder.is_empty() && holder != self.identity)
-    }
-
     /// Takes or renews the lease. Returns whether this replica has it now.
     async fn attempt(&self, seen: &mut Option<SeenLease>) -> kube::Result<bool> {
         let Some(lease) = self.leases.get_opt(LEADER_LEASE).await? else {
-            let lease = self.renewal(None);
+            let lease = renewal(None, &self.identity, self.timing.lease, Timestamp::now());
             let created = self.leases.create(&PostParams::default(), &lease).await;
             return ours_unless_taken(created, seen);
         };
-        let changed = seen.as_ref().is_none_or(|seen| seen.lease.spec != lease.spec);
-        let at = match seen {
-            Some(seen) if !changed => seen.at,
-            _ => Instant::now(),
-        };
-        let spec = lease.spec.clone().unwrap_or_default();
-        let lasts = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0));
-        let holder = spec.holder_identity.as_deref().unwrap_or_default();
-        let free = holder.is_empty() || holder == self.identity || Instant::now() >= at + lasts;
-        let renewal = self.renewal(Some(&lease));
-        *seen = Some(SeenLease { lease, at });
-        if !free {
+        let now = Instant::now();
+        let read = seen.insert(SeenLease::read(seen.as_ref(), lease, now));
+        if !read.is_free_for(&self.identity, now) {
             return Ok(false);
         }
+        let renewal = renewal(Some(&read.lease), &self.identity, self.timing.lease, Timestamp::now());
         let replaced = self.leases.replace(LEADER_LEASE, &PostParams::default(), &renewal).await;
         ours_unless_taken(replaced, seen)
-    }
-
-    /// The lease as this replica writes it, with the resourceVersion that was seen.
-    fn renewal(&self, current: Option<&Lease>) -> Lease {
-        let now = MicroTime(Timestamp::now());
-        let before = current.and_then(|lease| lease.spec.clone()).unwrap_or_default();
-        let still_ours = before.holder_identity.as_deref() == Some(&self.identity);
-        let metadata = current.map(|lease| lease.metadata.clone());
-        Lease {
-            metadata: metadata
-                .unwrap_or_else(|| ObjectMeta { name: Some(LEADER_LEASE.to_owned()), ..ObjectMeta::default() }),
-            spec: Some(LeaseSpec {
-                holder_identity: Some(self.identity.clone()),
-                lease_duration_seconds: Some(whole_seconds(self.timing.lease)),
-                acquire_time: if still_ours { before.acquire_time } else { Some(now.clone()) },
-                renew_time: Some(now),
-                lease_transitions: Some(before.lease_transitions.unwrap_or(0).saturating_add(i32::from(!still_ours))),
-                ..LeaseSpec::default()
-            }),
-        }
     }
 
     /// Releases the lease. After a conflict, such as with the last renewal of this replica, it is read again.
@@ -190,6 +182,26 @@ impl LeaderElection {
                 released => return released.map(drop),
             }
         }
+    }
+}
+
+/// The lease as the replica `identity` writes it, with the resourceVersion of `current`.
+fn renewal(current: Option<&Lease>, identity: &str, duration: Duration, now: Timestamp) -> Lease {
+    let now = MicroTime(now);
+    let before = current.and_then(|lease| lease.spec.clone()).unwrap_or_default();
+    let still_ours = before.holder_identity.as_deref() == Some(identity);
+    let metadata = current.map(|lease| lease.metadata.clone());
+    Lease {
+        metadata: metadata
+            .unwrap_or_else(|| ObjectMeta { name: Some(LEADER_LEASE.to_owned()), ..ObjectMeta::default() }),
+        spec: Some(LeaseSpec {
+            holder_identity: Some(identity.to_owned()),
+            lease_duration_seconds: Some(whole_seconds(duration)),
+            acquire_time: if still_ours { before.acquire_time } else { Some(now.clone()) },
+            renew_time: Some(now),
+            lease_transitions: Some(before.lease_transitions.unwrap_or(0).saturating_add(i32::from(!still_ours))),
+            ..LeaseSpec::default()
+        }),
     }
 }
 
@@ -214,5 +226,62 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+    use k8s_openapi::api::coordination::v1::Lease;
+    use tokio::time::Instant;
+
+    use super::{SeenLease, renewal};
+
+    const LEASE: Duration = Duration::from_millis(1500);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn renewed(current: Option<&Lease>, identity: &str, second: i64) -> Lease {
+        renewal(current, identity, LEASE, Timestamp::from_second(second).unwrap())
+    }
+
+    #[test]
+    fn a_lease_runs_from_when_its_renewal_was_seen_whatever_it_says() {
+        let start = Instant::now();
+        let first = SeenLease::read(None, renewed(None, "a", 1_000_000), start);
+        let again = SeenLease::read(Some(&first), first.lease.clone(), start + SECOND);
+        assert!(!again.is_free_for("b", start + SECOND), "its 1.5 s count as 2 s");
+        assert!(again.is_free_for("b", start + 2 * SECOND));
+
+        let renewal = renewed(Some(&first.lease), "a", 5);
+        let again = SeenLease::read(Some(&first), renewal, start + 2 * SECOND);
+        assert!(!again.is_free_for("b", start + 3 * SECOND), "renewed, by a clock that was set back");
+    }
+
+    #[test]
+    fn the_holder_may_always_renew_and_a_released_lease_is_free() {
+        let now = Instant::now();
+        let mut seen = SeenLease::read(None, renewed(None, "a", 0), now);
+        assert!(seen.is_free_for("a", now) && !seen.is_held_by_another("a") && seen.is_held_by_another("b"));
+        seen.lease.spec.as_mut().unwrap().holder_identity = Some(String::new());
+        assert!(seen.is_free_for("b", now) && !seen.is_held_by_another("b"));
+        seen.lease.spec = None;
+        assert!(seen.is_free_for("b", now));
+    }
+
+    #[test]
+    fn a_lease_tells_since_when_its_holder_leads_and_counts_the_changes() {
+        let told = |lease: &Lease| {
+            let spec = lease.spec.clone().unwrap();
+            (spec.acquire_time.unwrap().0.as_second(), spec.renew_time.unwrap().0.as_second(), spec.lease_transitions)
+        };
+        let first = renewed(None, "a", 10);
+        let second = renewed(Some(&first), "a", 20);
+        let third = renewed(Some(&second), "b", 30);
+        assert_eq!(
+            [told(&first), told(&second), told(&third)],
+            [(10, 10, Some(1)), (10, 20, Some(1)), (30, 30, Some(2))]
+        );
     }
 }

@@ -144,7 +144,7 @@ impl fmt::Display for SampleNames {
         f.write_str(&self.first.join(", "))?;
         match self.count as usize - self.first.len() {
             0 => Ok(()),
-            more => write!(f, " and {more} more"),
+            more => write!(f, ", and {more} more"),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    api::{Host, ObjectKey, ObjectName, Phase},
+    api::{Host, ObjectKey, ObjectName, Phase, first_few},
     controller::{
         index::{
             DataCenterIndex, Index,
@@ -175,10 +175,7 @@ pub(crate) fn bonds_naming(index: &Index, dc_key: &ObjectKey, network: &str) -> 
     center.bonds.iter().filter(names).map(ToString::to_string).collect()
 }
 
-/// The first few names of a list that may be long, and the number of the others.
-pub(crate) fn first_few(names: &[String]) -> String {
-    match names.len().saturating_sub(SHOWN) {
-        0 => names.join(", "),
-        more => format!("{} and {more} more", names[..SHOWN].join(", ")),
-    }
+/// The first few of these names, and the number of the others.
+pub(crate) fn few_names(names: &[String]) -> String {
+    first_few(names, SHOWN, Clone::clone)
 }

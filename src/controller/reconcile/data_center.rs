@@ -5,7 +5,7 @@ use kube::api::ObjectMeta;
 use super::{
     Settings,
     action::{Action, Outcome, Requires, Step},
-    aggregate::{aggregates, first_few},
+    aggregate::{aggregates, few_names},
     finalizer::{Wait, ensure_finalizer, finalize, unacknowledged},
     generated_hosts,
     ownership::owner_reference,
@@ -147,7 +147,7 @@ fn ready(index: &Index, key: &ObjectKey, data_center: &DataCenter, waiting_for: 
     let (status, reason, message) = if is_being_deleted(&data_center.metadata) || index.terminating(&key.namespace) {
         let message = match waiting_for {
             [] => "its namespace is being deleted".to_owned(),
-            waiting_for => format!("waiting for {}", first_few(waiting_for)),
+            waiting_for => format!("waiting for {}", few_names(waiting_for)),
         };
         (Status::False, Reason::Deleting, message)
     } else if let Some(message) = index.frozen(key) {

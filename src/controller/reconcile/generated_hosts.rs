@@ -10,7 +10,7 @@ use kube::{
 
 use super::{
     action::{Action, Outcome},
-    aggregate::first_few,
+    aggregate::few_names,
     ownership::owner_reference,
 };
 use crate::{
@@ -113,7 +113,7 @@ fn create_missing(index: &Index, key: &ObjectKey, data_center: &DataCenter, outc
 
 /// Names Nodes that have no Host for this reason, and says what to do.
 fn describe(reason: Reason, nodes: &[String]) -> String {
-    let nodes = first_few(nodes);
+    let nodes = few_names(nodes);
     match reason {
         Reason::NodesSelectedTwice => {
             format!(

@@ -3,7 +3,7 @@
 use super::{
     Settings,
     action::{Action, Outcome, Requires, Step},
-    aggregate::{bonds_naming, first_few, hosts_with_network},
+    aggregate::{bonds_naming, few_names, hosts_with_network},
     finalizer::{Wait, ensure_finalizer, finalize, unacknowledged},
 };
 use crate::{
@@ -51,7 +51,7 @@ fn write(index: &Index, key: &ObjectKey, network: &Network, waiting_for: &[Strin
             kind,
             Status::False,
             Reason::Deleting,
-            format!("waiting for {} to stop using it", first_few(waiting_for)),
+            format!("waiting for {} to stop using it", few_names(waiting_for)),
         ),
         Some(problem) => ConditionUpdate::new(kind, Status::False, problem.reason, problem.message),
         None => ConditionUpdate::new(kind, Status::True, Reason::Ready, "the network is part of its data center"),
