@@ -16,8 +16,8 @@ use kube::ResourceExt as _;
 use crate::api::condition::Status;
 use crate::api::reason::{ConditionType, PathReason, Reason};
 use crate::api::{
-    BondHostCounts, BondName, Connection, ConnectionState, DataCenter, Host, InterfaceName, Iqn, IscsiBond, Network,
-    NetworkName, PathCounts, PathKey, Phase, PlannedPath, Portal,
+    BondHostCounts, BondName, Connection, ConnectionState, DataCenter, Host, HostStatus, InterfaceName, Iqn, IscsiBond,
+    Network, NetworkName, PathCounts, PathKey, Phase, PlannedPath, Portal,
 };
 
 /// The objects that were read from a cluster.
@@ -288,7 +288,7 @@ pub fn host(host: &Host) -> HostView {
     HostView {
         name: host.name_any(),
         node: host.spec.node_name.clone(),
-        phase: status.and_then(|status| status.phase),
+        phase: status.and_then(HostStatus::effective_phase),
         counts: status.and_then(|status| status.paths),
         conditions: conditions(status.map(|status| status.conditions.as_slice())),
         paths: paths.chain(surplus).collect(),

@@ -293,7 +293,7 @@ pub struct DataCenterStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// Hosts of a data center by phase; those that still connect, or are unassigned, are in `total` only.
+/// Hosts of a data center by phase.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostCounts {
@@ -301,6 +301,15 @@ pub struct HostCounts {
     pub total: u32,
     /// Phase Up.
     pub up: u32,
+    /// Phase Lost: a target has lost its last path a short while ago.
+    #[schemars(with = "i32")]
+    pub lost: u32,
+    /// Phase Connecting.
+    #[schemars(with = "i32")]
+    pub connecting: u32,
+    /// Phase Unassigned.
+    #[schemars(with = "i32")]
+    pub unassigned: u32,
     /// Phase Degraded.
     pub degraded: u32,
     /// Phase NonOperational.

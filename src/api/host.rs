@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     BondName, InterfaceName, Iqn, NetworkName, Portal, Revision, SecretName, SessionSettings, StorageName, Summary,
-    closed_set::closed_set, reason::PathReason, schema,
+    closed_set::closed_set,
+    condition,
+    reason::{ConditionType, PathReason, Reason},
+    schema,
 };
 
 /// A host of a data center.
@@ -127,7 +130,34 @@ pub struct HostStatus {
     pub multipath: Vec<MultipathMap>,
 }
 
+impl Phase {
+    /// The phase as the status has it. A controller of the version before does not know `Lost`, and would treat the
+    /// whole data center as unreadable after a rollback; so `Lost` is written as `Connecting`, with the reason
+    /// `StorageLost`.
+    #[must_use]
+    pub fn as_written(self) -> Self {
+        match self {
+            Phase::Lost => Phase::Connecting,
+            Phase::Unassigned
+            | Phase::Maintenance
+            | Phase::Connecting
+            | Phase::Up
+            | Phase::Degraded
+            | Phase::NonOperational
+            | Phase::Unknown => self,
+        }
+    }
+}
+
 impl HostStatus {
+    /// The phase, told apart where it is written with the name of another ([`Phase::as_written`]).
+    #[must_use]
+    pub fn effective_phase(&self) -> Option<Phase> {
+        let operational = condition::find(&self.conditions, ConditionType::Operational);
+        let lost = operational.is_some_and(|operational| operational.reason == Reason::StorageLost.as_str());
+        if lost && self.phase == Some(Phase::Connecting) { Some(Phase::Lost) } else { self.phase }
+    }
+
     /// Whether the plan with this revision is the one that was last written, and the agent has carried it out.
     #[must_use]
     pub fn has_carried_out(&self, revision: &str) -> bool {
@@ -150,8 +180,10 @@ closed_set! {
         Unassigned,
         /// It is kept away from storage.
         Maintenance,
-        /// It has not connected yet, or has lost a target a short while ago.
+        /// It has not connected yet.
         Connecting,
+        /// It has lost the last path to a target a short while ago, and becomes NonOperational unless a path comes back.
+        Lost,
         /// It reaches every target, and no path has failed.
         Up,
         /// It reaches every target, and some path has failed.
@@ -198,7 +230,7 @@ closed_set! {
     } else Subnet
 }
 
-/// A target that has had a session since the host entered service.
+/// A target that has had a session since the host entered service, or that is held without one.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetStatus {
@@ -208,6 +240,9 @@ pub struct TargetStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub lost_at: Option<Time>,
+    /// It is held, and has had no session since the host entered service; `lostAt` says since when it is held without one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_connected: bool,
 }
 
 /// What a host should be connected to.

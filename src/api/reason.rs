@@ -99,6 +99,8 @@ closed_set! {
         EvictionsHeld,
         /// IscsiBond: every network that it names is a network of its data center.
         NetworksResolved,
+        /// IscsiBond: every target that it lists is a target of its data center's storage.
+        TargetsResolved,
         /// IscsiBond: every network of it that hosts carry leads to a portal.
         NetworksUsed,
     }
@@ -141,6 +143,10 @@ closed_set! {
         PathsFailed,
         /// First attempts are under way.
         Connecting,
+        /// A target has lost its last path a short while ago.
+        StorageLost,
+        /// A target is held, and has no session: a bond names a network that does not exist, or nearly its name.
+        TargetsHeld,
         /// A target is not reachable.
         StorageUnreachable,
         /// A target has no network on this host, and the default network may not be used.
@@ -187,6 +193,8 @@ closed_set! {
         DataCenterNotFound,
         /// A network does not exist.
         NetworkNotFound,
+        /// A bond lists a target that no storage of its data center has.
+        TargetNotFound,
         /// A network belongs to another data center.
         NetworkInOtherDataCenter,
         /// A network of the bond that hosts carry leads to no portal.

@@ -90,7 +90,7 @@ pub fn name_list<'a>(names: impl IntoIterator<Item = &'a str>) -> usize {
 /// The bytes of the entry of a target in `status.targets`, at most.
 #[must_use]
 pub fn target_entry(target: &str) -> usize {
-    target.len() + 50
+    target.len() + 75
 }
 
 /// The bytes of an entry of `status.networks`, at most: a device, and an address of IPv6 with its prefix length.
@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn targets_and_networks_are_not_longer_than_they_are_counted() {
-        let target = TargetStatus { target: "iqn.a".into(), lost_at: Some(Time(Timestamp::UNIX_EPOCH)) };
+        let target =
+            TargetStatus { target: "iqn.a".into(), lost_at: Some(Time(Timestamp::UNIX_EPOCH)), never_connected: true };
         assert!(json_length(&target) < target_entry("iqn.a"));
         let address = Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128".to_owned());
         let entry = CarriedNetwork { name: "a".into(), interface: "b".into(), source: CarrySource::Subnet, address };

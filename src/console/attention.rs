@@ -8,7 +8,7 @@ pub fn host_needs_attention(host: &HostView) -> bool {
     match host.phase {
         None | Some(Phase::Maintenance | Phase::Connecting) => false,
         Some(Phase::Up) => !unmet_conditions(&host.conditions).is_empty(),
-        Some(Phase::Unassigned | Phase::Degraded | Phase::NonOperational | Phase::Unknown) => true,
+        Some(Phase::Unassigned | Phase::Lost | Phase::Degraded | Phase::NonOperational | Phase::Unknown) => true,
     }
 }
 

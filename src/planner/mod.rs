@@ -7,6 +7,7 @@
 mod address;
 mod attachment;
 mod bits;
+mod near_miss;
 mod observation;
 mod pairing;
 mod plan;
@@ -26,7 +27,8 @@ pub use observation::{AgentState, Observation};
 pub use plan::HostPlan;
 pub use plan_cache::Planner;
 pub use problems::{
-    Findings, Problem, Usage, bond_problems, data_center_problems, host_problems, network_problems, too_large_problem,
+    Findings, Problem, UnknownName, Usage, bond_problems, data_center_problems, host_problems, network_problems,
+    too_large_problem,
 };
 pub use shared_wwid::shared_wwid_warnings;
 pub use too_large::{MAX_BOND_NAMES, MAX_BONDS, MAX_NETWORKS, MAX_STEPS, PlanTooLarge};

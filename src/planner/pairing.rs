@@ -197,6 +197,10 @@ impl<'a> Draft<'a> {
 
     fn target(&mut self, target: &TargetView, pairs: &mut Pairs<'_>) -> Result<(), PlanTooLarge> {
         self.size.plan += target_entry(&target.iqn);
+        if target.held {
+            self.hold.push(target.iqn.clone());
+            self.size.plan += target.iqn.len() + 3;
+        }
         if pairs.devices.is_empty() {
             self.without_network(target);
             return Ok(());
@@ -216,9 +220,8 @@ impl<'a> Draft<'a> {
 
     /// A target whose bonds name none of the host's networks.
     fn without_network(&mut self, target: &TargetView) {
-        if target.coverage.bonds.meets(&self.view.bonds_with_unknown) {
-            self.hold.push(target.iqn.clone());
-            self.size.plan += target.iqn.len() + 3;
+        if target.held {
+            // No path: a silent default path would be the mistake.
         } else if self.view.default_network == DefaultNetwork::Use {
             for portal in &target.portals {
                 self.path(target, portal, None);

@@ -15,8 +15,8 @@ pub struct HostPlan {
     pub reason: Option<EmptyReason>,
     /// The networks that the host carries.
     pub networks: Arc<[CarriedNetwork]>,
-    /// Targets whose sessions are left as they are: a bond that covers them names an unknown network, or the host has not
-    /// reported its interfaces.
+    /// Targets whose sessions are left as they are, sorted: a bond that covers them names an unknown network, a bond names
+    /// them nearly, or the host has not reported its interfaces. They may have paths too.
     pub hold: Vec<Iqn>,
     /// Targets that have no network on this host, and the default network may not be used.
     pub no_network: Vec<Iqn>,

@@ -3,13 +3,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt::Write as _,
     hash::Hash,
     sync::Arc,
 };
 
 use super::{
     attachment::mtu_warnings,
+    near_miss::is_near_miss,
     plan::HostPlan,
     too_large::PlanTooLarge,
     view::{BondView, Place, TargetView, View},
@@ -208,19 +208,12 @@ pub(super) fn empty_message(host: &Host, reason: EmptyReason, node_owner: Option
 pub(super) fn no_network_message(targets: &[Iqn]) -> String {
     format!(
         "this host carries none of the networks of the bonds for {}, and the data center's defaultNetwork is Never",
-        list(targets, ToString::to_string)
+        first_few(targets, HOST_SHOWN, ToString::to_string)
     )
 }
 
-/// Lists only the first few, to keep the message short.
-pub(super) fn list<T>(items: &[T], describe: impl Fn(&T) -> String) -> String {
-    const SHOWN: usize = 4;
-    let mut text = items.iter().take(SHOWN).map(describe).collect::<Vec<_>>().join(", ");
-    if items.len() > SHOWN {
-        let _ = write!(text, ", and {} more", items.len() - SHOWN);
-    }
-    text
-}
+/// The number of targets, paths or warnings that a message of a Host lists.
+pub(super) const HOST_SHOWN: usize = 4;
 
 /// The networks and portals that the plans of a data center's hosts use, collected host by host.
 #[derive(Clone, Debug, Default)]
@@ -275,17 +268,43 @@ fn note_of<K: Clone + Eq + Hash, T: Clone + Eq + Hash>(known: &mut HashMap<K, Ha
     }
 }
 
+/// The number of names that a message lists.
+const SHOWN: usize = 8;
+
 /// The problems of a bond, as lists of names and messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// The message, if its data center does not exist.
     pub data_center_not_found: Option<String>,
     /// Networks that it names and that do not exist.
-    pub not_found: Vec<String>,
+    pub not_found: Vec<UnknownName>,
     /// Networks that it names and that belong to another data center.
     pub elsewhere: Vec<String>,
+    /// Targets that it lists and no storage has.
+    pub unknown_targets: Vec<UnknownName>,
     /// Networks without a portal, and portals without a network.
     pub without_path: Vec<String>,
+}
+
+/// A name that refers to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownName {
+    /// The name as it is written.
+    pub name: String,
+    /// The names that it is probably a mistyped form of.
+    pub near_misses: Vec<String>,
+}
+
+impl UnknownName {
+    /// The name, and what was probably meant.
+    fn describe(&self) -> String {
+        const SHOWN: usize = 2;
+        if self.near_misses.is_empty() {
+            return self.name.clone();
+        }
+        let meant = &self.near_misses[..self.near_misses.len().min(SHOWN)];
+        format!("{} (did you mean {}?)", self.name, meant.join(" or "))
+    }
 }
 
 /// The problems of a bond. `view` is its data center, if that exists. `usage` is collected from the data center's
@@ -304,9 +323,25 @@ pub fn bond_problems(
     let known = |name: &String| view.networks.binary_search_by(|network| (*network.name).cmp(name)).is_ok();
     let mut unknown: Vec<String> = bond.spec.networks.iter().filter(|name| !known(name)).cloned().collect();
     unknown.sort_unstable();
-    let (elsewhere, not_found) = unknown.into_iter().partition(|name| exists(name));
+    let (elsewhere, not_found): (Vec<String>, Vec<String>) = unknown.into_iter().partition(|name| exists(name));
+    let not_found = not_found.into_iter().map(|name| {
+        let networks = view.networks.iter().map(|network| network.name.as_str());
+        let near_misses = networks.filter(|known| is_near_miss(&name, known)).map(ToOwned::to_owned).collect();
+        UnknownName { name, near_misses }
+    });
     let without_path = usage.map(|usage| without_path(bond, view, usage)).unwrap_or_default();
-    Findings { data_center_not_found: None, not_found, elsewhere, without_path }
+    let unknown_targets = unknown_targets(bond, view);
+    Findings { data_center_not_found: None, not_found: not_found.collect(), elsewhere, unknown_targets, without_path }
+}
+
+fn unknown_targets(bond: &IscsiBond, view: &View) -> Vec<UnknownName> {
+    let unknown = bond.spec.targets.iter().filter_map(|iqn| {
+        let near_misses = view.unknown_targets.get(iqn)?.iter().map(ToString::to_string).collect();
+        Some(UnknownName { name: iqn.clone(), near_misses })
+    });
+    let mut unknown: Vec<UnknownName> = unknown.collect();
+    unknown.sort_by(|a, b| a.name.cmp(&b.name));
+    unknown
 }
 
 fn without_path(bond: &IscsiBond, view: &View, usage: &Usage) -> Vec<String> {
@@ -361,8 +396,8 @@ impl Findings {
         let mut parts = Vec::new();
         if !self.not_found.is_empty() {
             parts.push(format!(
-                "there is no Network {}; create it, or take it out of spec.networks",
-                self.not_found.join(", ")
+                "there is no Network {}; create it, or correct spec.networks: until then no session of the bond's targets is logged out",
+                first_few(&self.not_found, SHOWN, UnknownName::describe)
             ));
         }
         if !self.elsewhere.is_empty() {
@@ -374,10 +409,23 @@ impl Findings {
         (!parts.is_empty()).then(|| (reason, parts.join("; ")))
     }
 
+    /// The message of `TargetNotFound`.
+    #[must_use]
+    pub fn unknown_targets_message(&self, bond: &IscsiBond) -> Option<String> {
+        let data_center = &bond.spec.data_center;
+        let held = self.unknown_targets.iter().any(|unknown| !unknown.near_misses.is_empty());
+        let held = if held {
+            ": until then no session of a target with nearly this name is logged out, unless another bond covers it"
+        } else {
+            ""
+        };
+        let names = first_few(&self.unknown_targets, SHOWN, UnknownName::describe);
+        (!names.is_empty()).then(|| format!("no storage of data center {data_center} has the target {names}; add it there, or correct spec.targets{held}"))
+    }
+
     /// The message of `NetworkWithoutPath`.
     #[must_use]
     pub fn unused_message(&self) -> Option<String> {
-        const SHOWN: usize = 8;
         let hint = "check the portals' addresses and pins, the networks' subnets and spec.targets";
         let networks = first_few(&self.without_path, SHOWN, Clone::clone);
         (!networks.is_empty()).then(|| format!("{networks}; {hint}"))
@@ -389,8 +437,9 @@ impl Findings {
         let not_found = Findings { not_found: self.not_found.clone(), ..Findings::default() };
         let elsewhere = Findings { elsewhere: self.elsewhere.clone(), ..Findings::default() };
         let missing = self.data_center_not_found.clone().map(|message| (Reason::DataCenterNotFound, message));
+        let targets = self.unknown_targets_message(bond).map(|message| (Reason::TargetNotFound, message));
         let unused = self.unused_message().map(|message| (Reason::NetworkWithoutPath, message));
-        [missing, not_found.unresolved_message(bond), elsewhere.unresolved_message(bond), unused]
+        [missing, not_found.unresolved_message(bond), elsewhere.unresolved_message(bond), targets, unused]
             .into_iter()
             .flatten()
             .map(|(reason, message)| Problem {

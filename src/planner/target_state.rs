@@ -8,9 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     observation::Observation,
     plan::HostPlan,
+    problems::HOST_SHOWN,
     reported::{ObservedPath, ReportedConnections},
 };
-use crate::api::{ConnectionState, HostStatus, Iqn, TargetStatus};
+use crate::api::{ConnectionState, HostStatus, Iqn, TargetStatus, first_few};
 
 /// A target of a host in service.
 pub(super) struct ObservedTarget<'a> {
@@ -21,14 +22,27 @@ pub(super) struct ObservedTarget<'a> {
     pub remember: Option<TargetStatus>,
 }
 
+impl ObservedTarget<'_> {
+    /// The paths as the end of a message; empty if no path is planned.
+    pub(super) fn why(&self) -> String {
+        if self.paths.is_empty() {
+            return String::new();
+        }
+        format!(": {}", first_few(&self.paths, HOST_SHOWN, ObservedPath::describe))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TargetState {
     /// It has a session.
     Reachable,
-    /// First attempts are under way, or it was lost and becomes unreachable at this time.
+    /// First attempts are under way, or only a session that left the plan is live. With a time, it becomes unreachable
+    /// then.
     Connecting(Option<Timestamp>),
-    /// A held target without a session.
-    Held,
+    /// Held, and without a session since the host entered service; it becomes unreachable at this time.
+    Held(Timestamp),
+    /// It had a session and has none; it becomes unreachable at this time.
+    Lost(Timestamp),
     /// No path has a session, and the delay is over.
     Unreachable,
     /// The host carries none of the networks for it.
@@ -40,7 +54,8 @@ impl TargetState {
     pub(super) fn deadline(self) -> Option<Timestamp> {
         match self {
             TargetState::Connecting(until) => until,
-            TargetState::Reachable | TargetState::Held | TargetState::Unreachable | TargetState::NoNetwork => None,
+            TargetState::Held(until) | TargetState::Lost(until) => Some(until),
+            TargetState::Reachable | TargetState::Unreachable | TargetState::NoNetwork => None,
         }
     }
 }
@@ -51,63 +66,90 @@ pub(super) fn observe_targets<'a>(
     reported: &ReportedConnections<'a>,
     now: Timestamp,
 ) -> Vec<ObservedTarget<'a>> {
-    let history = TargetHistory::new(observation);
+    let judge = TargetJudge { held: &plan.hold, reported, history: TargetHistory::new(observation), now };
     let planned = plan.paths.chunk_by(|a, b| a.target == b.target).map(|paths| {
-        let target = &paths[0].target;
         let paths: Vec<_> =
             paths.iter().map(|planned| ObservedPath { planned, connection: reported.of(planned) }).collect();
-        let (state, remember) = planned_target(target, &paths, reported, &history, now);
-        ObservedTarget { target, paths, state, remember }
+        judge.observe(&paths[0].planned.target, paths)
     });
-    let held = plan.hold.iter().map(|target| {
-        let live = reported.has_live_session(target);
-        let reached = live.then(|| TargetStatus { target: target.clone(), lost_at: None });
-        let state = if live { TargetState::Reachable } else { TargetState::Held };
-        ObservedTarget { target, paths: Vec::new(), state, remember: reached.or_else(|| history.of(target)) }
-    });
+    let has_path = |target: &Iqn| plan.paths.binary_search_by(|path| path.target.cmp(target)).is_ok();
+    let without_path = plan.hold.iter().filter(|target| !has_path(target));
+    let without_path = without_path.map(|target| judge.observe(target, Vec::new()));
     let no_network = plan.no_network.iter().map(|target| ObservedTarget {
         target,
         paths: Vec::new(),
         state: TargetState::NoNetwork,
         remember: None,
     });
-    let mut targets: Vec<_> = planned.chain(held).chain(no_network).collect();
+    let mut targets: Vec<_> = planned.chain(without_path).chain(no_network).collect();
     targets.sort_by(|a, b| a.target.cmp(b.target));
     targets
 }
 
-fn planned_target(
-    target: &Iqn,
-    paths: &[ObservedPath<'_>],
-    reported: &ReportedConnections<'_>,
-    history: &TargetHistory<'_>,
+/// What decides the state of a target, beside its paths.
+struct TargetJudge<'a, 'b> {
+    /// Sorted.
+    held: &'b [Iqn],
+    reported: &'b ReportedConnections<'a>,
+    history: TargetHistory<'b>,
     now: Timestamp,
-) -> (TargetState, Option<TargetStatus>) {
-    let known = |lost_at: Option<Time>| Some(TargetStatus { target: target.clone(), lost_at });
-    if paths.iter().any(|path| path.is(ConnectionState::Connected)) {
-        return (TargetState::Reachable, known(None));
+}
+
+impl TargetJudge<'_, '_> {
+    fn observe<'a>(&self, target: &'a Iqn, paths: Vec<ObservedPath<'a>>) -> ObservedTarget<'a> {
+        let known = |lost_at| TargetStatus { target: target.clone(), lost_at, never_connected: false };
+        let live = self.reported.has_live_session(target);
+        let held = self.held.binary_search(target).is_ok();
+        let reached = if held { live } else { paths.iter().any(|path| path.is(ConnectionState::Connected)) };
+        let before = self.history.of(target).filter(|before| !before.never_connected);
+        let (state, remember) = if reached {
+            (TargetState::Reachable, Some(known(None)))
+        } else if before.is_some() || live {
+            self.lost(known(before.and_then(|before| before.lost_at)), live, &paths)
+        } else if held {
+            self.held(target)
+        } else {
+            let pending = paths.iter().any(ObservedPath::first_attempt);
+            (if pending { TargetState::Connecting(None) } else { TargetState::Unreachable }, None)
+        };
+        ObservedTarget { target, paths, state, remember }
     }
-    let before = history.of(target);
-    let pending = paths.iter().any(ObservedPath::first_attempt);
-    let live = reported.has_live_session(target);
-    if before.is_none() && !live {
-        return (if pending { TargetState::Connecting(None) } else { TargetState::Unreachable }, None);
+
+    /// A target that has had a session since the host entered service, and has no planned path.
+    fn lost(&self, known: TargetStatus, live: bool, paths: &[ObservedPath<'_>]) -> (TargetState, Option<TargetStatus>) {
+        let (lost_at, until) = self.deadline(known.lost_at.clone());
+        let state = match until {
+            // Make before break: a session that left the plan keeps the target alive.
+            Some(until) if live => TargetState::Connecting(Some(until)),
+            Some(until) => TargetState::Lost(until),
+            // Until the first attempts of the new paths end.
+            None if live && paths.iter().any(ObservedPath::first_attempt) => TargetState::Connecting(None),
+            None => TargetState::Unreachable,
+        };
+        (state, Some(TargetStatus { lost_at: Some(lost_at), ..known }))
     }
-    // dm-multipath queues I/O during a short outage, so the verdict waits for the same time. A time in the future was
-    // written before the clock was set back; it must not make the delay longer.
-    let latest = Time(next_second(now));
-    let lost_at = before.and_then(|before| before.lost_at).map_or(latest.clone(), |lost_at| lost_at.min(latest));
-    let until = lost_at.0.saturating_add(history.delay).unwrap_or(Timestamp::MAX);
-    // A delay of zero must stay zero, although times are rounded up to whole seconds.
-    let state = if until > now && !history.delay.is_zero() {
-        TargetState::Connecting(Some(until))
-    } else if pending && live {
-        // Make before break: a session that left the plan keeps the target reachable until the first attempts end.
-        TargetState::Connecting(None)
-    } else {
-        TargetState::Unreachable
-    };
-    (state, known(Some(lost_at)))
+
+    /// A held target without a session since the host entered service. It has the same delay, from now on.
+    fn held(&self, target: &Iqn) -> (TargetState, Option<TargetStatus>) {
+        let before = self.history.of(target).and_then(|before| before.lost_at);
+        let (since, until) = self.deadline(before);
+        let remember = TargetStatus { target: target.clone(), lost_at: Some(since), never_connected: true };
+        (until.map_or(TargetState::Unreachable, TargetState::Held), Some(remember))
+    }
+
+    /// When a target was lost, and when it becomes unreachable; `None` if that time has come.
+    ///
+    /// dm-multipath queues I/O during a short outage, so the verdict waits for the same time. A time in the future was
+    /// written before the clock was set back; it must not make the delay longer.
+    fn deadline(&self, lost_at: Option<Time>) -> (Time, Option<Timestamp>) {
+        let latest = Time(next_second(self.now));
+        let lost_at = lost_at.map_or(latest.clone(), |lost_at| lost_at.min(latest));
+        let delay = self.history.delay;
+        let until = lost_at.0.saturating_add(delay).unwrap_or(Timestamp::MAX);
+        // A delay of zero must stay zero, although times are rounded up to whole seconds.
+        let waits = until > self.now && !delay.is_zero();
+        (lost_at, waits.then_some(until))
+    }
 }
 
 /// Times of the API have whole seconds; they are rounded up, so that no delay ends early.

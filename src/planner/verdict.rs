@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::{
     observation::{AgentState, Observation},
     plan::HostPlan,
-    problems::{empty_message, list, no_network_message},
+    problems::{HOST_SHOWN as SHOWN, empty_message, no_network_message},
     reported::{ObservedPath, ReportedConnections, has_session},
     target_state::{ObservedTarget, TargetHistory, TargetState, observe_targets},
 };
@@ -71,7 +71,9 @@ enum ServiceState<'a> {
     NoNetwork(Vec<Iqn>),
     /// The agent has not reported the host's interfaces.
     InterfacesUnknown,
-    /// These targets are held, and have no session.
+    /// These targets had a session and have none, and the delay is not over.
+    Lost(Vec<&'a ObservedTarget<'a>>),
+    /// These targets are held, and have had no session; the delay is not over.
     Held(Vec<&'a ObservedTarget<'a>>),
     /// First attempts to these targets are under way, or they were lost a short while ago.
     Connecting(Vec<&'a ObservedTarget<'a>>),
@@ -87,7 +89,8 @@ impl<'a> ServiceState<'a> {
             |is: fn(TargetState) -> bool| -> Vec<_> { targets.iter().filter(|target| is(target.state)).collect() };
         let unreachable = in_state(|state| state == TargetState::Unreachable);
         let no_network = in_state(|state| state == TargetState::NoNetwork);
-        let held = in_state(|state| state == TargetState::Held);
+        let lost = in_state(|state| matches!(state, TargetState::Lost(_)));
+        let held = in_state(|state| matches!(state, TargetState::Held(_)));
         let connecting = in_state(|state| matches!(state, TargetState::Connecting(_)));
         if !unreachable.is_empty() {
             ServiceState::Unreachable(unreachable)
@@ -95,6 +98,8 @@ impl<'a> ServiceState<'a> {
             ServiceState::NoNetwork(no_network.into_iter().map(|target| target.target.clone()).collect())
         } else if plan.reason == Some(EmptyReason::InterfacesUnknown) {
             ServiceState::InterfacesUnknown
+        } else if !lost.is_empty() {
+            ServiceState::Lost(lost)
         } else if !held.is_empty() {
             ServiceState::Held(held)
         } else if !connecting.is_empty() {
@@ -109,6 +114,7 @@ impl<'a> ServiceState<'a> {
     fn phase(&self, path_failed: bool) -> Phase {
         match self {
             ServiceState::Unreachable(_) | ServiceState::NoNetwork(_) => Phase::NonOperational,
+            ServiceState::Lost(_) => Phase::Lost,
             ServiceState::InterfacesUnknown | ServiceState::Held(_) | ServiceState::Connecting(_) => Phase::Connecting,
             ServiceState::NothingToConnect | ServiceState::Reachable if path_failed => Phase::Degraded,
             ServiceState::NothingToConnect | ServiceState::Reachable => Phase::Up,
@@ -122,13 +128,17 @@ impl<'a> ServiceState<'a> {
         match self {
             ServiceState::Unreachable(targets) => {
                 let message = first_few(targets, SHOWN, |target| {
-                    format!(
-                        "target {} is not reachable: {}",
-                        target.target,
-                        first_few(&target.paths, SHOWN, ObservedPath::describe)
-                    )
+                    format!("target {} is not reachable{}", target.target, target.why())
                 });
                 update(Status::False, Reason::StorageUnreachable.into(), message)
+            }
+            ServiceState::Lost(targets) => {
+                let message = first_few(targets, SHOWN, |target| {
+                    let until =
+                        target.state.deadline().map(|until| format!(", NonOperational at {until}")).unwrap_or_default();
+                    format!("target {} has lost its last path{until}{}", target.target, target.why())
+                });
+                update(Status::Unknown, Reason::StorageLost.into(), message)
             }
             ServiceState::NoNetwork(targets) => {
                 update(Status::False, Reason::NoNetwork.into(), no_network_message(targets))
@@ -139,10 +149,10 @@ impl<'a> ServiceState<'a> {
             }
             ServiceState::Held(targets) => {
                 let message = format!(
-                    "{} is held without a session: a bond that covers it names a network that does not exist, and this host carries no other of its networks",
+                    "{} is held without a session: a bond names a network that does not exist, or nearly the name of this target; see the bonds' conditions",
                     names(targets)
                 );
-                update(Status::Unknown, Reason::NetworkNotFound.into(), message)
+                update(Status::Unknown, Reason::TargetsHeld.into(), message)
             }
             ServiceState::Connecting(targets) => {
                 update(Status::Unknown, Reason::Progressing.into(), format!("connecting to {}", names(targets)))
@@ -240,9 +250,12 @@ fn ready_in_service(
         Phase::Up if settled => ready(Status::True, Reason::Up.into(), &operational.message),
         Phase::Up => ready(Status::False, Reason::Progressing.into(), &fully.message),
         Phase::Degraded => ready(Status::True, Reason::Degraded.into(), &fully.message),
-        Phase::Connecting | Phase::NonOperational | Phase::Unassigned | Phase::Maintenance | Phase::Unknown => {
-            ready(Status::False, operational.reason, &operational.message)
-        }
+        Phase::Connecting
+        | Phase::Lost
+        | Phase::NonOperational
+        | Phase::Unassigned
+        | Phase::Maintenance
+        | Phase::Unknown => ready(Status::False, operational.reason, &operational.message),
     }
 }
 

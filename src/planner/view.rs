@@ -1,7 +1,7 @@
 //! A data center as the planner needs it: compiled once, then used for each of its hosts. Plain data.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -11,6 +11,7 @@ use kube::Resource;
 use super::{
     address::subnets,
     bits::Bits,
+    near_miss::NearMisses,
     subnets::SubnetTable,
     too_large::{MAX_BONDS, MAX_NETWORKS, PlanTooLarge},
 };
@@ -31,8 +32,6 @@ pub struct View {
     pub(super) subnets: SubnetTable,
     /// Sorted by name, without those that are being deleted.
     pub(super) bonds: Vec<BondView>,
-    /// The bonds that name a network that does not exist in the data center.
-    pub(super) bonds_with_unknown: Bits,
     /// Sorted by name.
     pub(super) targets: Vec<TargetView>,
     /// The networks of each [`Place::On`]. Many portals are in the same place.
@@ -40,6 +39,8 @@ pub struct View {
     /// Why no plan is made from this data center. Then bonds cover nothing and portals are nowhere: nothing that grows
     /// faster than the objects is computed.
     pub(super) too_large: Option<PlanTooLarge>,
+    /// The targets that bonds list and no storage has, sorted, with the targets that each is a near miss of.
+    pub(super) unknown_targets: BTreeMap<String, Vec<Iqn>>,
     /// Targets that more than one storage lists, with these storages.
     pub(super) duplicate_targets: BTreeMap<String, Vec<String>>,
     /// Portals that a target has more than once, as (target, canonical portal).
@@ -71,6 +72,9 @@ pub(super) struct TargetView {
     /// Sorted by name.
     pub portals: Vec<PortalView>,
     pub coverage: Arc<Coverage>,
+    /// Its sessions are left as they are: a bond that covers it names a network that does not exist, or no bond covers it
+    /// and a bond lists nearly its name. A mistyped name must not move storage traffic to another network.
+    pub held: bool,
 }
 
 /// The bonds that cover a target. Targets that no bond lists share one.
@@ -110,6 +114,7 @@ impl View {
         bonds: &[&IscsiBond],
         namespace_terminating: bool,
     ) -> Self {
+        let every_network = networks;
         let networks = present(networks, |network| network.metadata.deletion_timestamp.is_none());
         let bonds = present(bonds, |bond| bond.metadata.deletion_timestamp.is_none());
         let too_large = if networks.len() > MAX_NETWORKS {
@@ -126,9 +131,12 @@ impl View {
         let subnets = if too_large.is_none() { subnet_table(&networks) } else { SubnetTable::default() };
         let mut places = Places::new(&subnets, &index, network_views.len());
         let bond_views: Vec<BondView> = bonds.iter().map(|bond| bond_view(bond, &index)).collect();
+        // The name of a network that is being deleted is not mistyped.
+        let existing: HashSet<&str> = every_network.iter().map(|network| name_of(*network)).collect();
         let mut bonds_with_unknown = Bits::new(paired);
         for (at, (bond, view)) in bonds.iter().zip(&bond_views).enumerate().take(paired) {
-            if view.networks.len() < bond.spec.networks.len() {
+            let unknown = |name: &String| !existing.contains(name.as_str());
+            if bond.spec.networks.iter().any(unknown) {
                 bonds_with_unknown.insert(at);
             }
             for network in &view.networks {
@@ -140,24 +148,30 @@ impl View {
         }
         let merged = merge_targets(&data_center.spec.storage);
         let coverages = coverages(&merged, &bonds[..paired], &network_views);
+        let unknown_targets = unknown_targets(&merged, &bonds[..paired]);
+        let nearly_named: HashSet<&str> = unknown_targets.values().flatten().copied().collect();
         let mut duplicate_portals = Vec::new();
         let targets = merged
             .by_iqn
             .into_iter()
             .map(|(iqn, target)| TargetView {
                 portals: portal_views(iqn, &target.portals, &mut places, &mut duplicate_portals),
-                coverage: coverages.by_target.get(iqn).unwrap_or(&coverages.every_target).clone(),
+                held: is_held(coverages.of(iqn), &bonds_with_unknown, nearly_named.contains(iqn)),
+                coverage: coverages.of(iqn).clone(),
                 iqn: iqn.into(),
                 storage: target.storage.into(),
                 chap_secret: target.secret.map(SecretName::from),
             })
             .collect();
+        let unknown_targets = unknown_targets
+            .iter()
+            .map(|(unknown, near)| ((*unknown).to_owned(), near.iter().copied().map(Iqn::from).collect()));
         View {
+            unknown_targets: unknown_targets.collect(),
             deleting: data_center.metadata.deletion_timestamp.is_some() || namespace_terminating,
             default_network: data_center.spec.default_network,
             session: data_center.spec.session,
             bonds: bond_views,
-            bonds_with_unknown,
             targets,
             places: places.found,
             too_large,
@@ -232,6 +246,27 @@ struct Coverages<'a> {
     /// Of a target that no bond lists.
     every_target: Arc<Coverage>,
     by_target: HashMap<&'a str, Arc<Coverage>>,
+}
+
+impl Coverages<'_> {
+    fn of(&self, iqn: &str) -> &Arc<Coverage> {
+        self.by_target.get(iqn).unwrap_or(&self.every_target)
+    }
+}
+
+fn is_held(coverage: &Coverage, bonds_with_unknown: &Bits, nearly_named: bool) -> bool {
+    coverage.bonds.meets(bonds_with_unknown) || (coverage.bonds.is_empty() && nearly_named)
+}
+
+/// The targets that bonds list and no storage has, with the targets that each is a near miss of.
+fn unknown_targets<'a>(merged: &MergedTargets<'a>, bonds: &[&'a IscsiBond]) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let listed = bonds.iter().flat_map(|bond| &bond.spec.targets).map(String::as_str);
+    let unknown: BTreeSet<&str> = listed.filter(|iqn| !merged.by_iqn.contains_key(iqn)).collect();
+    if unknown.is_empty() {
+        return BTreeMap::new();
+    }
+    let known = NearMisses::of(merged.by_iqn.keys().copied());
+    unknown.into_iter().map(|iqn| (iqn, known.search(iqn))).collect()
 }
 
 fn coverages<'a>(merged: &MergedTargets<'a>, bonds: &[&IscsiBond], networks: &[NetworkView]) -> Coverages<'a> {

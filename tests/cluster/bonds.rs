@@ -63,11 +63,43 @@ async fn a04b_unknown_network_keeps_sessions_and_adds_no_default_path() {
     site.until_phase("w1", "Up").await;
 
     site.apply(HOST_ON_NEITHER).await;
-    let fresh = site.until("waits", "Host", "w3", |host| reason(host, "Operational") == "NetworkNotFound").await;
+    let fresh = site.until("waits", "Host", "w3", |host| reason(host, "Operational") == "TargetsHeld").await;
     assert_eq!((phase(&fresh), paths(&fresh).len()), ("Connecting", 0), "no new default path");
 
     site.apply(&bond("san-b")).await;
     site.until("on the other network", "Host", "w1", |host| paths(host) == ["10.0.2.10:3260 ens2 Connected"]).await;
+}
+
+#[tokio::test]
+async fn a60_mistyped_name_keeps_what_is_connected_and_is_named() {
+    let site = Site::new("a60").await;
+    let _agents = site.agents(&["w1"]).await;
+    site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
+    let before = site.until("connected", "Host", "w1", |host| paths(host).len() == 2 && ready(host)).await;
+
+    site.apply(&bond("san-a, sanb")).await;
+    let object =
+        site.until("not Ready", "IscsiBond", "storage", |bond| reason(bond, "Ready") == "NetworkNotFound").await;
+    let message = condition(&object, "NetworksResolved")["message"].as_str().unwrap();
+    assert!(message.contains("sanb (did you mean san-b?)"), "{message}");
+    let kept = ["10.0.1.10:3260 ens1 Connected", "10.0.2.10:3260 ens2 Retained"];
+    let host = site.until("kept", "Host", "w1", |host| paths(host) == kept && phase(host) == "Up").await;
+    assert_eq!(sessions(&host), sessions(&before));
+
+    let typo = json!({"spec": {"networks": ["san-a", "san-b"], "targets": ["iqn.2003-01.org.example:aray"]}});
+    site.patch("IscsiBond", "storage", typo).await;
+    let object =
+        site.until("not Ready", "IscsiBond", "storage", |bond| reason(bond, "Ready") == "TargetNotFound").await;
+    let message = condition(&object, "TargetsResolved")["message"].as_str().unwrap();
+    assert!(message.contains("did you mean iqn.2003-01.org.example:array?"), "{message}");
+    let kept = ["10.0.1.10:3260 ens1 Retained", "10.0.2.10:3260 ens2 Retained"];
+    let host = site.until("kept", "Host", "w1", |host| paths(host) == kept && phase(host) == "Up").await;
+    assert_eq!(sessions(&host), sessions(&before));
+
+    site.patch("IscsiBond", "storage", json!({"spec": {"targets": []}})).await;
+    let both = ["10.0.1.10:3260 ens1 Connected", "10.0.2.10:3260 ens2 Connected"];
+    let host = site.until("corrected", "Host", "w1", |host| paths(host) == both && ready(host)).await;
+    assert_eq!(sessions(&host), sessions(&before));
 }
 
 #[tokio::test]

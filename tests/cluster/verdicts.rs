@@ -66,14 +66,18 @@ async fn a18_a19_host_without_storage_at_activation_is_non_operational() {
 }
 
 #[tokio::test]
-async fn a19_host_that_loses_all_paths_is_non_operational_after_the_delay() {
+async fn a19_a61_host_that_loses_all_paths_is_lost_and_then_non_operational() {
     let site = Site::new("a19").await;
     let _agents = site.agents(&["w1"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
     site.until("Up", "Host", "w1", |host| phase(host) == "Up" && ready(host)).await;
+    site.patch("DataCenter", "dc", json!({"spec": {"nonOperationalAfterSeconds": 3600}})).await;
     site.faults(DEAD);
-    let connecting = site.until_phase("w1", "Connecting").await;
-    assert_eq!(condition(&connecting, "Operational")["status"], "Unknown");
+    let lost = site.until("Lost", "Host", "w1", |host| reason(host, "Operational") == "StorageLost").await;
+    assert_eq!((phase(&lost), condition(&lost, "Operational")["status"].as_str()), ("Connecting", Some("Unknown")));
+    site.until("counted", "DataCenter", "dc", |center| center["status"]["hosts"]["lost"] == 1).await;
+    site.until("counted", "IscsiBond", "storage", |bond| bond["status"]["hosts"]["lost"] == 1 && ready(bond)).await;
+    site.patch("DataCenter", "dc", json!({"spec": {"nonOperationalAfterSeconds": 1}})).await;
     let host = site.until_phase("w1", "NonOperational").await;
     names_what_is_unreachable(&host);
     assert!(host["status"]["targets"][0]["lostAt"].is_string());

@@ -56,7 +56,8 @@ fn network_name() -> impl Strategy<Value = String> {
 }
 
 fn target_name() -> impl Strategy<Value = String> {
-    (0..4_u8).prop_map(|n| format!("iqn.2003-01.org.example:t{n}"))
+    // Some are near misses of each other.
+    select(vec!["t1", "t2", "t3", "t-1", "t12", "t21"]).prop_map(|name| format!("iqn.2003-01.org.example:{name}"))
 }
 
 fn data_center_name() -> impl Strategy<Value = String> {

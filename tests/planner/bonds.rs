@@ -128,6 +128,7 @@ fn a07_target_in_no_bond_uses_the_default_network() {
           array @alpha 10.0.1.10:3260,1 by default
           array @beta 10.0.1.11:3260,1 through ens3 (san-a) for one
           uses one/san-a
+        ! IscsiBond one: TargetNotFound
         ",
     );
 }
@@ -180,7 +181,7 @@ fn a04_unknown_or_foreign_network_is_named_and_the_rest_is_planned() {
         report.problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>(),
         [
             "Network san-z belongs to another data center than hall; take it out of spec.networks",
-            "there is no Network typo; create it, or take it out of spec.networks",
+            "there is no Network typo; create it, or correct spec.networks: until then no session of the bond's targets is logged out",
         ]
     );
     check(
@@ -189,6 +190,7 @@ fn a04_unknown_or_foreign_network_is_named_and_the_rest_is_planned() {
         h1:
           carries san-a on ens3 by spec
           array @alpha 10.0.1.10:3260,1 through ens3 (san-a) for storage
+          holds @alpha
           uses storage/san-a
         ! IscsiBond storage: NetworkInOtherDataCenter
         ! IscsiBond storage: NetworkNotFound
@@ -229,6 +231,7 @@ fn a04b_target_of_an_unknown_network_is_held_without_another_network() {
           array @beta 10.0.1.11:3260,1 through ens3 (san-a) for sound
           array @gamma 10.0.1.12:3260,1 through ens3 (san-a) for sound
           holds @alpha
+          holds @beta
           uses sound/san-a
         h2:
           array @gamma 10.0.1.12:3260,1 by default
@@ -249,6 +252,7 @@ fn a04b_hold_precedes_never_which_precedes_the_default_network() {
           array @beta 10.0.1.11:3260,1 through ens3 (san-a) for sound
           array @gamma 10.0.1.12:3260,1 through ens3 (san-a) for sound
           holds @alpha
+          holds @beta
           uses sound/san-a
         h2:
           holds @alpha
@@ -280,21 +284,76 @@ fn a04_held_target_is_planned_when_its_network_appears() {
 }
 
 #[test]
-fn a04b_network_being_deleted_holds_its_bonds_targets() {
+fn a04b_network_being_deleted_holds_nothing() {
     super::fixture::check_objects(
         &with_networks("{san-a: {}, san-b: {deleting: true}}", "Use"),
         "
         h1:
           carries san-a on ens3 by spec
+          array @alpha 10.0.1.10:3260,1 by default
           array @beta 10.0.1.11:3260,1 through ens3 (san-a) for sound
           array @gamma 10.0.1.12:3260,1 through ens3 (san-a) for sound
-          holds @alpha
           uses sound/san-a
         h2:
+          array @alpha 10.0.1.10:3260,1 by default
+          array @beta 10.0.1.11:3260,1 by default
           array @gamma 10.0.1.12:3260,1 by default
-          holds @alpha
-          holds @beta
         ! IscsiBond maybe: NetworkNotFound
         ",
     );
+}
+
+/// A bond that lists one target, by this name, and a host with the bond's network.
+fn with_target(listed: &str) -> Objects {
+    objects(&format!(
+        "
+        hall:
+          storage:
+            - {{name: array, targets: [
+                {{iqn: '@alpha', portals: [{{address: 10.0.1.10}}]}}, {{iqn: '@beta', portals: [{{address: 10.0.1.11}}]}}]}}
+          networks: {{san-a: {{}}}}
+          bonds: {{storage: {{networks: [san-a], targets: ['{listed}']}}}}
+          hosts: {{h1: {{interfaces: [{{name: ens3, networks: [san-a]}}]}}}}
+        "
+    ))
+}
+
+#[test]
+fn a60_target_that_is_nearly_named_is_held_and_others_are_planned() {
+    super::fixture::check_objects(
+        &with_target("@alhpa"),
+        "
+        h1:
+          carries san-a on ens3 by spec
+          array @beta 10.0.1.11:3260,1 by default
+          holds @alpha
+        ! IscsiBond storage: NetworkWithoutPath
+        ! IscsiBond storage: TargetNotFound
+        ",
+    );
+}
+
+#[test]
+fn a60_unknown_target_like_no_other_holds_nothing() {
+    super::fixture::check_objects(
+        &with_target("@retired"),
+        "
+        h1:
+          carries san-a on ens3 by spec
+          array @alpha 10.0.1.10:3260,1 by default
+          array @beta 10.0.1.11:3260,1 by default
+        ! IscsiBond storage: NetworkWithoutPath
+        ! IscsiBond storage: TargetNotFound
+        ",
+    );
+}
+
+#[test]
+fn a60_nearly_named_target_that_another_bond_covers_is_not_held() {
+    let mut objects = with_target("@alhpa");
+    let mut other = objects.bonds[0].clone();
+    other.metadata.name = Some("other".to_owned());
+    other.spec.targets = vec!["iqn.2003-01.org.example:alpha".to_owned()];
+    objects.bonds.push(other);
+    assert!(plan_all(&objects).hosts[0].plan.hold.is_empty());
 }

@@ -15,11 +15,11 @@ use multibond::{
 pub type Paths = BTreeMap<(String, u16, Option<String>), (BTreeSet<String>, BTreeSet<String>)>;
 
 /// The expected outcome of a target on a host.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    Paths(Paths),
-    Held,
-    NoNetwork,
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    pub paths: Paths,
+    pub held: bool,
+    pub no_network: bool,
 }
 
 /// The outcome of each target of a data center that is not being deleted, on a host that carries these networks.
@@ -48,21 +48,51 @@ pub fn outcomes(objects: &Objects, data_center: &str, carried: &[CarriedNetwork]
         let named = covering.iter().flat_map(|bond| &bond.spec.networks);
         let exists = |name: &String| networks.iter().any(|network| network.metadata.name.as_ref() == Some(name));
         let has = |name: &String| exists(name) && carried.iter().any(|carried| carried.name == *name);
+        // A network that is being deleted is not unknown.
+        let unknown = |name: &String| {
+            let of_that_name = |n: &&Network| here(&n.spec.data_center) && n.metadata.name.as_ref() == Some(name);
+            !objects.networks.iter().any(|network| of_that_name(&network))
+        };
+        let listed = bonds.iter().flat_map(|bond| &bond.spec.targets);
+        let mut nearly = listed.filter(|listed| !targets.contains_key(*listed) && is_near_miss(listed, iqn));
+        let held = named.clone().any(unknown) || (covering.is_empty() && nearly.next().is_some());
+        let outcome = Outcome { held, ..Outcome::default() };
         if named.clone().any(has) {
             let auto = pair(&covering, &networks, portals, carried, |bond| bond.spec.pairing);
             let all = || pair(&covering, &networks, portals, carried, |_| Pairing::AllPairs);
-            Outcome::Paths(if auto.is_empty() { all() } else { auto })
-        } else if named.clone().any(|name| !exists(name)) {
-            Outcome::Held
+            Outcome { paths: if auto.is_empty() { all() } else { auto }, ..outcome }
+        } else if held {
+            outcome
         } else if spec.default_network == DefaultNetwork::Never {
-            Outcome::NoNetwork
+            Outcome { no_network: true, ..outcome }
         } else {
             let default =
                 unique(portals).into_iter().map(|(text, portal)| ((text, portal.tpgt, None), Default::default()));
-            Outcome::Paths(default.collect())
+            Outcome { paths: default.collect(), ..outcome }
         }
     };
     targets.iter().map(|(iqn, portals)| (iqn.clone(), outcome(iqn, portals))).collect()
+}
+
+/// Whether two names are equal but for case and punctuation, or one character was inserted, left out, or swapped with
+/// its neighbour.
+fn is_near_miss(one: &str, other: &str) -> bool {
+    let letters = |name: &str| name.to_lowercase().replace(|c: char| !c.is_alphanumeric(), "");
+    let without = |name: &str, at: usize| name.chars().enumerate().filter(|(i, _)| *i != at).map(|(_, c)| c).collect();
+    let shorter = |name: &str| (0..name.chars().count()).map(|at| without(name, at)).collect::<Vec<String>>();
+    let swapped = |name: &str| {
+        let swap = |at: usize| {
+            let mut chars: Vec<char> = name.chars().collect();
+            chars.swap(at, at + 1);
+            chars.into_iter().collect::<String>()
+        };
+        (0..name.chars().count().saturating_sub(1)).map(swap).collect::<Vec<String>>()
+    };
+    one != other
+        && (letters(one) == letters(other)
+            || shorter(one).iter().any(|name| name == other)
+            || shorter(other).iter().any(|name| name == one)
+            || swapped(one).iter().any(|name| name == other))
 }
 
 /// Removes duplicate portals. The one with the smallest pin stays.

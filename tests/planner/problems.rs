@@ -81,12 +81,22 @@ fn good_objects_have_no_problems() {
 #[case::a_network_of_the_bond_that_does_not_exist(
     "networks: [san-a, san-b]}}",
     "networks: [san-a, tipo, san-b, typo]}}",
-    "IscsiBond fra/storage NetworkNotFound: there is no Network tipo, typo; create it, or take it out of spec.networks"
+    "IscsiBond fra/storage NetworkNotFound: there is no Network tipo, typo; create it, or correct spec.networks: until then no session of the bond's targets is logged out"
+)]
+#[case::a_network_that_is_nearly_named(
+    "networks: [san-a, san-b]}}",
+    "networks: [san-a, sanb, san-b]}}",
+    "IscsiBond fra/storage NetworkNotFound: there is no Network sanb (did you mean san-b?); create it, or correct spec.networks: until then no session of the bond's targets is logged out"
+)]
+#[case::a_target_that_is_nearly_named(
+    "networks: [san-a, san-b]}}",
+    "networks: [san-a, san-b], targets: ['@alpha', '@Alpha']}}",
+    "IscsiBond fra/storage TargetNotFound: no storage of data center hall has the target @Alpha (did you mean @alpha?); add it there, or correct spec.targets: until then no session of a target with nearly this name is logged out, unless another bond covers it"
 )]
 #[case::a_network_that_is_carried_and_leads_nowhere(
     "bonds: {",
     "bonds: {vain: {networks: [san-b], targets: ['@typo']}, ",
-    "IscsiBond fra/vain NetworkWithoutPath: network san-b leads to no portal; check the portals' addresses and pins, the networks' subnets and spec.targets"
+    "IscsiBond fra/vain NetworkWithoutPath: network san-b leads to no portal; check the portals' addresses and pins, the networks' subnets and spec.targets; IscsiBond fra/vain TargetNotFound: no storage of data center hall has the target @typo; add it there, or correct spec.targets"
 )]
 #[case::a_portal_on_no_network_of_the_bond(
     "networks: [san-a, san-b]}}",

@@ -70,24 +70,27 @@ proptest! {
             let HostPlan { networks, hold, no_network, paths, .. } = planned.plan;
             let mut found: BTreeMap<String, Outcome> = BTreeMap::new();
             for target in hold {
-                found.insert(target.to_string(), Outcome::Held);
+                found.entry(target.to_string()).or_default().held = true;
             }
             for target in no_network {
-                prop_assert_eq!(found.insert(target.to_string(), Outcome::NoNetwork), None);
+                found.entry(target.to_string()).or_default().no_network = true;
             }
             let expected = outcomes(&objects, &planned.data_center, &networks);
+            for target in expected.keys() {
+                found.entry(target.clone()).or_default();
+            }
             for same_target in paths.chunk_by(|a, b| a.target == b.target) {
                 let mut all = Paths::new();
                 for path in same_target {
                     let key = (path.portal.to_string(), path.tpgt, path.interface.as_ref().map(ToString::to_string));
                     let bonds: BTreeSet<String> = path.bonds.iter().map(ToString::to_string).collect();
                     // A path names the first of the networks that it serves.
-                    let Some(Outcome::Paths(wanted)) = expected.get(&*path.target) else { continue };
+                    let Some(Outcome { paths: wanted, .. }) = expected.get(&*path.target) else { continue };
                     let serves = wanted.get(&key).map(|(_, networks)| networks.clone()).unwrap_or_default();
                     prop_assert_eq!(serves.first().map(String::as_str), path.network.as_deref());
                     all.insert(key, (bonds, serves));
                 }
-                prop_assert_eq!(found.insert(same_target[0].target.to_string(), Outcome::Paths(all)), None);
+                found.entry(same_target[0].target.to_string()).or_default().paths = all;
             }
             prop_assert_eq!(found, expected);
         }
@@ -127,7 +130,9 @@ proptest! {
                 let here = |b: &&IscsiBond| b.spec.data_center == planned.data_center && b.metadata.deletion_timestamp.is_none();
                 for IscsiBondSpec { networks, targets, .. } in objects.bonds.iter().filter(here).map(|bond| &bond.spec) {
                     if targets.is_empty() || targets.iter().any(|target| *target == path.target) {
-                        prop_assert!(networks.iter().all(|network| exists(network, &planned.data_center).is_some()));
+                        // A network that is being deleted is not unknown.
+                        let is = |n: &Network, name: &str| n.metadata.name.as_deref() == Some(name) && n.spec.data_center == planned.data_center;
+                        prop_assert!(networks.iter().all(|name| objects.networks.iter().any(|n| is(n, name))));
                     }
                     if host(&objects, &planned).status.as_ref().is_none_or(|status| status.interfaces.is_none()) {
                         let spec = &host(&objects, &planned).spec.interfaces;

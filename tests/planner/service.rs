@@ -26,7 +26,7 @@ fn running() -> Timeline {
 fn a18_a_lost_target_is_non_operational_after_the_delay_and_not_before() {
     let mut timeline = running();
     let lost = timeline.reports("FF").judge();
-    assert_eq!(line(&lost), "Connecting 0/2 | Unknown Progressing | False PathsFailed | False Progressing");
+    assert_eq!(line(&lost), "Lost 0/2 | Unknown StorageLost | False PathsFailed | False StorageLost");
     assert_eq!(lost.without_session, ["iqn.2003-01.org.example:alpha"]);
     let boundary = lost.recheck_at.expect("a time to look again");
     // Lost at 1000.4 s: the API's times have whole seconds, and the delay never ends early.
@@ -43,7 +43,7 @@ fn a18_a_lost_target_is_non_operational_after_the_delay_and_not_before() {
     assert_eq!(timeline.reports("FC").judge().phase, Phase::Degraded, "back by itself");
     let back = timeline.reports("CC").judge();
     assert_eq!((back.phase, back.targets[0].lost_at.as_ref()), (Phase::Up, None));
-    assert_eq!(timeline.reports("FF").judge().phase, Phase::Connecting, "and the next loss has its own delay");
+    assert_eq!(timeline.reports("FF").judge().phase, Phase::Lost, "and the next loss has its own delay");
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_loss_at_a_whole_second_has_exactly_its_delay() {
         timeline.judge().recheck_at.map(Timestamp::as_millisecond),
         Some(timeline.now.as_millisecond() + 60_000)
     );
-    assert_eq!(timeline.wait_millis(59999).judge().phase, Phase::Connecting);
+    assert_eq!(timeline.wait_millis(59999).judge().phase, Phase::Lost);
     assert_eq!(timeline.wait_millis(1).judge().phase, Phase::NonOperational);
 }
 
@@ -75,7 +75,7 @@ fn a_changed_delay_counts_from_the_loss() {
     timeline.delay = 10;
     assert_eq!(timeline.wait(11).judge().phase, Phase::NonOperational);
     timeline.delay = 3600;
-    assert_eq!(timeline.judge().phase, Phase::Connecting);
+    assert_eq!(timeline.judge().phase, Phase::Lost);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn clock_set_back_does_not_extend_a_delay() {
     timeline.reports("FF").judge();
     timeline.now -= jiff::SignedDuration::from_mins(10);
     let again = timeline.judge();
-    assert_eq!(again.phase, Phase::Connecting);
+    assert_eq!(again.phase, Phase::Lost);
     assert_eq!(timeline.wait(59).judge(), again, "nothing is written twice");
     assert_eq!(timeline.wait(2).judge().phase, Phase::NonOperational);
 }
@@ -95,7 +95,7 @@ fn overflowing_time_of_loss_does_not_panic() {
     timeline.reports("FF").judge();
     let targets = &mut timeline.host().status.as_mut().expect("a status").targets;
     targets[0].lost_at = Some(Time(Timestamp::MAX));
-    assert_eq!(timeline.judge().phase, Phase::Connecting);
+    assert_eq!(timeline.judge().phase, Phase::Lost);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn each_target_has_a_delay_of_its_own() {
         ));
     timeline.reports("CCC").judge();
     timeline.reports("FFC").judge();
-    assert_eq!(timeline.wait(50).reports("FFF").judge().phase, Phase::Connecting);
+    assert_eq!(timeline.wait(50).reports("FFF").judge().phase, Phase::Lost);
     let verdict = timeline.wait(11).judge();
     assert_eq!(verdict.phase, Phase::NonOperational);
     assert_eq!(verdict.without_session.len(), 2);
@@ -204,7 +204,7 @@ fn a18_messages_name_targets_paths_and_reasons() {
 
     let held = Timeline::new(&HALL.replace("[san-a]}}", "[typo]}}")).judge();
     let why =
-        "a bond that covers it names a network that does not exist, and this host carries no other of its networks";
+        "a bond names a network that does not exist, or nearly the name of this target; see the bonds' conditions";
     assert_eq!(message(&held, ConditionType::Operational), format!("@alpha is held without a session: {why}"));
 
     let left = "@alpha 192.0.2.99:3260 through the default network, session 9 (sdb is mounted)";
@@ -250,4 +250,61 @@ fn host_warnings_do_not_change_the_phase() {
     ];
     let warned = ("False", "MultipathdMissing", "MultipathdMissing: it does not run, MTUMismatch: ens3".to_owned());
     assert_eq!(prepared(&mut timeline), (Phase::Up, Some(warned)));
+}
+
+#[test]
+fn a61_lost_target_is_named_with_its_paths_and_the_time_it_has() {
+    let mut timeline = running();
+    let lost = timeline.reports("FF").judge();
+    let text = message(&lost, ConditionType::Operational);
+    assert!(
+        text.starts_with(
+            "target @alpha has lost its last path, NonOperational at 1970-01-01T00:17:41Z: 10.0.1.10:3260 through "
+        ),
+        "{text}"
+    );
+    assert_eq!(timeline.wait(30).reports("FC").judge().phase, Phase::Degraded, "back in time");
+}
+
+#[test]
+fn a61_retained_session_keeps_a_lost_target_connecting() {
+    let mut timeline = running();
+    assert_eq!(timeline.reports("FF").judge().phase, Phase::Lost);
+    timeline.reports("FF").also("alpha", ConnectionState::Retained);
+    assert_eq!(timeline.judge().phase, Phase::Connecting);
+}
+
+/// A host in service whose only bond names no network that exists.
+fn held() -> Timeline {
+    Timeline::new(&HALL.replace("[san-a]}}", "[typo]}}"))
+}
+
+#[test]
+fn a60_held_target_without_a_session_has_the_delay() {
+    let mut timeline = held();
+    let verdict = timeline.judge();
+    assert_eq!(line(&verdict), "Connecting 0/0 | Unknown TargetsHeld | False TargetsHeld | False TargetsHeld");
+    assert_eq!(timeline.wait(59).judge(), verdict, "nothing is written twice");
+    assert_eq!(timeline.wait(2).judge().phase, Phase::NonOperational);
+}
+
+#[test]
+fn a60_held_target_that_loses_its_session_is_lost() {
+    let mut timeline = held();
+    timeline.also("alpha", ConnectionState::Retained);
+    assert_eq!(timeline.judge().phase, Phase::Up);
+    timeline.host().status.as_mut().expect("a status").connections.clear();
+    assert_eq!(timeline.judge().phase, Phase::Lost);
+    assert_eq!(timeline.wait(61).judge().phase, Phase::NonOperational);
+}
+
+#[test]
+fn a60_corrected_name_leaves_nothing_of_the_hold_behind() {
+    let mut timeline = held();
+    timeline.judge();
+    timeline.wait(50).objects.bonds[0].spec.networks = vec!["san-a".to_owned()];
+    let mut new = Timeline::new(HALL);
+    new.now = timeline.now;
+    assert_eq!(timeline.reports("c-").judge(), new.reports("c-").judge());
+    assert_eq!(timeline.reports("FF").judge(), new.reports("FF").judge(), "no delay: it has had no session");
 }

@@ -224,7 +224,7 @@ fn worst(plan: &HostPlan) -> (Host, HostStatus) {
     let mut targets: Vec<TargetStatus> = plan
         .paths
         .iter()
-        .map(|path| TargetStatus { target: path.target.clone(), lost_at: Some(time.clone()) })
+        .map(|path| TargetStatus { target: path.target.clone(), lost_at: Some(time.clone()), never_connected: true })
         .collect();
     targets.dedup_by(|a, b| a.target == b.target);
     let kinds = [

@@ -88,9 +88,9 @@ fn a19_only_run_time_and_edits_have_a_delay() {
     assert_eq!(created.reports("FF").judge().phase, Phase::NonOperational);
     let mut run_time = new_timeline("?-a", 60);
     run_time.reports("CC").judge();
-    assert_eq!(run_time.reports("FF").judge().phase, Phase::Connecting);
+    assert_eq!(run_time.reports("FF").judge().phase, Phase::Lost);
     bond_networks(&mut run_time, &["?-b"]);
-    assert_eq!(run_time.reports("FF").judge().phase, Phase::Connecting);
+    assert_eq!(run_time.reports("FF").judge().phase, Phase::Lost);
     assert_eq!(run_time.wait(61).judge().phase, Phase::NonOperational);
 }
 
@@ -101,7 +101,7 @@ fn target_released_from_hold_is_judged_like_any_other() {
     assert_eq!(held.judge().phase, Phase::Up);
     bond_networks(&mut held, &["?-a"]);
     held.reports("FF").also("beta", ConnectionState::Retained);
-    assert_eq!(held.judge().phase, Phase::Connecting);
+    assert_eq!(held.judge().phase, Phase::Lost);
     let verdict = held.wait(61).judge();
     assert_eq!(verdict.phase, Phase::NonOperational);
     let operational = super::timeline::message(&verdict, ConditionType::Operational);

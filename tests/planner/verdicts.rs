@@ -223,7 +223,7 @@ fn a04b_held_target_is_reachable_through_any_live_session() {
         timeline.reports("C");
         timeline
     };
-    let waiting = "Connecting 1/1 | Unknown NetworkNotFound | False NetworkNotFound | False NetworkNotFound";
+    let waiting = "Connecting 1/1 | Unknown TargetsHeld | False TargetsHeld | False TargetsHeld";
     let up = "Up 1/1 | True TargetsReachable | True AllPathsConnected | True Up";
     assert_eq!(held().verdict(), waiting);
     assert_eq!(held().also("beta", ConnectionState::Connected).verdict(), up);

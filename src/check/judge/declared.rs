@@ -87,9 +87,9 @@ fn is_worth_a_finding(condition: &Condition, metadata: &ObjectMeta, facts: &Clus
         let born = metadata.creation_timestamp.as_ref();
         return born.is_some_and(|born| facts.now.duration_since(born.0) > PENDING_AT_MOST);
     }
-    // Ready repeats the reason of NetworksResolved.
+    // Ready repeats the reasons of NetworksResolved and TargetsResolved.
     let repeats = condition.type_ == ConditionType::Ready.as_str()
-        && (is(Reason::NetworkNotFound) || is(Reason::NetworkInOtherDataCenter));
+        && [Reason::NetworkNotFound, Reason::NetworkInOtherDataCenter, Reason::TargetNotFound].into_iter().any(is);
     let about_paths = condition.type_ == ConditionType::FullyConnected.as_str();
     condition.status == "False" && !about_paths && !repeats && !of_hosts.into_iter().any(is)
 }

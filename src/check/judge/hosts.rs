@@ -77,9 +77,11 @@ fn not_operational(hosts: &[Host]) -> Vec<Finding> {
             let why = of(kind).map(|it| format!(", {}: {}", it.reason, truncated(&it.message))).unwrap_or_default();
             format!("Host {} is {}{why}", key(&host.metadata), phase.as_str())
         };
-        match status?.phase? {
+        match status?.effective_phase()? {
             phase @ Phase::NonOperational => Some(Finding::error(text(phase, ConditionType::Operational))),
-            phase @ Phase::Unassigned => Some(Finding::warning(text(phase, ConditionType::Operational))),
+            phase @ (Phase::Unassigned | Phase::Lost) => {
+                Some(Finding::warning(text(phase, ConditionType::Operational)))
+            }
             phase @ Phase::Degraded => Some(Finding::warning(text(phase, ConditionType::FullyConnected))),
             // Connecting is short, and another line is about agents that do not report.
             Phase::Up | Phase::Connecting | Phase::Maintenance | Phase::Unknown => None,

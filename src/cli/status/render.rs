@@ -170,7 +170,7 @@ fn fraction(PathCounts { desired, connected }: PathCounts) -> String {
 fn style_of_phase(phase: Phase) -> Style {
     match phase {
         Phase::Up => GREEN,
-        Phase::Unassigned | Phase::NonOperational => RED,
+        Phase::Unassigned | Phase::Lost | Phase::NonOperational => RED,
         Phase::Maintenance | Phase::Connecting | Phase::Degraded | Phase::Unknown => YELLOW,
     }
 }

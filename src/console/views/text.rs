@@ -64,7 +64,7 @@ pub fn spelled(phase: Phase) -> &'static str {
 fn severity_of_phase(phase: Phase) -> Severity {
     match phase {
         Phase::Up => Severity::Good,
-        Phase::Unassigned | Phase::NonOperational => Severity::Bad,
+        Phase::Unassigned | Phase::Lost | Phase::NonOperational => Severity::Bad,
         Phase::Connecting | Phase::Degraded | Phase::Unknown => Severity::Warning,
         Phase::Maintenance => Severity::Quiet,
     }

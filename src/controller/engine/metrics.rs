@@ -164,8 +164,11 @@ impl ObjectGauges {
 
 fn phases(key: &ObjectKey, hosts: HostCounts) -> impl Iterator<Item = (PhaseLabel, u32)> {
     let counts = [
+        (Phase::Unassigned, hosts.unassigned),
+        (Phase::Connecting, hosts.connecting),
         (Phase::Up, hosts.up),
         (Phase::Degraded, hosts.degraded),
+        (Phase::Lost, hosts.lost),
         (Phase::NonOperational, hosts.non_operational),
         (Phase::Maintenance, hosts.maintenance),
         (Phase::Unknown, hosts.unknown),

@@ -160,6 +160,8 @@ pub(crate) struct BondAggregate {
     pub pending: u32,
     /// Planned paths by network.
     pub by_network: HashMap<NetworkName, u32>,
+    /// The first host that is Lost.
+    pub lost: Option<String>,
     /// The first host that is NonOperational.
     pub non_operational: Option<String>,
     /// The first host on which a path of the bond has failed.

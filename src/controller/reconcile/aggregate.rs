@@ -74,7 +74,9 @@ impl Aggregates {
             Phase::NonOperational => self.phases.non_operational += 1,
             Phase::Maintenance => self.phases.maintenance += 1,
             Phase::Unknown => self.phases.unknown += 1,
-            Phase::Unassigned | Phase::Connecting => {}
+            Phase::Lost => self.phases.lost += 1,
+            Phase::Connecting => self.phases.connecting += 1,
+            Phase::Unassigned => self.phases.unassigned += 1,
         }
     }
 
@@ -140,6 +142,10 @@ fn count_for_bonds(
             Phase::NonOperational => {
                 bond.hosts.non_operational += 1;
                 bond.non_operational.get_or_insert_with(|| name.to_string());
+            }
+            Phase::Lost => {
+                bond.hosts.lost += 1;
+                bond.lost.get_or_insert_with(|| name.to_string());
             }
             Phase::Up | Phase::Degraded | Phase::Connecting | Phase::Maintenance | Phase::Unassigned => {
                 bond.hosts.connected += u32::from(fine);

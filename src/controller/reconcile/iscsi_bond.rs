@@ -85,7 +85,9 @@ fn conditions(
     own: Option<&BondAggregate>,
     stopped: Option<(Reason, String)>,
 ) -> Vec<ConditionUpdate> {
-    let resolved = resolved(bond, findings);
+    let networks = networks_resolved(bond, findings);
+    let targets = targets_resolved(bond, findings);
+    let unresolved = [&networks, &targets].into_iter().find(|resolved| resolved.status != Status::True);
     // Unknown until every host is replanned: the condition stays as it is.
     let used = aggregates.is_none_or(|aggregates| aggregates.current).then(|| used(findings));
     let fully = fully_connected(findings, own);
@@ -94,8 +96,8 @@ fn conditions(
     };
     let ready = if let Some((reason, message)) = stopped {
         ready(Status::False, reason.into(), &message)
-    } else if resolved.status != Status::True {
-        ready(Status::False, resolved.reason, &resolved.message)
+    } else if let Some(unresolved) = unresolved {
+        ready(Status::False, unresolved.reason, &unresolved.message)
     } else if let Some(failing) =
         aggregates.map(|aggregates| &aggregates.non_operational).filter(|hosts| hosts.count > 0)
     {
@@ -107,7 +109,7 @@ fn conditions(
     } else {
         ready(Status::True, Reason::Ready.into(), "every host has what the bond asks for, as far as its paths allow")
     };
-    [Some(resolved), used, Some(fully), Some(ready)].into_iter().flatten().collect()
+    [Some(networks), Some(targets), used, Some(fully), Some(ready)].into_iter().flatten().collect()
 }
 
 fn used(findings: &Findings) -> ConditionUpdate {
@@ -125,7 +127,20 @@ fn counted(hosts: u32) -> String {
     if hosts == 1 { "1 host is".to_owned() } else { format!("{hosts} hosts are") }
 }
 
-fn resolved(bond: &IscsiBond, findings: &Findings) -> ConditionUpdate {
+fn targets_resolved(bond: &IscsiBond, findings: &Findings) -> ConditionUpdate {
+    let kind = ConditionType::TargetsResolved;
+    if let Some(message) = &findings.data_center_not_found {
+        return ConditionUpdate::new(kind, Status::Unknown, Reason::DataCenterNotFound, message);
+    }
+    match findings.unknown_targets_message(bond) {
+        Some(message) => ConditionUpdate::new(kind, Status::False, Reason::TargetNotFound, message),
+        None => {
+            ConditionUpdate::new(kind, Status::True, Reason::Resolved, "storage of the data center has every target")
+        }
+    }
+}
+
+fn networks_resolved(bond: &IscsiBond, findings: &Findings) -> ConditionUpdate {
     let kind = ConditionType::NetworksResolved;
     if let Some(message) = &findings.data_center_not_found {
         return ConditionUpdate::new(kind, Status::False, Reason::DataCenterNotFound, message);
@@ -145,7 +160,8 @@ fn fully_connected(findings: &Findings, own: Option<&BondAggregate>) -> Conditio
         return ConditionUpdate::new(kind, Status::False, Reason::Connecting, "paths are being connected");
     };
     if own.failed > 0 {
-        let first = own.degraded.as_deref().or(own.non_operational.as_deref()).unwrap_or("a host");
+        let first = own.degraded.as_deref().or(own.lost.as_deref()).or(own.non_operational.as_deref());
+        let first = first.unwrap_or("a host");
         return ConditionUpdate::new(
             kind,
             Status::False,
@@ -155,6 +171,10 @@ fn fully_connected(findings: &Findings, own: Option<&BondAggregate>) -> Conditio
     }
     if own.pending > 0 {
         return ConditionUpdate::new(kind, Status::False, Reason::Connecting, "paths are being connected");
+    }
+    if let Some(first) = &own.lost {
+        let message = format!("a host has lost a target, the first is {first}");
+        return ConditionUpdate::new(kind, Status::False, Reason::StorageLost, message);
     }
     if let Some(first) = &own.unknown {
         let message = format!("the agents of some hosts are silent, the first on {first}");
@@ -175,7 +195,9 @@ fn event(
     let aggregates = aggregates(index, &key.beside(bond.spec.data_center.as_str()));
     let own = aggregates.as_deref().and_then(|aggregates| aggregates.bonds.get(&key.name));
     let non_operational = own.and_then(|own| own.non_operational.as_deref()).unwrap_or_default();
+    let lost = own.and_then(|own| own.lost.as_deref()).map(|lost| format!("host {lost} is Lost"));
     let degraded = own.and_then(|own| own.degraded.as_deref()).unwrap_or_default();
+    let failing = lost.unwrap_or_else(|| format!("host {degraded} is Degraded"));
     match (before.non_operational > 0, now.non_operational > 0) {
         (false, true) => Some(EventSpec::warning(
             EventReason::HostsNonOperational,
@@ -187,7 +209,7 @@ fn event(
         )),
         (false, false) if !has_failed(before) && has_failed(now) => Some(EventSpec::warning(
             EventReason::PathsFailed,
-            format!("host {degraded} is Degraded: see its conditions for targets, portals and reasons"),
+            format!("{failing}: see its conditions for targets, portals and reasons"),
         )),
         (false, false) if has_failed(before) && !has_failed(now) => {
             Some(EventSpec::normal(EventReason::PathsRecovered, "no path of the bond is failed any more".to_owned()))
@@ -197,7 +219,7 @@ fn event(
 }
 
 fn has_failed(hosts: &BondHostCounts) -> bool {
-    hosts.degraded + hosts.non_operational > 0
+    hosts.degraded + hosts.lost + hosts.non_operational > 0
 }
 
 #[cfg(test)]

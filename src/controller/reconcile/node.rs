@@ -129,7 +129,7 @@ fn desired_taint(index: &Index, key: &ObjectKey, host: &Host, state: &HostState)
         // Pods whose I/O works over a retained session are not evicted.
         Phase::NonOperational if !state.without_session.is_empty() => Desired::Yes(effect),
         Phase::NonOperational | Phase::Up | Phase::Degraded | Phase::Maintenance | Phase::Unassigned => Desired::No,
-        Phase::Connecting | Phase::Unknown => Desired::Unchanged,
+        Phase::Connecting | Phase::Lost | Phase::Unknown => Desired::Unchanged,
     }
 }
 

@@ -282,7 +282,7 @@ fn write(
     let unknown_interfaces = plan.reason == Some(EmptyReason::InterfacesUnknown);
     let desired = ControllerPart {
         observed_generation: generation,
-        phase: Some(verdict.phase),
+        phase: Some(verdict.phase.as_written()),
         data_center: in_service.then(|| host.spec.data_center.clone()),
         paths: Some(verdict.paths),
         summary: in_service.then(|| Summary {
@@ -297,7 +297,8 @@ fn write(
     if ControllerPart::from(current) == desired {
         return None;
     }
-    let phase_event = || if current.phase == Some(verdict.phase) { None } else { phase_event(current.phase, verdict) };
+    let before = current.effective_phase();
+    let phase_event = || if before == Some(verdict.phase) { None } else { phase_event(before, verdict) };
     let event = shared_wwid_event(&current.conditions, verdict).or_else(phase_event);
     Action::write_status(ObjectKind::Host, key, host.metadata.uid.as_ref(), &desired, event)
 }
@@ -316,7 +317,7 @@ fn phase_event(before: Option<Phase>, verdict: &HostVerdict) -> Option<EventSpec
     let warning = match verdict.phase {
         // A new Host has not changed.
         Phase::Unassigned | Phase::Connecting | Phase::Unknown if before.is_none() => return None,
-        Phase::NonOperational | Phase::Degraded | Phase::Unknown => true,
+        Phase::Lost | Phase::NonOperational | Phase::Degraded | Phase::Unknown => true,
         Phase::Unassigned | Phase::Maintenance | Phase::Connecting | Phase::Up => false,
     };
     let described_by = match verdict.phase {
@@ -324,6 +325,7 @@ fn phase_event(before: Option<Phase>, verdict: &HostVerdict) -> Option<EventSpec
         Phase::Unassigned
         | Phase::Maintenance
         | Phase::Connecting
+        | Phase::Lost
         | Phase::Up
         | Phase::NonOperational
         | Phase::Unknown => ConditionType::Operational,

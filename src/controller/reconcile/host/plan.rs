@@ -79,7 +79,12 @@ impl PlanInputs {
             let reason = match status.phase? {
                 Phase::Unassigned => return None,
                 Phase::Maintenance => Some(EmptyReason::Maintenance),
-                Phase::Connecting | Phase::Up | Phase::Degraded | Phase::NonOperational | Phase::Unknown => None,
+                Phase::Connecting
+                | Phase::Lost
+                | Phase::Up
+                | Phase::Degraded
+                | Phase::NonOperational
+                | Phase::Unknown => None,
             };
             return Some((Ok(HostPlan::from_status(status.plan.as_ref()?, &status.networks, reason)), None));
         }
