@@ -28,11 +28,13 @@ pub fn session(fabric: u8, number: u8, target: &str) -> String {
 async fn a13_a13b_only_surplus_sessions_without_a_user_are_logged_out() {
     let node = start("logout").await;
     a13_surplus_sessions_go_but_never_the_last_good_path(&node).await;
+    a13b_maps_are_made_again_if_their_session_stays(&node).await;
+    // The last one: LVM remembers its volume on the first map.
     a13b_a_map_in_use_keeps_its_sessions_and_its_user_is_named(&node).await;
 }
 
 /// A node with a running agent.
-pub async fn start(name: &str) -> RealNode {
+async fn start(name: &str) -> RealNode {
     let node = RealNode::new(name).await;
     node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
     node.start_agent("").await;
@@ -203,5 +205,32 @@ async fn a13b_a_map_in_use_keeps_its_sessions_and_its_user_is_named(node: &RealN
         left.retain(|session| !session.ends_with(target));
         until_left(node, &before, &left).await;
     }
+    until_no_trace(node).await;
+}
+
+async fn a13b_maps_are_made_again_if_their_session_stays(node: &RealNode) {
+    plan_networks(node, &["san-a"]).await;
+    plan_storage(node, &[storage(ALPHA, 1)]).await;
+    node.until_paths("1/1").await;
+    until_paths(&node.guest, 2, 0).await;
+    let [first, second] = maps_of(&node.guest, ALPHA).await.try_into().unwrap();
+    let name = |map: &str| map.trim_start_matches("/dev/mapper/").to_owned();
+    // The second map cannot be removed, after the first has been.
+    node.guest
+        .run_ok(&format!(
+            "mv /usr/sbin/multipath /usr/sbin/multipath.real
+             printf '#!/bin/sh\\necho \"$*\" >>/run/multipath.calls
+             [ \"$*\" = \"-f {}\" ] && echo cannot >&2 && exit 1\\nexec /usr/sbin/multipath.real \"$@\"\\n' >/usr/sbin/multipath
+             chmod 755 /usr/sbin/multipath",
+            name(&second)
+        ))
+        .await
+        .unwrap();
+    plan_storage(node, &[]).await;
+    until_kept(node, "10.0.101.1:3260", "cannot be removed: cannot").await;
+    until_paths(&node.guest, 2, 0).await;
+    let calls = node.guest.run_ok("cat /run/multipath.calls").await.unwrap();
+    assert!(calls.contains(&format!("-f {}", name(&first))), "the first map was removed before: {calls}");
+    node.guest.run_ok("mv /usr/sbin/multipath.real /usr/sbin/multipath").await.unwrap();
     until_no_trace(node).await;
 }
