@@ -24,6 +24,7 @@ use site::BenchSite;
 
 /// What to measure.
 #[derive(Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Arguments {
     /// Numbers of hosts
     #[arg(default_values_t = [100])]

@@ -60,8 +60,8 @@ mod tests {
         fn read<T: serde::de::DeserializeOwned>(word: &str) -> Option<T> {
             serde_json::from_value(serde_json::json!(word)).ok()
         }
-        assert_eq!((read::<Phase>("Up"), read("Lost")), (Some(Phase::Up), Some(Phase::Unknown)));
-        assert_eq!(read("Lost"), Some(ConnectionState::Connecting), "neither connected nor failed");
+        assert_eq!((read::<Phase>("Up"), read("Away")), (Some(Phase::Up), Some(Phase::Unknown)));
+        assert_eq!(read("Away"), Some(ConnectionState::Connecting), "neither connected nor failed");
         assert_eq!(read("ByMoon"), Some(PathReason::Internal));
         assert_eq!(read::<Pairing>("ByMoon"), None);
     }

@@ -302,13 +302,10 @@ pub struct HostCounts {
     /// Phase Up.
     pub up: u32,
     /// Phase Lost: a target has lost its last path a short while ago.
-    #[schemars(with = "i32")]
     pub lost: u32,
     /// Phase Connecting.
-    #[schemars(with = "i32")]
     pub connecting: u32,
     /// Phase Unassigned.
-    #[schemars(with = "i32")]
     pub unassigned: u32,
     /// Phase Degraded.
     pub degraded: u32,

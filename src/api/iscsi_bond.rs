@@ -98,7 +98,6 @@ pub struct BondHostCounts {
     /// Hosts that reach every target of the bond, with a path of it failed.
     pub degraded: u32,
     /// Hosts that are Lost: a target has lost its last path a short while ago.
-    #[schemars(with = "i32")]
     pub lost: u32,
     /// Hosts that are NonOperational.
     pub non_operational: u32,

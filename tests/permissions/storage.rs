@@ -73,7 +73,7 @@ async fn a_list_for_a_namespace_judges_only_portals_that_an_edit_adds() {
     let old = ("10.9.0.1", 3260);
     let (kept, other) = (target("old", &[old, ARRAY], None), target("b", &[ARRAY], None));
     let grown = with_storage(home, "grown", &[storage("a", &[kept.clone(), other.clone()])]);
-    namespaces.make(&[grown.clone()]).await;
+    namespaces.make(std::slice::from_ref(&grown)).await;
     let values = json!({"portals": {
         "denied": ["10.96.0.0/12"], "byNamespace": {home.as_str(): ["10.0.1.0/24", "fd00:1::/64", "10.96.0.0/24"]},
     }});
@@ -109,10 +109,10 @@ async fn a_list_for_a_namespace_judges_only_portals_that_an_edit_adds() {
             (patch(&grown, json!({"spec": {"description": "changed"}})), May),
             (edit(&[target("old", &[old, ("10.0.1.12", 3260)], None), other.clone()]), May),
             (edit(&[other.clone(), kept.clone()]), May),
-            (edit(&[kept.clone()]), May),
+            (edit(std::slice::from_ref(&kept)), May),
             // Another port is another portal, and another storage has not been judged.
             (edit(&[target("old", &[("10.9.0.1", 10250)], None)]), refused_by_list),
-            (patch(&grown, to(&[storage("b", &[kept.clone()])])), refused_by_list),
+            (patch(&grown, to(&[storage("b", std::slice::from_ref(&kept))])), refused_by_list),
         ],
     )
     .await;
@@ -140,7 +140,7 @@ async fn a29_naming_a_secret_or_its_portals_requires_permission_to_use_it() {
     let home = &namespaces.home;
     let (array, plain) = (target("array", &[ARRAY], Some("array-chap")), target("plain", &[ARRAY], None));
     let dc = with_storage(home, "chap", &[storage("a", &[array.clone(), plain.clone()])]);
-    namespaces.make(&[dc.clone()]).await;
+    namespaces.make(std::slice::from_ref(&dc)).await;
     let theirs = ("10.0.66.6", 3260);
     let edit = |targets: &[Value]| patch(&dc, to(&[storage("a", targets)]));
     let uses = [
@@ -154,14 +154,14 @@ async fn a29_naming_a_secret_or_its_portals_requires_permission_to_use_it() {
             &dc,
             to(&[storage("a", &[array.clone(), plain.clone()]), storage("b", &[target("array", &[theirs], None)])]),
         ),
-        patch(&dc, to(&[storage("b", &[array.clone()])])),
+        patch(&dc, to(&[storage("b", std::slice::from_ref(&array))])),
     ];
     let several = edit(&[target("array", &[theirs], Some("array-chap")), target("plain", &[ARRAY], Some("other"))]);
     let harmless = [
         (patch(&dc, json!({"spec": {"description": "changed"}})), May),
         (edit(&[array.clone(), target("plain", &[theirs], None)]), May),
         (edit(&[plain.clone(), array.clone()]), May),
-        (edit(&[array.clone()]), May),
+        (edit(std::slice::from_ref(&array)), May),
         (edit(&[target("array", &[ARRAY], None), plain.clone()]), May),
         (edit(&[]), May),
     ];
@@ -187,9 +187,9 @@ async fn a29_naming_a_secret_or_its_portals_requires_permission_to_use_it() {
     check("who may read all Secrets", &all, &uses.clone().map(|attempt| (attempt, May))).await;
     check("who may read all Secrets", &all, &[(several.clone(), May)]).await;
 
-    let user = namespaces.person("uses", &[editor(), Right::Role(home, "multibond-secret-user")]).await;
-    check("the secret user", &user, &uses.map(|attempt| (attempt, May))).await;
-    check("the secret user", &user, &[(several, May)]).await;
+    let secret_user = namespaces.person("uses", &[editor(), Right::Role(home, "multibond-secret-user")]).await;
+    check("the secret user", &secret_user, &uses.map(|attempt| (attempt, May))).await;
+    check("the secret user", &secret_user, &[(several, May)]).await;
 }
 
 #[tokio::test]
@@ -208,6 +208,6 @@ async fn a_data_center_of_two_thousand_targets_fits_the_policies_budget() {
     let made = large("large", 1, Some("array-chap"));
     let changed = json!({"spec": large("large", 2, Some("array-chap"))["spec"]});
     check("the editor", &editor, &[(create(&made), May), (create(&large("plain", 1, None)), May)]).await;
-    namespaces.make(&[made.clone()]).await;
+    namespaces.make(std::slice::from_ref(&made)).await;
     check("the editor", &editor, &[(patch(&made, changed), May)]).await;
 }

@@ -71,12 +71,12 @@ impl NodeRecord {
     /// port.
     pub fn of(path: &IscsiPath) -> Result<Self, PathError> {
         let invalid = |message| PathError::new(PathReason::InvalidRecord, message);
-        let part = |text: &str| FileName::new(text).map_err(|error| invalid(error.to_string()));
+        let name = |text: &str| FileName::new(text).map_err(|error| invalid(error.to_string()));
         let port = path.portal.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         Ok(NodeRecord {
-            interface: InterfaceRecord { device: path.interface.as_deref().map(part).transpose()? },
-            target: part(&path.target)?,
-            address: part(path.portal.host())?,
+            interface: InterfaceRecord { device: path.interface.as_deref().map(name).transpose()? },
+            target: name(&path.target)?,
+            address: name(path.portal.host())?,
             port: port.ok_or_else(|| invalid(format!("{:?} is not an address and a port", &*path.portal)))?,
             tpgt: path.tpgt,
         })

@@ -22,6 +22,7 @@ impl<'a> Printed<'a> {
     }
 
     /// The messages of the tool, without its name before them. They are not for showing.
+    #[must_use]
     pub fn messages(self) -> impl DoubleEndedIterator<Item = &'a str> {
         self.text.lines().filter_map(|line| line.trim().strip_prefix("iscsiadm: "))
     }
