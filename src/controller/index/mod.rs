@@ -92,6 +92,8 @@ pub(crate) struct Index {
     to_replan: BTreeSet<ObjectKey>,
     /// The time at which the last taint that evicts was decided. It may not be on its Node yet.
     evicted_at: Option<Timestamp>,
+    /// The last second in which the loss of a host was shown on its Node, and the number of such Nodes.
+    losses_shown: (i64, u32),
     /// The time of the first decision about the deletion of an object, on the monotonic clock: clocks of machines
     /// differ.
     deletions: HashMap<Key, Duration>,
@@ -277,6 +279,12 @@ impl Index {
         self.evicted_at
     }
 
+    /// On how many Nodes the loss of their host was shown in this second.
+    pub(crate) fn losses_shown(&self, now: Timestamp) -> u32 {
+        let (second, count) = self.losses_shown;
+        if second == now.as_second() { count } else { 0 }
+    }
+
     /// Whether the agent of a node is alive.
     pub(crate) fn agent(&self, node: &str) -> AgentState {
         self.agents.state(node)
@@ -311,12 +319,15 @@ impl Index {
 
     /// Stores the part of a decision that later decisions need.
     pub(crate) fn remember(&mut self, key: &Key, memo: Memo, now: Now) {
-        let Memo { host, deletion, evicted_at, storage_at_fault } = memo;
+        let Memo { host, deletion, evicted_at, loss_shown_at, storage_at_fault } = memo;
         if deletion {
             self.deletions.entry(key.clone()).or_insert(now.monotonic);
         }
         if evicted_at.is_some() {
             self.evicted_at = evicted_at;
+        }
+        if let Some(at) = loss_shown_at {
+            self.losses_shown = (at.as_second(), self.losses_shown(at) + 1);
         }
         match key {
             Key::Object(ObjectKind::Host, key) => {

@@ -18,6 +18,8 @@ pub(crate) struct Memo {
     pub deletion: bool,
     /// The time at which a taint that evicts was decided: it may not be on its Node yet.
     pub evicted_at: Option<Timestamp>,
+    /// The time at which it was decided to show the loss of a host on its Node.
+    pub loss_shown_at: Option<Timestamp>,
     /// Whether the storage of the data center has failed, and not its hosts.
     pub storage_at_fault: Option<bool>,
 }

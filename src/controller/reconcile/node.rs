@@ -27,6 +27,11 @@ const EVICTION_PAUSE: Duration = Duration::from_secs(10);
 /// Taints younger than this are removed when it turns out that the storage has failed.
 const WITHDRAWN: Duration = Duration::from_secs(300);
 
+/// The time for which a target has to be lost before its Node shows it.
+const LOSS_SHOWN: Duration = Duration::from_secs(10);
+/// The largest number of Nodes that begin to show a loss in one second.
+const LOSSES_PER_SECOND: u32 = 20;
+
 /// Decides for one Node.
 pub(super) fn reconcile(index: &Index, name: &NodeName, now: Now) -> Outcome {
     let mut outcome = Outcome::default();
@@ -47,7 +52,7 @@ pub(super) fn reconcile(index: &Index, name: &NodeName, now: Now) -> Outcome {
         outcome.extend(drop_taint(name, node));
         return outcome;
     }
-    outcome.extend(condition(name, node, host, now.wall));
+    condition(index, name, node, (host, state), now.wall, &mut outcome);
     taint(index, name, node, (key, host, state), now, &mut outcome);
     outcome
 }
@@ -64,25 +69,59 @@ fn delete_unused_lease(index: &Index, name: &str) -> Option<Action> {
     (spec.holder_identity.as_deref() == Some(name)).then(|| Action::DeleteLease { lease: key.clone(), uid, version })
 }
 
-/// Copies the Host's `Operational` condition to its Node. `Unknown` leaves the Node's condition as it is.
-fn condition(name: &NodeName, node: &NodePart, host: &Host, now: Timestamp) -> Option<Action> {
+/// Copies the Host's `Operational` condition to its Node. `Unknown` leaves the Node's condition as it is, except on a Lost
+/// host.
+fn condition(
+    index: &Index,
+    name: &NodeName,
+    node: &NodePart,
+    (host, state): (&Host, &HostState),
+    now: Timestamp,
+    outcome: &mut Outcome,
+) {
     let current = node.status.conditions.iter().find(|condition| condition.kind == NODE_CONDITION);
     let conditions = host.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let wanted = condition::find(conditions, ConditionType::Operational)?;
-    let status = [Status::True, Status::False].into_iter().find(|status| status.as_str() == wanted.status)?;
+    let Some(wanted) = condition::find(conditions, ConditionType::Operational) else { return };
+    let Some(status) = Status::ALL.iter().find(|status| status.as_str() == wanted.status) else { return };
+    if *status == Status::Unknown && state.phase != Phase::Lost {
+        return;
+    }
     let since = match current {
         Some(current) if current.status != wanted.status => None,
-        Some(current) if current.reason == wanted.reason && current.message == wanted.message => return None,
+        Some(current) if current.reason == wanted.reason && current.message == wanted.message => return,
         Some(current) => current.last_transition_time.clone(),
         None => None,
     };
+    if *status == Status::Unknown {
+        if let Some(until) = loss_pause(index, host, now) {
+            outcome.recheck(until);
+            return;
+        }
+        outcome.memo.loss_shown_at = Some(now);
+    }
     let condition = NodeCondition {
         status: status.as_str(),
         reason: wanted.reason.clone(),
         message: wanted.message.clone(),
         since: since.unwrap_or_else(|| condition::whole_second(now)),
     };
-    Some(Action::NodeCondition { node: name.clone(), uid: node.metadata.uid.clone(), condition: Some(condition) })
+    let uid = node.metadata.uid.clone();
+    outcome.push(Action::NodeCondition { node: name.clone(), uid, condition: Some(condition) });
+}
+
+/// The time at which the loss of a host may be shown on its Node; `None` if that is now. Most losses are short. When an
+/// array restarts, every host is Lost at once: not all Nodes are written in one second, and most need not be written at
+/// all.
+fn loss_pause(index: &Index, host: &Host, now: Timestamp) -> Option<Timestamp> {
+    let targets = host.status.as_ref().map(|status| status.targets.as_slice()).unwrap_or_default();
+    let lost_at = targets.iter().filter(|target| !target.never_connected).filter_map(|target| target.lost_at.as_ref());
+    let shown = lost_at.map(|lost_at| lost_at.0).min().map(|at| at.saturating_add(LOSS_SHOWN).unwrap_or(at));
+    // A time further away was written before the clock was set back.
+    let latest = now.saturating_add(LOSS_SHOWN).unwrap_or(now);
+    let next_second = Timestamp::from_second(now.as_second().saturating_add(1)).unwrap_or(now);
+    let busy = index.losses_shown(now) >= LOSSES_PER_SECOND;
+    let until = shown.unwrap_or(now).min(latest);
+    if until > now { Some(until) } else { busy.then_some(next_second) }
 }
 
 /// Removes Multibond's condition from a Node that has it.
@@ -294,6 +333,49 @@ mod tests {
         assert_eq!((actions(&waiting), waiting.recheck_at), (vec![], Timestamp::from_second(10).ok()));
         let later = Now { wall: Timestamp::from_second(10).unwrap(), ..NOW };
         assert_eq!(actions(&decide(&mut index, &Key::Node("n2".into()), later)), ["node-taints"]);
+    }
+
+    /// Lost hosts on these nodes, since the first second.
+    fn lost(nodes: &[String]) -> Index {
+        let objects = nodes.iter().flat_map(|name| {
+            let mut host = object("Host", name, &json!({"dataCenter": "dc", "nodeName": name}));
+            host["status"] = json!({"dataCenter": "dc", "targets": [{"target": TARGET, "lostAt": "1970-01-01T00:00:00Z"}],
+                "conditions": [{"type": "Operational", "status": "Unknown", "reason": "StorageLost", "message": "lost",
+                    "lastTransitionTime": "1970-01-01T00:00:00Z"}],
+                "connections": [{"target": TARGET, "portal": "10.0.0.1:3260", "tpgt": 1, "state": "Failed",
+                    "reason": "PortalUnreachable", "since": "1970-01-01T00:00:00Z"}]});
+            [host, lease(name, 40), node(name)]
+        });
+        let center = object("DataCenter", "dc", &json!({"storage": storage("10.0.0.1")}));
+        let mut index = cluster(objects.chain([center]));
+        for name in nodes {
+            decide(&mut index, &key(ObjectKind::Host, name), NOW);
+            assert_eq!(index.host_state(&ObjectKey::new("ns", name.as_str())).unwrap().phase, Phase::Lost);
+        }
+        index
+    }
+
+    #[test]
+    fn a61_a_node_shows_a_loss_after_ten_seconds() {
+        let mut index = lost(&["n1".to_owned()]);
+        let waiting = decide(&mut index, &Key::Node("n1".into()), NOW);
+        assert_eq!((actions(&waiting), waiting.recheck_at), (vec![], Timestamp::from_second(10).ok()));
+        let later = Now { wall: Timestamp::from_second(10).unwrap(), ..NOW };
+        let shown = decide(&mut index, &Key::Node("n1".into()), later);
+        assert!(matches!(&shown.steps[0].action, Action::NodeCondition { condition: Some(condition), .. }
+                if condition.status == "Unknown" && condition.reason == "StorageLost"));
+    }
+
+    #[test]
+    fn a61_twenty_nodes_a_second_begin_to_show_a_loss() {
+        let nodes: Vec<String> = (0..45).map(|number| format!("n{number}")).collect();
+        let mut index = lost(&nodes);
+        let mut shown_in = |second: i64| {
+            let now = Now { wall: Timestamp::from_second(second).unwrap(), ..NOW };
+            let decided = nodes.iter().map(|name| decide(&mut index, &Key::Node(name.as_str().into()), now));
+            decided.filter(|outcome| !outcome.steps.is_empty()).count()
+        };
+        assert_eq!([shown_in(9), shown_in(10), shown_in(11)], [0, 20, 20]);
     }
 
     #[test]
