@@ -167,7 +167,8 @@ async fn a07_host_without_bond_networks_uses_the_default_and_is_counted() {
         .await;
     assert_eq!(
         bond["status"]["hosts"],
-        json!({"total": 3, "connected": 3, "degraded": 0, "nonOperational": 0, "default": 1, "unknown": 0})
+        json!({"total": 3, "connected": 3, "degraded": 0, "lost": 0, "nonOperational": 0, "default": 1,
+            "unknown": 0})
     );
     assert_eq!(bond["status"]["paths"], json!({"desired": 3, "connected": 3}));
 }

@@ -28,7 +28,7 @@ async fn each_host_transition_and_each_bond_change_is_one_event() {
     let of_bond = site.until_event("IscsiBond", "storage", "Normal PathsRecovered").await;
 
     let events = site.until_event("Host", "w1", "Normal Up: was Degraded").await.split_off(begun);
-    let wanted = ["Warning Degraded", "Normal Connecting", "Warning NonOperational", "Warning Degraded", "Normal Up"];
+    let wanted = ["Warning Degraded", "Warning Lost", "Warning NonOperational", "Warning Degraded", "Normal Up"];
     assert_eq!(words(&events), wanted, "{events:#?}");
     for (event, portal) in [(&events[0], "10.0.2.10:3260"), (&events[2], "10.0.1.10:3260")] {
         for part in ["iqn.2003-01.org.example:array", portal, "san-b", "PortalUnreachable"] {
