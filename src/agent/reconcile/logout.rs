@@ -30,8 +30,8 @@ pub enum LogoutDecision<'a> {
 }
 
 /// The message for a session whose target is held. The plan does not say which of the two causes it is.
-const HELD: &str = "held, because it is not known which networks the target is to use: a bond that covers it names a \
-                    network that does not exist, or the host has not reported its interfaces yet";
+const HELD: &str = "held, because a bond names a network that does not exist or nearly the name of this target, or the \
+                    host has not reported its interfaces yet";
 
 /// Why a session that is not planned is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
