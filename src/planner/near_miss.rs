@@ -6,10 +6,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-/// Known names, indexed: a search costs as much as the name is long, however many names are known.
-#[derive(Debug, Default)]
-pub(super) struct NearMisses<'a> {
-    known: Vec<&'a str>,
+/// The number of names that a message shows as what was probably meant.
+const SHOWN: usize = 2;
+
+/// Known names, indexed. A search costs as much as the name is long, however many names are known, and however many of
+/// them it is a near miss of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct NearMisses {
+    known: Vec<String>,
     /// Indices of names by the hash of the name.
     by_name: HashMap<u64, Vec<usize>>,
     /// Indices of names by the hash of the name with one character left out, for each character.
@@ -18,10 +22,18 @@ pub(super) struct NearMisses<'a> {
     by_letters: HashMap<String, Vec<usize>>,
 }
 
-impl<'a> NearMisses<'a> {
+/// The known names that some names are near misses of, collected name by name.
+#[derive(Debug, Default)]
+pub(super) struct NearlyNamed {
+    names: HashSet<usize>,
+    letters: HashSet<String>,
+}
+
+impl NearMisses {
     /// Indexes these names.
-    pub(super) fn of(known: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut index = NearMisses { known: known.into_iter().collect(), ..NearMisses::default() };
+    pub(super) fn of<'a>(known: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut index =
+            NearMisses { known: known.into_iter().map(ToOwned::to_owned).collect(), ..NearMisses::default() };
         for (at, name) in index.known.iter().enumerate() {
             let hashes = Hashes::of(name);
             index.by_name.entry(hashes.whole()).or_default().push(at);
@@ -33,23 +45,41 @@ impl<'a> NearMisses<'a> {
         index
     }
 
-    /// The known names that `name` is a near miss of, sorted as they were given.
-    pub(super) fn search(&self, name: &str) -> Vec<&'a str> {
+    /// The first few known names that `name`, which is not known, is a near miss of.
+    pub(super) fn search(&self, name: &str) -> Vec<&str> {
+        self.note(name, &mut NearlyNamed::default())
+    }
+
+    /// The same, and notes all of them.
+    pub(super) fn note(&self, name: &str, noted: &mut NearlyNamed) -> Vec<&str> {
         let hashes = Hashes::of(name);
-        let at = |index: &HashMap<u64, Vec<usize>>, hash: u64| index.get(&hash).cloned().unwrap_or_default();
+        let at = |index: &'_ HashMap<u64, Vec<usize>>, hash: u64| index.get(&hash).cloned().unwrap_or_default();
         let longer = at(&self.by_shorter, hashes.whole());
         let others = hashes.shorter().chain(hashes.swapped()).flat_map(|hash| at(&self.by_name, hash));
-        let alike = self.by_letters.get(&letters(name)).into_iter().flatten().copied();
-        let mut found: Vec<usize> = longer.into_iter().chain(others).chain(alike).collect();
+        // Equal hashes do not prove equal names.
+        let edited = longer.into_iter().chain(others).filter(|at| is_near_miss(name, &self.known[*at]));
+        let mut found: Vec<usize> = edited.collect();
+        noted.names.extend(&found);
+        // Very many names may have the same letters.
+        let letters = letters(name);
+        if let Some(alike) = self.by_letters.get(&letters) {
+            found.extend(alike.iter().filter(|at| self.known[**at] != name).take(SHOWN));
+            noted.letters.insert(letters);
+        }
         found.sort_unstable();
         found.dedup();
-        // Equal hashes do not prove equal names.
-        found.into_iter().map(|at| self.known[at]).filter(|known| is_near_miss(name, known)).collect()
+        found.truncate(SHOWN);
+        found.into_iter().map(|at| self.known[at].as_str()).collect()
+    }
+
+    /// Whether a noted name is a near miss of the known name with this index.
+    pub(super) fn is_noted(&self, at: usize, noted: &NearlyNamed) -> bool {
+        noted.names.contains(&at) || (!noted.letters.is_empty() && noted.letters.contains(&letters(&self.known[at])))
     }
 }
 
 /// Whether one of two different names is probably a mistyped form of the other.
-pub(super) fn is_near_miss(one: &str, other: &str) -> bool {
+fn is_near_miss(one: &str, other: &str) -> bool {
     one != other && (letters(one) == letters(other) || one_edit_apart(one.as_bytes(), other.as_bytes()))
 }
 
@@ -129,7 +159,7 @@ fn push(hash: u64, byte: u8) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{NearMisses, is_near_miss};
+    use super::{NearMisses, NearlyNamed, is_near_miss};
 
     #[test]
     fn case_punctuation_one_character_and_swaps_are_near_misses() {
@@ -145,14 +175,32 @@ mod tests {
         }
     }
 
+    #[test]
+    fn of_many_names_with_the_same_letters_few_are_shown_and_all_are_noted() {
+        let known: Vec<String> =
+            (0..4096_u32).map(|n| format!("a{n:012b}").replace('0', "-").replace('1', "_")).collect();
+        let index = NearMisses::of(known.iter().map(String::as_str));
+        let mut noted = NearlyNamed::default();
+        assert_eq!(index.note("A", &mut noted).len(), 2);
+        assert!((0..known.len()).all(|at| index.is_noted(at, &noted)));
+    }
+
     proptest! {
         #[test]
         fn the_index_finds_what_comparing_with_each_name_finds(
-            known in proptest::collection::vec("[a-cA\\-\\u{e9}]{0,5}", 0..30),
+            known in proptest::collection::hash_set("[a-cA\\-\\u{e9}]{0,5}", 0..30),
             name in "[a-cA\\-\\u{e9}]{0,5}",
         ) {
-            let expected: Vec<&str> = known.iter().map(String::as_str).filter(|known| is_near_miss(&name, known)).collect();
-            prop_assert_eq!(NearMisses::of(known.iter().map(String::as_str)).search(&name), expected);
+            prop_assume!(!known.contains(&name));
+            let known: Vec<String> = known.into_iter().collect();
+            let expected: Vec<usize> = (0..known.len()).filter(|at| is_near_miss(&name, &known[*at])).collect();
+            let index = NearMisses::of(known.iter().map(String::as_str));
+            let mut noted = NearlyNamed::default();
+            let shown = index.note(&name, &mut noted);
+            let found: Vec<usize> = (0..known.len()).filter(|at| index.is_noted(*at, &noted)).collect();
+            prop_assert_eq!(&found, &expected);
+            let first: Vec<&str> = expected.iter().take(2).map(|at| known[*at].as_str()).collect();
+            prop_assert_eq!(shown, first);
         }
     }
 }

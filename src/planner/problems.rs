@@ -9,7 +9,6 @@ use std::{
 
 use super::{
     attachment::mtu_warnings,
-    near_miss::is_near_miss,
     plan::HostPlan,
     too_large::PlanTooLarge,
     view::{BondView, Place, TargetView, View},
@@ -291,19 +290,17 @@ pub struct Findings {
 pub struct UnknownName {
     /// The name as it is written.
     pub name: String,
-    /// The names that it is probably a mistyped form of.
+    /// The first few names that it is probably a mistyped form of.
     pub near_misses: Vec<String>,
 }
 
 impl UnknownName {
     /// The name, and what was probably meant.
     fn describe(&self) -> String {
-        const SHOWN: usize = 2;
         if self.near_misses.is_empty() {
             return self.name.clone();
         }
-        let meant = &self.near_misses[..self.near_misses.len().min(SHOWN)];
-        format!("{} (did you mean {}?)", self.name, meant.join(" or "))
+        format!("{} (did you mean {}?)", self.name, self.near_misses.join(" or "))
     }
 }
 
@@ -325,8 +322,7 @@ pub fn bond_problems(
     unknown.sort_unstable();
     let (elsewhere, not_found): (Vec<String>, Vec<String>) = unknown.into_iter().partition(|name| exists(name));
     let not_found = not_found.into_iter().map(|name| {
-        let networks = view.networks.iter().map(|network| network.name.as_str());
-        let near_misses = networks.filter(|known| is_near_miss(&name, known)).map(ToOwned::to_owned).collect();
+        let near_misses = view.near_networks.search(&name).into_iter().map(ToOwned::to_owned).collect();
         UnknownName { name, near_misses }
     });
     let without_path = usage.map(|usage| without_path(bond, view, usage)).unwrap_or_default();
@@ -396,7 +392,7 @@ impl Findings {
         let mut parts = Vec::new();
         if !self.not_found.is_empty() {
             parts.push(format!(
-                "there is no Network {}; create it, or correct spec.networks: until then no session of the bond's targets is logged out",
+                "there is no Network {}; create it, or correct spec.networks: until then no session of the bond's targets is logged out, and what is not planned is not connected again",
                 first_few(&self.not_found, SHOWN, UnknownName::describe)
             ));
         }
@@ -415,7 +411,7 @@ impl Findings {
         let data_center = &bond.spec.data_center;
         let held = self.unknown_targets.iter().any(|unknown| !unknown.near_misses.is_empty());
         let held = if held {
-            ": until then no session of a target with nearly this name is logged out, unless another bond covers it"
+            ": until then a target with nearly this name that no other bond covers keeps its sessions, and they are not connected again"
         } else {
             ""
         };

@@ -79,7 +79,7 @@ pub(super) fn observe_targets<'a>(
         target,
         paths: Vec::new(),
         state: TargetState::NoNetwork,
-        remember: None,
+        remember: judge.history.of(target),
     });
     let mut targets: Vec<_> = planned.chain(without_path).chain(no_network).collect();
     targets.sort_by(|a, b| a.target.cmp(b.target));

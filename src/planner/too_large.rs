@@ -9,6 +9,8 @@ use crate::api::size::{AGENT_ROOM, CONTROLLER_ROOM};
 pub const MAX_BONDS: usize = 4096;
 /// The largest number of networks of a data center that plans are made from.
 pub const MAX_NETWORKS: usize = 1024;
+/// The largest number of targets that bonds list and no storage has, of a data center that plans are made from.
+pub const MAX_UNKNOWN_TARGETS: usize = 4096;
 /// How often a plan may name a bond: at each path that the bond asks for, and with each network of the bond that the
 /// host carries.
 pub const MAX_BOND_NAMES: usize = 16_384;
@@ -22,6 +24,8 @@ pub enum PlanTooLarge {
     Bonds(usize),
     /// The data center has more networks than plans are made from.
     Networks(usize),
+    /// The bonds list more targets that no storage has than plans are made from.
+    UnknownTargets(usize),
     /// The plan names bonds too often.
     BondNames(usize),
     /// A Host has no room for the plan, or for the agent's report on it.
@@ -47,6 +51,10 @@ impl fmt::Display for PlanTooLarge {
             PlanTooLarge::Networks(networks) => write!(
                 f,
                 "the data center has {networks} Networks, and plans are made from at most {MAX_NETWORKS}: delete those that no bond names, or divide the data center"
+            ),
+            PlanTooLarge::UnknownTargets(targets) => write!(
+                f,
+                "the bonds list {targets} targets that no storage has, and plans are made from at most {MAX_UNKNOWN_TARGETS}: correct spec.targets of the bonds"
             ),
             PlanTooLarge::BondNames(names) => write!(
                 f,

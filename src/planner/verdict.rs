@@ -3,6 +3,8 @@
 //! The state of each target (reachable, or lost since a time) decides the phase, the conditions, and the time of the
 //! next check.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::{
@@ -214,7 +216,8 @@ fn counts(plan: &HostPlan, reported: &ReportedConnections<'_>) -> PathCounts {
 
 fn without_session(plan: &HostPlan, reported: &ReportedConnections<'_>) -> Vec<Iqn> {
     let planned = plan.paths.chunk_by(|a, b| a.target == b.target).map(|paths| &paths[0].target);
-    planned.chain(&plan.no_network).filter(|target| !reported.has_live_session(target)).cloned().collect()
+    let targets: BTreeSet<&Iqn> = planned.chain(&plan.hold).chain(&plan.no_network).collect();
+    targets.into_iter().filter(|target| !reported.has_live_session(target)).cloned().collect()
 }
 
 /// `operational` explains the case in which no path has failed or is pending, but a target has no session.

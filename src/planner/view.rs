@@ -11,9 +11,9 @@ use kube::Resource;
 use super::{
     address::subnets,
     bits::Bits,
-    near_miss::NearMisses,
+    near_miss::{NearMisses, NearlyNamed},
     subnets::SubnetTable,
-    too_large::{MAX_BONDS, MAX_NETWORKS, PlanTooLarge},
+    too_large::{MAX_BONDS, MAX_NETWORKS, MAX_UNKNOWN_TARGETS, PlanTooLarge},
 };
 use crate::api::{
     BondName, DataCenter, DefaultNetwork, Iqn, IscsiBond, Network, NetworkName, Pairing, Portal, PortalSpec,
@@ -39,8 +39,10 @@ pub struct View {
     /// Why no plan is made from this data center. Then bonds cover nothing and portals are nowhere: nothing that grows
     /// faster than the objects is computed.
     pub(super) too_large: Option<PlanTooLarge>,
-    /// The targets that bonds list and no storage has, sorted, with the targets that each is a near miss of.
+    /// The targets that bonds list and no storage has, sorted, with the first few targets that each is a near miss of.
     pub(super) unknown_targets: BTreeMap<String, Vec<Iqn>>,
+    /// The names of `networks`; empty while no bond names an unknown network.
+    pub(super) near_networks: NearMisses,
     /// Targets that more than one storage lists, with these storages.
     pub(super) duplicate_targets: BTreeMap<String, Vec<String>>,
     /// Portals that a target has more than once, as (target, canonical portal).
@@ -117,13 +119,18 @@ impl View {
         let every_network = networks;
         let networks = present(networks, |network| network.metadata.deletion_timestamp.is_none());
         let bonds = present(bonds, |bond| bond.metadata.deletion_timestamp.is_none());
+        let merged = merge_targets(&data_center.spec.storage);
+        let unknown = unknown_targets(&merged, &bonds);
         let too_large = if networks.len() > MAX_NETWORKS {
             Some(PlanTooLarge::Networks(networks.len()))
         } else if bonds.len() > MAX_BONDS {
             Some(PlanTooLarge::Bonds(bonds.len()))
+        } else if unknown.len() > MAX_UNKNOWN_TARGETS {
+            Some(PlanTooLarge::UnknownTargets(unknown.len()))
         } else {
             None
         };
+        let unknown = if too_large.is_none() { unknown } else { BTreeSet::new() };
         let paired = if too_large.is_none() { bonds.len() } else { 0 };
         let mut network_views = network_views(&networks, paired);
         let index: HashMap<&str, usize> =
@@ -146,28 +153,29 @@ impl View {
                 }
             }
         }
-        let merged = merge_targets(&data_center.spec.storage);
         let coverages = coverages(&merged, &bonds[..paired], &network_views);
-        let unknown_targets = unknown_targets(&merged, &bonds[..paired]);
-        let nearly_named: HashSet<&str> = unknown_targets.values().flatten().copied().collect();
+        let near_targets = near_targets(&merged, &unknown);
+        let near_networks = if bonds_with_unknown.is_empty() {
+            NearMisses::default()
+        } else {
+            NearMisses::of(networks.iter().map(|network| name_of(*network)))
+        };
         let mut duplicate_portals = Vec::new();
         let targets = merged
             .by_iqn
             .into_iter()
             .map(|(iqn, target)| TargetView {
                 portals: portal_views(iqn, &target.portals, &mut places, &mut duplicate_portals),
-                held: is_held(coverages.of(iqn), &bonds_with_unknown, nearly_named.contains(iqn)),
+                held: is_held(coverages.of(iqn), &bonds_with_unknown, near_targets.held.contains(iqn)),
                 coverage: coverages.of(iqn).clone(),
                 iqn: iqn.into(),
                 storage: target.storage.into(),
                 chap_secret: target.secret.map(SecretName::from),
             })
             .collect();
-        let unknown_targets = unknown_targets
-            .iter()
-            .map(|(unknown, near)| ((*unknown).to_owned(), near.iter().copied().map(Iqn::from).collect()));
         View {
-            unknown_targets: unknown_targets.collect(),
+            unknown_targets: near_targets.shown,
+            near_networks,
             deleting: data_center.metadata.deletion_timestamp.is_some() || namespace_terminating,
             default_network: data_center.spec.default_network,
             session: data_center.spec.session,
@@ -258,15 +266,35 @@ fn is_held(coverage: &Coverage, bonds_with_unknown: &Bits, nearly_named: bool) -
     coverage.bonds.meets(bonds_with_unknown) || (coverage.bonds.is_empty() && nearly_named)
 }
 
-/// The targets that bonds list and no storage has, with the targets that each is a near miss of.
-fn unknown_targets<'a>(merged: &MergedTargets<'a>, bonds: &[&'a IscsiBond]) -> BTreeMap<&'a str, Vec<&'a str>> {
+/// The targets that bonds list and no storage has, sorted.
+fn unknown_targets<'a>(merged: &MergedTargets<'_>, bonds: &[&'a IscsiBond]) -> BTreeSet<&'a str> {
     let listed = bonds.iter().flat_map(|bond| &bond.spec.targets).map(String::as_str);
-    let unknown: BTreeSet<&str> = listed.filter(|iqn| !merged.by_iqn.contains_key(iqn)).collect();
+    listed.filter(|iqn| !merged.by_iqn.contains_key(iqn)).collect()
+}
+
+/// What unknown targets are near misses of.
+#[derive(Default)]
+struct NearTargets<'a> {
+    /// The first few, by unknown target.
+    shown: BTreeMap<String, Vec<Iqn>>,
+    /// All.
+    held: HashSet<&'a str>,
+}
+
+fn near_targets<'a>(merged: &MergedTargets<'a>, unknown: &BTreeSet<&str>) -> NearTargets<'a> {
     if unknown.is_empty() {
-        return BTreeMap::new();
+        return NearTargets::default();
     }
-    let known = NearMisses::of(merged.by_iqn.keys().copied());
-    unknown.into_iter().map(|iqn| (iqn, known.search(iqn))).collect()
+    let index = NearMisses::of(merged.by_iqn.keys().copied());
+    let mut noted = NearlyNamed::default();
+    let mut shown = BTreeMap::new();
+    for name in unknown {
+        let near = index.note(name, &mut noted).into_iter().map(Iqn::from).collect();
+        shown.insert((*name).to_owned(), near);
+    }
+    let known = merged.by_iqn.keys().enumerate();
+    let held = known.filter(|(at, _)| index.is_noted(*at, &noted)).map(|(_, iqn)| *iqn).collect();
+    NearTargets { shown, held }
 }
 
 fn coverages<'a>(merged: &MergedTargets<'a>, bonds: &[&IscsiBond], networks: &[NetworkView]) -> Coverages<'a> {

@@ -181,7 +181,7 @@ fn a04_unknown_or_foreign_network_is_named_and_the_rest_is_planned() {
         report.problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>(),
         [
             "Network san-z belongs to another data center than hall; take it out of spec.networks",
-            "there is no Network typo; create it, or correct spec.networks: until then no session of the bond's targets is logged out",
+            "there is no Network typo; create it, or correct spec.networks: until then no session of the bond's targets is logged out, and what is not planned is not connected again",
         ]
     );
     check(

@@ -81,17 +81,17 @@ fn good_objects_have_no_problems() {
 #[case::a_network_of_the_bond_that_does_not_exist(
     "networks: [san-a, san-b]}}",
     "networks: [san-a, tipo, san-b, typo]}}",
-    "IscsiBond fra/storage NetworkNotFound: there is no Network tipo, typo; create it, or correct spec.networks: until then no session of the bond's targets is logged out"
+    "IscsiBond fra/storage NetworkNotFound: there is no Network tipo, typo; create it, or correct spec.networks: until then no session of the bond's targets is logged out, and what is not planned is not connected again"
 )]
 #[case::a_network_that_is_nearly_named(
     "networks: [san-a, san-b]}}",
     "networks: [san-a, sanb, san-b]}}",
-    "IscsiBond fra/storage NetworkNotFound: there is no Network sanb (did you mean san-b?); create it, or correct spec.networks: until then no session of the bond's targets is logged out"
+    "IscsiBond fra/storage NetworkNotFound: there is no Network sanb (did you mean san-b?); create it, or correct spec.networks: until then no session of the bond's targets is logged out, and what is not planned is not connected again"
 )]
 #[case::a_target_that_is_nearly_named(
     "networks: [san-a, san-b]}}",
     "networks: [san-a, san-b], targets: ['@alpha', '@Alpha']}}",
-    "IscsiBond fra/storage TargetNotFound: no storage of data center hall has the target @Alpha (did you mean @alpha?); add it there, or correct spec.targets: until then no session of a target with nearly this name is logged out, unless another bond covers it"
+    "IscsiBond fra/storage TargetNotFound: no storage of data center hall has the target @Alpha (did you mean @alpha?); add it there, or correct spec.targets: until then a target with nearly this name that no other bond covers keeps its sessions, and they are not connected again"
 )]
 #[case::a_network_that_is_carried_and_leads_nowhere(
     "bonds: {",

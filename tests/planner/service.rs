@@ -285,7 +285,9 @@ fn a60_held_target_without_a_session_has_the_delay() {
     let verdict = timeline.judge();
     assert_eq!(line(&verdict), "Connecting 0/0 | Unknown TargetsHeld | False TargetsHeld | False TargetsHeld");
     assert_eq!(timeline.wait(59).judge(), verdict, "nothing is written twice");
-    assert_eq!(timeline.wait(2).judge().phase, Phase::NonOperational);
+    let verdict = timeline.wait(2).judge();
+    assert_eq!(verdict.phase, Phase::NonOperational);
+    assert_eq!(verdict.without_session, ["iqn.2003-01.org.example:alpha"], "its Node may get the taint");
 }
 
 #[test]

@@ -83,6 +83,11 @@ impl<'a> PathInput<'a> {
         self.session.is_none() && self.login.is_none() && self.blocker.is_none() && !self.waits_for_secret
     }
 
+    /// Whether a login would not even be tried.
+    pub fn is_blocked(&self) -> bool {
+        self.blocker.is_some()
+    }
+
     pub fn observation(&self) -> PathObservation<'_> {
         PathObservation { session: self.session, blocker: self.blocker.as_ref(), login: self.login }
     }

@@ -479,6 +479,62 @@ fn a23_a_lost_session_is_made_anew_when_its_secret_changes() {
     assert_eq!(logouts(&host.step_after(1000)), [(2, LogoutReason::NewCredentials)]);
 }
 
+/// Three live paths with old credentials, of which the first has been taken out for new ones.
+fn first_taken_out() -> (Harness, [IscsiPath; 3]) {
+    let paths = [path("a", "1", "ens1"), path("a", "2", "ens2"), path("a", "3", "ens3")];
+    let mut host = Harness::new(with_secret(plan("r", &paths), "array"));
+    let old = fingerprint(&password("old"));
+    host.secrets.insert("array".into(), password("new"));
+    host.sessions =
+        (1..).zip(paths.clone()).map(|(id, path)| Session { credentials: old, ..session(id, path) }).collect();
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::NewCredentials)]);
+    host.logged_out(1, LogoutReason::NewCredentials);
+    (host, paths)
+}
+
+#[test]
+fn a23_one_path_at_most_is_taken_out_whatever_fails() {
+    for reason in [PathReason::InvalidRecord, PathReason::DatabaseLocked, PathReason::PortalUnreachable] {
+        let (mut host, paths) = first_taken_out();
+        host.refused(&paths[0], reason);
+        assert_eq!(logouts(&host.step_after(3000)), [], "{reason}");
+        assert_eq!(logouts(&host.step_after(600_000)), [], "{reason}, ever");
+    }
+}
+
+#[test]
+fn a23_a_session_whose_login_would_be_blocked_is_not_rotated() {
+    let (mut host, _) = rotating("new");
+    host.facts = facts(&[]);
+    assert_eq!(logouts(&host.step()), []);
+}
+
+#[test]
+fn a23_a_portal_without_the_target_does_not_stop_the_rotation_of_others() {
+    let paths = [path("a", "1", "ens1"), path("a", "2", "ens2"), path("a", "3", "ens3")];
+    let mut host = Harness::new(with_secret(plan("r", &paths), "array"));
+    let old = fingerprint(&password("old"));
+    host.secrets.insert("array".into(), password("old"));
+    host.sessions =
+        (1..).zip(&paths[..2]).map(|(id, path)| Session { credentials: old, ..session(id, path.clone()) }).collect();
+    host.step();
+    host.refused(&paths[2], PathReason::TargetNotFound);
+    host.secrets.insert("array".into(), password("new"));
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::NewCredentials)]);
+}
+
+#[test]
+fn a23_a_lost_session_from_before_chap_is_made_anew() {
+    let (mut host, _) = rotating("new");
+    for session in &mut host.sessions {
+        session.credentials = None;
+    }
+    assert_eq!(logouts(&host.step()), [], "it works");
+    host.sessions = host.sessions.into_iter().map(lost).collect();
+    host.step();
+    assert_eq!(logouts(&host.step_after(3000)), [(1, LogoutReason::NewCredentials)]);
+}
+
 #[test]
 fn a13_old_paths_are_logged_out_one_by_one_after_the_new_is_connected() {
     let (new, first, second) = (path("a", "1", "ens1"), path("a", "2", "ens2"), path("a", "3", "ens3"));
