@@ -140,9 +140,11 @@ async fn a13b_a_bare_disk_in_use_keeps_its_session() {
     until_paths(&node.guest, 4, 0).await;
     let [_, second] = maps_of(&node.guest, ALPHA).await.try_into().unwrap();
     let wwid = second.trim_start_matches("/dev/mapper/");
+    // A udev worker that still reads the map would keep multipathd from removing it.
     node.guest
         .run_ok(&format!(
-            "printf 'blacklist {{\\n wwid {wwid}\\n}}\\n' >>/etc/multipath.conf && multipathd reconfigure"
+            "udevadm settle
+             printf 'blacklist {{\\n wwid {wwid}\\n}}\\n' >>/etc/multipath.conf && multipathd reconfigure"
         ))
         .await
         .unwrap();

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::DuplicateKeyPolicy;
@@ -57,13 +57,18 @@ pub fn read(text: &str) -> Vec<Document> {
 }
 
 fn json(text: &str) -> Result<Vec<Document>, serde_json::Error> {
-    let mut reader = serde_json::Deserializer::from_str(text);
     let mut documents = Vec::new();
-    while reader.end().is_err() {
+    // The stream finds where each document ends; `Deserializer::end` counts the lines of the whole rest each time.
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let mut start = 0;
+    while stream.next().transpose()?.is_some() {
+        let end = stream.byte_offset();
         let mut content = Content::default();
+        let mut reader = serde_json::Deserializer::from_str(&text[start..end]);
         content.value =
             Strict { path: FieldPath::Root, duplicates: &mut content.duplicates }.deserialize(&mut reader)?;
         documents.push(Document { number: documents.len() + 1, line: None, content: Ok(content) });
+        start = end;
     }
     Ok(documents)
 }
