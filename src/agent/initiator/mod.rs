@@ -19,7 +19,9 @@ use super::{
         credentials::{Credentials, Fingerprint},
     },
 };
-use crate::api::{HostInterface, HostWarning, NetworkName, SessionSettings, reason::PathReason};
+use crate::api::{
+    HostInterface, HostWarning, NetworkName, SessionSettings, portal_policy::PortalRules, reason::PathReason,
+};
 
 /// Why an action on a path failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -77,7 +79,8 @@ pub trait Initiator: Send + Sync + 'static {
     fn changes(&self) -> watch::Receiver<()>;
 
     /// Logs in to the target on a path. If it returns Ok, the session exists on the requested interface. A session that
-    /// came up on another interface has been logged out again (`WrongInterface`).
+    /// came up on another interface has been logged out again (`WrongInterface`), and so has one that is connected to an
+    /// address that must not be dialled: a target may send a login on to another address.
     fn login(&self, login: &Login) -> impl Future<Output = Result<(), PathError>> + Send;
 
     /// Logs out a session of the agent, and deletes what the initiator stored for it. If it returns Ok, the session does
@@ -126,7 +129,7 @@ pub struct Inventory {
 pub struct Session {
     /// The kernel's session number.
     pub id: u32,
-    /// Its path: with the portal that was requested (the persistent address), and the interface that it is bound to.
+    /// Its path: with the portal that was requested, which may be a DNS name, and the interface that it is bound to.
     pub path: IscsiPath,
     /// The maker of the session. The agent changes only its own sessions.
     pub owner: SessionOwner,
@@ -245,4 +248,9 @@ pub struct Login {
     pub settings: SessionSettings,
     /// The CHAP credentials, if the target requires them.
     pub credentials: Option<Credentials>,
+    /// Which addresses may be dialled. The path's own is allowed; a DNS name or the target may lead to others.
+    pub portals: Arc<PortalRules>,
+    /// The other planned paths to the target through the same interface. A DNS name must not lead to the session of one of
+    /// them.
+    pub siblings: BTreeSet<IscsiPath>,
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher as _},
+    sync::Arc,
 };
 
 use super::{
@@ -37,7 +38,7 @@ pub struct StepInput<'a> {
     /// The Secrets that the plan names.
     pub secrets: &'a BTreeMap<SecretName, SecretState>,
     /// Which portals may be dialled.
-    pub portals: &'a PortalRules,
+    pub portals: &'a Arc<PortalRules>,
     /// The time of the inventory.
     pub now: Now,
 }
@@ -217,5 +218,6 @@ mod tests {
         assert_eq!(error.reason, PathReason::PortalUnreachable);
         assert!(error.message.contains(why), "{error}");
         assert_eq!(blocker("iqn.2003-01.a:x", "10.0.1.10:3260", policy), None);
+        assert_eq!(blocker("iqn.2003-01.a:x", "san.example.com:3260", policy), None, "the host knows its addresses");
     }
 }

@@ -444,17 +444,19 @@ impl Reconciler {
         input: StepInput<'_>,
         path_inputs: &mut BTreeMap<IscsiPath, PathInput<'_>>,
     ) -> Option<Action> {
-        let StepInput { plan, secrets, now, .. } = input;
+        let StepInput { plan, secrets, portals, now, .. } = input;
         let params = plan.paths.get(&path)?;
         let path_input = path_inputs.get_mut(&path)?;
         self.paths.get_mut(&path)?.attempt_started(path_input.fingerprint);
         path_input.login = Some(PendingLogin { started: now.monotonic, timeout: attempt_timeout(plan) });
         self.logins.insert(path.clone(), now.monotonic);
         Some(Action::Login(Login {
+            siblings: plan.siblings(&path),
             path,
             network: params.network.clone(),
             settings: plan.settings,
             credentials: credentials(params, secrets).cloned(),
+            portals: portals.clone(),
         }))
     }
 

@@ -69,9 +69,34 @@ impl Plan {
         self.paths.keys().filter_map(|path| path.interface.clone()).collect()
     }
 
+    /// The other paths to the target of a path, through the same device.
+    #[must_use]
+    pub fn siblings(&self, path: &IscsiPath) -> BTreeSet<IscsiPath> {
+        // Paths are sorted by target, then by portal.
+        let first = IscsiPath { target: path.target.clone(), portal: "".into(), tpgt: 0, interface: None };
+        let of_target =
+            self.paths.range(first..).map(|(other, _)| other).take_while(|other| other.target == path.target);
+        of_target.filter(|other| other.interface == path.interface && *other != path).cloned().collect()
+    }
+
     /// Whether some path leads to the target.
     #[must_use]
     pub fn has_target(&self, target: &str) -> bool {
         self.paths.keys().any(|path| *path.target == *target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::fixtures::{path, plan};
+
+    #[test]
+    fn siblings_have_the_target_and_the_device_of_a_path() {
+        let (one, two) = (path("b", "1", "ens1"), path("b", "2", "ens1"));
+        let others = [path("a", "1", "ens1"), path("b", "1", "ens2"), path("b", "1", "-"), path("c", "1", "ens1")];
+        let plan = plan("r", &[&[one.clone(), two.clone()], &others[..]].concat());
+        assert_eq!(plan.siblings(&one), BTreeSet::from([two]));
+        assert_eq!(plan.siblings(&others[1]), BTreeSet::new());
     }
 }

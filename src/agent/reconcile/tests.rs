@@ -1,5 +1,7 @@
 mod dead_networks;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::{
     agent::{
@@ -21,7 +23,7 @@ struct Harness {
     maps: Vec<Map>,
     facts: Facts,
     secrets: BTreeMap<SecretName, SecretState>,
-    portals: PortalRules,
+    portals: Arc<PortalRules>,
     clock: TestClock,
 }
 
@@ -43,7 +45,7 @@ impl Harness {
             maps: Vec::new(),
             facts: facts(&["ens1", "ens2", "ens3"]),
             secrets: BTreeMap::new(),
-            portals: PortalRules::default(),
+            portals: Arc::default(),
             clock: TestClock::new(),
         }
     }

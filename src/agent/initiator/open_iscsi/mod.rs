@@ -5,10 +5,12 @@
 //! session must exist in the kernel, after a logout it must not.
 
 pub mod iscsiadm;
+mod names;
 mod path_locks;
 mod reader;
 pub mod record;
 pub mod records;
+mod resolver;
 pub mod sessions;
 
 #[cfg(test)]
@@ -19,9 +21,9 @@ mod tests;
 pub use reader::Reader;
 
 use std::{
+    cell::OnceCell,
     collections::BTreeSet,
     fs, io,
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -34,6 +36,7 @@ use tokio::{
 
 use self::{
     iscsiadm::{DAEMON, Iscsiadm, outcome::CommandOutcome},
+    names::Names,
     path_locks::PathLocks,
     record::{InterfaceRecord, NodeRecord},
     records::Records,
@@ -55,6 +58,7 @@ use crate::{
     },
     api::{
         HostWarning,
+        address::parse_ip,
         reason::{PathReason, PreparedReason},
     },
     ops::one_line,
@@ -78,6 +82,7 @@ pub struct OpenIscsi {
     records: Records,
     multipath: Multipath,
     path_locks: PathLocks,
+    names: Names,
     tool_state: Mutex<Option<ToolState>>,
 }
 
@@ -113,8 +118,67 @@ impl OpenIscsi {
             multipath: Multipath::new(tools.clone()),
             tools,
             path_locks: PathLocks::default(),
+            names: Names::default(),
             tool_state: Mutex::default(),
         }
+    }
+
+    /// The path that a session of ours was made for. The kernel shows it by address, if it was made by address.
+    fn requested_path(&self, session: &SessionEntry) -> IscsiPath {
+        let stored = || self.records.requested_path(&self.iscsiadm.access().ok()?, &session.path);
+        self.names.requested_path(session.id, &session.path, stored)
+    }
+
+    /// Logs in at a portal with a DNS name, at one of its addresses.
+    async fn login_by_name(&self, access: &HostAccess, login: &Login, port: u16) -> Result<(), PathError> {
+        let resolved = resolver::resolve(&self.tools, access, login.path.portal.host()).await?;
+        let own = self.reader.sessions().await?.into_iter().filter(SessionEntry::is_own);
+        let sessions = own.map(|session| (session.path.clone(), self.requested_path(&session))).collect();
+        let address = names::choose(login, port, &resolved, &sessions, self.names.failed_at(&login.path))?;
+        let by_address = names::at(&login.path, address, port);
+        let _lock = self.path_locks.lock(&by_address).await;
+        let result = self.login_by_address(access, login, &by_address).await;
+        self.names.tried(&login.path, address, result.is_err());
+        result
+    }
+
+    /// Logs in on a path whose portal is an address; `path` has it. A session that is there already is used, unless it is
+    /// for another planned path.
+    async fn login_by_address(&self, access: &HostAccess, login: &Login, path: &IscsiPath) -> Result<(), PathError> {
+        let record = NodeRecord::of(path)?;
+        let sessions = self.reader.sessions().await?;
+        if let Some(session) = sessions.iter().find(|session| is_own_on(session, path)) {
+            return self.use_session(access, login, &record, session).await;
+        }
+        let before: BTreeSet<u32> = sessions.iter().map(|session| session.id).collect();
+        let result = self.connect(access, login, &record).await;
+        self.verify_login(access, login, &record, &before, result).await
+    }
+
+    async fn use_session(
+        &self,
+        access: &HostAccess,
+        login: &Login,
+        record: &NodeRecord,
+        session: &SessionEntry,
+    ) -> Result<(), PathError> {
+        let requested = self.requested_path(session);
+        if requested == login.path {
+            return Ok(());
+        }
+        if login.siblings.contains(&requested) {
+            let (portal, other) = (&login.path.portal, &requested.portal);
+            let message =
+                format!("the portals {portal} and {other} are the same: remove one of them in the DataCenter");
+            return Err(PathError::new(PathReason::NameNotResolved, message));
+        }
+        // The session counts anyway. Without the new name in its record, an agent that is started later would make another
+        // session before it logs this one out.
+        if let Err(error) = self.records.rename(access, record, &login.path).await {
+            tracing::debug!(%record, %error, "the record keeps the portal's other name");
+        }
+        self.names.set(session.id, &session.path, &login.path);
+        Ok(())
     }
 
     /// Prepares the records and logs in. If the tool cannot use the existing records, it tries once more with new ones.
@@ -139,24 +203,9 @@ impl OpenIscsi {
         let outcome = self.iscsiadm.login(access, record, login.settings, login.credentials.as_ref()).await?;
         let Err(error) = outcome.into_result() else { return Ok(()) };
         Err(match error.reason {
-            PathReason::PortalUnreachable => self.classify_unresolvable_name(access, record, error).await,
             PathReason::TargetNotFound => hint_mutual_chap(login, error),
             _ => error,
         })
-    }
-
-    /// iscsid reports the same error for a name that it cannot resolve as for a portal that it cannot reach.
-    async fn classify_unresolvable_name(
-        &self,
-        access: &HostAccess,
-        record: &NodeRecord,
-        error: PathError,
-    ) -> PathError {
-        let name = &record.address;
-        if name.parse::<IpAddr>().is_ok() || self.iscsiadm.resolves(access, name).await {
-            return error;
-        }
-        PathError::new(PathReason::NameNotResolved, format!("the host cannot resolve the portal's name {name}"))
     }
 
     /// Checks in the kernel whether the login succeeded. The result of the tool does not count.
@@ -169,36 +218,48 @@ impl OpenIscsi {
         result: Result<(), PathError>,
     ) -> Result<(), PathError> {
         let sessions = self.reader.sessions().await?;
-        let mut wanted = sessions.iter().filter(|session| is_own_on(session, &login.path));
-        if wanted.any(|session| session.is_live() || result.is_ok()) {
+        let path = record.path();
+        let mut wanted = sessions.iter().filter(|session| is_own_on(session, &path));
+        if let Some(session) = wanted.find(|session| session.is_live() || result.is_ok()) {
+            if let Some(why) = session.connected_to.and_then(|address| login.portals.why_refused(address)) {
+                let found = format!("the target has sent the login on to an address that is not dialled: {why}");
+                return Err(self.undo_login(access, session, PathReason::PortalUnreachable, &found).await);
+            }
+            self.names.set(session.id, &session.path, &login.path);
             return Ok(());
         }
         let mut new = sessions.iter().filter(|session| !before.contains(&session.id));
-        if let Some(session) = new.find(|session| is_on_wrong_interface(session, login, record)) {
-            return Err(self.undo_login(access, login, session).await);
+        if let Some(session) = new.find(|session| is_on_wrong_interface(session, record)) {
+            let found = session.path.interface.as_deref().unwrap_or("no device");
+            let wanted = login.path.interface.as_deref().unwrap_or("no device");
+            let found = format!("the session came up bound to {found} instead of {wanted}");
+            return Err(self.undo_login(access, session, PathReason::WrongInterface, &found).await);
         }
         result?;
         Err(PathError::internal("iscsiadm reported that the login succeeded, but the kernel has no such session"))
     }
 
-    /// Logs out a session that came up on another interface. This is the only logout that the logout rule does not decide:
+    /// Logs out a session that came up otherwise than wanted. This is the only logout that the logout rule does not decide:
     /// the session is a moment old.
-    async fn undo_login(&self, access: &HostAccess, login: &Login, session: &SessionEntry) -> PathError {
+    async fn undo_login(
+        &self,
+        access: &HostAccess,
+        session: &SessionEntry,
+        reason: PathReason,
+        found: &str,
+    ) -> PathError {
         let undone = match self.iscsiadm.logout(access, session.id).await.and_then(CommandOutcome::into_result) {
             Ok(()) => "it was logged out again".to_owned(),
             Err(error) => format!("logging it out again has failed: {error}"),
         };
-        let found = session.path.interface.as_deref().unwrap_or("no device");
-        let wanted = login.path.interface.as_deref().unwrap_or("no device");
-        let message = format!("the session came up bound to {found} instead of {wanted}; {undone}");
-        PathError::new(PathReason::WrongInterface, message)
+        PathError::new(reason, format!("{found}; {undone}"))
     }
 
     /// Waits until the session does not exist any more. Returns false if it still exists after the timeout.
     async fn wait_until_removed(&self, session: &Session, timeout: Duration) -> Result<bool, PathError> {
         let until = Instant::now() + timeout;
         loop {
-            if !self.reader.sessions().await?.iter().any(|entry| is_same(entry, session)) {
+            if !self.reader.sessions().await?.iter().any(|entry| self.is_same(entry, session)) {
                 return Ok(true);
             }
             if Instant::now() >= until {
@@ -208,9 +269,17 @@ impl OpenIscsi {
         }
     }
 
-    /// Deletes the record of a path. A failure does no harm: `tidy` deletes the record later.
-    async fn delete_record(&self, access: &HostAccess, path: &IscsiPath) {
+    fn is_same(&self, entry: &SessionEntry, session: &Session) -> bool {
+        entry.id == session.id && entry.owner() == session.owner && self.requested_path(entry) == session.path
+    }
+
+    /// Deletes the record of a path by address that was made for the requested path, and not for another one since. A
+    /// failure does no harm: `tidy` deletes the record later.
+    async fn delete_record(&self, access: &HostAccess, path: &IscsiPath, requested: &IscsiPath) {
         let Ok(record) = NodeRecord::of(path) else { return };
+        if self.records.requested_path(access, path).is_some_and(|found| found != *requested) {
+            return;
+        }
         if let Err(error) = self.records.delete(access, &record).await {
             tracing::debug!(%record, %error, "cannot delete the record now");
         }
@@ -262,14 +331,16 @@ impl Initiator for OpenIscsi {
 
     async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
         let mut inventory = self.reader.inventory(with_users_of).await?;
-        let with_chap = |session: &&mut Session| session.is_own() && session.credentials.is_some();
-        let mut sessions = inventory.sessions.iter_mut().filter(with_chap).peekable();
-        if sessions.peek().is_some()
-            && let Ok(access) = self.iscsiadm.access()
-        {
-            for session in sessions {
-                session.stored_credentials = self.records.stored_credentials(&access, &session.path);
+        self.names.retain(&inventory.sessions.iter().map(|session| session.id).collect());
+        let access = OnceCell::new();
+        let access = || access.get_or_init(|| self.iscsiadm.access().ok()).as_ref();
+        for session in inventory.sessions.iter_mut().filter(|session| session.is_own()) {
+            if session.credentials.is_some() {
+                session.stored_credentials =
+                    access().and_then(|access| self.records.stored_credentials(access, &session.path));
             }
+            let stored = || self.records.requested_path(access()?, &session.path);
+            session.path = self.names.requested_path(session.id, &session.path, stored);
         }
         Ok(inventory)
     }
@@ -280,15 +351,16 @@ impl Initiator for OpenIscsi {
 
     async fn login(&self, login: &Login) -> Result<(), PathError> {
         let _lock = self.path_locks.lock(&login.path).await;
-        let sessions = self.reader.sessions().await?;
-        if sessions.iter().any(|session| is_own_on(session, &login.path)) {
+        let mut sessions = self.reader.sessions().await?.into_iter().filter(SessionEntry::is_own);
+        if sessions.any(|session| self.requested_path(&session) == login.path) {
             return Ok(());
         }
-        let before: BTreeSet<u32> = sessions.iter().map(|session| session.id).collect();
-        let record = NodeRecord::of(&login.path)?;
+        let NodeRecord { address, port, .. } = NodeRecord::of(&login.path)?;
         let access = self.iscsiadm.access()?;
-        let result = self.connect(&access, login, &record).await;
-        self.verify_login(&access, login, &record, &before, result).await
+        match parse_ip(&address) {
+            Some(_) => self.login_by_address(&access, login, &login.path).await,
+            None => self.login_by_name(&access, login, port).await,
+        }
     }
 
     async fn logout(&self, session: &Session) -> Result<(), PathError> {
@@ -297,6 +369,10 @@ impl Initiator for OpenIscsi {
             return Err(PathError::internal(message));
         }
         let _lock = self.path_locks.lock(&session.path).await;
+        let found = self.reader.sessions().await?.into_iter().find(|entry| self.is_same(entry, session));
+        let path = found.map_or_else(|| session.path.clone(), |entry| entry.path);
+        // Always the name before the address, as a login does it.
+        let _address_lock = if path == session.path { None } else { Some(self.path_locks.lock(&path).await) };
         let access = self.iscsiadm.access()?;
         // Compare more than the ID: after the kernel module was reloaded, IDs are used again.
         if !self.wait_until_removed(session, Duration::ZERO).await? {
@@ -309,7 +385,7 @@ impl Initiator for OpenIscsi {
                 ));
             }
         }
-        self.delete_record(&access, &session.path).await;
+        self.delete_record(&access, &path, &session.path).await;
         Ok(())
     }
 
@@ -334,6 +410,8 @@ impl Initiator for OpenIscsi {
     async fn tidy(&self, keep: &BTreeSet<IscsiPath>) -> Result<(), PathError> {
         let sessions = self.reader.sessions().await?;
         let mut keep = keep.clone();
+        self.names.retain_failed(&keep);
+        // By address, as their records are.
         keep.extend(sessions.into_iter().filter(SessionEntry::is_own).map(|session| session.path));
         keep.extend(self.path_locks.locked());
         let keep_node = |record: &NodeRecord| keep.contains(&record.path());
@@ -363,16 +441,13 @@ fn is_own_on(session: &SessionEntry, path: &IscsiPath) -> bool {
     session.is_own() && session.path == *path
 }
 
-/// Whether the session has the record, target and portal of the login, but is bound to another interface.
-fn is_on_wrong_interface(session: &SessionEntry, login: &Login, record: &NodeRecord) -> bool {
+/// Whether the session has the interface record, target and portal of this record, but is bound to another interface.
+fn is_on_wrong_interface(session: &SessionEntry, record: &NodeRecord) -> bool {
+    let wanted = record.path();
     *session.record == *record.interface.name()
-        && session.path.target == login.path.target
-        && session.path.portal == login.path.portal
-        && session.path.interface != login.path.interface
-}
-
-fn is_same(entry: &SessionEntry, session: &Session) -> bool {
-    entry.id == session.id && entry.path == session.path && entry.owner() == session.owner
+        && session.path.target == wanted.target
+        && session.path.portal == wanted.portal
+        && session.path.interface != wanted.interface
 }
 
 /// The name of the initiator in the status: `open-iscsi 2.1.8`, and how its tools are reached if that is not directly.

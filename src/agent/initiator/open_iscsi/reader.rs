@@ -99,7 +99,7 @@ async fn blocking<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send
 
 fn session_with_users(entry: SessionEntry, users: &BTreeMap<DeviceNumber, Vec<DeviceUser>>) -> Session {
     let owner = entry.owner();
-    let SessionEntry { id, path, record: _, state, credentials, replacement_timeout, disks } = entry;
+    let SessionEntry { id, path, connected_to: _, record: _, state, credentials, replacement_timeout, disks } = entry;
     let live_settings =
         replacement_timeout.map(|replacement_timeout_seconds| LiveSettings { replacement_timeout_seconds });
     let disks = disks

@@ -2,7 +2,7 @@
 //!
 //! A session that is not complete yet, or that vanishes while it is read, is left out.
 
-use std::{io, path::Path, str::FromStr, sync::Arc};
+use std::{io, net::IpAddr, path::Path, str::FromStr, sync::Arc};
 
 use super::record::{DEFAULT_RECORD, InterfaceRecord};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
             credentials::{Account, Credentials, Fingerprint, Password},
         },
     },
-    api::{InterfaceName, Portal},
+    api::{InterfaceName, Portal, address::parse_ip},
 };
 
 /// A session as sysfs shows it.
@@ -22,8 +22,10 @@ use crate::{
 pub struct SessionEntry {
     /// The kernel's session number.
     pub id: u32,
-    /// Its path: with the persistent address of the portal.
+    /// Its path: with the persistent address of the portal, which is the one in its record.
     pub path: IscsiPath,
+    /// The address that it is connected to: another one if the target has sent the login on. None without a connection.
+    pub connected_to: Option<IpAddr>,
     /// The name of its interface record (`ifacename`).
     pub record: Arc<str>,
     /// The state of the session.
@@ -97,6 +99,7 @@ fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEn
             tpgt,
             interface: interface(directory, &record)?,
         },
+        connected_to: connected_to(&connection),
         record,
         state: match state.as_str() {
             "LOGGED_IN" => SessionState::LoggedIn,
@@ -107,6 +110,11 @@ fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEn
         replacement_timeout: number(attribute(&directory.join("recovery_tmo"))?),
         disks: disks(directory)?,
     }))
+}
+
+/// The kernel asks the socket, so there is an error while there is none.
+fn connected_to(connection: &Path) -> Option<IpAddr> {
+    parse_ip(&attribute(&connection.join("address")).ok().flatten()?)
 }
 
 /// The interface that a session is bound to. The kernel knows it for most sessions; otherwise it is the interface in the
@@ -208,6 +216,19 @@ mod tests {
             host.session(1, "default", TARGET, address);
             assert_eq!(&*read(&host)[0].path.portal, portal);
         }
+    }
+
+    #[test]
+    fn the_connected_address_is_none_without_a_connection() {
+        let host = FakeHost::new();
+        host.session(1, "mb.ens1", TARGET, "10.0.1.10");
+        assert_eq!(read(&host)[0].connected_to, None);
+        let file = host.mount_points().sys.join("class/iscsi_connection/connection1:0/address");
+        fs::write(&file, "::ffff:10.0.9.9\n").unwrap();
+        assert_eq!(read(&host)[0].connected_to, Some("10.0.9.9".parse().unwrap()));
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        assert_eq!(read(&host)[0].connected_to, None, "an error is none, too");
     }
 
     #[test]
@@ -319,6 +340,7 @@ mod tests {
                 for (attribute, value) in secrets.iter().zip(&values) {
                     host.set(1, attribute, value);
                 }
+                fs::write(connection.join("address"), lines.next().unwrap_or_default()).unwrap();
                 let Some(found) = read(&host).pop() else { return Parsed::new() };
                 let with_other_secrets = secrets.iter().fold(&host, |host, name| host.set(1, name, "x"));
                 let other = SessionEntry { credentials: found.credentials, ..read(with_other_secrets).remove(0) };

@@ -1,6 +1,8 @@
 //! Tests of the initiator with a fake `iscsiadm`: a script (`tests/iscsiadm.sh`) that logs its calls, keeps records and
 //! sessions as files, and fails on request. The real one is tested in virtual machines.
 
+mod names;
+
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
@@ -35,10 +37,19 @@ impl TestHost {
         let script = include_str!("tests/iscsiadm.sh").replace("@ROOT@", root.path().to_str().unwrap());
         fs::write(path("bin/iscsiadm"), script).unwrap();
         fs::set_permissions(path("bin/iscsiadm"), Permissions::from_mode(0o755)).unwrap();
-        let mount_points = MountPoints { sys: path("sys"), proc: path("proc"), dev: path("dev") };
-        let (_, changes) = watch::channel(());
-        let initiator = OpenIscsi::with_tools(HostTools::in_directory(root.path()), mount_points, changes);
+        let initiator = TestHost::start(root.path());
         TestHost { root, initiator }
+    }
+
+    /// An initiator that has just been started.
+    fn start(root: &Path) -> OpenIscsi {
+        let mount_points = MountPoints { sys: root.join("sys"), proc: root.join("proc"), dev: root.join("dev") };
+        let (_, changes) = watch::channel(());
+        OpenIscsi::with_tools(HostTools::in_directory(root), mount_points, changes)
+    }
+
+    fn restart(&mut self) {
+        self.initiator = TestHost::start(self.root.path());
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -71,7 +82,8 @@ impl TestHost {
 }
 
 fn login(path: IscsiPath) -> Login {
-    Login { path, network: None, settings: SessionSettings::default(), credentials: None }
+    let (portals, siblings) = Default::default();
+    Login { path, network: None, settings: SessionSettings::default(), credentials: None, portals, siblings }
 }
 
 fn with_chap(login: Login, password: &str) -> Login {

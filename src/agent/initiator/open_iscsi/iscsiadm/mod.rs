@@ -147,13 +147,6 @@ impl Iscsiadm {
         self.tools.root(access)
     }
 
-    /// Whether the host can resolve a name. iscsid resolves it the same way.
-    pub async fn resolves(&self, access: &HostAccess, name: &str) -> bool {
-        const NOT_FOUND: i32 = 2;
-        let output = self.tools.run(access, "getent", &["ahosts", name], QUERY_TIMEOUT).await;
-        !output.is_ok_and(|output| output.code == Some(NOT_FOUND))
-    }
-
     async fn run(
         &self,
         access: &HostAccess,

@@ -27,7 +27,7 @@ use crate::{
             credentials::{Account, Credentials, Fingerprint, Password},
         },
     },
-    api::{SessionSettings, reason::PathReason},
+    api::{Portal, SessionSettings, address::parse_ip, reason::PathReason},
 };
 
 /// The agent's records on a host.
@@ -78,6 +78,29 @@ impl Records {
             StoredRecord::Settings(settings) => Some(credentials(&settings)?.fingerprint()),
             StoredRecord::Missing | StoredRecord::Unreadable => None,
         }
+    }
+
+    /// The path that the record of a path by address was made for: with the DNS name, if it has one. None if there is no
+    /// such record.
+    #[must_use]
+    pub fn requested_path(&self, access: &HostAccess, path: &IscsiPath) -> Option<IscsiPath> {
+        let record = NodeRecord::of(path).ok()?;
+        match self.database(access).ok()?.node(&record) {
+            StoredRecord::Settings(settings) => Some(match stored_name(&settings) {
+                Some(name) => IscsiPath { portal: Portal::new(name, record.port), ..path.clone() },
+                None => path.clone(),
+            }),
+            StoredRecord::Missing | StoredRecord::Unreadable => None,
+        }
+    }
+
+    /// Writes into a record for which path it is from now on.
+    ///
+    /// # Errors
+    /// If the lock cannot be taken, or there is no such record.
+    pub async fn rename(&self, access: &HostAccess, record: &NodeRecord, path: &IscsiPath) -> Result<(), PathError> {
+        let _changing = self.changing.lock().await;
+        self.write(access, record, &[portal_name(path)]).await
     }
 
     /// Deletes a node record.
@@ -170,13 +193,15 @@ impl Records {
             return Err(PathError::new(PathReason::InvalidRecord, message));
         };
         let changes = settings_to_change(desired, &current);
-        if changes.is_empty() {
-            return Ok(());
-        }
+        if changes.is_empty() { Ok(()) } else { self.write(access, record, &changes).await }
+    }
+
+    /// Changes settings of a record that exists, under open-iscsi's lock.
+    async fn write(&self, access: &HostAccess, record: &NodeRecord, changes: &[Setting]) -> Result<(), PathError> {
         let what = format!("changing the record {record}");
         let _held = self.iscsiadm.lock(&self.iscsiadm.root(access)?, &what).await?;
-        database
-            .change(record, &changes)
+        self.database(access)?
+            .change(record, changes)
             .map_err(|error| PathError::new(PathReason::InvalidRecord, format!("{what} has failed: {error}")))
     }
 
@@ -241,11 +266,15 @@ fn desired_settings(login: &Login) -> Vec<Setting> {
     let incoming = login.credentials.as_ref().and_then(|Credentials { incoming, .. }| incoming.as_ref());
     settings.extend(account(OUTGOING, outgoing));
     settings.extend(account(INCOMING, incoming));
+    settings.push(portal_name(&login.path));
     // The defaults of a host may request several sessions, or none of their disks.
     settings.extend([plain(SESSIONS, "1"), plain(SCAN, "auto")]);
     settings
 }
 
+/// The DNS name of a portal, in its record by address. open-iscsi reads this setting only for portals that it has
+/// discovered, and keeps it for all.
+const PORTAL_NAME: &str = "node.discovery_address";
 const AUTH_METHOD: &str = "node.session.auth.authmethod";
 const CHAP: &str = "CHAP";
 /// The settings of the accounts: name and password.
@@ -254,6 +283,18 @@ const INCOMING: [&str; 2] = ["node.session.auth.username_in", "node.session.auth
 /// Settings that old versions do not know. They are changed only if a record has them.
 const SESSIONS: &str = "node.session.nr_sessions";
 const SCAN: &str = "node.session.scan";
+
+/// Empty for a portal that is an address.
+fn portal_name(path: &IscsiPath) -> Setting {
+    let host = path.portal.host();
+    plain(PORTAL_NAME, if parse_ip(host).is_some() { "" } else { host })
+}
+
+/// The DNS name in a record by address; none if the setting has its other meaning.
+fn stored_name(settings: &Settings) -> Option<&String> {
+    let is_discovered = settings.get("node.discovery_type").is_some_and(|how| how != "static");
+    settings.get(PORTAL_NAME).filter(|name| !is_discovered && parse_ip(name).is_none())
+}
 
 fn plain(name: &'static str, value: &str) -> Setting {
     Setting { name, value: Value::Plain(value.to_owned()) }
@@ -283,7 +324,7 @@ fn settings_to_change(desired: &[Setting], current: &Settings) -> Vec<Setting> {
 }
 
 fn must_change(setting: &Setting, current: &Settings) -> bool {
-    let found = current.get(setting.name);
+    let found = if setting.name == PORTAL_NAME { stored_name(current) } else { current.get(setting.name) };
     let is_unknown = [SESSIONS, SCAN].contains(&setting.name) && found.is_none();
     !is_unknown && found.map_or("", String::as_str) != setting.value.reveal()
 }
@@ -296,7 +337,8 @@ mod tests {
     fn login(credentials: Option<Credentials>) -> Login {
         let settings =
             SessionSettings { login_timeout_seconds: 7, noop_timeout_seconds: 8, ..SessionSettings::default() };
-        Login { path: path("a", "1", "ens1"), network: None, settings, credentials }
+        let (portals, siblings) = Default::default();
+        Login { path: path("a", "1", "ens1"), network: None, settings, credentials, portals, siblings }
     }
 
     fn chap(password: &str) -> Credentials {
@@ -331,6 +373,20 @@ mod tests {
         ] {
             assert!(settings.contains(&expected.to_owned()), "{expected}: {settings:?}");
         }
+    }
+
+    #[test]
+    fn a_record_says_for_which_name_it_is_until_it_is_for_none() {
+        let by_address = desired_settings(&login(None));
+        let path = IscsiPath { portal: "san.example.com:3260".into(), ..path("a", "1", "ens1") };
+        let by_name = desired_settings(&Login { path, ..login(None) });
+        let renamed = shown(&settings_to_change(&by_name, &record_of(&by_address)));
+        assert_eq!(renamed, ["node.discovery_address=san.example.com"]);
+        let renamed = shown(&settings_to_change(&by_address, &record_of(&by_name)));
+        assert_eq!(renamed, ["node.discovery_address="]);
+        let mut discovered = record_of(&by_name);
+        discovered.insert("node.discovery_type".to_owned(), "send_targets".to_owned());
+        assert_eq!((stored_name(&discovered), settings_to_change(&by_address, &discovered)), (None, vec![]));
     }
 
     #[test]

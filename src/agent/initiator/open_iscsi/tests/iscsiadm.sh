@@ -65,6 +65,8 @@ case $mode,$what in
       until mkdir "$sys/iscsi_connection/connection$id:0" 2>/dev/null; do id=$((id + 1)); done
       echo "$address" >"$sys/iscsi_connection/connection$id:0/persistent_address"
       echo "$port" >"$sys/iscsi_connection/connection$id:0/persistent_port"
+      echo "$address" >"$sys/iscsi_connection/connection$id:0/address"
+      [ ! -e "$root/sent-on-to" ] || cat "$root/sent-on-to" >"$sys/iscsi_connection/connection$id:0/address"
       session="$sys/.session$id"
       mkdir -p "$session/device" "$session/iscsi_host/host$id"
       echo "$target" >"$session/targetname"

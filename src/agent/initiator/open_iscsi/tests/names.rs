@@ -1,0 +1,159 @@
+//! Portals with a DNS name. `getent` is a script that prints a file.
+
+use super::*;
+use crate::api::{Portal, portal_policy::PortalPolicy};
+
+const RECORDS: &str = "etc/iscsi/nodes/iqn.2003-01.org.example:a";
+
+impl TestHost {
+    fn with_names() -> Self {
+        let host = TestHost::new();
+        let script = format!("#!/bin/sh\ncat {}/addresses.$2 2>/dev/null || exit 2\n", host.root.path().display());
+        fs::write(host.file("bin/getent"), script).unwrap();
+        fs::set_permissions(host.file("bin/getent"), Permissions::from_mode(0o755)).unwrap();
+        host
+    }
+
+    /// What `san.example.com` stands for from now on.
+    fn resolve(&self, addresses: &[&str]) {
+        let lines: String = addresses.iter().map(|address| format!("{address} STREAM\n{address} DGRAM\n")).collect();
+        fs::write(self.file("addresses.san.example.com"), lines).unwrap();
+    }
+
+    /// The paths of the sessions, and the addresses in the kernel.
+    async fn portals(&self) -> Vec<(String, String)> {
+        let address = |id: u32| {
+            let file = format!("sys/class/iscsi_connection/connection{id}:0/persistent_address");
+            fs::read_to_string(self.file(&file)).unwrap().trim().to_owned()
+        };
+        self.sessions().await.iter().map(|session| (session.path.portal.to_string(), address(session.id))).collect()
+    }
+}
+
+fn san() -> IscsiPath {
+    IscsiPath { portal: Portal::new("san.example.com", 3260), ..path("a", "1", "ens1") }
+}
+
+fn pair(portal: &str, address: &str) -> Vec<(String, String)> {
+    vec![(portal.to_owned(), address.to_owned())]
+}
+
+#[tokio::test]
+async fn a_name_is_dialled_and_recorded_by_address_and_reported_by_name() {
+    let mut host = TestHost::with_names();
+    host.resolve(&["10.0.2.10", "10.0.1.10"]);
+    host.initiator.login(&login(san())).await.unwrap();
+    assert_eq!(host.calls(), ["iface new", "node new", "node login"]);
+    let by_name = pair("san.example.com:3260", "10.0.1.10");
+    assert_eq!(host.portals().await, by_name);
+    assert!(host.file(&format!("{RECORDS}/10.0.1.10,3260,1/mb.ens1")).exists());
+
+    host.resolve(&["10.0.3.10"]);
+    host.initiator.login(&login(san())).await.unwrap();
+    host.restart();
+    host.initiator.login(&login(san())).await.unwrap();
+    assert_eq!(host.portals().await, by_name, "another answer of DNS takes no session away");
+    assert_eq!(host.calls(), [""; 0], "nor does it make one");
+
+    let session = host.sessions().await.remove(0);
+    host.initiator.logout(&session).await.unwrap();
+    assert!(!host.file(&format!("{RECORDS}/10.0.1.10,3260,1/mb.ens1")).exists());
+    host.initiator.login(&login(san())).await.unwrap();
+    assert_eq!(host.portals().await, pair("san.example.com:3260", "10.0.3.10"), "it counts for the next login");
+}
+
+#[tokio::test]
+async fn a_name_of_refused_addresses_only_is_not_dialled() {
+    let host = TestHost::with_names();
+    let policy: PortalPolicy = r#"{"allowed": ["10.0.1.0/24"]}"#.parse().unwrap();
+    let login = Login { portals: policy.rules("frankfurt"), ..login(san()) };
+    for (addresses, why) in [
+        (&["127.0.0.1"][..], "127.0.0.1 is a loopback address"),
+        (&["10.0.9.9"], "10.0.9.9 is in none of the subnets"),
+        (&[], "the host cannot resolve the portal's name san.example.com"),
+    ] {
+        host.resolve(addresses);
+        let error = host.initiator.login(&login).await.unwrap_err();
+        assert_eq!((error.reason, host.calls()), (PathReason::NameNotResolved, Vec::new()));
+        assert!(error.message.contains(why), "{error}");
+    }
+    host.resolve(&["10.0.9.9", "10.0.1.10"]);
+    host.initiator.login(&login).await.unwrap();
+    assert_eq!(host.portals().await, pair("san.example.com:3260", "10.0.1.10"));
+}
+
+#[tokio::test]
+async fn a_session_that_the_target_sends_on_to_a_refused_address_is_logged_out() {
+    let host = TestHost::with_names();
+    host.resolve(&["10.0.1.10"]);
+    for path in [path("a", "1", "ens1"), san()] {
+        fs::write(host.file("sent-on-to"), "127.0.0.1\n").unwrap();
+        let error = host.initiator.login(&login(path.clone())).await.unwrap_err();
+        let message = "the target has sent the login on to an address that is not dialled: 127.0.0.1 is a loopback \
+                       address, where no storage can be; it was logged out again";
+        assert_eq!((error.reason, &*error.message), (PathReason::PortalUnreachable, message));
+        assert_eq!(host.sessions().await, []);
+        fs::write(host.file("sent-on-to"), "10.0.1.11\n").unwrap();
+        host.initiator.login(&login(path)).await.unwrap();
+        let session = host.sessions().await.remove(0);
+        host.initiator.logout(&session).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_was_made_by_name_counts_and_stays() {
+    let host = TestHost::with_names();
+    host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
+    // As a version made it that gave the name to open-iscsi.
+    fs::write(host.file("sys/class/iscsi_connection/connection1:0/persistent_address"), "san.example.com\n").unwrap();
+    let mut host = host;
+    host.restart();
+    host.calls();
+    host.initiator.login(&login(san())).await.unwrap();
+    assert_eq!(host.portals().await, pair("san.example.com:3260", "san.example.com"));
+    assert_eq!(host.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_portal_that_is_written_otherwise_keeps_its_session() {
+    let mut host = TestHost::with_names();
+    host.resolve(&["10.0.1.10"]);
+    let by_address = path("a", "1", "ens1");
+    host.initiator.login(&login(by_address.clone())).await.unwrap();
+    host.calls();
+    for (path, portal) in [(san(), "san.example.com:3260"), (by_address, "10.0.1.10:3260")] {
+        host.initiator.login(&login(path)).await.unwrap();
+        assert_eq!(host.portals().await, pair(portal, "10.0.1.10"));
+        host.restart();
+        assert_eq!(host.portals().await, pair(portal, "10.0.1.10"), "also after a restart");
+    }
+    assert_eq!(host.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn two_planned_portals_never_share_a_session() {
+    let host = TestHost::with_names();
+    host.resolve(&["10.0.1.10"]);
+    let by_address = path("a", "1", "ens1");
+    let named = Login { siblings: BTreeSet::from([by_address.clone()]), ..login(san()) };
+    let error = host.initiator.login(&named).await.unwrap_err();
+    assert!(error.message.contains("at 10.0.1.10 the target has another portal"), "{error}");
+    host.initiator.login(&login(san())).await.unwrap();
+    let of_address = Login { siblings: BTreeSet::from([san()]), ..login(by_address) };
+    let error = host.initiator.login(&of_address).await.unwrap_err();
+    assert!(error.message.contains("10.0.1.10:3260 and san.example.com:3260 are the same"), "{error}");
+    assert_eq!(host.portals().await, pair("san.example.com:3260", "10.0.1.10"));
+}
+
+#[tokio::test]
+async fn a_failed_login_tries_the_next_address_of_the_name() {
+    let host = TestHost::with_names();
+    host.resolve(&["10.0.1.10", "10.0.2.10"]);
+    host.fail("login", &[8]);
+    assert!(host.initiator.login(&login(san())).await.is_err());
+    host.initiator.login(&login(san())).await.unwrap();
+    assert_eq!(host.portals().await, pair("san.example.com:3260", "10.0.2.10"));
+    host.initiator.tidy(&BTreeSet::from([san()])).await.unwrap();
+    assert!(!host.file(&format!("{RECORDS}/10.0.1.10,3260,1/mb.ens1")).exists(), "the record of the first is tidied");
+    assert!(host.file(&format!("{RECORDS}/10.0.2.10,3260,1/mb.ens1")).exists());
+}
