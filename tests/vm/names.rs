@@ -49,15 +49,17 @@ async fn a24_all_kinds_of_portal_and_target_names_connect_and_are_adopted(node: 
         "mb.san1 LOGGED_IN 10.0.101.1 iqn.2026-11.com.example:alpha",
         "mb.san1 LOGGED_IN 10.0.101.1 iqn.2026-11.com.example:alpha",
         "mb.san1 LOGGED_IN 10.0.101.2 eui.02004567a425678d",
-        "mb.san1 LOGGED_IN nowhere.example.com iqn.2026-11.com.example:beta",
+        "mb.san1 LOGGED_IN 10.0.101.3 iqn.2026-11.com.example:beta",
         "mb.san2 LOGGED_IN fd00:102::1 iqn.2026-11.com.example:alpha",
         "mb.san2 LOGGED_IN fd00:102::2 naa.52004567ba64678d",
-        "mb.san2 LOGGED_IN san.example.com iqn.2026-11.com.example:beta",
+        "mb.san2 LOGGED_IN fd00:102::3 iqn.2026-11.com.example:beta",
     ];
     assert_eq!(sessions(&node.guest).await, connected);
 
     let held = node.guest.run_ok("ls /sys/class/iscsi_session").await.unwrap();
     node.kill_agent().await;
+    // Another answer of DNS, and none, take no session away.
+    node.guest.run_ok("sed -i 's/fd00:102::3 san/fd00:102::4 san/; /nowhere/d' /etc/hosts").await.unwrap();
     node.site.until_phase("w1", "Unknown").await;
     node.start_agent("").await;
     node.site.until_phase("w1", "Up").await;
