@@ -42,7 +42,10 @@ use self::{
     records::Records,
     sessions::SessionEntry,
 };
-use super::{Facts, Initiator, InterfaceFilter, Inventory, LiveSettings, Login, Map, PathError, Session, SessionOwner};
+use super::{
+    Facts, Initiator, InterfaceFilter, Inventory, LiveSettings, Login, Map, PathError, Session, SessionOwner,
+    SessionState,
+};
 use crate::{
     agent::{
         host::{
@@ -151,8 +154,11 @@ impl OpenIscsi {
             return self.use_session(access, login, &record, session).await;
         }
         let before: BTreeSet<u32> = sessions.iter().map(|session| session.id).collect();
+        self.names.login_begins(path, &login.portals);
         let result = self.connect(access, login, &record).await;
-        self.verify_login(access, login, &record, &before, result).await
+        let result = self.verify_login(access, login, &record, &before, result).await;
+        self.names.login_ends(path);
+        result
     }
 
     async fn use_session(
@@ -335,6 +341,12 @@ impl Initiator for OpenIscsi {
         let access = OnceCell::new();
         let access = || access.get_or_init(|| self.iscsiadm.access().ok()).as_ref();
         for session in inventory.sessions.iter_mut().filter(|session| session.is_own()) {
+            // It is logged out in a moment, so nothing may be given up for it.
+            if let Some(rules) = self.names.rules_of_login(&session.path)
+                && sessions::connected_to(&self.sys, session.id).is_some_and(|at| rules.why_refused(at).is_some())
+            {
+                session.state = SessionState::Free;
+            }
             if session.credentials.is_some() {
                 session.stored_credentials =
                     access().and_then(|access| self.records.stored_credentials(access, &session.path));

@@ -9,7 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         initiator::{Login, PathError},
         types::IscsiPath,
     },
-    api::{Portal, reason::PathReason},
+    api::{Portal, portal_policy::PortalRules, reason::PathReason},
 };
 
 /// What is known about the sessions and portals with a name.
@@ -30,6 +30,8 @@ struct Known {
     sessions: BTreeMap<u32, KnownSession>,
     /// The address at which the last login of a path has failed.
     failed: BTreeMap<IscsiPath, IpAddr>,
+    /// The rules of the logins that have not ended, by the path by address.
+    logging_in: BTreeMap<IscsiPath, Arc<PortalRules>>,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,22 @@ impl Names {
     /// Forgets where logins of all paths but these have failed.
     pub fn retain_failed(&self, paths: &BTreeSet<IscsiPath>) {
         self.known().failed.retain(|path, _| paths.contains(path));
+    }
+
+    /// A login begins, on this path by address.
+    pub fn login_begins(&self, by_address: &IscsiPath, rules: &Arc<PortalRules>) {
+        self.known().logging_in.insert(by_address.clone(), rules.clone());
+    }
+
+    /// The session of the login was judged.
+    pub fn login_ends(&self, by_address: &IscsiPath) {
+        self.known().logging_in.remove(by_address);
+    }
+
+    /// The rules for a session on this path by address, if it belongs to a login that has not ended.
+    #[must_use]
+    pub fn rules_of_login(&self, by_address: &IscsiPath) -> Option<Arc<PortalRules>> {
+        self.known().logging_in.get(by_address).cloned()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {

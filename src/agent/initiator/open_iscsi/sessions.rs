@@ -2,7 +2,13 @@
 //!
 //! A session that is not complete yet, or that vanishes while it is read, is left out.
 
-use std::{io, net::IpAddr, path::Path, str::FromStr, sync::Arc};
+use std::{
+    io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+};
 
 use super::record::{DEFAULT_RECORD, InterfaceRecord};
 use crate::{
@@ -80,7 +86,7 @@ pub fn sessions(sys: &Path) -> io::Result<Vec<SessionEntry>> {
 }
 
 fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEntry>> {
-    let connection = sys.join(format!("class/iscsi_connection/connection{id}:0"));
+    let connection = connection(sys, id);
     let (Some(target), Some(tpgt), Some(address), Some(port), Some(state)) = (
         attribute(&directory.join("targetname"))?,
         number(attribute(&directory.join("tpgt"))?),
@@ -99,7 +105,7 @@ fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEn
             tpgt,
             interface: interface(directory, &record)?,
         },
-        connected_to: connected_to(&connection),
+        connected_to: connected_to(sys, id),
         record,
         state: match state.as_str() {
             "LOGGED_IN" => SessionState::LoggedIn,
@@ -112,9 +118,15 @@ fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEn
     }))
 }
 
-/// The kernel asks the socket, so there is an error while there is none.
-fn connected_to(connection: &Path) -> Option<IpAddr> {
-    parse_ip(&attribute(&connection.join("address")).ok().flatten()?)
+/// The address that a session is connected to; see [`SessionEntry::connected_to`].
+#[must_use]
+pub fn connected_to(sys: &Path, id: u32) -> Option<IpAddr> {
+    // The kernel asks the socket, so there is an error while there is none.
+    parse_ip(&attribute(&connection(sys, id).join("address")).ok().flatten()?)
+}
+
+fn connection(sys: &Path, id: u32) -> PathBuf {
+    sys.join(format!("class/iscsi_connection/connection{id}:0"))
 }
 
 /// The interface that a session is bound to. The kernel knows it for most sessions; otherwise it is the interface in the

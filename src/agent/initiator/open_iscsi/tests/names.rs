@@ -101,6 +101,23 @@ async fn a_session_that_the_target_sends_on_to_a_refused_address_is_logged_out()
 }
 
 #[tokio::test]
+async fn a_session_at_a_refused_address_never_counts_while_its_login_lasts() {
+    let host = TestHost::with_names();
+    fs::write(host.file("sent-on-to"), "10.0.9.9\n").unwrap();
+    let login = login(path("a", "1", "ens1"));
+    host.initiator.login(&login).await.unwrap();
+    let policy: PortalPolicy = r#"{"denied": ["10.0.9.0/24"]}"#.parse().unwrap();
+    let names = &host.initiator.names;
+    names.login_begins(&login.path, &policy.rules("frankfurt"));
+    assert!(!host.sessions().await[0].is_live(), "it may be undone");
+    names.login_begins(&login.path, &login.portals);
+    assert!(host.sessions().await[0].is_live(), "its address is allowed");
+    names.login_begins(&login.path, &policy.rules("frankfurt"));
+    names.login_ends(&login.path);
+    assert!(host.sessions().await[0].is_live(), "an older session is kept");
+}
+
+#[tokio::test]
 async fn a_session_that_was_made_by_name_counts_and_stays() {
     let host = TestHost::with_names();
     host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
