@@ -162,6 +162,8 @@ pub fn choose(
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use rstest::rstest;
 
     use super::*;
@@ -232,10 +234,14 @@ mod tests {
         let resolved = ["10.0.1.10", "10.0.2.10"];
         let unplanned = [(two.clone(), two.clone())];
         assert_eq!(choice(&login("{}", &[]), &resolved, &unplanned, ""), "10.0.2.10");
-        assert_eq!(choice(&login("{}", &[one.clone()]), &resolved, &[], "10.0.2.10"), "10.0.2.10", "one is planned");
+        assert_eq!(
+            choice(&login("{}", slice::from_ref(&one)), &resolved, &[], "10.0.2.10"),
+            "10.0.2.10",
+            "one is planned"
+        );
         let other_name = by_name("other.example.com");
         let of_sibling = [(one.clone(), other_name.clone())];
-        assert_eq!(choice(&login("{}", &[other_name.clone()]), &resolved, &of_sibling, ""), "10.0.2.10");
+        assert_eq!(choice(&login("{}", slice::from_ref(&other_name)), &resolved, &of_sibling, ""), "10.0.2.10");
         let error = choice(&login("{}", &[one, other_name]), &resolved[..1], &[], "");
         assert!(error.contains("at 10.0.1.10 the target has another portal"), "{error}");
     }
