@@ -224,18 +224,20 @@ impl OpenIscsi {
         result: Result<(), PathError>,
     ) -> Result<(), PathError> {
         let sessions = self.reader.sessions().await?;
+        let new = || sessions.iter().filter(|session| !before.contains(&session.id) && is_of_record(session, record));
+        let why_refused = |session: &SessionEntry| login.portals.why_refused(session.connected_to?);
+        // A target that sends the login on may change the portal group tag, too, so this is not always the wanted session.
+        if let Some((session, why)) = new().find_map(|session| Some((session, why_refused(session)?))) {
+            let found = format!("the target has sent the login on to an address that is not dialled: {why}");
+            return Err(self.undo_login(access, session, PathReason::PortalUnreachable, &found).await);
+        }
         let path = record.path();
         let mut wanted = sessions.iter().filter(|session| is_own_on(session, &path));
         if let Some(session) = wanted.find(|session| session.is_live() || result.is_ok()) {
-            if let Some(why) = session.connected_to.and_then(|address| login.portals.why_refused(address)) {
-                let found = format!("the target has sent the login on to an address that is not dialled: {why}");
-                return Err(self.undo_login(access, session, PathReason::PortalUnreachable, &found).await);
-            }
             self.names.set(session.id, &session.path, &login.path);
             return Ok(());
         }
-        let mut new = sessions.iter().filter(|session| !before.contains(&session.id));
-        if let Some(session) = new.find(|session| is_on_wrong_interface(session, record)) {
+        if let Some(session) = new().find(|session| session.path.interface != path.interface) {
             let found = session.path.interface.as_deref().unwrap_or("no device");
             let wanted = login.path.interface.as_deref().unwrap_or("no device");
             let found = format!("the session came up bound to {found} instead of {wanted}");
@@ -453,13 +455,12 @@ fn is_own_on(session: &SessionEntry, path: &IscsiPath) -> bool {
     session.is_own() && session.path == *path
 }
 
-/// Whether the session has the interface record, target and portal of this record, but is bound to another interface.
-fn is_on_wrong_interface(session: &SessionEntry, record: &NodeRecord) -> bool {
+/// Whether the session was made with this record. It may have come up with another interface or portal group tag.
+fn is_of_record(session: &SessionEntry, record: &NodeRecord) -> bool {
     let wanted = record.path();
     *session.record == *record.interface.name()
         && session.path.target == wanted.target
         && session.path.portal == wanted.portal
-        && session.path.interface != wanted.interface
 }
 
 /// The name of the initiator in the status: `open-iscsi 2.1.8`, and how its tools are reached if that is not directly.

@@ -71,6 +71,7 @@ case $mode,$what in
       mkdir -p "$session/device" "$session/iscsi_host/host$id"
       echo "$target" >"$session/targetname"
       echo "$tag" >"$session/tpgt"
+      [ ! -e "$root/new-tag" ] || cat "$root/new-tag" >"$session/tpgt"
       echo "$interface" >"$session/ifacename"
       echo LOGGED_IN >"$session/state"
       echo 120 >"$session/recovery_tmo"

@@ -92,6 +92,10 @@ async fn a_session_that_the_target_sends_on_to_a_refused_address_is_logged_out()
                        address, where no storage can be; it was logged out again";
         assert_eq!((error.reason, &*error.message), (PathReason::PortalUnreachable, message));
         assert_eq!(host.sessions().await, []);
+        fs::write(host.file("new-tag"), "0\n").unwrap();
+        let error = host.initiator.login(&login(path.clone())).await.unwrap_err();
+        assert_eq!((&*error.message, host.sessions().await), (message, vec![]), "also with another tag");
+        fs::remove_file(host.file("new-tag")).unwrap();
         fs::write(host.file("sent-on-to"), "10.0.1.11\n").unwrap();
         host.initiator.login(&login(path)).await.unwrap();
         let session = host.sessions().await.remove(0);
