@@ -15,7 +15,7 @@ async fn a24_a25_all_kinds_of_names_connect_and_damaged_records_are_reported() {
     node.site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
     node.until_nothing_is_connected().await;
     node.stop_agent().await;
-    node.guest.run_ok("rm /etc/iscsi/ifaces/mb.*").await.unwrap();
+    node.guest.run_ok("rm -f /etc/iscsi/ifaces/mb.*").await.unwrap();
     a25_damaged_records_and_a_stale_lock_fail_only_their_paths(&node).await;
 }
 
