@@ -49,9 +49,8 @@ async fn a18_a19_host_without_storage_at_activation_is_non_operational() {
     let _agents = site.agents(&["w1"]).await;
     site.apply(&[TWO_FABRICS, HOST_ON_BOTH, &bond("san-a, san-b")].concat()).await;
     // Before the bond has arrived, the host fails through its default network.
-    let through_its_networks = |host: &Value| {
-        phase(host) == "NonOperational" && host["status"]["plan"]["paths"][0]["network"].is_string()
-    };
+    let through_its_networks =
+        |host: &Value| phase(host) == "NonOperational" && host["status"]["plan"]["paths"][0]["network"].is_string();
     names_what_is_unreachable(&site.until("NonOperational", "Host", "w1", through_its_networks).await);
     let bond =
         site.until("not Ready", "IscsiBond", "storage", |bond| reason(bond, "Ready") == "HostsNonOperational").await;
