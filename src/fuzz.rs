@@ -13,8 +13,8 @@
 //! harness checks it: no panic, no more text than came in, no control characters in what people see, no separators in
 //! what becomes part of a path, and no time out of proportion. A row may check more, such as a round trip.
 //!
-//! An input that a row has failed for is added to the corpus as a file. `MULTIBOND_ROUNDS` makes the tests longer. A test
-//! finds files that read foreign text and have no row.
+//! An input that a row has failed for is added to the corpus as a file. `MULTIBOND_ROUNDS` makes the tests longer, and
+//! proptest's `PROPTEST_CASES` is the number of inputs of a round. A test finds files that read foreign text and have no row.
 
 use std::{
     fs,
@@ -183,8 +183,8 @@ pub fn run(corpus: &str, parse: impl Fn(&[u8]) -> Parsed) {
         check_time(input, &parse);
     }
     check_time(&files.concat(), &parse);
-    let config =
-        Config { cases: INPUTS * multibond_testbed::rounds(1), failure_persistence: None, ..Config::default() };
+    let cases = multibond_testbed::cases(INPUTS) * multibond_testbed::rounds(1);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let ran = TestRunner::new(config).run(&any_input(files), |input| {
         parse(&input).check(&input);
         Ok(())

@@ -103,7 +103,7 @@ all_tests() {
 
 case "${1:-}" in
   lint) lint ;;
-  unit) cargo test --locked "${unit[@]}" ;;
+  unit) PROPTEST_CASES=${PROPTEST_CASES:-32} cargo test --locked "${unit[@]}" ;;
   all)
     lint
     all_tests

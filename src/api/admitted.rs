@@ -101,7 +101,7 @@ fn text(schema: &JSONSchemaProps) -> BoxedStrategy<Value> {
 }
 
 fn everything_admitted_decodes(kind: &'static str) {
-    proptest!(ProptestConfig { max_global_rejects: 100_000, ..ProptestConfig::with_cases(300) }, |(object in admitted(&schema_of(kind)))| {
+    proptest!(ProptestConfig { max_global_rejects: 100_000, ..ProptestConfig::with_cases(multibond_testbed::cases(300)) }, |(object in admitted(&schema_of(kind)))| {
         prop_assert_eq!(error(kind, object), None);
     });
 }

@@ -130,7 +130,7 @@ async fn converges(events: &[Event], last: &[IscsiPath], foreign: &IscsiPath) ->
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: multibond_testbed::cases(200), ..ProptestConfig::default() })]
 
     #[test]
     fn any_order_of_events_ends_with_the_planned_sessions_and_no_harm(

@@ -44,7 +44,7 @@ fn is_strictly_sorted<T: Ord>(items: &[T]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: multibond_testbed::cases(1000), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a09_the_order_of_inputs_never_matters(objects in objects(), seed: u64) {

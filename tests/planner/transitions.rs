@@ -150,7 +150,7 @@ fn apply(timeline: &mut Timeline, event: &Event) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: multibond_testbed::cases(256), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a19_verdict_does_not_depend_on_history(

@@ -6,6 +6,8 @@ use std::{env, time::Duration};
 const SEED: &str = "MULTIBOND_SEED";
 /// The environment variable of the number of rounds.
 const ROUNDS: &str = "MULTIBOND_ROUNDS";
+/// The environment variable of proptest for the number of inputs of a property test.
+const CASES: &str = "PROPTEST_CASES";
 
 /// The number of rounds of a random test: `MULTIBOND_ROUNDS` (`make long` sets it), or else `usual`, which is enough to
 /// see the behaviour.
@@ -13,10 +15,24 @@ const ROUNDS: &str = "MULTIBOND_ROUNDS";
 /// # Panics
 /// If the value is not a whole number.
 #[must_use]
-#[expect(clippy::panic, reason = "its callers are tests, which a typing error must not shorten")]
 pub fn rounds(usual: u32) -> u32 {
-    env::var(ROUNDS).map_or(usual, |rounds| {
-        rounds.parse().unwrap_or_else(|_| panic!("{ROUNDS} is {rounds:?}, expected a whole number"))
+    number(ROUNDS, usual)
+}
+
+/// The number of inputs of a property test: `PROPTEST_CASES` (`make unit` sets it to a few), or else `usual`. proptest
+/// itself reads the variable only where a test gives no number.
+///
+/// # Panics
+/// If the value is not a whole number.
+#[must_use]
+pub fn cases(usual: u32) -> u32 {
+    number(CASES, usual)
+}
+
+#[expect(clippy::panic, reason = "its callers are tests, which a typing error must not shorten")]
+fn number(variable: &str, usual: u32) -> u32 {
+    env::var(variable).map_or(usual, |value| {
+        value.parse().unwrap_or_else(|_| panic!("{variable} is {value:?}, expected a whole number"))
     })
 }
 

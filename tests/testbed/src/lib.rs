@@ -32,7 +32,7 @@ mod supervisor;
 
 pub use binaries::{Binaries, Tool, kustomize_controller};
 pub use cache::cache_directory;
-pub use chance::{Chance, rounds};
+pub use chance::{Chance, cases, rounds};
 pub use command::Output;
 pub use control_plane::{ControlPlane, Options, Write};
 pub use eventually::eventually;
