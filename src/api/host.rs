@@ -245,22 +245,27 @@ pub struct TargetStatus {
     pub never_connected: bool,
 }
 
-/// What a host should be connected to.
+/// What a host should be connected to. Without a revision and paths it is not decoded: a plan that this version does not
+/// understand must not be taken for an empty one, by which an agent would log everything out.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase")]
 pub struct PlanStatus {
     /// Changes exactly when the host has something else to do.
     pub revision: Revision,
     /// Counts the plans that were written to this host: going back to an earlier plan is a new one, which the agent has
     /// not carried out, though its revision is an old one.
+    #[serde(default)]
     #[schemars(range(min = 0))]
     pub sequence: i64,
     /// Targets whose sessions are left as they are: a bond that covers them names an unknown network, or the host has not
     /// reported its interfaces.
+    #[serde(default)]
     pub hold: Vec<Iqn>,
     /// Targets without a path: the host carries none of their bonds' networks, and `defaultNetwork` is `Never`.
+    #[serde(default)]
     pub no_network: Vec<Iqn>,
     /// The data center's session settings.
+    #[serde(default)]
     pub session: SessionSettings,
     /// The planned paths, sorted.
     pub paths: Arc<[PlannedPath]>,

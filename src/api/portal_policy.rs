@@ -51,6 +51,13 @@ impl FromStr for PortalPolicy {
         };
         let mut of_namespaces = BTreeMap::new();
         for (namespace, allowed) in by_namespace {
+            if allowed.is_empty() {
+                // Who writes this means "none", and the other lists mean "all" by it.
+                return Err(format!(
+                    "byNamespace: expected a subnet or more for {namespace:?}, found an empty list; leave the namespace \
+                     out for what `allowed` says, or name 192.0.2.0/32, which is never used, for no portal at all"
+                ));
+            }
             of_namespaces.insert(namespace, rules(&allowed)?);
         }
         Ok(PortalPolicy { default: rules(&allowed)?, by_namespace: of_namespaces })
@@ -201,20 +208,23 @@ mod tests {
     #[test]
     fn a_namespace_with_a_list_of_its_own_does_not_use_the_general_one() {
         let policy: PortalPolicy =
-            r#"{"allowed": ["10.0.1.0/24"], "denied": ["10.0.2.9/32"], "byNamespace": {"munich": ["10.0.2.0/24"], "all": []}}"#
+            r#"{"allowed": ["10.0.1.0/24"], "denied": ["10.0.2.9/32"], "byNamespace": {"munich": ["10.0.2.0/24"]}}"#
                 .parse()
                 .unwrap();
         let may =
             |namespace: &str, address: &str| policy.rules(namespace).why_portal_refused(&portal(address)).is_none();
         assert!(may("frankfurt", "10.0.1.1") && !may("frankfurt", "10.0.2.1"));
         assert!(!may("munich", "10.0.1.1") && may("munich", "10.0.2.1") && !may("munich", "10.0.2.9"));
-        assert!(may("all", "10.0.3.1") && !may("all", "10.0.2.9"), "an empty list allows every address");
     }
 
     #[rstest]
     #[case("allowed", "expected JSON with allowed, denied and byNamespace")]
     #[case(r#"{"allow": []}"#, "unknown field `allow`")]
     #[case(r#"{"allowed": ["10.0.0.1"]}"#, "expected a subnet such as 10.0.1.0/24 or fd00:1::/64, found \"10.0.0.1\"")]
+    #[case(
+        r#"{"byNamespace": {"guests": []}}"#,
+        "byNamespace: expected a subnet or more for \"guests\", found an empty list"
+    )]
     fn rules_that_cannot_be_read_are_an_error(#[case] text: &str, #[case] message: &str) {
         let error = text.parse::<PortalPolicy>().unwrap_err();
         assert!(error.contains(message), "{error}");

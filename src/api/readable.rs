@@ -139,13 +139,23 @@ mod tests {
     fn a_field_of_the_status_that_cannot_be_decoded_counts_as_absent() {
         let connection = json!({"target": "iqn.x", "portal": "10.0.0.1:3260", "tpgt": 1, "state": "Connected",
             "sessionID": 5_000_000_000_u64, "since": "2026-01-01T00:00:00Z"});
+        let plan = json!({"revision": "r", "paths": []});
         let Readable { object, status_error } =
-            host(&json!({"phase": "Up", "connections": [connection], "plan": {"revision": "r"}}));
+            host(&json!({"phase": "Up", "connections": [connection], "plan": plan}));
         let status = object.unwrap().status.unwrap();
         assert_eq!((status.phase, status.connections.len()), (Some(Phase::Up), 0));
         assert_eq!(status.plan.unwrap().revision, "r");
         let error = status_error.unwrap();
         assert!(error.starts_with("status.connections cannot be read: invalid value: integer `5000000000`"), "{error}");
+    }
+
+    #[test]
+    fn a_plan_without_paths_is_not_an_empty_plan() {
+        for plan in [json!({"revision": "r"}), json!({"paths": []}), json!({"revision": "r", "groups": [{}]})] {
+            let Readable { object, status_error } = host(&json!({"phase": "Up", "plan": plan}));
+            assert_eq!(object.unwrap().status.unwrap().plan, None);
+            assert!(status_error.unwrap().starts_with("status.plan cannot be read: missing field"), "{plan}");
+        }
     }
 
     #[test]

@@ -17,8 +17,9 @@ pub const AGENT_ROOM: usize = 740_000;
 pub const CONDITIONS_ROOM: usize = 5 * (2 * super::condition::MESSAGE_LIMIT + 300) + 1_000;
 /// The room for the agent's fields that do not grow with the paths: what it says of itself, and 64 interfaces.
 pub const AGENT_BASE_ROOM: usize = 40_000;
-/// The room for the message of each reported path, on average. An agent with more to say leaves something out.
-const MESSAGE_ROOM: usize = 80;
+/// The room for the message of each reported path, on average. An agent with more to say leaves something out. With more
+/// room fewer than 64 targets with 32 portals, the most that a storage can have, fit beside each other.
+const MESSAGE_ROOM: usize = 30;
 
 /// The length of a value as JSON, in bytes; the value is not stored.
 #[must_use]

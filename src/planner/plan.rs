@@ -53,10 +53,15 @@ impl HostPlan {
         HostPlan { session: view.session, hold, revision, ..HostPlan::default() }
     }
 
-    /// The plan that a host keeps while its new plan is too large; `None` if it has no paths.
+    /// The plan that a host keeps while its new plan is too large; `None` if it has no paths, or is of the data center
+    /// that the host has left.
     #[must_use]
     pub fn as_last_written(host: &Host) -> Option<Self> {
         let status = host.status.as_ref()?;
+        let has_moved = status.data_center.as_ref().is_some_and(|before| *before != host.spec.data_center);
+        if has_moved {
+            return None;
+        }
         let plan = status.plan.as_ref().filter(|plan| !plan.paths.is_empty())?;
         Some(HostPlan::from_status(plan, &status.networks, None))
     }

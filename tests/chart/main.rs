@@ -49,7 +49,7 @@ fn all_options() -> Value {
             {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions":
                 [{"key": "hall", "operator": "NotIn", "values": ["3"]}]}]}}}},
         "portals": {"allowed": ["10.0.0.0/16", "fd00:1::/64"], "denied": ["10.96.0.0/12"],
-            "byNamespace": {"frankfurt": ["10.0.1.0/24"], "munich": []}},
+            "byNamespace": {"frankfurt": ["10.0.1.0/24"], "munich": ["10.0.2.0/24"]}},
         "rbac": {"aggregate": true},
         "monitoring": {"serviceMonitor": {"enabled": true, "labels": {"prometheus": "main"}},
             "rules": {"enabled": true, "labels": {"prometheus": "main"}}, "dashboard": {"enabled": true}},

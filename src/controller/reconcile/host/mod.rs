@@ -137,6 +137,9 @@ fn keep_previous_plan(
         replace(&mut verdict.conditions, too_large(ConditionType::Operational, Status::Unknown));
     }
     let published = host.status.as_ref().and_then(|status| status.plan.clone());
+    // What is left of another data center's plan must not stay connected.
+    let is_anothers = !has_plan && published.as_ref().is_some_and(|published| !published.paths.is_empty());
+    let published = if is_anothers { Some(plan.to_status()) } else { published };
     state.published = published.as_ref().map(|plan| plan.revision.clone());
     outcome.extend(write(key, host, (&state.plan, host.metadata.generation), published, &verdict, now.wall));
     outcome.memo.host = Some(state);

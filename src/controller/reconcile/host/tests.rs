@@ -72,6 +72,21 @@ fn a_host_whose_plan_becomes_too_large_keeps_its_previous_plan() {
 }
 
 #[test]
+fn a_host_that_moves_and_whose_plan_is_too_large_leaves_its_old_data_center() {
+    let part = written(&mut index(1)).unwrap();
+    let mut index = index(128);
+    let mut before = part.clone();
+    before["dataCenter"] = json!("other");
+    set_status(&mut index, &before);
+    let moved = written(&mut index).unwrap();
+    assert_eq!(moved["plan"]["paths"], json!([]));
+    assert_ne!(moved["plan"]["sequence"], part["plan"]["sequence"]);
+    assert_eq!(condition(&moved, "Operational"), ("Unknown", "PlanTooLarge"));
+    set_status(&mut index, &moved);
+    assert_eq!(written(&mut index), None);
+}
+
+#[test]
 fn the_status_of_a_host_is_written_to_the_object_with_its_uid_only() {
     let steps = decide(&mut index(1), &key(ObjectKind::Host, "h1"), NOW).steps;
     let [step] = &steps[..] else { panic!("{steps:?}") };
