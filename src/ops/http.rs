@@ -4,11 +4,10 @@
 //! renew a lease nor read its devices. So a server limits its connections, and closes idle ones.
 
 use std::{
-    collections::VecDeque,
     io,
     net::{IpAddr, SocketAddr},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -18,7 +17,10 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use hyper::server::conn::http1;
+use hyper::{
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -39,7 +41,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// The limits for the clients of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientLimits {
-    /// The largest number of connections. One more closes the oldest, so that idle clients cannot keep others out.
+    /// The largest number of connections. One more closes the oldest for which no answer is being made, so that idle
+    /// clients cannot keep others out.
     pub connections: usize,
     /// The longest wait for a complete request header, on a new connection and between requests.
     pub header_timeout: Duration,
@@ -123,20 +126,22 @@ pub async fn serve(
 /// Serves a router until `shutdown`; requests that are being answered then end.
 pub async fn serve_router(listener: TcpListener, router: Router, limits: ClientLimits, shutdown: CancellationToken) {
     let mut connections = JoinSet::new();
-    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
+    let mut oldest_first: Vec<Open> = Vec::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            Some(_) = connections.join_next() => oldest_first.retain(|connection| !connection.is_finished()),
+            Some(_) = connections.join_next() => oldest_first.retain(|open| !open.task.is_finished()),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    if oldest_first.len() >= limits.connections
-                        && let Some(oldest) = oldest_first.pop_front()
-                    {
-                        oldest.abort();
+                    if oldest_first.len() >= limits.connections {
+                        let idle = oldest_first.iter().position(|open| !open.is_answering());
+                        oldest_first.remove(idle.unwrap_or(0)).task.abort();
                     }
-                    let connection = serve_connection(stream, router.clone(), limits.header_timeout, shutdown.clone());
-                    oldest_first.push_back(connections.spawn(connection));
+                    let requests = Arc::new(());
+                    let waiting = Arc::downgrade(&requests);
+                    let connection =
+                        serve_connection(stream, router.clone(), requests, limits.header_timeout, shutdown.clone());
+                    oldest_first.push(Open { task: connections.spawn(connection), requests: waiting });
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept a connection");
@@ -148,12 +153,41 @@ pub async fn serve_router(listener: TcpListener, router: Router, limits: ClientL
     let _ = timeout(SHUTDOWN_GRACE, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, header_timeout: Duration, shutdown: CancellationToken) {
+/// A connection.
+struct Open {
+    task: AbortHandle,
+    /// Shared by the connection and each request for which an answer is being made.
+    requests: Weak<()>,
+}
+
+impl Open {
+    fn is_answering(&self) -> bool {
+        self.requests.strong_count() > 1
+    }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    requests: Arc<()>,
+    header_timeout: Duration,
+    shutdown: CancellationToken,
+) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        let request_of_connection = requests.clone();
+        let answer = router.call(request);
+        async move {
+            let answer = answer.await;
+            drop(request_of_connection);
+            answer
+        }
+    });
     let mut connection = pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(header_timeout)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .serve_connection(TokioIo::new(stream), service)
     );
     // A client that goes away or is too slow is not worth a log line.
     tokio::select! {
@@ -167,7 +201,11 @@ async fn serve_connection(stream: TcpStream, router: Router, header_timeout: Dur
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use axum::routing::MethodRouter;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        sync::Notify,
+    };
 
     use super::*;
 
@@ -175,9 +213,13 @@ mod tests {
 
     /// A server of one page, and its address.
     async fn server(limits: ClientLimits) -> SocketAddr {
+        serve_page(limits, get(|| async { "here" })).await
+    }
+
+    async fn serve_page(limits: ClientLimits, page: MethodRouter) -> SocketAddr {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().route("/", get(|| async { "here" }));
+        let router = Router::new().route("/", page);
         tokio::spawn(serve_router(listener, router, limits, CancellationToken::new()));
         address
     }
@@ -218,6 +260,28 @@ mod tests {
         }
         assert!(answer(address).await.ends_with("here"));
         closed(&mut idle[0]).await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_being_made_is_not_cut_off_by_new_connections() {
+        let (asked, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (arrived, may_end) = (asked.clone(), finish.clone());
+        let slow = move || async move {
+            arrived.notify_one();
+            may_end.notified().await;
+            "here"
+        };
+        let patient = ClientLimits { header_timeout: Duration::from_secs(3600), ..LIMITS };
+        let address = serve_page(patient, get(slow)).await;
+        let answer = tokio::spawn(answer(address));
+        asked.notified().await;
+        let mut idle = Vec::new();
+        for _ in 0..10 {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        closed(&mut idle[7]).await;
+        finish.notify_one();
+        assert!(answer.await.unwrap().ends_with("here"));
     }
 
     #[tokio::test]

@@ -2,45 +2,84 @@
 //!
 //! Multipath combines disks by their WWID, which is whatever a target says. A target that presents the WWID of another
 //! array's LUN, by mistake or on purpose, becomes a path to that LUN: reads and writes go to it. An array that presents one
-//! LUN through several targets is not meant: these targets are listed in one storage.
+//! LUN through several targets is not meant: these targets are listed in one storage, and one vendor has named them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use crate::api::{Host, HostWarning, MultipathMap, StorageName, reason::PreparedReason};
 
 use super::plan::HostPlan;
 
-/// Warns of each multipath map with paths of targets that the plan has in different storages.
+/// Warns of each multipath map over disks of targets that do not belong together: of different storages, of different
+/// naming authorities in one storage, or of a target that is not planned and not held.
 #[must_use]
 pub fn shared_wwid_warnings(host: &Host, plan: &HostPlan) -> Vec<HostWarning> {
     let Some(status) = &host.status else { return Vec::new() };
-    // The entries of a map are next to each other, because the agent sorts them by WWID.
-    let shared = status.multipath.chunk_by(|a, b| a.wwid == b.wwid).filter(|entries| entries.len() > 1);
+    let storages: BTreeMap<&str, &StorageName> =
+        plan.paths.iter().map(|path| (path.target.as_str(), &path.storage)).collect();
+    // Nobody says to which storage the target of a session belongs that is only kept.
+    let is_held = |target: &str| !storages.contains_key(target) && plan.hold.iter().any(|held| held == target);
     let mut warnings = Vec::new();
-    for entries in shared {
-        let storage_of: BTreeMap<&str, &StorageName> =
-            plan.paths.iter().map(|path| (path.target.as_str(), &path.storage)).collect();
-        let storage = |entry: &MultipathMap| storage_of.get(entry.target.as_str()).copied();
-        let storages: BTreeSet<&StorageName> = entries.iter().filter_map(storage).collect();
-        if storages.len() < 2 {
-            continue;
-        }
-        let members: Vec<String> = entries
+    // The entries of a map are next to each other, because the agent sorts them by WWID.
+    for map in status.multipath.chunk_by(|a, b| a.wwid == b.wwid) {
+        let disks: Vec<Disks> = map
             .iter()
-            .filter_map(|entry| {
-                let storage = storage(entry)?;
-                Some(format!("{} of {} (storage {storage})", entry.disks.join(" "), entry.target))
-            })
+            .filter(|entry| !is_held(&entry.target))
+            .map(|entry| Disks { entry, storage: storages.get(entry.target.as_str()).copied() })
             .collect();
-        let message = format!(
-            "multipath map {} combines disks of different storages: {}; if they are one array, list the targets in one \
-             storage; if not, one of them presents the WWID of the other's LUN and gets its I/O: take that target out",
-            entries[0].wwid,
-            members.join(", ")
-        );
-        warnings.push(HostWarning { reason: PreparedReason::SharedWWID, message });
+        let owners: BTreeSet<_> = disks.iter().map(|disks| disks.storage).collect();
+        let authorities: BTreeSet<_> = disks.iter().filter_map(Disks::naming_authority).collect();
+        if owners.len() > 1 || authorities.len() > 1 {
+            warnings.push(HostWarning { reason: PreparedReason::SharedWWID, message: message(&map[0].wwid, &disks) });
+        }
     }
     warnings
+}
+
+/// The disks that a target has in a map.
+struct Disks<'a> {
+    entry: &'a MultipathMap,
+    /// The storage that the plan has the target in.
+    storage: Option<&'a StorageName>,
+}
+
+impl Disks<'_> {
+    /// Who chose the target's name (RFC 7143, section 4.2.7.4): date and domain. All targets of an array have the same. The
+    /// other forms of names do not tell.
+    fn naming_authority(&self) -> Option<&str> {
+        self.entry.target.strip_prefix("iqn.")?.split(':').next()
+    }
+}
+
+impl fmt::Display for Disks<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} ", self.entry.disks.join(" "), self.entry.target)?;
+        match self.storage {
+            Some(storage) => write!(f, "(storage {storage})"),
+            None => f.write_str("(not planned)"),
+        }
+    }
+}
+
+fn message(wwid: &str, disks: &[Disks<'_>]) -> String {
+    let members: Vec<String> = disks.iter().map(ToString::to_string).collect();
+    let members = members.join(", ");
+    let is_one_storage = disks.iter().all(|member| member.storage.is_some() && member.storage == disks[0].storage);
+    if is_one_storage {
+        format!(
+            "multipath map {wwid} combines disks of targets whose names are of different naming authorities: {members}; an \
+             array has one; unless these are one array, one of them presents the WWID of the other's LUN and gets its \
+             I/O: take that target out"
+        )
+    } else {
+        format!(
+            "multipath map {wwid} combines disks of different storages: {members}; if they are one array, list the targets \
+             in one storage; if not, one of them presents the WWID of the other's LUN and gets its I/O: take that target out"
+        )
+    }
 }
 
 #[cfg(test)]
@@ -48,8 +87,10 @@ mod tests {
     use super::*;
     use crate::api::{HostSpec, HostStatus, PlannedPath};
 
-    /// The warnings of a host whose only map has paths of targets `a` and `b`.
-    fn warnings(storage_of_b: &str) -> Vec<HostWarning> {
+    /// The warnings of a host whose only map has disks of target `iqn.2003-01.org.example:a` in storage `array-a`, and of
+    /// this target.
+    fn warnings(target: &str, storage: Option<&str>, hold: &[&str]) -> Vec<HostWarning> {
+        const FIRST: &str = "iqn.2003-01.org.example:a";
         let entry = |target: &str, disk: &str| MultipathMap {
             wwid: "3600a".into(),
             target: target.into(),
@@ -58,7 +99,7 @@ mod tests {
             disks: vec![disk.into()],
         };
         let mut host = Host::new("worker-1", HostSpec::default());
-        let multipath = vec![entry("iqn.a", "sda"), entry("iqn.b", "sdb")];
+        let multipath = vec![entry(FIRST, "sda"), entry(target, "sdb")];
         host.status = Some(HostStatus { multipath, ..HostStatus::default() });
         let path = |target: &str, storage: &str| PlannedPath {
             target: target.into(),
@@ -70,21 +111,40 @@ mod tests {
             bonds: Vec::new(),
             chap_secret: None,
         };
-        let paths = vec![path("iqn.a", "array-a"), path("iqn.b", storage_of_b)];
-        shared_wwid_warnings(&host, &HostPlan { paths: paths.into(), ..HostPlan::default() })
+        let second = storage.map(|storage| path(target, storage));
+        let paths: Vec<PlannedPath> = [path(FIRST, "array-a")].into_iter().chain(second).collect();
+        let hold = hold.iter().map(|target| (*target).into()).collect();
+        shared_wwid_warnings(&host, &HostPlan { paths: paths.into(), hold, ..HostPlan::default() })
     }
+
+    const SECOND: &str = "iqn.2003-01.org.example:b";
+    const OF_ANOTHER: &str = "iqn.2020-07.net.evil:b";
 
     #[test]
     fn a_map_over_disks_of_two_storages_is_named_with_disks_and_targets() {
-        let warnings = warnings("array-b");
+        let warnings = warnings(SECOND, Some("array-b"), &[]);
         assert_eq!(warnings[0].reason, PreparedReason::SharedWWID);
-        let expected = "multipath map 3600a combines disks of different storages: sda of iqn.a (storage array-a), \
-                        sdb of iqn.b (storage array-b); ";
+        let expected = "multipath map 3600a combines disks of different storages: sda of iqn.2003-01.org.example:a \
+                        (storage array-a), sdb of iqn.2003-01.org.example:b (storage array-b); ";
         assert!(warnings[0].message.starts_with(expected), "{}", warnings[0].message);
     }
 
     #[test]
     fn targets_of_one_storage_may_present_one_lun() {
-        assert_eq!(warnings("array-a"), []);
+        assert_eq!(warnings(SECOND, Some("array-a"), &[]), []);
+        assert_eq!(warnings("naa.52004567ba64678d", None, &["naa.52004567ba64678d"]), []);
+    }
+
+    #[test]
+    fn a_target_that_somebody_else_has_named_is_told_apart_in_one_storage() {
+        let warnings = warnings(OF_ANOTHER, Some("array-a"), &[]);
+        assert!(warnings[0].message.contains("of different naming authorities"), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_target_that_is_not_planned_counts_unless_it_is_held() {
+        let warned = warnings(SECOND, None, &[]);
+        assert!(warned[0].message.contains("sdb of iqn.2003-01.org.example:b (not planned)"), "{warned:?}");
+        assert_eq!(warnings(SECOND, None, &[SECOND]), []);
     }
 }
