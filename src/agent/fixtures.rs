@@ -37,7 +37,7 @@ pub fn with_secret(mut plan: Plan, name: &str) -> Plan {
 
 /// The plan with a held target.
 pub fn holding(mut plan: Plan, target: &str) -> Plan {
-    plan.hold.insert(format!("iqn.2003-01.org.example:{target}").into());
+    plan.hold.insert(format!("iqn.2003-01.org.example:{target}").into(), None);
     plan
 }
 

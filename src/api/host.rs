@@ -261,6 +261,10 @@ pub struct PlanStatus {
     /// reported its interfaces.
     #[serde(default)]
     pub hold: Vec<Iqn>,
+    /// The portals that the held targets have in the data center. A session at another one was taken out with its portal,
+    /// and is not held. Absent, as from an older controller: every session is held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hold_portals: Vec<HeldPortals>,
     /// Targets without a path: the host carries none of their bonds' networks, and `defaultNetwork` is `Never`.
     #[serde(default)]
     pub no_network: Vec<Iqn>,
@@ -269,6 +273,16 @@ pub struct PlanStatus {
     pub session: SessionSettings,
     /// The planned paths, sorted.
     pub paths: Arc<[PlannedPath]>,
+}
+
+/// The portals of a held target.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldPortals {
+    /// The target's iSCSI name.
+    pub target: Iqn,
+    /// Its portals, sorted.
+    pub portals: Vec<Portal>,
 }
 
 /// A path that should be connected.

@@ -33,9 +33,9 @@ pub use data_center::{
 };
 pub use first_few::first_few;
 pub use host::{
-    AGENT_STATUS_FIELDS, AgentStatus, CarriedNetwork, CarrySource, Connection, ConnectionState, Host, HostInterface,
-    HostSpec, HostStatus, HostWarning, InterfaceNetworks, MultipathMap, PathCounts, PathKey, Phase, PlanStatus,
-    PlannedPath, TargetStatus,
+    AGENT_STATUS_FIELDS, AgentStatus, CarriedNetwork, CarrySource, Connection, ConnectionState, HeldPortals, Host,
+    HostInterface, HostSpec, HostStatus, HostWarning, InterfaceNetworks, MultipathMap, PathCounts, PathKey, Phase,
+    PlanStatus, PlannedPath, TargetStatus,
 };
 pub use iscsi_bond::{BondHostCounts, BondNetwork, IscsiBond, IscsiBondSpec, IscsiBondStatus, Pairing};
 pub use names::{

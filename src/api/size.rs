@@ -100,6 +100,12 @@ pub fn carried_network(network: &str, interface: &str) -> usize {
     network.len() + interface.len() + 120
 }
 
+/// The bytes of a held target and its portals, at most.
+#[must_use]
+pub fn held_target<'a>(target: &str, portals: impl IntoIterator<Item = &'a str>) -> usize {
+    2 * target.len() + name_list(portals) + 30
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;

@@ -88,7 +88,7 @@ fn compare(name: &str, was: &HostPlan, will: &HostPlan) -> HostChange {
         retired: was
             .paths
             .iter()
-            .filter(|path| !new.contains(&path.key()) && !will.hold.contains(&path.target))
+            .filter(|path| !new.contains(&path.key()) && !will.holds(&path.target, &path.portal))
             .cloned()
             .collect(),
         kept: new.intersection(&old).count(),

@@ -17,10 +17,10 @@ use super::{
     view::{Coverage, Place, PortalView, TargetView, View},
 };
 use crate::api::{
-    BondName, DefaultNetwork, InterfaceName, Iqn, NetworkName, PlannedPath,
+    BondName, DefaultNetwork, HeldPortals, InterfaceName, Iqn, NetworkName, PlannedPath,
     size::{
-        AGENT_BASE_ROOM, AGENT_ROOM, CONDITIONS_ROOM, CONTROLLER_ROOM, PathNames, carried_network, name_list,
-        target_entry,
+        AGENT_BASE_ROOM, AGENT_ROOM, CONDITIONS_ROOM, CONTROLLER_ROOM, PathNames, carried_network, held_target,
+        name_list, target_entry,
     },
 };
 
@@ -183,6 +183,7 @@ impl Size {
 struct Draft<'a> {
     view: &'a View,
     hold: Vec<Iqn>,
+    hold_portals: Vec<HeldPortals>,
     no_network: Vec<Iqn>,
     paths: Vec<PlannedPath>,
     size: Size,
@@ -191,15 +192,16 @@ struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     fn new(view: &'a View) -> Self {
-        let (hold, no_network, paths) = (Vec::new(), Vec::new(), Vec::new());
-        Draft { view, hold, no_network, paths, size: Size::of(&[]), noted: Noted::default() }
+        let (hold, hold_portals, no_network, paths) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Draft { view, hold, hold_portals, no_network, paths, size: Size::of(&[]), noted: Noted::default() }
     }
 
     fn target(&mut self, target: &TargetView, pairs: &mut Pairs<'_>) -> Result<(), PlanTooLarge> {
         self.size.plan += target_entry(&target.iqn);
         if target.held {
             self.hold.push(target.iqn.clone());
-            self.size.plan += target.iqn.len() + 3;
+            self.hold_portals.push(target.hold_portals());
+            self.size.plan += held_target(&target.iqn, target.portals.iter().map(|portal| &*portal.name));
         }
         if pairs.devices.is_empty() {
             self.without_network(target);
@@ -296,8 +298,9 @@ impl<'a> Draft<'a> {
             .collect();
         uses.dedup();
         Ok(HostPlan {
-            revision: revision(&self.paths, &self.hold, *session),
+            revision: revision(&self.paths, &self.hold, &self.hold_portals, *session),
             hold: self.hold,
+            hold_portals: self.hold_portals,
             no_network: self.no_network,
             paths: self.paths.into(),
             uses: uses.into(),

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{attachment::interfaces_unknown, revision::revision, view::View};
+use super::{
+    attachment::interfaces_unknown,
+    revision::revision,
+    view::{TargetView, View},
+};
 use crate::api::{
-    BondName, CarriedNetwork, Host, Iqn, NetworkName, PlanStatus, PlannedPath, Revision, SessionSettings,
-    reason::EmptyReason,
+    BondName, CarriedNetwork, HeldPortals, Host, Iqn, NetworkName, PlanStatus, PlannedPath, Portal, Revision,
+    SessionSettings, reason::EmptyReason,
 };
 
 /// The paths that a host should have, and the reasons for paths that it does not get.
@@ -18,6 +22,8 @@ pub struct HostPlan {
     /// Targets whose sessions are left as they are, sorted: a bond that covers them names an unknown network, a bond names
     /// them nearly, or the host has not reported its interfaces. They may have paths too.
     pub hold: Vec<Iqn>,
+    /// The portals that held targets have in the data center, for each of them; empty in a plan of an older controller.
+    pub hold_portals: Vec<HeldPortals>,
     /// Targets that have no network on this host, and the default network may not be used.
     pub no_network: Vec<Iqn>,
     /// The paths, sorted by target, portal, tpgt and interface.
@@ -35,7 +41,7 @@ impl HostPlan {
     /// A plan without paths.
     #[must_use]
     pub fn empty(reason: Option<EmptyReason>, session: SessionSettings) -> Self {
-        HostPlan { reason, session, revision: revision(&[], &[], session), ..HostPlan::default() }
+        HostPlan { reason, session, revision: revision(&[], &[], &[], session), ..HostPlan::default() }
     }
 
     /// The plan of a host whose data center does not exist. `node_claimed`: another Host owns its node.
@@ -49,8 +55,9 @@ impl HostPlan {
     #[must_use]
     pub fn holding(view: &View) -> Self {
         let hold: Vec<Iqn> = view.targets.iter().map(|target| target.iqn.clone()).collect();
-        let revision = revision(&[], &hold, view.session);
-        HostPlan { session: view.session, hold, revision, ..HostPlan::default() }
+        let hold_portals: Vec<HeldPortals> = view.targets.iter().map(TargetView::hold_portals).collect();
+        let revision = revision(&[], &hold, &hold_portals, view.session);
+        HostPlan { session: view.session, hold, hold_portals, revision, ..HostPlan::default() }
     }
 
     /// The plan that a host keeps while its new plan is too large; `None` if it has no paths, or is of the data center
@@ -73,6 +80,7 @@ impl HostPlan {
             reason,
             networks: networks.clone(),
             hold: status.hold.clone(),
+            hold_portals: status.hold_portals.clone(),
             no_network: status.no_network.clone(),
             paths: status.paths.clone(),
             uses: Arc::default(),
@@ -88,6 +96,7 @@ impl HostPlan {
             revision: self.revision.clone(),
             sequence: 0,
             hold: self.hold.clone(),
+            hold_portals: self.hold_portals.clone(),
             no_network: self.no_network.clone(),
             session: self.session,
             paths: self.paths.clone(),
@@ -98,7 +107,21 @@ impl HostPlan {
     pub(super) fn heap_size(&self) -> usize {
         let names: usize = self.paths.iter().map(|path| size_of_val(path.bonds.as_slice())).sum();
         let targets = size_of_val(self.hold.as_slice()) + size_of_val(self.no_network.as_slice());
-        names + targets + size_of_val(&*self.paths) + size_of_val(&*self.uses) + size_of_val(&*self.networks)
+        let portals: usize = self.hold_portals.iter().map(|held| size_of_val(held.portals.as_slice())).sum();
+        names
+            + targets
+            + portals
+            + size_of_val(self.hold_portals.as_slice())
+            + size_of_val(&*self.paths)
+            + size_of_val(&*self.uses)
+            + size_of_val(&*self.networks)
+    }
+
+    /// Whether a session of this target at this portal stays, though no path is planned for it.
+    #[must_use]
+    pub fn holds(&self, target: &Iqn, portal: &Portal) -> bool {
+        let portals = self.hold_portals.iter().find(|held| held.target == *target);
+        self.hold.contains(target) && portals.is_none_or(|held| held.portals.contains(portal))
     }
 
     /// Whether the host is in service: it has a data center, owns its node, and is not in maintenance.

@@ -4,14 +4,19 @@ use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::api::{Iqn, PlannedPath, Revision, SessionSettings};
+use crate::api::{HeldPortals, Iqn, PlannedPath, Revision, SessionSettings};
 
 /// Computes the revision. It changes if and only if the work of the host changes: the names of bonds, networks and
 /// storages are not part of it.
 ///
 /// Stable across versions of the program: the text that is hashed is fixed here and tested literally. Each part
 /// is followed by a tab or a line feed. No part contains either, so different plans have different texts.
-pub(super) fn revision(paths: &[PlannedPath], hold: &[Iqn], session: SessionSettings) -> Revision {
+pub(super) fn revision(
+    paths: &[PlannedPath],
+    hold: &[Iqn],
+    hold_portals: &[HeldPortals],
+    session: SessionSettings,
+) -> Revision {
     let mut text = String::with_capacity(128 * (paths.len() + hold.len()));
     let SessionSettings {
         login_timeout_seconds,
@@ -39,12 +44,19 @@ pub(super) fn revision(paths: &[PlannedPath], hold: &[Iqn], session: SessionSett
     for target in hold {
         let _ = writeln!(text, "hold\t{target}");
     }
+    for HeldPortals { target, portals } in hold_portals {
+        for portal in portals {
+            let _ = writeln!(text, "hold\t{target}\t{portal}");
+        }
+    }
     let digest = Sha256::digest(text.as_bytes());
     digest.first_chunk().map(|first| format!("{:08x}", u32::from_be_bytes(*first)).into()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn path(interface: Option<&str>) -> PlannedPath {
@@ -60,35 +72,42 @@ mod tests {
         }
     }
 
+    fn held(portal: &str) -> HeldPortals {
+        HeldPortals { target: "iqn.x".into(), portals: vec![portal.into()] }
+    }
+
     #[test]
     fn is_the_same_in_every_version_of_the_program() {
-        assert_eq!(revision(&[], &[], SessionSettings::default()), "e3b0c442");
-        assert_eq!(revision(&[path(Some("ens1"))], &["iqn.x".into()], SessionSettings::default()), "90275b75");
+        assert_eq!(revision(&[], &[], &[], SessionSettings::default()), "e3b0c442");
+        assert_eq!(revision(&[path(Some("ens1"))], &["iqn.x".into()], &[], SessionSettings::default()), "90275b75");
     }
 
     #[test]
     fn ignores_names_and_knows_everything_that_a_host_does() {
-        let base = revision(&[path(Some("ens1"))], &[], SessionSettings::default());
+        let base = revision(&[path(Some("ens1"))], &[], &[], SessionSettings::default());
         let renamed =
             PlannedPath { network: Some("other".into()), storage: "b".into(), bonds: vec![], ..path(Some("ens1")) };
-        assert_eq!(revision(&[renamed], &[], SessionSettings::default()), base);
+        assert_eq!(revision(&[renamed], &[], &[], SessionSettings::default()), base);
         let different = [
-            revision(&[path(None)], &[], SessionSettings::default()),
-            revision(&[PlannedPath { tpgt: 2, ..path(Some("ens1")) }], &[], SessionSettings::default()),
+            revision(&[path(None)], &[], &[], SessionSettings::default()),
+            revision(&[PlannedPath { tpgt: 2, ..path(Some("ens1")) }], &[], &[], SessionSettings::default()),
             revision(
                 &[PlannedPath { chap_secret: Some("s".into()), ..path(Some("ens1")) }],
                 &[],
+                &[],
                 SessionSettings::default(),
             ),
-            revision(&[path(Some("ens1"))], &["iqn.x".into()], SessionSettings::default()),
+            revision(&[path(Some("ens1"))], &["iqn.x".into()], &[], SessionSettings::default()),
+            revision(&[path(Some("ens1"))], &["iqn.x".into()], &[held("10.0.1.10:3260")], SessionSettings::default()),
+            revision(&[path(Some("ens1"))], &["iqn.x".into()], &[held("10.0.2.10:3260")], SessionSettings::default()),
             revision(
                 &[path(Some("ens1"))],
+                &[],
                 &[],
                 SessionSettings { noop_timeout_seconds: 6, ..SessionSettings::default() },
             ),
         ];
-        for (index, other) in different.iter().enumerate() {
-            assert_ne!(*other, base, "case {index}");
-        }
+        let all: BTreeSet<_> = different.iter().chain([&base]).collect();
+        assert_eq!(all.len(), different.len() + 1, "{different:?}");
     }
 }

@@ -16,8 +16,8 @@ use super::{
     too_large::{MAX_BONDS, MAX_NETWORKS, MAX_UNKNOWN_TARGETS, PlanTooLarge},
 };
 use crate::api::{
-    BondName, DataCenter, DefaultNetwork, Iqn, IscsiBond, Network, NetworkName, Pairing, Portal, PortalSpec,
-    SecretName, SessionSettings, Storage, StorageName, address::parse_ip,
+    BondName, DataCenter, DefaultNetwork, HeldPortals, Iqn, IscsiBond, Network, NetworkName, Pairing, Portal,
+    PortalSpec, SecretName, SessionSettings, Storage, StorageName, address::parse_ip,
 };
 
 /// A data center with its networks and bonds, indexed: the cost of a host's plan does not grow with the number of other
@@ -77,6 +77,14 @@ pub(super) struct TargetView {
     /// Its sessions are left as they are: a bond that covers it names a network that does not exist, or no bond covers it
     /// and a bond lists nearly its name. A mistyped name must not move storage traffic to another network.
     pub held: bool,
+}
+
+impl TargetView {
+    /// Its portals, for a plan that holds it.
+    pub fn hold_portals(&self) -> HeldPortals {
+        let portals = self.portals.iter().map(|portal| portal.name.clone()).collect();
+        HeldPortals { target: self.iqn.clone(), portals }
+    }
 }
 
 /// The bonds that cover a target. Targets that no bond lists share one.

@@ -118,7 +118,7 @@ pub fn render(report: &PlanReport) -> String {
 
 fn render_host(text: &mut String, host: &PlannedHost) -> std::fmt::Result {
     let PlannedHost { namespace: _, name, data_center: _, plan } = host;
-    let HostPlan { reason, networks, hold, no_network, paths, uses, session, revision: _ } = plan;
+    let HostPlan { reason, networks, hold, hold_portals: _, no_network, paths, uses, session, revision: _ } = plan;
     match reason {
         Some(reason) => writeln!(text, "{name}: {reason}")?,
         None => writeln!(text, "{name}:")?,

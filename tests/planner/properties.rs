@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use multibond::{
-    api::{CarriedNetwork, Host, HostStatus, Iqn, IscsiBond, IscsiBondSpec, Network, NetworkSpec, PlannedPath},
+    api::{CarriedNetwork, HeldPortals, Host, HostStatus, IscsiBond, IscsiBondSpec, Network, NetworkSpec, PlannedPath},
     planner::{HostPlan, Objects, PlannedHost, plan_all},
 };
 use proptest::prelude::*;
@@ -34,9 +34,9 @@ fn written(objects: &Objects) -> Objects {
 }
 
 /// The part of a plan that a host acts on.
-fn work(plan: &HostPlan) -> (Vec<impl Ord + Clone + std::fmt::Debug + use<>>, Vec<Iqn>) {
+fn work(plan: &HostPlan) -> (Vec<impl Ord + Clone + std::fmt::Debug + use<>>, Vec<HeldPortals>) {
     let key = |path: &PlannedPath| (path.target.clone(), path.portal.clone(), path.tpgt, path.interface.clone());
-    (plan.paths.iter().map(key).collect(), plan.hold.clone())
+    (plan.paths.iter().map(key).collect(), plan.hold_portals.clone())
 }
 
 fn is_strictly_sorted<T: Ord>(items: &[T]) -> bool {
@@ -151,9 +151,11 @@ proptest! {
         let report = plan_all(&objects);
         prop_assert!(report.problems.is_sorted());
         for PlannedHost { plan, .. } in &report.hosts {
-            let HostPlan { reason, networks, hold, no_network, paths, uses, .. } = plan;
+            let HostPlan { reason, networks, hold, hold_portals, no_network, paths, uses, .. } = plan;
             prop_assert!(is_strictly_sorted(&work(plan).0));
             prop_assert!(is_strictly_sorted(hold) && is_strictly_sorted(no_network) && is_strictly_sorted(uses));
+            prop_assert!(hold_portals.iter().map(|held| &held.target).eq(hold));
+            prop_assert!(hold_portals.iter().all(|held| is_strictly_sorted(&held.portals)));
             let places: Vec<_> = networks.iter().map(|carried| (&carried.name, &carried.interface)).collect();
             prop_assert!(is_strictly_sorted(&places));
             prop_assert!(paths.iter().all(|path| is_strictly_sorted(&path.bonds)));

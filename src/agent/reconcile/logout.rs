@@ -97,7 +97,7 @@ pub fn decide<'a>(
         .sessions
         .iter()
         .filter(|session| !plan.paths.contains_key(&session.path))
-        .filter(|session| session.is_own() || plan.hold.contains(&session.path.target))
+        .filter(|session| session.is_own() || plan.holds(&session.path))
         .map(|session| (session, devices.decide(plan, session)))
         .collect();
     decisions.sort_by(|(a, _), (b, _)| (&a.path, a.id).cmp(&(&b.path, b.id)));
@@ -177,7 +177,7 @@ impl<'a> Devices<'a> {
 
     fn decide(&self, plan: &Plan, session: &'a Session) -> LogoutDecision<'a> {
         let target = &session.path.target;
-        if plan.hold.contains(target) {
+        if plan.holds(&session.path) {
             return LogoutDecision::Keep(KeepReason::Held);
         }
         if plan.has_target(target) && !self.connected_targets.contains(target.as_str()) {
@@ -277,6 +277,15 @@ mod tests {
         check("held", &held, &inventory(sessions, vec![]), &[(1, HELD), (2, HELD), (3, "go")]);
         // The plan does not tell which of the two it is.
         assert!(HELD.contains("names a network that does not exist") && HELD.contains("has not reported"));
+    }
+
+    #[test]
+    fn a_portal_that_is_taken_out_wins_over_held() {
+        let mut plan = plan("r", &[path("a", "1", "ens1")]);
+        let stays = path("a", "2", "ens1");
+        plan.hold.insert(stays.target.clone(), Some([stays.portal.clone()].into()));
+        let sessions = vec![session(1, path("a", "1", "ens1")), session(2, stays), session(3, path("a", "3", "ens1"))];
+        check("taken out", &plan, &inventory(sessions, vec![]), &[(2, HELD), (3, "go")]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     agent::types::IscsiPath,
-    api::{InterfaceName, Iqn, NetworkName, PlanStatus, PlannedPath, Revision, SecretName, SessionSettings},
+    api::{InterfaceName, Iqn, NetworkName, PlanStatus, PlannedPath, Portal, Revision, SecretName, SessionSettings},
 };
 
 /// The plan of a host: the paths to connect, and the targets to leave alone.
@@ -13,7 +13,8 @@ pub struct Plan {
     /// The version of the plan.
     pub version: PlanVersion,
     /// Targets whose sessions are left as they are.
-    pub hold: BTreeSet<Iqn>,
+    /// If the portals are known that such a target has, only sessions at these.
+    pub hold: BTreeMap<Iqn, Option<BTreeSet<Portal>>>,
     /// The settings of every session.
     pub settings: SessionSettings,
     /// The paths, with the parameters of a login for each.
@@ -40,10 +41,14 @@ pub struct LoginParams {
 
 impl From<&PlanStatus> for Plan {
     fn from(status: &PlanStatus) -> Self {
-        let PlanStatus { revision, sequence, hold, no_network: _, session, paths } = status;
+        let PlanStatus { revision, sequence, hold, hold_portals, no_network: _, session, paths } = status;
+        let portals = |target: &Iqn| {
+            let held = hold_portals.iter().find(|held| held.target == *target)?;
+            Some(held.portals.iter().cloned().collect())
+        };
         Plan {
             version: PlanVersion { revision: revision.clone(), sequence: *sequence },
-            hold: hold.iter().cloned().collect(),
+            hold: hold.iter().map(|target| (target.clone(), portals(target))).collect(),
             settings: *session,
             paths: paths.iter().map(|path| (IscsiPath::from(path), LoginParams::from(path))).collect(),
         }
@@ -77,6 +82,13 @@ impl Plan {
         let of_target =
             self.paths.range(first..).map(|(other, _)| other).take_while(|other| other.target == path.target);
         of_target.filter(|other| other.interface == path.interface && *other != path).cloned().collect()
+    }
+
+    /// Whether a session on this path stays as it is, planned or not.
+    #[must_use]
+    pub fn holds(&self, path: &IscsiPath) -> bool {
+        let portals = self.hold.get(&path.target);
+        portals.is_some_and(|portals| portals.as_ref().is_none_or(|portals| portals.contains(&path.portal)))
     }
 
     /// Whether some path leads to the target.
