@@ -23,6 +23,16 @@ use crate::supervisor::Supervisor;
 /// How long a host may take to boot, on a busy machine.
 pub(super) const BOOT: Duration = Duration::from_secs(180);
 
+/// The Debian releases that the test host can be, by the variable `MULTIBOND_TEST_HOST`; the first without it.
+const RELEASES: [&str; 2] = ["bookworm", "trixie"];
+
+/// The Debian release of the test host.
+fn release() -> Result<String> {
+    let release = std::env::var("MULTIBOND_TEST_HOST").unwrap_or_else(|_| RELEASES[0].to_owned());
+    ensure!(RELEASES.contains(&&*release), "MULTIBOND_TEST_HOST is {release:?}, and can be {}", RELEASES.join(" or "));
+    Ok(release)
+}
+
 /// The directory of the sources.
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../vm/image")
@@ -31,6 +41,7 @@ fn sources() -> PathBuf {
 /// A disk, its kernel, and the state of a host that has booted from it.
 #[derive(Debug, Clone)]
 pub(super) struct Image {
+    release: String,
     directory: PathBuf,
     state: PathBuf,
 }
@@ -40,9 +51,10 @@ impl Image {
     /// once, the others wait for the first.
     pub(super) async fn locate() -> Result<Self> {
         check_programs()?;
-        let directory = cache_directory()?.join(format!("test-host-{}", digest_of_tree(&sources())?));
+        let release = release()?;
+        let directory = cache_directory()?.join(format!("test-host-{release}-{}", digest_of_tree(&sources())?));
         let state = directory.join(format!("ready-{}", machine::version().await?));
-        let image = Self { directory, state };
+        let image = Self { release, directory, state };
         if !image.state.is_dir() {
             let _lock = lock_images().await?;
             image.build()?;
@@ -53,7 +65,7 @@ impl Image {
 
     /// The state of a host that `change` has changed after the boot. It is made once and kept as `name`.
     pub(super) async fn changed(&self, name: &str, change: impl AsyncFnOnce(&Guest) -> Result<()>) -> Result<Self> {
-        let image = Self { directory: self.directory.clone(), state: self.state.join(name) };
+        let image = Self { state: self.state.join(name), ..self.clone() };
         if image.state.is_dir() {
             return Ok(image);
         }
@@ -96,8 +108,12 @@ impl Image {
 
     fn build(&self) -> Result<()> {
         in_one_step(&self.directory, |directory| {
-            say("building the test host from Debian's packages, once; this takes two or three minutes");
+            let release = &self.release;
+            say(&format!(
+                "building the test host from Debian {release}'s packages, once; this takes one to three minutes"
+            ));
             let status = Command::new(sources().join("build"))
+                .arg(release)
                 .arg(directory)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
