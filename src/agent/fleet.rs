@@ -87,7 +87,8 @@ impl Fleet {
     pub async fn follow_hosts(mut self, client: Client, config: watcher::Config) -> io::Result<()> {
         let requests = Arc::new(Semaphore::new(FLEET_REQUESTS));
         let cluster = Arc::new(KubeCluster::new(client.clone(), requests.clone()));
-        let events = hosts::events(client.clone(), config, WatchGauge::new(self.metrics.clone()));
+        let events =
+            hosts::events(client.clone(), config, WatchGauge::new(self.metrics.clone()), watch::Sender::default());
         pin_mut!(events);
         let mut store = HostStore::default();
         while let Some(event) = self.stop.run_until_cancelled(events.next()).await.flatten() {
@@ -147,7 +148,8 @@ impl Fleet {
             self.start_agent(node, client.clone(), cluster, requests, None)?;
             if let Some(agent) = self.agents.get(node) {
                 let (seen, stop) = (agent.seen.clone(), agent.stop.clone());
-                let watch = hosts::watch_node(client, node.clone(), seen, self.metrics.clone());
+                let watch =
+                    hosts::watch_node(client, node.clone(), seen, watch::Sender::default(), self.metrics.clone());
                 self.tasks.spawn(async move { stop.run_until_cancelled(watch).await });
             }
         }

@@ -12,6 +12,7 @@ use tracing::{Instrument as _, Span, debug, debug_span, info, info_span, warn};
 
 use super::{
     cluster::{Cluster, ClusterError, HostId},
+    cold_start::{Change, Changed},
     initiator::{Initiator, Inventory, LiveSettings, Map as MultipathMap, PathError, Session},
     reconcile::{
         Action, LogoutReason,
@@ -37,6 +38,7 @@ pub(super) enum JobResult {
     Logout(u32, LogoutReason, Result<bool, PathError>),
     Adjust,
     Tidy(Result<(), PathError>),
+    LastPlan(Changed),
     StatusWrite {
         host: HostId,
         result: Result<Box<Host>, ClusterError>,
@@ -95,6 +97,11 @@ impl<I: Initiator, C: Cluster> Jobs<I, C> {
             let result = Box::pin(cluster.write_status(&host, &fields)).await.map(Box::new);
             JobResult::StatusWrite { host, result, ended: Instant::now() }
         });
+    }
+
+    /// Starts a change of the file with the last plan.
+    pub(super) fn change_last_plan(&mut self, change: Change) {
+        self.spawn(debug_span!("last_plan"), async move { JobResult::LastPlan(change.carry_out().await) });
     }
 
     fn spawn(&mut self, span: Span, job: impl Future<Output = JobResult> + Send + 'static) {
@@ -235,6 +242,7 @@ mod tests {
     use crate::agent::{
         fixtures::{inventory, map, path, plan, session},
         initiator::{Facts, InterfaceFilter, Login},
+        types::credentials::Credentials,
     };
 
     /// A host with one session over two maps, which nobody uses. It writes down what is done to the maps.
@@ -321,6 +329,10 @@ mod tests {
 
         async fn adjust(&self, _: &Session, _: LiveSettings) -> Result<(), PathError> {
             Ok(())
+        }
+
+        async fn stored_credentials(&self, _: &IscsiPath) -> Option<Credentials> {
+            None
         }
 
         async fn tidy(&self, _: &BTreeSet<IscsiPath>) -> Result<(), PathError> {

@@ -5,6 +5,7 @@
 //! host. An initiator is anything that implements [`Initiator`](initiator::Initiator).
 
 pub mod cluster;
+mod cold_start;
 pub mod fleet;
 pub mod host;
 pub mod initiator;
@@ -14,6 +15,7 @@ pub mod reconcile;
 mod run;
 pub mod types;
 
+pub use cold_start::ColdStart;
 pub use run::Agent;
 
 #[cfg(test)]

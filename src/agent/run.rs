@@ -28,12 +28,14 @@ use super::{
         node_owner,
         outbox::{Due, Outbox},
     },
+    cold_start::{self, ColdStart},
     initiator::{Facts, Initiator, InterfaceFilter, Inventory, PathError},
     jobs::{JobResult, Jobs},
     metrics::{AgentMetrics, OutcomeLabel, PathGauge},
     reconcile::{
         Reconciler,
         input::StepInput,
+        last_plan::{Followed, LastHost},
         plan::{Plan, PlanVersion},
         report::{PathReport, StatusReport},
     },
@@ -76,6 +78,10 @@ pub struct Agent<I, C> {
     reconciler: Option<Reconciler>,
     /// The Secrets that the plan names.
     secrets: HashMap<ObjectRef<Secret>, watch::Receiver<SecretState>>,
+    /// The file with the last plan, if one is kept.
+    cold_start: Option<ColdStart>,
+    /// The credentials for the last plan, while it is followed.
+    stored_secrets: BTreeMap<SecretName, SecretState>,
     /// One for each Host that names the node.
     outboxes: BTreeMap<HostId, Outbox>,
     /// The time at which the plan changed or a login ended last, until the plan is acknowledged.
@@ -111,6 +117,8 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             plan,
             reconciler: None,
             secrets: HashMap::new(),
+            cold_start: None,
+            stored_secrets: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             progress_at: None,
             write_log: LogOnce::new(format!("write the status of the Host of node {node}")),
@@ -121,6 +129,13 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         }
     }
 
+    /// Keeps the last plan in a file, and follows it while the API server does not answer after a start.
+    #[must_use]
+    pub fn with_cold_start(mut self, cold_start: ColdStart) -> Self {
+        self.cold_start = Some(cold_start);
+        self
+    }
+
     /// Runs until `stop` is cancelled. The sessions stay.
     pub async fn run(self, stop: CancellationToken) {
         let span = info_span!("agent", node = %self.node);
@@ -129,6 +144,9 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
 
     async fn run_until(mut self, stop: CancellationToken) {
         let mut changes = self.initiator.changes();
+        if let Some(cold_start) = &mut self.cold_start {
+            cold_start.read().await;
+        }
         loop {
             changes.borrow_and_update();
             let wake_at = self.turn().await;
@@ -137,6 +155,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 () = changed(&mut changes) => sleep(DEBOUNCE).await,
                 () = changed(&mut self.hosts) => {}
                 () = any_changed(&mut self.secrets) => {}
+                () = contact_changed(&mut self.cold_start) => {}
                 Some(result) = self.jobs.next() => self.job_ended(result),
                 () = sleep_until(self.clock.instant(wake_at)) => {}
             }
@@ -164,6 +183,11 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         };
         self.read_log.recovered();
         let now = self.clock.now();
+        if self.begin_or_end_cold_start(&facts, now).await {
+            // The interfaces to read depend on the plan.
+            return now.monotonic;
+        }
+        self.keep_plan(&facts, &inventory, now);
         let (report, wake_at) = self.reconcile(facts, &inventory, now);
         let write_at = self.write(&report, now);
         [wake_at, write_at].into_iter().flatten().fold(now.monotonic + RESYNC, Duration::min)
@@ -185,11 +209,70 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
     }
 
     fn secret_states(&self) -> BTreeMap<SecretName, SecretState> {
-        self.secrets.iter().map(|(secret, state)| (secret.name.as_str().into(), state.borrow().clone())).collect()
+        let read = self.secrets.iter();
+        let read = read.map(|(secret, state)| (secret.name.as_str().into(), state.borrow().clone()));
+        read.chain(self.stored_secrets.clone()).collect()
+    }
+
+    fn follows_last_plan(&self) -> bool {
+        self.plan.borrow().as_ref().is_some_and(|plan| plan.only_connects)
+    }
+
+    /// Begins to follow the last plan if no Host was ever listed and the API server is silent, and ends it when that is over.
+    /// Returns whether the plan has changed.
+    async fn begin_or_end_cold_start(&mut self, facts: &Facts, now: Now) -> bool {
+        let follows = self.follows_last_plan();
+        let was_listed = self.hosts.borrow().is_some();
+        let Some(cold_start) = &mut self.cold_start else { return false };
+        if follows == (cold_start.is_silent() && !was_listed) {
+            return false;
+        }
+        if follows {
+            self.end_cold_start();
+            return true;
+        }
+        let Some(last) = cold_start.usable(&self.node, facts.initiator_name.as_deref(), now.wall) else { return false };
+        let (plan, secrets) = cold_start::plan_with_stored_credentials(&last, &*self.initiator).await;
+        self.served = Some(HostId::from(last.host));
+        self.stored_secrets = secrets;
+        self.plan.send_replace(Some(Arc::new(plan)));
+        self.reconciler.get_or_insert_with(|| Reconciler::cold(self.seed));
+        true
+    }
+
+    /// Logins that have begun end, and what they have connected stays.
+    fn end_cold_start(&mut self) {
+        info!("the API server answers: the last plan is not followed any more");
+        self.plan.send_replace(None);
+        self.stored_secrets.clear();
+    }
+
+    /// Keeps the plan that the agent follows for the next cold start.
+    fn keep_plan(&mut self, facts: &Facts, inventory: &Inventory, now: Now) {
+        let plan = self.plan.borrow().clone();
+        let host = self.served_host().filter(|host| host.status.as_ref().is_some_and(|status| status.plan.is_some()));
+        let host = host.map(|host| LastHost::from(HostId::from(&**host)));
+        let was_listed = self.hosts.borrow().is_some();
+        let Some(cold_start) = &mut self.cold_start else { return };
+        let change = if was_listed && !cold_start.finds_no_hosts() {
+            let Some(initiator_name) = facts.initiator_name.as_deref() else { return };
+            let followed = plan.as_deref().zip(host.as_ref());
+            let node = &self.node;
+            let followed = followed.map(|(plan, host)| Followed { node, host, initiator_name, plan, inventory });
+            cold_start.keep(followed, now.wall)
+        } else {
+            cold_start.forget_if_gone()
+        };
+        if let Some(change) = change {
+            self.jobs.change_last_plan(change);
+        }
     }
 
     /// Takes over the Hosts that name the node, and the plan of the one that is served.
     fn update_hosts(&mut self, hosts: &[Arc<Host>], list_began: Instant) {
+        if self.follows_last_plan() {
+            self.end_cold_start();
+        }
         let known: BTreeSet<HostId> = hosts.iter().map(|host| HostId::from(&**host)).collect();
         self.outboxes.retain(|id, _| known.contains(id));
         for host in hosts {
@@ -226,8 +309,11 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             self.plan.send_replace(Some(Arc::new(plan)));
             self.progress_at = Some(self.clock.now().monotonic);
         }
-        if self.reconciler.is_none() {
-            self.reconciler = Some(Reconciler::new(self.seed, &status.connections, acknowledged_version(status)));
+        let acknowledged = acknowledged_version(status);
+        match &mut self.reconciler {
+            None => self.reconciler = Some(Reconciler::new(self.seed, &status.connections, acknowledged)),
+            Some(reconciler) if reconciler.is_cold() => reconciler.begin_again(&status.connections, acknowledged),
+            Some(_) => {}
         }
     }
 
@@ -323,6 +409,9 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 let outcome = OutcomeLabel::of_path(result.as_ref().err().map(|error| error.reason));
                 self.metrics.logins.get_or_create(&outcome).inc();
                 self.progress_at = self.progress_at.map(|_| now.monotonic);
+                if let Some(cold_start) = self.cold_start.as_mut().filter(|_| reconciler.is_cold()) {
+                    cold_start.login_ended(&path, &result);
+                }
                 reconciler.login_ended(path, result);
             }
             (JobResult::Logout(id, reason, result), Some(reconciler)) => {
@@ -332,6 +421,11 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             }
             (JobResult::Tidy(Err(_)), Some(reconciler)) => reconciler.tidy_failed(now),
             (JobResult::StatusWrite { host, result, ended }, _) => self.write_ended(&host, result, ended, now),
+            (JobResult::LastPlan(changed), _) => {
+                if let Some(cold_start) = &mut self.cold_start {
+                    cold_start.change_ended(changed);
+                }
+            }
             (JobResult::Tidy(_) | JobResult::Adjust, _) | (JobResult::Login(..) | JobResult::Logout(..), None) => {}
         }
     }
@@ -373,6 +467,14 @@ fn failed_secrets<'a>(plan: &'a Plan, connections: &[Connection]) -> BTreeSet<&'
 async fn changed<T>(receiver: &mut watch::Receiver<T>) {
     if receiver.changed().await.is_err() {
         pending::<()>().await;
+    }
+}
+
+/// Waits until the API server begins or ceases to answer; for ever if no plan is kept.
+async fn contact_changed(cold_start: &mut Option<ColdStart>) {
+    match cold_start {
+        Some(cold_start) => cold_start.changed().await,
+        None => pending().await,
     }
 }
 

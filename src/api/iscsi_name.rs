@@ -23,6 +23,15 @@ pub fn why_unsafe(text: &str) -> Option<&'static str> {
     }
 }
 
+/// Whether a text from elsewhere than a validated object may be used as a target's name. It admits every name that the
+/// schema admits, and nothing that could be anything else than a name.
+#[must_use]
+pub fn is_plausible(text: &str) -> bool {
+    let has_type = ["iqn.", "eui.", "naa."].iter().any(|prefix| text.starts_with(prefix));
+    let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || "-._:+@=~".contains(letter);
+    has_type && text.len() <= 223 && text.chars().all(is_allowed) && why_unsafe(text).is_none()
+}
+
 /// The characters of an iSCSI name that RFC 3722 section 6.2 forbids, each once, in the order of the name.
 ///
 /// Of ASCII it allows letters, digits, `-`, `.` and `:`. Capital letters stand for small ones.
@@ -72,6 +81,7 @@ mod tests {
         assert!(Regex::new(ANY_IQN).unwrap().is_match(name));
         assert!(Regex::new(IQN).unwrap().is_match(name), "{name}");
         assert_eq!(why_unsafe(name), None);
+        assert!(is_plausible(name), "{name}");
     }
 
     #[rstest]

@@ -12,9 +12,10 @@ use tracing::info;
 use super::{Global, in_runtime, plan::metadata, process};
 use crate::{
     agent::{
-        Agent,
+        Agent, ColdStart,
         cluster::{
-            KubeCluster, hosts,
+            KubeCluster,
+            hosts::{self, Contact},
             lease::{LeaseRenewer, LeaseTiming},
         },
         host::{access::AccessMode, mount_points::MountPoints},
@@ -51,6 +52,8 @@ pub struct Arguments {
     /// storage can be, such as loopback
     #[arg(long, env = "MULTIBOND_ALLOWED_PORTALS", value_name = "JSON", default_value = "{}")]
     allowed_portals: PortalPolicy,
+    #[command(flatten)]
+    cold_start: ColdStartArguments,
     #[command(flatten)]
     simulation: SimulationArguments,
     #[command(flatten)]
@@ -112,6 +115,27 @@ impl SimulationArguments {
     fn is_empty(&self) -> bool {
         let SimulationArguments { faults, facts, state_dir } = self;
         faults.is_none() && facts.is_none() && state_dir.is_none()
+    }
+}
+
+/// The flags of a cold start: a boot while the API server does not answer.
+#[derive(Args, Debug)]
+pub struct ColdStartArguments {
+    /// Keep the last plan in this file, and connect by it after a boot while the API server does not answer; for an agent
+    /// that starts without the API server, such as a systemd service; without it nothing is kept
+    #[arg(long, env = "MULTIBOND_LAST_PLAN", value_name = "FILE")]
+    last_plan: Option<PathBuf>,
+    /// The last plan is not used when the API server has last confirmed it longer ago than this
+    #[arg(long, env = "MULTIBOND_LAST_PLAN_MAX_AGE", value_name = "DURATION", default_value = "168h", value_parser = ops::positive_duration)]
+    last_plan_max_age: Duration,
+}
+
+impl ColdStartArguments {
+    /// The cold start by a file, if there is one. `contact` says whether the API server answers.
+    fn with_contact(self, contact: watch::Receiver<Contact>) -> anyhow::Result<Option<ColdStart>> {
+        let Some(file) = self.last_plan else { return Ok(None) };
+        ensure!(file.is_absolute(), "--last-plan is {}: it must be an absolute path", file.display());
+        Ok(Some(ColdStart::new(file, self.last_plan_max_age, contact)))
     }
 }
 
@@ -211,15 +235,21 @@ async fn serve(
     let metrics = arguments.health.start(stop.clone()).await?;
     let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
     let (sender, node_hosts) = watch::channel(None);
+    let (contact, contact_seen) = watch::channel(Contact::default());
+    let cold_start = arguments.cold_start.with_contact(contact_seen)?;
 
     let namespace = arguments.lease.namespace();
     let renewer =
         LeaseRenewer::new(client.clone(), &namespace, node.clone(), timing, requests.clone(), metrics.clone());
     let lease = tokio::spawn(renewer.run());
-    let hosts = tokio::spawn(hosts::watch_node(client.clone(), node.clone(), sender, metrics.clone()));
+    let hosts = tokio::spawn(hosts::watch_node(client.clone(), node.clone(), sender, contact, metrics.clone()));
     info!(%node, "serving");
     let cluster = Arc::new(KubeCluster::new(client, requests));
-    Agent::new(node.clone(), initiator, cluster, node_hosts, metrics, arguments.allowed_portals).run(stop).await;
+    let mut agent = Agent::new(node.clone(), initiator, cluster, node_hosts, metrics, arguments.allowed_portals);
+    if let Some(cold_start) = cold_start {
+        agent = agent.with_cold_start(cold_start);
+    }
+    agent.run(stop).await;
     lease.abort();
     hosts.abort();
     info!(%node, "stopped; sessions stay");

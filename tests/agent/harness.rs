@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -10,10 +11,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::reflector::ObjectRef;
 use multibond::{
     agent::{
-        Agent,
+        Agent, ColdStart,
         cluster::{
             Cluster, ClusterError, HostId,
-            hosts::{HostsOfNode, NodeHosts},
+            hosts::{Contact, HostsOfNode, NodeHosts},
         },
         initiator::simulated::{Fault, FaultKind, Faults, SimulatedHost, Simulation},
         metrics::AgentMetrics,
@@ -138,6 +139,10 @@ pub struct TestNode {
     pub api: Arc<FakeApi>,
     pub simulation: Arc<Simulation>,
     pub host: Arc<SimulatedHost>,
+    /// The file with the last plan, if the agent keeps one.
+    pub last_plan: Option<PathBuf>,
+    /// Whether the API server answers.
+    pub contact: watch::Sender<Contact>,
     agent: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -145,9 +150,15 @@ pub const INTERFACES: [&str; 2] = ["ens1", "ens2"];
 
 impl TestNode {
     pub fn new() -> Self {
+        Self::with_last_plan(None)
+    }
+
+    /// A node whose agent keeps the last plan in this file.
+    pub fn with_last_plan(last_plan: Option<PathBuf>) -> Self {
         let simulation = Simulation::new(None);
         let host = simulation.host(&"node-1".into()).unwrap();
-        let mut node = TestNode { api: FakeApi::new(), simulation, host, agent: None };
+        let contact = watch::Sender::new(Contact::Answers);
+        let mut node = TestNode { api: FakeApi::new(), simulation, host, last_plan, contact, agent: None };
         node.start_agent();
         node
     }
@@ -163,7 +174,24 @@ impl TestNode {
             AgentMetrics::default(),
             PortalPolicy::default(),
         );
+        let week = Duration::from_secs(7 * 24 * 3600);
+        let cold_start = self.last_plan.clone().map(|file| ColdStart::new(file, week, self.contact.subscribe()));
+        let agent = match cold_start {
+            Some(cold_start) => agent.with_cold_start(cold_start),
+            None => agent,
+        };
         self.agent = Some((stop.clone(), tokio::spawn(agent.run(stop))));
+    }
+
+    /// Cuts the power and boots again: no session is left, and the agent knows nothing and reaches no API server.
+    pub fn power_cycle(&mut self) {
+        self.kill_agent();
+        for path in self.host.paths().0 {
+            self.host.kill(&path);
+        }
+        self.api.seen.send_replace(None);
+        self.contact.send_replace(Contact::Untried);
+        self.start_agent();
     }
 
     /// Ends the agent as SIGKILL does: no job is finished.

@@ -4,4 +4,5 @@
 
 mod any_order;
 mod behaviour;
+mod cold_start;
 mod harness;

@@ -13,7 +13,7 @@ use crate::{
     writer::Writer,
 };
 
-const ONE_WAY: &str = "iqn.2026-11.com.example:one-way";
+pub const ONE_WAY: &str = "iqn.2026-11.com.example:one-way";
 const MUTUAL: &str = "iqn.2026-11.com.example:mutual";
 
 /// Both targets on both fabrics, each with a Secret.
@@ -29,7 +29,7 @@ fn storage() -> Value {
 }
 
 /// Creates or changes the Secret of a target: the host's password, and the target's.
-async fn write_secret(node: &RealNode, name: &str, password: &str, password_of_array: Option<&str>) {
+pub async fn write_secret(node: &RealNode, name: &str, password: &str, password_of_array: Option<&str>) {
     let mut data = json!({
         "node.session.auth.username": format!("host-{name}"),
         "node.session.auth.password": password,
@@ -44,7 +44,7 @@ async fn write_secret(node: &RealNode, name: &str, password: &str, password_of_a
 }
 
 /// Lets agents read the Secrets of the site's namespace, as the administrator does.
-async fn let_agents_read_secrets(node: &RealNode) {
+pub async fn let_agents_read_secrets(node: &RealNode) {
     let role = "multibond-chap-reader";
     let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": role},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod chap;
+mod cold_start;
 mod connect;
 mod damage;
 mod disk_users;

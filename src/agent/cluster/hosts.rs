@@ -47,6 +47,34 @@ pub struct HostsOfNode {
     pub list_began: Instant,
 }
 
+/// What the last request for Hosts has shown of the API server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Contact {
+    /// None has ended yet.
+    #[default]
+    Untried,
+    /// It answers, be it with an error.
+    Answers,
+    /// It answers that it has no Hosts at all, not even their kind.
+    NoHosts,
+    /// The request has failed without any HTTP answer.
+    Silent,
+}
+
+impl From<&watcher::Error> for Contact {
+    fn from(error: &watcher::Error) -> Self {
+        use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+        match error {
+            InitialListFailed(kube::Error::HyperError(_) | kube::Error::Service(_))
+            | WatchStartFailed(kube::Error::HyperError(_) | kube::Error::Service(_)) => Contact::Silent,
+            InitialListFailed(kube::Error::Api(status)) if status.code == 404 => Contact::NoHosts,
+            // The connection of a watch that had begun was lost: the next list shows whether anybody answers.
+            WatchFailed(_) => Contact::Untried,
+            _ => Contact::Answers,
+        }
+    }
+}
+
 /// All Hosts of a watch, by node.
 ///
 /// kube's reflector is not used: its store has no index by node, and an object that cannot be decoded would replace the
@@ -176,11 +204,12 @@ pub fn trimmed(mut host: Host) -> Host {
     host
 }
 
-/// A watch of Hosts that never ends. An error is logged once, and shown in `gauge`.
+/// A watch of Hosts that never ends. An error is logged once, and shown in `gauge` and `contact`.
 pub fn events(
     client: Client,
     config: watcher::Config,
     mut gauge: WatchGauge,
+    contact: watch::Sender<Contact>,
 ) -> impl Stream<Item = Event<Readable<Host>>> + Send {
     let mut log = LogOnce::new("watch Hosts");
     watch_from_list(Api::<Readable<Host>>::all(client), config, RETRY).filter_map(move |event| {
@@ -190,12 +219,14 @@ pub fn events(
                 if !matches!(event, Event::Init) {
                     log.recovered();
                     gauge.set(true);
+                    show(&contact, Contact::Answers);
                 }
                 Some(event)
             }
             Err(error) => {
                 log.failed(brief(&error));
                 gauge.set(false);
+                show(&contact, Contact::from(&error));
                 None
             }
         };
@@ -203,10 +234,20 @@ pub fn events(
     })
 }
 
-/// Watches the Hosts of one node, for as long as there is a receiver.
-pub async fn watch_node(client: Client, node: NodeName, hosts: watch::Sender<NodeHosts>, metrics: AgentMetrics) {
+fn show(contact: &watch::Sender<Contact>, new: Contact) {
+    contact.send_if_modified(|known| std::mem::replace(known, new) != new);
+}
+
+/// Watches the Hosts of one node, for as long as there is a receiver of them.
+pub async fn watch_node(
+    client: Client,
+    node: NodeName,
+    hosts: watch::Sender<NodeHosts>,
+    contact: watch::Sender<Contact>,
+    metrics: AgentMetrics,
+) {
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    let events = events(client, config, WatchGauge::new(metrics));
+    let events = events(client, config, WatchGauge::new(metrics), contact);
     pin_mut!(events);
     let mut store = HostStore::default();
     loop {
@@ -265,6 +306,22 @@ mod tests {
 
     fn apply(store: &mut HostStore, event: Event<Readable<Host>>) -> BTreeSet<NodeName> {
         store.apply(event, Instant::now())
+    }
+
+    #[test]
+    fn a67_only_a_request_without_any_answer_shows_an_api_server_that_is_silent() {
+        use kube::core::Status;
+        let answer = |code| kube::Error::Api(Status::failure("no", "No").with_code(code).boxed());
+        let nobody = || kube::Error::Service("connection refused".into());
+        let list = |error| Contact::from(&watcher::Error::InitialListFailed(error));
+        assert_eq!(list(nobody()), Contact::Silent);
+        assert_eq!(Contact::from(&watcher::Error::WatchStartFailed(nobody())), Contact::Silent);
+        assert_eq!(list(answer(404)), Contact::NoHosts);
+        for code in [401, 403, 410, 429, 500, 503] {
+            assert_eq!(list(answer(code)), Contact::Answers, "{code}");
+        }
+        assert_eq!(Contact::from(&watcher::Error::WatchStartFailed(answer(404))), Contact::Answers);
+        assert_eq!(Contact::from(&watcher::Error::WatchFailed(nobody())), Contact::Untried);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 
-use super::types::credentials::SecretState;
+use super::{reconcile::last_plan::LastHost, types::credentials::SecretState};
 use crate::{api::Host, ops::errors::brief};
 
 pub mod hosts;
@@ -71,6 +71,18 @@ impl From<&Host> for HostId {
             name: host.name_any(),
             uid: host.uid().unwrap_or_default(),
         }
+    }
+}
+
+impl From<LastHost> for HostId {
+    fn from(LastHost { namespace, name, uid }: LastHost) -> Self {
+        HostId { namespace, name, uid }
+    }
+}
+
+impl From<HostId> for LastHost {
+    fn from(HostId { namespace, name, uid }: HostId) -> Self {
+        LastHost { namespace, name, uid }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod interfaces;
 pub mod loop_device;
 pub mod mount_points;
 pub mod multipath;
+pub mod private_file;
 pub mod processes;
 pub mod run_tool;
 pub mod sysfs;

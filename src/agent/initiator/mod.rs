@@ -97,6 +97,9 @@ pub trait Initiator: Send + Sync + 'static {
     /// Changes the settings of a session of the agent while it is logged in.
     fn adjust(&self, session: &Session, settings: LiveSettings) -> impl Future<Output = Result<(), PathError>> + Send;
 
+    /// The credentials that the initiator has stored for the next login on a path; none without CHAP, or if it stores none.
+    fn stored_credentials(&self, path: &IscsiPath) -> impl Future<Output = Option<Credentials>> + Send;
+
     /// Deletes what the initiator stored for paths without a session of the agent that are not in `keep`. A path that
     /// never connected leaves such data behind.
     fn tidy(&self, keep: &BTreeSet<IscsiPath>) -> impl Future<Output = Result<(), PathError>> + Send;

@@ -5,6 +5,8 @@
 //! - its target has a planned session that works, or has left the plan altogether, and
 //! - each of its disks is unused, or in a multipath map that keeps an active path over a session that *stays*. A session
 //!   stays if it is planned, works, and is not being logged out.
+//!
+//! For a plan that only connects nothing is logged out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -92,6 +94,9 @@ pub fn decide<'a>(
     inventory: &'a Inventory,
     logging_out: &BTreeSet<u32>,
 ) -> Vec<(&'a Session, LogoutDecision<'a>)> {
+    if plan.only_connects {
+        return Vec::new();
+    }
     let devices = Devices::new(plan, inventory, logging_out);
     let mut decisions: Vec<_> = inventory
         .sessions
@@ -132,7 +137,8 @@ pub fn may_relogin(plan: &Plan, inventory: &Inventory, session: &Session, loggin
     let devices = Devices::new(plan, inventory, &logging_out);
     let is_safe =
         |map: &&Map| devices.keeps_an_active_path(map) || (!session.is_live() && Devices::loses_nothing(map, session));
-    session.is_own()
+    !plan.only_connects
+        && session.is_own()
         && (!session.is_live() || devices.connected_targets.contains(&*session.path.target))
         && session
             .disks

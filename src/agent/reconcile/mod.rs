@@ -32,6 +32,7 @@ use crate::{
 
 pub mod backoff;
 pub mod input;
+pub mod last_plan;
 pub mod logout;
 pub mod path_state;
 pub mod plan;
@@ -128,6 +129,8 @@ pub struct Reconciler {
     reported: BTreeMap<IscsiPath, Connection>,
     current: Option<PlanVersion>,
     acknowledged: Option<PlanVersion>,
+    /// It has followed nothing but the last plan of a cold start.
+    is_cold: bool,
 }
 
 impl Reconciler {
@@ -136,6 +139,26 @@ impl Reconciler {
     pub fn new(seed: u64, reported: &[Connection], acknowledged: Option<PlanVersion>) -> Self {
         let reported = reported.iter().map(|connection| (IscsiPath::from(connection), connection.clone())).collect();
         Reconciler { seed, reported, acknowledged, ..Reconciler::default() }
+    }
+
+    /// Starts with the last plan of a cold start.
+    #[must_use]
+    pub fn cold(seed: u64) -> Self {
+        Reconciler { is_cold: true, ..Reconciler::new(seed, &[], None) }
+    }
+
+    /// Begins again from the last report in the Host's status, after the last plan of a cold start was followed. Logins that
+    /// have not ended are still known.
+    pub fn begin_again(&mut self, reported: &[Connection], acknowledged: Option<PlanVersion>) {
+        let begun = Reconciler::new(self.seed, reported, acknowledged);
+        let (logins, ended_logins) = (std::mem::take(&mut self.logins), std::mem::take(&mut self.ended_logins));
+        *self = Reconciler { logins, ended_logins, ..begun };
+    }
+
+    /// Whether it has followed nothing but the last plan of a cold start.
+    #[must_use]
+    pub fn is_cold(&self) -> bool {
+        self.is_cold
     }
 
     /// Another Host is served from now on. It is not known whether its acknowledged plan was carried out here.
@@ -482,7 +505,7 @@ impl Reconciler {
             && !self.paths.values().any(PathState::is_first_attempt)
             && !self.surplus.is_any_disconnecting();
         let is_tidy_due = self.tidy_at.is_some_and(|at| at <= now.monotonic);
-        if !settled || !is_tidy_due {
+        if !settled || !is_tidy_due || plan.only_connects {
             return None;
         }
         self.acknowledged = Some(plan.version.clone());

@@ -19,6 +19,8 @@ pub struct Plan {
     pub settings: SessionSettings,
     /// The paths, with the parameters of a login for each.
     pub paths: BTreeMap<IscsiPath, LoginParams>,
+    /// Nothing is logged out or deleted for it, because it may be out of date: it is the last plan of a cold start.
+    pub only_connects: bool,
 }
 
 /// Identifies a plan among all that were written to one Host.
@@ -51,6 +53,7 @@ impl From<&PlanStatus> for Plan {
             hold: hold.iter().map(|target| (target.clone(), portals(target))).collect(),
             settings: *session,
             paths: paths.iter().map(|path| (IscsiPath::from(path), LoginParams::from(path))).collect(),
+            only_connects: false,
         }
     }
 }

@@ -157,6 +157,41 @@ fn a10_a_plan_is_acknowledged_when_its_last_path_is_connected() {
     assert_eq!((host.step().actions.len(), host.step().wake_at), (0, None), "then there is nothing to do");
 }
 
+#[test]
+fn a67_a_plan_that_only_connects_logs_nothing_out_and_deletes_nothing() {
+    let (one, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
+    let only_connects = Plan { only_connects: true, ..plan("", std::slice::from_ref(&one)) };
+    let mut host = Harness::new(with_secret(only_connects, "stored"));
+    host.secrets.insert("stored".into(), password("new"));
+    host.sessions.push(session(1, old.clone()));
+    assert_eq!(logins(&host.step()), [one.clone()]);
+    let step = host.logged_in(2, &one);
+    host.sessions[1].credentials = fingerprint(&password("old"));
+    for step in [step, host.step_after(600_000)] {
+        assert_eq!((step.actions.len(), acknowledged(&step)), (0, None));
+    }
+
+    // The plan of now does what is due.
+    host.reconciler.begin_again(&[], None);
+    host.plan = plan("r", std::slice::from_ref(&one));
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::Surplus)]);
+}
+
+#[test]
+fn a67_a_login_for_the_last_plan_that_has_not_ended_holds_the_plan_of_now() {
+    let (one, two) = (path("a", "1", "ens1"), path("b", "2", "ens2"));
+    let mut host = Harness::new(Plan { only_connects: true, ..plan("", &[one.clone(), two.clone()]) });
+    assert_eq!(logins(&host.step()).len(), 2);
+    host.reconciler.begin_again(&[], None);
+    host.plan = plan("r", std::slice::from_ref(&one));
+    let step = host.logged_in(1, &one);
+    assert_eq!((logins(&step), acknowledged(&step)), (vec![], None), "the other login may still make a session");
+    host.sessions.push(session(2, two.clone()));
+    host.reconciler.login_ended(two, Ok(()));
+    assert_eq!(logouts(&host.step()), [(2, LogoutReason::Surplus)]);
+    assert_eq!(acknowledged(&host.logged_out(2, LogoutReason::Surplus)), Some("r"));
+}
+
 fn is_tidying(step: &Step) -> bool {
     matches!(&step.actions[..], [Action::Tidy { .. }])
 }

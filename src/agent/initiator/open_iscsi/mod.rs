@@ -350,8 +350,8 @@ impl Initiator for OpenIscsi {
                 session.state = SessionState::Free;
             }
             if session.credentials.is_some() {
-                session.stored_credentials =
-                    access().and_then(|access| self.records.stored_credentials(access, &session.path));
+                let stored = access().and_then(|access| self.records.stored_credentials(access, &session.path));
+                session.stored_credentials = stored.as_ref().map(Credentials::fingerprint);
             }
             let stored = || self.records.requested_path(access()?, &session.path);
             session.path = self.names.requested_path(session.id, &session.path, stored);
@@ -419,6 +419,10 @@ impl Initiator for OpenIscsi {
         let file = self.sys.join(format!("class/iscsi_session/session{}/recovery_tmo", session.id));
         fs::write(&file, replacement_timeout_seconds.to_string())
             .map_err(|error| PathError::internal(format!("cannot write {}: {error}", file.display())))
+    }
+
+    async fn stored_credentials(&self, path: &IscsiPath) -> Option<Credentials> {
+        self.records.credentials_for_login(&self.iscsiadm.access().ok()?, path)
     }
 
     async fn tidy(&self, keep: &BTreeSet<IscsiPath>) -> Result<(), PathError> {

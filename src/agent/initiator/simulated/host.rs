@@ -341,6 +341,10 @@ impl Initiator for SimulatedHost {
         Ok(())
     }
 
+    async fn stored_credentials(&self, _path: &IscsiPath) -> Option<Credentials> {
+        None
+    }
+
     async fn tidy(&self, _keep: &BTreeSet<IscsiPath>) -> Result<(), PathError> {
         Ok(())
     }

@@ -24,7 +24,7 @@ use crate::{
         initiator::{Login, PathError},
         types::{
             IscsiPath,
-            credentials::{Account, Credentials, Fingerprint, Password},
+            credentials::{Account, Credentials, Password},
         },
     },
     api::{Portal, SessionSettings, address::parse_ip, reason::PathReason},
@@ -73,9 +73,9 @@ impl Records {
 
     /// The credentials that are stored for the next login of a path; none without CHAP.
     #[must_use]
-    pub fn stored_credentials(&self, access: &HostAccess, path: &IscsiPath) -> Option<Fingerprint> {
+    pub fn stored_credentials(&self, access: &HostAccess, path: &IscsiPath) -> Option<Credentials> {
         match self.database(access).ok()?.node(&NodeRecord::of(path).ok()?) {
-            StoredRecord::Settings(settings) => Some(credentials(&settings)?.fingerprint()),
+            StoredRecord::Settings(settings) => credentials(&settings),
             StoredRecord::Missing | StoredRecord::Unreadable => None,
         }
     }
@@ -92,6 +92,21 @@ impl Records {
             }),
             StoredRecord::Missing | StoredRecord::Unreadable => None,
         }
+    }
+
+    /// The credentials that are stored for the next login of a path of a plan. If its portal has a DNS name, they are those of
+    /// the record that was made for it, by an address.
+    #[must_use]
+    pub fn credentials_for_login(&self, access: &HostAccess, path: &IscsiPath) -> Option<Credentials> {
+        let is_for_path = |found: &IscsiPath| {
+            (&found.target, &found.interface) == (&path.target, &path.interface)
+                && self.requested_path(access, found).as_ref() == Some(path)
+        };
+        let by_name = || {
+            let mut found = self.database(access).ok()?.nodes().into_iter().map(|record| record.path());
+            self.stored_credentials(access, &found.find(is_for_path)?)
+        };
+        self.stored_credentials(access, path).or_else(by_name)
     }
 
     /// Writes into a record for which path it is from now on.

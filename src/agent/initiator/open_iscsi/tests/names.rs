@@ -62,6 +62,22 @@ async fn a_name_is_dialled_and_recorded_by_address_and_reported_by_name() {
 }
 
 #[tokio::test]
+async fn a67_stored_credentials_are_found_by_the_address_and_by_the_name_of_a_portal() {
+    let host = TestHost::with_names();
+    host.resolve(&["10.0.1.10"]);
+    let by_address = path("a", "2", "ens1");
+    let stored = async |path: &IscsiPath| host.initiator.stored_credentials(path).await;
+    for (path, password) in [(san(), "hunter2"), (by_address, "hunter3")] {
+        assert_eq!(stored(&path).await, None);
+        let login = with_chap(login(path.clone()), password);
+        host.initiator.login(&login).await.unwrap();
+        assert_eq!(stored(&path).await, login.credentials);
+        let elsewhere = IscsiPath { interface: Some("ens2".into()), ..path };
+        assert_eq!(stored(&elsewhere).await, None);
+    }
+}
+
+#[tokio::test]
 async fn a_name_of_refused_addresses_only_is_not_dialled() {
     let host = TestHost::with_names();
     let policy: PortalPolicy = r#"{"allowed": ["10.0.1.0/24"]}"#.parse().unwrap();
