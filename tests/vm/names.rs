@@ -15,6 +15,7 @@ async fn a24_a25_all_kinds_of_names_connect_and_damaged_records_are_reported() {
     node.site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
     node.until_nothing_is_connected().await;
     node.stop_agent().await;
+    a24_a_login_that_the_target_sends_on_to_a_refused_address_is_undone(&node).await;
     node.guest.run_ok("rm -f /etc/iscsi/ifaces/mb.*").await.unwrap();
     a25_damaged_records_and_a_stale_lock_fail_only_their_paths(&node).await;
 }
@@ -65,4 +66,37 @@ async fn a24_all_kinds_of_portal_and_target_names_connect_and_are_adopted(node: 
     node.site.until_phase("w1", "Up").await;
     node.until_paths("7/7").await;
     assert_eq!(node.guest.run_ok("ls /sys/class/iscsi_session").await.unwrap(), held);
+}
+
+/// Answers each login at 10.0.101.2:3270 with "moved temporarily" (status 0x0101), to 10.0.101.4:3260.
+const SENDS_LOGINS_ON: &str = r#"
+use IO::Socket::INET;
+my $server = IO::Socket::INET->new(LocalAddr => "10.0.101.2:3270", Listen => 8, ReuseAddr => 1) or die $@;
+while (my $client = $server->accept) {
+    read($client, my $request, 48) == 48 or next;
+    my $keys = "TargetAddress=10.0.101.4:3260,1\0";
+    my ($isid, $tag) = unpack("x8 a6 x2 a4", $request);
+    print $client pack("C x4 C3 a6 x2 a4 x4 N3 C2 x10", 0x23, 0, 0, length $keys, $isid, $tag, 0, 1, 1, 1, 1), $keys;
+    $client->flush;
+    1 while read($client, my $rest, 1);
+}
+"#;
+
+/// Needs a host without sessions, in maintenance, before its agent starts; and leaves it so.
+async fn a24_a_login_that_the_target_sends_on_to_a_refused_address_is_undone(node: &RealNode) {
+    node.guest.write("/root/sends-on", SENDS_LOGINS_ON).await.unwrap();
+    node.guest.spawn("sends-on", "exec ip netns exec array perl /root/sends-on").await.unwrap();
+    let portal = json!({"address": "10.0.101.2", "port": 3270});
+    let storage = json!([{"name": "array", "targets": [{"iqn": "eui.02004567a425678d", "portals": [portal]}]}]);
+    node.site.patch("DataCenter", "dc", json!({"spec": {"storage": storage}})).await;
+    node.site.patch("Host", "w1", json!({"spec": {"maintenance": false}})).await;
+    node.start_agent(r#"--allowed-portals '{"denied": ["10.0.101.4/32"]}'"#).await;
+    let refused = node.until_path("10.0.101.2:3270", "Failed", Some("PortalUnreachable")).await;
+    let message = "10.0.101.2:3270 has sent the login on to an address that is not dialled: 10.0.101.4 is";
+    assert!(refused["message"].as_str().unwrap().starts_with(message), "{refused}");
+    // Each further attempt makes a session for a moment.
+    node.stop_agent().await;
+    assert_eq!(sessions(&node.guest).await, [""; 0]);
+    node.site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
+    node.guest.run_ok("systemctl stop sends-on").await.unwrap();
 }

@@ -226,12 +226,12 @@ impl OpenIscsi {
         let sessions = self.reader.sessions().await?;
         let new = || sessions.iter().filter(|session| !before.contains(&session.id) && is_of_record(session, record));
         let why_refused = |session: &SessionEntry| login.portals.why_refused(session.connected_to?);
+        let path = record.path();
         // A target that sends the login on may change the portal group tag, too, so this is not always the wanted session.
         if let Some((session, why)) = new().find_map(|session| Some((session, why_refused(session)?))) {
-            let found = format!("the target has sent the login on to an address that is not dialled: {why}");
+            let found = format!("{} has sent the login on to an address that is not dialled: {why}", path.portal);
             return Err(self.undo_login(access, session, PathReason::PortalUnreachable, &found).await);
         }
-        let path = record.path();
         let mut wanted = sessions.iter().filter(|session| is_own_on(session, &path));
         if let Some(session) = wanted.find(|session| session.is_live() || result.is_ok()) {
             self.names.set(session.id, &session.path, &login.path);

@@ -104,7 +104,7 @@ async fn a_session_that_the_target_sends_on_to_a_refused_address_is_logged_out()
     for path in [path("a", "1", "ens1"), san()] {
         fs::write(host.file("sent-on-to"), "127.0.0.1\n").unwrap();
         let error = host.initiator.login(&login(path.clone())).await.unwrap_err();
-        let message = "the target has sent the login on to an address that is not dialled: 127.0.0.1 is a loopback \
+        let message = "10.0.1.10:3260 has sent the login on to an address that is not dialled: 127.0.0.1 is a loopback \
                        address, where no storage can be; it was logged out again";
         assert_eq!((error.reason, &*error.message), (PathReason::PortalUnreachable, message));
         assert_eq!(host.sessions().await, []);
