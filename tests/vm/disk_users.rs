@@ -247,8 +247,34 @@ async fn a13b_every_kind_of_use_of_a_bare_disk_keeps_its_session() {
     kept.sort();
     until_sessions(&node.guest, &kept).await;
 
+    node.guest.write("/root/maps-new-files", MAPS_NEW_FILES).await.unwrap();
+    let program = "exec nice setpriv --reuid=65534 --clear-groups perl </root/maps-new-files";
+    node.guest.spawn("maps-new-files", program).await.unwrap();
+    let maps = "until cat /proc/$(systemctl show --value --property=MainPID maps-new-files)/task/*/maps | grep -q memfd
+        do sleep 0.1; done";
+    node.guest.run_ok(maps).await.unwrap();
     for kind in &USES {
         run(&node, kind, kind.end).await;
     }
     until_no_trace(&node).await;
+    node.guest.run_ok("systemctl stop maps-new-files").await.unwrap();
 }
+
+/// A program without privileges that maps one new file (`memfd_create`) after the other, 64 at a time: whoever looks at its
+/// mappings finds that some have vanished. Its first thread has ended.
+const MAPS_NEW_FILES: &str = r#"
+use POSIX ();
+use threads;
+my ($mmap, $munmap, $exit, $ftruncate, $memfd_create) = (9, 11, 60, 77, 319);
+threads->create(sub {
+    my ($name, @mapped) = "new";
+    while (1) {
+        my $file = syscall($memfd_create, $name, 0);
+        syscall($ftruncate, $file, 4096);
+        push @mapped, syscall($mmap, 0, 4096, 1, 1, $file, 0);
+        POSIX::close($file);
+        syscall($munmap, shift @mapped, 4096) if @mapped > 64;
+    }
+});
+syscall($exit, 0);
+"#;

@@ -5,7 +5,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    fs, io,
+    fs,
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -18,8 +19,12 @@ use crate::agent::host::{
     time_limit::TimeLimit,
 };
 
-/// The number of attempts to look at a mapping that changes meanwhile.
-const MAX_ATTEMPTS: u32 = 3;
+/// The number of looks at the mappings of a process that changes them meanwhile. A look finds a file that is mapped and
+/// unmapped in turns with a chance of about a half.
+const MAX_LOOKS: u32 = 10;
+/// The bounds of what is remembered of mapped files: any process can map many files with long names.
+const MAX_OTHERS: usize = 20_000;
+const MAX_NAME: usize = 400;
 
 /// The device that each file means which is looked for, by what the kernel says of a file.
 #[derive(Clone, Debug, Default)]
@@ -76,8 +81,7 @@ impl Wanted {
 pub struct OpenFiles<'a> {
     wanted: Arc<Wanted>,
     limit: &'a TimeLimit,
-    /// Mapped files that are not wanted. Most processes map the same libraries.
-    others: Arc<Mutex<HashSet<String>>>,
+    others: Arc<Others>,
 }
 
 impl<'a> OpenFiles<'a> {
@@ -95,7 +99,8 @@ impl<'a> OpenFiles<'a> {
         let mut found = BTreeSet::new();
         for task in tasks(process)? {
             found.extend(self.open(&task.join("fd"))?);
-            let (task, wanted, others) = (task.clone(), self.wanted.clone(), self.others.clone());
+            let task = with_mappings(process, &task);
+            let (wanted, others) = (self.wanted.clone(), self.others.clone());
             let what = format!("reading {}", task.join("maps").display());
             // The kernel waits for the process if that is just changing its mappings, and it may hang while it does.
             found.extend(self.limit.run(&what, move || mapped(&task, &wanted, &others))?);
@@ -130,46 +135,104 @@ fn tasks(process: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(threads.iter().map(|thread| directory.join(thread)).collect())
 }
 
-/// The wanted files that a process has mapped. A mapping keeps a file open, even after its descriptor was closed.
-///
-/// The table of mappings shows of a device node only where the node is. So each mapped file is looked at.
-fn mapped(process: &Path, wanted: &Wanted, others: &Mutex<HashSet<String>>) -> io::Result<BTreeSet<Opened>> {
-    let table = process.join("maps");
-    for _ in 0..MAX_ATTEMPTS {
-        let text = unless_vanished(&table, |file| fs::read(file))?.unwrap_or_default();
-        if let Some(found) = look_at(&String::from_utf8_lossy(&text), process, wanted, others)? {
-            return Ok(found);
-        }
-    }
-    Err(read_error(&table, &io::Error::other("the process changes its mappings all the time")))
+/// The directory with the mappings of a process or thread. `task` has no `map_files`, but each thread has a directory
+/// like that of a process, which procfs does not list.
+fn with_mappings(process: &Path, task: &Path) -> PathBuf {
+    task.file_name().map_or_else(|| process.to_owned(), |id| process.with_file_name(id))
 }
 
-/// None if a mapping of the table has vanished.
-fn look_at(
-    table: &str,
+/// Mapped files that are not wanted. Most processes map the same libraries.
+#[derive(Debug, Default)]
+struct Others(Mutex<HashSet<String>>);
+
+impl Others {
+    fn contains(&self, file: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(file)
+    }
+
+    fn add(&self, file: &str) {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.len() < MAX_OTHERS && file.len() <= MAX_NAME {
+            files.insert(file.to_owned());
+        }
+    }
+}
+
+/// Where a file is mapped: the first address, with the file's device and inode.
+type Place = (u64, String);
+
+/// What a look at the mappings of a process has found.
+#[derive(Debug, Default)]
+struct Look {
+    found: BTreeSet<Opened>,
+    /// The mappings that had vanished before they were looked at.
+    missed: BTreeSet<Place>,
+}
+
+/// The wanted files that a process has mapped. A mapping keeps a file open, even after its descriptor was closed.
+///
+/// The table of mappings shows of a device node only where the node is. So each mapped file is looked at. A mapping that
+/// vanishes meanwhile is no use of its file: nobody keeps data in it. Only one that is in its place whenever the table is
+/// read, and can never be looked at, is not understood. So no process can, by mapping new files all the time, make it
+/// unknown what the devices of its host are used for.
+fn mapped(process: &Path, wanted: &Wanted, others: &Others) -> io::Result<BTreeSet<Opened>> {
+    let table = process.join("maps");
+    mapped_in(|| Ok(BufReader::new(fs::File::open(&table)?)), process, wanted, others)
+}
+
+/// As [`mapped`], with the tables that `open` gives.
+fn mapped_in<T: BufRead>(
+    mut open: impl FnMut() -> io::Result<T>,
     process: &Path,
     wanted: &Wanted,
-    others: &Mutex<HashSet<String>>,
-) -> io::Result<Option<BTreeSet<Opened>>> {
-    let mut found = BTreeSet::new();
-    let mut looked_at = HashSet::new();
-    for mapping in table.lines().filter_map(Mapping::parse) {
-        let is_known = others.lock().unwrap_or_else(PoisonError::into_inner).contains(mapping.file);
-        if is_known || !looked_at.insert(mapping.file) {
+    others: &Others,
+) -> io::Result<BTreeSet<Opened>> {
+    let table = process.join("maps");
+    let mut look = Look::default();
+    for number in 0..MAX_LOOKS {
+        let places = (number > 0).then(|| std::mem::take(&mut look.missed));
+        let again = unless_vanished(&table, |_| look_at(open()?, process, wanted, others, places.as_ref()))?;
+        let again = again.unwrap_or_default();
+        look.found.extend(again.found);
+        look.missed = again.missed;
+        if look.missed.is_empty() {
+            break;
+        }
+    }
+    match look.missed.first() {
+        Some((address, file)) if process.exists() => {
+            let message = format!("expected to see the mapped file {file} at {address:x}, and it was never there");
+            Err(read_error(&table, &io::Error::other(message)))
+        }
+        _ => Ok(look.found),
+    }
+}
+
+/// Looks at the files in a table of mappings; if there are `places`, only at those.
+fn look_at(
+    table: impl BufRead,
+    process: &Path,
+    wanted: &Wanted,
+    others: &Others,
+    places: Option<&BTreeSet<Place>>,
+) -> io::Result<Look> {
+    let mut look = Look::default();
+    for line in table.split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        let Some(mapping) = Mapping::parse(&line) else { continue };
+        if places.is_some_and(|places| !places.contains(&mapping.place())) || others.contains(mapping.file) {
             continue;
         }
         let link = process.join("map_files").join(mapping.range());
         let file = unless_vanished(&link, |link| Ok(statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)?))?;
-        let Some(file) = file else {
-            // The process itself may have ended.
-            return Ok((!process.exists()).then_some(found));
-        };
-        match wanted.find(&file) {
-            Some(opened) => _ = found.insert(opened),
-            None => _ = others.lock().unwrap_or_else(PoisonError::into_inner).insert(mapping.file.to_owned()),
+        match file.map(|file| wanted.find(&file)) {
+            Some(Some(opened)) => _ = look.found.insert(opened),
+            Some(None) => others.add(mapping.file),
+            None => _ = look.missed.insert(mapping.place()),
         }
     }
-    Ok(Some(found))
+    Ok(look)
 }
 
 /// A line of `/proc/PID/maps` about a file (`proc_pid_maps(5)`).
@@ -193,6 +256,10 @@ impl<'a> Mapping<'a> {
         let (begin, end) = range.split_once('-')?;
         let (begin, end) = (u64::from_str_radix(begin, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
         Some(Mapping { begin, end, file })
+    }
+
+    fn place(&self) -> Place {
+        (self.begin, self.file.split(' ').take(2).collect::<Vec<_>>().join(" "))
     }
 
     /// Its name in `map_files`, without the zeros that `maps` puts before short addresses.
@@ -222,6 +289,8 @@ pub fn users(proc: &Path, wanted: Wanted, limit: &TimeLimit) -> io::Result<Vec<(
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
     use crate::fuzz::{Parsed, fuzz, lossy};
 
@@ -240,6 +309,90 @@ mod tests {
             assert_eq!(of(line), None, "{line}");
         }
     }
+
+    /// A process of a fake procfs, which maps `/dev/null` where a link was made.
+    struct FakeProcess(tempfile::TempDir);
+
+    impl FakeProcess {
+        fn new() -> Self {
+            let process = FakeProcess(tempfile::tempdir().unwrap());
+            fs::create_dir(process.0.path().join("map_files")).unwrap();
+            process
+        }
+
+        fn maps_null(self, at: &str) -> Self {
+            symlink("/dev/null", self.0.path().join("map_files").join(at)).unwrap();
+            self
+        }
+
+        /// What is found when each look has the next of these tables, and the last for ever.
+        fn mapped(&self, tables: &[&str]) -> io::Result<BTreeSet<Opened>> {
+            let (mut tables, mut table) = (tables.iter(), "");
+            let next = || {
+                table = tables.next().copied().unwrap_or(table);
+                Ok(table.as_bytes())
+            };
+            mapped_in(next, self.0.path(), &wants_null(), &Others::default())
+        }
+    }
+
+    fn wants_null() -> Wanted {
+        let null = DeviceNumber { major: 1, minor: 3 };
+        Wanted { character_devices: BTreeMap::from([(null, SDA)]), ..Wanted::default() }
+    }
+
+    const SDA: DeviceNumber = DeviceNumber { major: 8, minor: 0 };
+
+    /// A line of a table about a mapping of one page.
+    fn line(begin: u64, inode: u32) -> String {
+        format!("{begin:x}-{:x} rw-s 00000000 00:01 {inode}    /memfd:x (deleted)\n", begin + 0x1000)
+    }
+
+    #[test]
+    fn a_process_that_maps_new_files_all_the_time_hides_nothing() {
+        let process = FakeProcess::new().maps_null("5000-6000");
+        let storm: Vec<String> = (1..20).map(|inode| (1..5).map(|page| line(page * 0x1000, inode)).collect()).collect();
+        let tables: Vec<&str> = storm.iter().map(String::as_str).collect();
+        assert_eq!(process.mapped(&tables).unwrap(), BTreeSet::new(), "new files at the same addresses");
+        let device = line(0x5000, 7);
+        let with_device = tables.iter().map(|table| format!("{table}{device}")).collect::<Vec<_>>();
+        let tables: Vec<&str> = with_device.iter().map(String::as_str).collect();
+        assert_eq!(process.mapped(&tables).unwrap(), BTreeSet::from([Opened::Device(SDA)]), "beside a device");
+        let moving: Vec<String> = (1..20).map(|page| line(page * 0x10_0000, 7)).collect();
+        let tables: Vec<&str> = moving.iter().map(String::as_str).collect();
+        assert_eq!(process.mapped(&tables).unwrap(), BTreeSet::new(), "one file at new addresses");
+    }
+
+    #[test]
+    fn a_mapping_that_stays_and_can_never_be_looked_at_is_an_error() {
+        let stays = line(0x1000, 7);
+        let error = FakeProcess::new().mapped(&[&stays]).unwrap_err().to_string();
+        assert!(error.ends_with("expected to see the mapped file 00:01 7 at 1000, and it was never there"), "{error}");
+        assert_eq!(FakeProcess::new().mapped(&[&stays, ""]).unwrap(), BTreeSet::new(), "it is gone at the second look");
+    }
+
+    #[test]
+    fn what_is_remembered_of_mapped_files_is_bounded() {
+        let others = Others::default();
+        others.add(&"x".repeat(MAX_NAME + 1));
+        assert!(!others.contains(&"x".repeat(MAX_NAME + 1)));
+        (0..MAX_OTHERS + 10).for_each(|number| others.add(&number.to_string()));
+        assert!(others.contains("0") && !others.contains(&MAX_OTHERS.to_string()));
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_is_read_by_its_threads() {
+        let proc = tempfile::tempdir().unwrap();
+        for directory in ["7/task/7", "7/task/9", "7/fd"] {
+            fs::create_dir_all(proc.path().join(directory)).unwrap();
+        }
+        let process = proc.path().join("7");
+        let of = || tasks(&process).unwrap().iter().map(|task| with_mappings(&process, task)).collect::<Vec<_>>();
+        assert_eq!(of(), [process.clone(), proc.path().join("9")], "where `map_files` is");
+        fs::write(process.join("fd/0"), "").unwrap();
+        assert_eq!(of(), [process.clone()]);
+    }
+
     fuzz! {
         any_table_of_mappings_is_read: "maps" => |input| {
             let text = lossy(input);
