@@ -16,6 +16,16 @@ use crate::agent::host::{
 /// The mount point of configfs on the host.
 const CONFIGFS: &str = "/sys/kernel/config";
 
+/// What the kernel serves to other machines.
+#[derive(Debug, Default)]
+pub struct Served {
+    /// The devices that are served.
+    pub devices: Vec<ServedDevice>,
+    /// What could not be found out. An object may serve any device that shows no other use: its path may be that of another
+    /// mount namespace, or its device node may have been removed since.
+    pub unknown: Vec<String>,
+}
+
 /// A device that is served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServedDevice {
@@ -25,27 +35,45 @@ pub struct ServedDevice {
     pub by: String,
 }
 
-/// The devices that are served. Returns an error where that cannot be found out.
-///
-/// # Errors
-/// If a disk server is loaded and its configuration cannot be read.
-pub fn served_devices(sys: &Path, proc: &Path) -> io::Result<Vec<ServedDevice>> {
+/// What is served, as far as it can be found out.
+#[must_use]
+pub fn served_devices(sys: &Path, proc: &Path) -> Served {
     let is_loaded = |module: &str| sys.join("module").join(module).exists();
+    let mut served = Served::default();
     let (nvmet, lio) = (is_loaded("nvmet"), is_loaded("target_core_mod"));
     if !nvmet && !lio {
-        return Ok(Vec::new());
+        return served;
     }
     let path = proc.join("1/root");
-    let root = HostRoot::open(&path).map_err(|error| read_error(&path, &error))?;
-    let host = Host { root };
-    let mut served = Vec::new();
+    let host = match HostRoot::open(&path) {
+        Ok(root) => Host { root },
+        Err(error) => {
+            served.unknown.push(read_error(&path, &error).to_string());
+            return served;
+        }
+    };
     if nvmet {
-        host.add_nvmet(&mut served)?;
+        let read = host.add_nvmet(&mut served);
+        served.note(read);
     }
     if lio {
-        host.add_lio(&mut served)?;
+        let read = host.add_lio(&mut served);
+        served.note(read);
     }
-    Ok(served)
+    served
+}
+
+impl Served {
+    fn note(&mut self, read: io::Result<()>) {
+        self.unknown.extend(read.err().map(|error| error.to_string()));
+    }
+
+    fn add(&mut self, device: io::Result<DeviceNumber>, by: String) {
+        match device {
+            Ok(device) => self.devices.push(ServedDevice { device, by }),
+            Err(error) => self.unknown.push(format!("perhaps served by {by}: {error}")),
+        }
+    }
 }
 
 struct Host {
@@ -53,7 +81,7 @@ struct Host {
 }
 
 impl Host {
-    fn add_nvmet(&self, served: &mut Vec<ServedDevice>) -> io::Result<()> {
+    fn add_nvmet(&self, served: &mut Served) -> io::Result<()> {
         let subsystems = format!("{CONFIGFS}/nvmet/subsystems");
         for subsystem in self.names(&subsystems)? {
             let namespaces = format!("{subsystems}/{subsystem}/namespaces");
@@ -61,8 +89,7 @@ impl Host {
                 let directory = format!("{namespaces}/{namespace}");
                 if self.text(&format!("{directory}/enable"))? != "0" {
                     let file = self.text(&format!("{directory}/device_path"))?;
-                    let by = format!("nvmet ({subsystem}, namespace {namespace})");
-                    served.push(ServedDevice { device: self.device(&file)?, by });
+                    served.add(self.device(&file), format!("nvmet ({subsystem}, namespace {namespace})"));
                 }
             }
         }
@@ -70,7 +97,7 @@ impl Host {
     }
 
     /// A storage object of LIO is a directory in that of its backend (`fileio_0`, `iblock_0`); the others are groups.
-    fn add_lio(&self, served: &mut Vec<ServedDevice>) -> io::Result<()> {
+    fn add_lio(&self, served: &mut Served) -> io::Result<()> {
         let core = format!("{CONFIGFS}/target/core");
         for backend in self.names(&core)? {
             let is_file = backend.starts_with("fileio_");
@@ -89,12 +116,12 @@ impl Host {
                         let message = format!("{directory}/info: expected the name of a file, and found {info:?}");
                         io::Error::new(io::ErrorKind::InvalidData, message)
                     })?;
-                    served.push(ServedDevice { device: self.device(file)?, by });
+                    served.add(self.device(file), by);
                 } else if let Ok(device) =
                     self.text(&format!("{directory}/udev_path")).and_then(|path| self.device(&path))
                 {
                     // It also claims its device, so it is only named here.
-                    served.push(ServedDevice { device, by });
+                    served.devices.push(ServedDevice { device, by });
                 }
             }
         }
@@ -102,7 +129,7 @@ impl Host {
     }
 
     fn device(&self, file: &str) -> io::Result<DeviceNumber> {
-        let found = self.root.metadata(file).map_err(|error| self.error(file, &error))?;
+        let found = self.root.metadata(file).map_err(|error| read_error(&self.root.shown(file), &error))?;
         Ok(number(if found.file_type().is_block_device() { found.rdev() } else { found.dev() }))
     }
 
@@ -163,11 +190,12 @@ mod tests {
             self
         }
 
-        fn served(&self) -> Result<Vec<String>, String> {
-            let served = served_devices(&self.path("sys"), &self.path("proc")).map_err(|error| error.to_string())?;
+        /// Who serves something, and what is unknown.
+        fn served(&self) -> (Vec<String>, Vec<String>) {
+            let Served { devices, unknown } = served_devices(&self.path("sys"), &self.path("proc"));
             let file_system = number(fs::metadata(self.0.path()).unwrap().dev());
-            assert!(served.iter().all(|served| served.device == file_system), "{served:?}");
-            Ok(served.into_iter().map(|served| served.by).collect())
+            assert!(devices.iter().all(|served| served.device == file_system), "{devices:?}");
+            (devices.into_iter().map(|served| served.by).collect(), unknown)
         }
     }
 
@@ -190,20 +218,36 @@ mod tests {
             host.write(&format!("{core}/iblock_1/{name}/udev_path"), path);
         }
         let expected = ["nvmet (nqn.x, namespace 1)", "LIO (fileio_0/file)", "LIO (iblock_1/block)"];
-        assert_eq!(host.served().unwrap(), expected);
+        assert_eq!(host.served(), (expected.map(str::to_owned).to_vec(), vec![]));
     }
 
     #[test]
-    fn a_disk_server_that_cannot_be_read_is_an_error() {
+    fn an_object_whose_file_is_gone_hides_no_other() {
         let host = FakeHost::new();
-        assert_eq!(host.served(), Ok(vec![]), "none is loaded");
         host.loads("nvmet");
-        let error = host.served().unwrap_err();
-        assert!(error.contains("sys/kernel/config/nvmet/subsystems: a disk server of the kernel is loaded"), "{error}");
-        let directory = "sys/kernel/config/nvmet/subsystems/nqn.x/namespaces/1";
-        host.write(&format!("{directory}/enable"), "1\n").write(&format!("{directory}/device_path"), "/data/gone\n");
-        assert!(host.served().unwrap_err().contains("root/data/gone"));
+        for (name, path) in [("1", "/data/gone\n"), ("2", "/data/disk.img\n")] {
+            let directory = format!("sys/kernel/config/nvmet/subsystems/nqn.x/namespaces/{name}");
+            host.write(&format!("{directory}/enable"), "1\n").write(&format!("{directory}/device_path"), path);
+        }
+        let (served, unknown) = host.served();
+        assert_eq!(served, ["nvmet (nqn.x, namespace 2)"]);
+        let [unknown] = &unknown[..] else { panic!("{unknown:?}") };
+        assert!(unknown.starts_with("perhaps served by nvmet (nqn.x, namespace 1): cannot read "), "{unknown}");
+        assert!(unknown.contains("root/data/gone"), "{unknown}");
     }
+
+    #[test]
+    fn a_disk_server_that_cannot_be_read_is_unknown() {
+        let host = FakeHost::new();
+        assert_eq!(host.served(), (vec![], vec![]), "none is loaded");
+        host.loads("nvmet");
+        let (_, unknown) = host.served();
+        assert!(
+            unknown[0].contains("sys/kernel/config/nvmet/subsystems: a disk server of the kernel is loaded"),
+            "{unknown:?}"
+        );
+    }
+
     fuzz! {
         any_description_of_a_served_file_is_read: "lio-info" => |input| {
             Parsed::new().texts(served_file(&lossy(input)))

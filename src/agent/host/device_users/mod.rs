@@ -144,34 +144,48 @@ impl DeviceUsers {
                 }
                 Err(error) => found.push(unknown(error)),
             }
-            if found.is_empty() && disks.contains(&device.number) {
-                found.extend(self.claim(&device).unwrap_or_else(|error| Some(unknown(&error))));
+            if let Ok(direct) = &direct
+                && found.is_empty()
+                && disks.contains(&device.number)
+            {
+                let perhaps_served = direct.perhaps_served.as_deref();
+                found.extend(self.hidden_user(&device, perhaps_served).unwrap_or_else(|error| Some(unknown(&error))));
             }
             users.insert(device.number, found);
         }
         Ok(users)
     }
 
-    /// A claim of a disk that is not a path of a multipath map. The map claims its paths, and its own users are counted.
-    /// The claim of a partition is one of its disk as well.
-    fn claim(&self, disk: &BlockDevice) -> io::Result<Option<DeviceUser>> {
+    /// The user of a disk that shows no other use, if the kernel knows one. Not for a path of a multipath map: the map claims
+    /// its paths, and its open count has all its users. The claim of a partition is one of its disk as well.
+    fn hidden_user(&self, disk: &BlockDevice, perhaps_served: Option<&str>) -> io::Result<Option<DeviceUser>> {
         for holder in disk.holders(&self.mount_points.sys)? {
             if is_multipath(&holder)? {
                 return Ok(None);
             }
         }
-        Ok(self.nodes.is_claimed(disk)?.then_some(DeviceUser::Claimed))
+        if self.nodes.is_claimed(disk)? {
+            return Ok(Some(DeviceUser::Claimed));
+        }
+        Ok(perhaps_served.map(|why| DeviceUser::Unknown(why.to_owned())))
     }
 }
 
 /// The direct users of some devices, without another device in between.
 #[derive(Debug, Default)]
-struct DirectUsers(BTreeMap<DeviceNumber, Vec<DeviceUser>>);
+struct DirectUsers {
+    users: BTreeMap<DeviceNumber, Vec<DeviceUser>>,
+    /// Why the kernel may serve any of them.
+    perhaps_served: Option<String>,
+}
 
 impl DirectUsers {
-    /// It is an error if any reader fails: the device would look unused.
+    /// It is an error if any reader fails: the device would look unused. Disk servers are no error: see `hidden_user`.
     fn read(host: &DeviceUsers, devices: &[BlockDevice]) -> io::Result<Self> {
-        let mut users = DirectUsers(devices.iter().map(|device| (device.number, Vec::new())).collect());
+        let mut users = DirectUsers {
+            users: devices.iter().map(|device| (device.number, Vec::new())).collect(),
+            perhaps_served: None,
+        };
         if devices.is_empty() {
             return Ok(users);
         }
@@ -182,18 +196,20 @@ impl DirectUsers {
         users.add_swap(proc, devices)?;
         users.add_loops(sys, &*host.nodes)?;
         users.add_open_files(proc, devices, &host.limit)?;
-        for served in served_devices(sys, proc)? {
+        let served = served_devices(sys, proc);
+        for served in served.devices {
             users.add(served.device, DeviceUser::Served(served.by));
         }
+        users.perhaps_served = served.unknown.into_iter().next();
         Ok(users)
     }
 
     fn of(&self, device: &BlockDevice) -> &[DeviceUser] {
-        self.0.get(&device.number).map(Vec::as_slice).unwrap_or_default()
+        self.users.get(&device.number).map(Vec::as_slice).unwrap_or_default()
     }
 
     fn add(&mut self, device: DeviceNumber, user: DeviceUser) {
-        if let Some(users) = self.0.get_mut(&device)
+        if let Some(users) = self.users.get_mut(&device)
             && !users.contains(&user)
         {
             users.push(user);
@@ -264,7 +280,7 @@ impl DirectUsers {
 
     fn add_open_files(&mut self, proc: &Path, devices: &[BlockDevice], limit: &TimeLimit) -> io::Result<()> {
         // Of a mounted file system not every open file is listed.
-        let file_systems = self.0.iter().filter(|(_, users)| users.is_empty()).map(|(device, _)| *device).collect();
+        let file_systems = self.users.iter().filter(|(_, users)| users.is_empty()).map(|(device, _)| *device).collect();
         for (command, process, files) in open_files::users(proc, Wanted::new(devices, file_systems)?, limit)? {
             if command == MULTIPATHD && process.parse().is_ok_and(|pid| check_host_daemon(proc, pid).is_ok()) {
                 continue;

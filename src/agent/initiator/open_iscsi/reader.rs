@@ -496,6 +496,20 @@ mod tests {
     }
 
     #[test]
+    fn a13b_an_object_whose_device_is_gone_counts_only_for_bare_disks() {
+        let serves_gone = |host: FakeHost| {
+            host.sysfs("module/nvmet/refcnt", "1");
+            let namespace = "1/root/sys/kernel/config/nvmet/subsystems/nqn.x/namespaces/1";
+            host.proc(&format!("{namespace}/enable"), "1\n").proc(&format!("{namespace}/device_path"), "/dev/gone\n");
+            host
+        };
+        let bare = users(&serves_gone(bare_disk())).0;
+        assert!(bare[0].starts_with("perhaps in use (perhaps served by nvmet (nqn.x, namespace 1): "), "{bare:?}");
+        // Its open count has whoever serves it.
+        assert_eq!(users(&serves_gone(two_paths(0, BOTH_ACTIVE))), (vec![], vec![]));
+    }
+
+    #[test]
     fn open_files_that_are_not_block_devices_do_not_count() {
         let host = two_paths(0, BOTH_ACTIVE);
         let gone = Path::new("/nonexistent");
