@@ -37,6 +37,7 @@ pub(super) enum JobResult {
     /// Ok(false): the logout rule, asked again, did not allow it any more.
     Logout(u32, LogoutReason, Result<bool, PathError>),
     Adjust,
+    MakeMaps,
     Tidy(Result<(), PathError>),
     LastPlan(Changed),
     StatusWrite {
@@ -84,6 +85,10 @@ impl<I: Initiator, C: Cluster> Jobs<I, C> {
             Action::Adjust { session, settings } => {
                 let span = path_span!("adjust", &session.path);
                 self.spawn(span, adjust(initiator, session, settings));
+            }
+            Action::MakeMaps { session } => {
+                let span = path_span!("maps", &session.path);
+                self.spawn(span, make_maps(initiator, session));
             }
             Action::Tidy { keep } => self.spawn(debug_span!("tidy"), tidy(initiator, keep)),
         }
@@ -148,6 +153,14 @@ async fn adjust(initiator: Arc<impl Initiator>, session: Session, settings: Live
         debug!(%error, "the session keeps its old settings until its next login");
     }
     JobResult::Adjust
+}
+
+async fn make_maps(initiator: Arc<impl Initiator>, session: Session) -> JobResult {
+    info!(session = session.id, "a disk of the session has lost its multipath map; asking multipathd for it");
+    if let Err(error) = initiator.make_maps(&session).await {
+        warn!(%error, "multipathd could not be asked for the map");
+    }
+    JobResult::MakeMaps
 }
 
 async fn tidy(initiator: Arc<impl Initiator>, keep: BTreeSet<IscsiPath>) -> JobResult {
@@ -307,6 +320,10 @@ mod tests {
 
         async fn restore(&self, map: &MultipathMap) -> Result<(), PathError> {
             self.note(&format!("restore {}", map.name));
+            Ok(())
+        }
+
+        async fn make_maps(&self, _: &Session) -> Result<(), PathError> {
             Ok(())
         }
 

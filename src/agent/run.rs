@@ -426,7 +426,8 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                     cold_start.change_ended(changed);
                 }
             }
-            (JobResult::Tidy(_) | JobResult::Adjust, _) | (JobResult::Login(..) | JobResult::Logout(..), None) => {}
+            (JobResult::Tidy(_) | JobResult::Adjust | JobResult::MakeMaps, _)
+            | (JobResult::Login(..) | JobResult::Logout(..), None) => {}
         }
     }
 

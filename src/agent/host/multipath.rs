@@ -99,6 +99,19 @@ impl Multipath {
         Err(HostError::MapNotRestored { map: map.to_owned(), message: first_line(&printed) })
     }
 
+    /// Asks multipathd to take a disk as a path of its map, which it makes if its configuration wants it. Does nothing if
+    /// multipathd does not run: it makes its maps when it starts.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub async fn add_disk(&self, disk: &str) -> Result<(), HostError> {
+        if self.tools.daemon(DAEMON).is_some() {
+            let access = self.tools.access(DAEMON)?;
+            self.tools.run(&access, DAEMON, &["add", "path", disk], TOOL_TIMEOUT).await?;
+        }
+        Ok(())
+    }
+
     /// Warnings about multipathd: it does not run, or ignores new LUNs.
     pub async fn warnings(&self) -> Vec<HostWarning> {
         let Some(pid) = self.tools.daemon(DAEMON) else {
@@ -156,6 +169,13 @@ pub fn map_exists(sys: &Path, name: &str) -> bool {
     devices
         .filter_map(|device| fs::read_to_string(device.path().join("dm/name")).ok())
         .any(|found| found.trim_end() == name)
+}
+
+/// Whether something is stacked on a disk, such as its map.
+#[must_use]
+pub fn has_holder(sys: &Path, disk: &str) -> bool {
+    let holders = sys.join("class/block").join(disk).join("holders");
+    fs::read_dir(holders).is_ok_and(|mut holders| holders.next().is_some())
 }
 
 fn modified(root: &HostRoot, file: &str) -> Option<SystemTime> {
@@ -273,6 +293,21 @@ mod tests {
         assert!(made());
         let error = multipath.restore("mpatha", || false).await.unwrap_err();
         assert!(error.to_string().starts_with("the multipath map mpatha was not made again: "), "{error}");
+    }
+
+    #[tokio::test]
+    async fn multipathd_is_asked_for_the_map_of_a_disk_only_while_it_runs() {
+        let root = tempfile::tempdir().unwrap();
+        let multipath = Multipath::new(host(root.path(), ""));
+        multipath.add_disk("sda").await.unwrap();
+        assert_eq!(fs::read_to_string(root.path().join("asked")).unwrap(), "asked\n");
+        process(&root.path().join("proc"), "50", "another", "host");
+        multipath.add_disk("sda").await.unwrap();
+        assert_eq!(fs::read_to_string(root.path().join("asked")).unwrap(), "asked\n");
+        let sys = root.path().join("sys");
+        assert!(!has_holder(&sys, "sda"));
+        fs::create_dir_all(sys.join("class/block/sda/holders/dm-0")).unwrap();
+        assert!(has_holder(&sys, "sda"));
     }
 
     #[tokio::test]

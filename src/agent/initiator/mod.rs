@@ -94,6 +94,10 @@ pub trait Initiator: Send + Sync + 'static {
     /// exists.
     fn restore(&self, map: &Map) -> impl Future<Output = Result<(), PathError>> + Send;
 
+    /// Asks for the multipath maps that disks of a session lack. Whether a disk gets one is decided by the configuration of
+    /// the host.
+    fn make_maps(&self, session: &Session) -> impl Future<Output = Result<(), PathError>> + Send;
+
     /// Changes the settings of a session of the agent while it is logged in.
     fn adjust(&self, session: &Session, settings: LiveSettings) -> impl Future<Output = Result<(), PathError>> + Send;
 

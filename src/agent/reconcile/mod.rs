@@ -12,6 +12,7 @@ use std::{
 
 use self::{
     input::{PathInput, StepInput, credentials, hash, sessions_by_path},
+    lost_maps::LostMaps,
     path_state::{PathState, PendingLogin},
     plan::{LoginParams, Plan, PlanVersion},
     schedule::Attempt,
@@ -34,6 +35,7 @@ pub mod backoff;
 pub mod input;
 pub mod last_plan;
 pub mod logout;
+pub mod lost_maps;
 pub mod path_state;
 pub mod plan;
 pub mod report;
@@ -72,6 +74,11 @@ pub enum Action {
         /// The settings.
         settings: LiveSettings,
     },
+    /// Ask for the multipath maps that disks of a session have lost.
+    MakeMaps {
+        /// The session.
+        session: Session,
+    },
     /// Delete our records of paths that are not planned.
     Tidy {
         /// The planned paths, whose records stay.
@@ -109,6 +116,7 @@ pub struct Reconciler {
     seed: u64,
     paths: BTreeMap<IscsiPath, PathState>,
     surplus: SurplusSessions,
+    lost_maps: LostMaps,
     /// Logins that have not ended, and when they were started.
     logins: BTreeMap<IscsiPath, Duration>,
     /// Logouts that have not ended, by session.
@@ -179,6 +187,9 @@ impl Reconciler {
         if let (LogoutReason::NewCredentials, Ok(false) | Err(_), Some(path)) = (reason, &result, &path) {
             self.relogged_in.remove(path);
         }
+        if !matches!(result, Ok(true)) {
+            self.lost_maps.stays(id);
+        }
         match (reason, result) {
             (_, Ok(false)) => {}
             (LogoutReason::Surplus, Ok(true)) => self.surplus.logged_out(id),
@@ -231,6 +242,7 @@ impl Reconciler {
         actions.extend(self.relogins(input, &sessions));
         actions.extend(self.due_logins(input, &mut path_inputs));
         actions.extend(self.adjustments(input));
+        actions.extend(self.missing_maps(input));
         actions.extend(self.acknowledge(input.plan, input.now));
 
         Step {
@@ -497,6 +509,12 @@ impl Reconciler {
             }
         }
         actions
+    }
+
+    fn missing_maps(&mut self, input: StepInput<'_>) -> Vec<Action> {
+        let logging_out = self.logging_out();
+        let found = self.lost_maps.find(input.plan, input.inventory, &logging_out);
+        found.into_iter().map(|session| Action::MakeMaps { session: session.clone() }).collect()
     }
 
     /// A plan is acknowledged when every path has ended its first attempt and every surplus session is gone or kept.

@@ -93,7 +93,7 @@ impl Harness {
 fn logins(step: &Step) -> Vec<IscsiPath> {
     let login = |action: &Action| match action {
         Action::Login(login) => Some(login.path.clone()),
-        Action::Logout { .. } | Action::Adjust { .. } | Action::Tidy { .. } => None,
+        Action::Logout { .. } | Action::Adjust { .. } | Action::MakeMaps { .. } | Action::Tidy { .. } => None,
     };
     step.actions.iter().filter_map(login).collect()
 }
@@ -101,7 +101,7 @@ fn logins(step: &Step) -> Vec<IscsiPath> {
 fn logouts(step: &Step) -> Vec<(u32, LogoutReason)> {
     let logout = |action: &Action| match action {
         Action::Logout { session, reason, .. } => Some((session.id, *reason)),
-        Action::Login(_) | Action::Adjust { .. } | Action::Tidy { .. } => None,
+        Action::Login(_) | Action::Adjust { .. } | Action::MakeMaps { .. } | Action::Tidy { .. } => None,
     };
     step.actions.iter().filter_map(logout).collect()
 }

@@ -53,7 +53,7 @@ use crate::{
             events,
             host_root::HostRoot,
             mount_points::MountPoints,
-            multipath::{Multipath, map_exists},
+            multipath::{Multipath, has_holder, map_exists},
             sysfs,
             tools::HostTools,
         },
@@ -409,6 +409,13 @@ impl Initiator for OpenIscsi {
 
     async fn restore(&self, map: &Map) -> Result<(), PathError> {
         Ok(self.multipath.restore(&map.name, || map_exists(&self.sys, &map.name)).await?)
+    }
+
+    async fn make_maps(&self, session: &Session) -> Result<(), PathError> {
+        for disk in session.disks.iter().filter(|disk| !has_holder(&self.sys, &disk.name)) {
+            self.multipath.add_disk(&disk.name).await?;
+        }
+        Ok(())
     }
 
     async fn adjust(&self, session: &Session, settings: LiveSettings) -> Result<(), PathError> {

@@ -334,6 +334,11 @@ impl Initiator for SimulatedHost {
         Ok(())
     }
 
+    async fn make_maps(&self, session: &Session) -> Result<(), PathError> {
+        self.state().flushed.remove(&session.path.target);
+        Ok(())
+    }
+
     async fn adjust(&self, session: &Session, settings: LiveSettings) -> Result<(), PathError> {
         if let Some(entry) = self.state().sessions.get_mut(&session.id) {
             entry.live_settings = settings;
