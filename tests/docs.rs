@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use multibond::api::Phase;
-use multibond::api::reason::{ConditionType, EmptyReason, PathReason, PreparedReason, Reason};
+use multibond::api::reason::{ConditionType, EmptyReason, EventReason, PathReason, PreparedReason, Reason};
 use multibond::check::Check;
 use regex::Regex;
 
@@ -130,6 +130,34 @@ fn the_version_is_the_same_everywhere() {
     for (file, text) in sources() {
         assert!(!text.contains(&literal), "{}: use env!(\"CARGO_PKG_VERSION\")", file.display());
     }
+}
+
+/// OpenShift has kinds `network` and `dc`, and an add-on of it has `host`: kubectl takes theirs.
+#[test]
+fn every_kubectl_command_names_kinds_that_no_platform_owns() {
+    let verb = r"kubectl (?:-\S+ )*(?:get|describe|delete|edit|patch|wait|explain|annotate|label|events)";
+    let taken = Regex::new(&format!(r"{verb}\b[^|;`#\n]*[ ,](?:dc|networks?|hosts?)(?:[ ,/`]|\.spec|$)")).unwrap();
+    assert!(taken.is_match("kubectl delete network san-b") && taken.is_match("`kubectl get ib,host/a`"));
+    let mut files =
+        files_below(&["docs", "examples", "charts", "src", "tests/testbed"], &["md", "txt", "rs", "yaml", "tpl"]);
+    files.push(root().join("README.md"));
+    for file in files {
+        for line in fs::read_to_string(&file).unwrap().lines() {
+            assert!(
+                !taken.is_match(line),
+                "{}: use mbdc, mbnet, mbhost, or a name with the group: {line}",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_operations_page_names_every_event() {
+    let page = read("docs/operations.md");
+    let missing: Vec<_> =
+        EventReason::ALL.iter().filter(|reason| !page.contains(&format!("`{}`", reason.as_str()))).collect();
+    assert!(missing.is_empty(), "docs/operations.md has no row for {missing:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{Summary, closed_set::closed_set, schema};
     version = "v1alpha1",
     kind = "DataCenter",
     plural = "datacenters",
-    shortname = "dc",
+    shortname = "mbdc",
     category = "multibond",
     namespaced,
     status = "DataCenterStatus",
@@ -26,7 +26,7 @@ use super::{Summary, closed_set::closed_set, schema};
     printcolumn(name = "Bonds", type_ = "integer", json_path = ".status.bonds"),
     printcolumn(name = "Hosts", type_ = "string", json_path = ".status.summary.hosts"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.status!=\"True\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

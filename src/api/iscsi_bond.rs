@@ -19,14 +19,15 @@ use super::{PathCounts, Summary, closed_set::closed_set, schema};
     namespaced,
     status = "IscsiBondStatus",
     derive = "PartialEq",
+    selectable = ".spec.dataCenter",
     doc = "Which networks of a data center storage traffic uses: every host that carries one of them holds a session through it to every target that the bond covers.",
     validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS label: at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit"),
     printcolumn(name = "Data Center", type_ = "string", json_path = ".spec.dataCenter"),
-    printcolumn(name = "Networks", type_ = "string", json_path = ".spec.networks"),
+    printcolumn(name = "Networks", type_ = "string", json_path = ".status.summary.networks"),
     printcolumn(name = "Hosts", type_ = "string", json_path = ".status.summary.hosts"),
     printcolumn(name = "Paths", type_ = "string", json_path = ".status.summary.paths"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.status!=\"True\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

@@ -113,6 +113,32 @@ pub struct Summary {
     /// Connected paths of planned paths, such as `158/160`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<String>,
+    /// Networks that the object names, such as `san-a,san-b`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<String>,
+    /// Bonds that name the object, such as `storage`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bonds: Option<String>,
+    /// Subnets of the object, such as `10.0.1.0/24,fd00:1::/64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnets: Option<String>,
+    /// What is wrong, where another column does not say it: reasons, such as `PortalUnreachable`. Absent if nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The largest number of names in a text of [`Summary`].
+const SUMMARY_NAMES: usize = 8;
+
+impl Summary {
+    /// The text for a list of names: `san-a,san-b`. Of a long list it has the first names, and the number of the others.
+    #[must_use]
+    pub fn list<T: AsRef<str>>(names: &[T]) -> Option<String> {
+        let shown: Vec<&str> = names.iter().take(SUMMARY_NAMES).map(AsRef::as_ref).collect();
+        let others = names.len() - shown.len();
+        let more = if others > 0 { format!(",+{others}") } else { String::new() };
+        (!shown.is_empty()).then(|| shown.join(",") + &more)
+    }
 }
 
 /// The custom resource definitions, in the order in which they are documented.
@@ -177,5 +203,18 @@ fn for_each_schema(schema: &mut JSONSchemaProps, visit: &mut dyn FnMut(&mut JSON
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
         for_each_schema(values, visit);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Summary;
+
+    #[test]
+    fn a_list_in_a_column_is_short_and_has_no_brackets() {
+        let names = |count: usize| (1..=count).map(|n| n.to_string()).collect::<Vec<_>>();
+        assert_eq!(Summary::list(&names(0)), None);
+        assert_eq!(Summary::list(&names(2)).as_deref(), Some("1,2"));
+        assert_eq!(Summary::list(&names(10)).as_deref(), Some("1,2,3,4,5,6,7,8,+2"));
     }
 }

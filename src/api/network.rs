@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{Summary, schema};
 
 /// A network of a data center that storage traffic may use.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
@@ -19,14 +19,15 @@ use super::schema;
     namespaced,
     status = "NetworkStatus",
     derive = "PartialEq",
+    selectable = ".spec.dataCenter",
     doc = "A network of a data center that storage traffic may use. A host carries it through an interface that has an address in one of its subnets, or that the Host names for it.",
     validation = Rule::new("self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be a DNS label: at most 63 lower-case letters, digits and '-', starting and ending with a letter or digit"),
     printcolumn(name = "Data Center", type_ = "string", json_path = ".spec.dataCenter"),
-    printcolumn(name = "Subnets", type_ = "string", json_path = ".spec.subnets", priority = 1),
+    printcolumn(name = "Subnets", type_ = "string", json_path = ".status.summary.subnets", priority = 1),
     printcolumn(name = "Hosts", type_ = "integer", json_path = ".status.hosts"),
-    printcolumn(name = "Bonds", type_ = "string", json_path = ".status.bonds"),
+    printcolumn(name = "Bonds", type_ = "string", json_path = ".status.summary.bonds"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.status!=\"True\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -63,6 +64,8 @@ pub struct NetworkStatus {
     pub hosts: u32,
     /// Bonds of the data center that name the network.
     pub bonds: Vec<String>,
+    /// Texts for print columns.
+    pub summary: Summary,
     /// `Ready`.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -121,6 +121,20 @@ closed_set! {
         DeletionTimedOut,
         /// Host: it was deleted, and sessions were left on its node.
         SessionsLeft,
+        /// IscsiBond: a Network was deleted, and its name was removed from the bond.
+        NetworkDropped,
+        /// DataCenter: Hosts were created for Nodes that `spec.hosts` matches.
+        HostsCreated,
+        /// DataCenter: Hosts that were created for it were deleted, because their Nodes are gone or no longer match.
+        HostsDeleted,
+        /// DataCenter: it is being deleted, and its bonds, its networks and the Hosts created for it are deleted with it.
+        MembersDeleted,
+        /// Host: it was created for a data center, and was moved back there.
+        HostMovedBack,
+        /// Host: in maintenance, and nothing is connected any more: the node may be switched off.
+        MaintenanceReady,
+        /// Host: in maintenance, and sessions stay because their disks are in use.
+        MaintenanceBlocked,
     }
 }
 

@@ -4,6 +4,7 @@
 //! the controller in `tests/cluster/plan.rs`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
+mod columns;
 mod plan;
 #[path = "../cli/schema_examples.rs"]
 mod schema_examples;

@@ -58,6 +58,11 @@ async fn a14_deleted_network_leaves_its_bonds_and_keeps_other_networks_paths() {
     site.until_gone("Network", "san-a").await;
     assert_eq!(site.get("IscsiBond", "storage").await["spec"]["networks"], json!(["san-b"]));
     assert_eq!(site.get("IscsiBond", "second").await["spec"]["networks"], json!([]));
+    for bond in ["storage", "second"] {
+        let events = site.until_event("IscsiBond", bond, "Normal NetworkDropped: Network san-a is being deleted").await;
+        let dropped = events.iter().filter(|event| event.contains("NetworkDropped")).count();
+        assert_eq!(dropped, 1, "{events:#?}");
+    }
     assert_eq!(site.get("IscsiBond", "others").await["spec"]["networks"], json!(["san-a"]), "not of this data center");
     let after = site.until("on the other fabric", "Host", "w1", |host| paths(host) == [ROUTED, B] && ready(host)).await;
     assert_eq!(sessions(&after)[1], sessions(&before)[1], "the other network's session is the same");

@@ -84,12 +84,37 @@ async fn a01_print_columns_show_readiness_and_reason() {
     site.until_phase("w1", "Up").await;
     site.until("counted", "DataCenter", "dc", |dc| dc["status"]["summary"]["hosts"] == "1/1").await;
     site.until("unresolved", "IscsiBond", "storage", |bond| bond["status"]["summary"]["paths"] == "1/1").await;
+    site.until("counted", "Network", "san-a", |network| {
+        network["status"]["hosts"] == 1 && network["status"]["summary"]["bonds"] == "storage"
+    })
+    .await;
     let table = site.kubectl(&["get", "multibond"], "").await;
     let row = |name: &str| {
         let row = table.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in\n{table}"));
         row.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(row("datacenter.multibond.dev/dc")[1..7], ["1", "2", "1", "1/1", "True", "Ready"]);
-    assert_eq!(row("host.multibond.dev/w1")[1..6], ["dc", &site.node("w1"), "Up", "1/1", "Up"]);
-    assert_eq!(row("iscsibond.multibond.dev/storage")[3..7], ["1/1", "1/1", "False", "NetworkNotFound"]);
+    let two_networks = bond("san-a, san-b");
+    let [dc, w1, bond, net] =
+        ["datacenter", "host", "iscsibond", "network"].map(|kind| format!("{kind}.multibond.dev/"));
+    assert_eq!(row(&(dc + "dc"))[1..6], ["1", "2", "1", "1/1", "True"]);
+    // A host or network that is as it should be has no reason: the age follows.
+    assert_eq!(row(&(w1 + "w1"))[1..5], ["dc", &site.node("w1"), "Up", "1/1"]);
+    assert_eq!(row(&(bond + "storage"))[2..7], ["san-a,missing", "1/1", "1/1", "False", "NetworkNotFound"]);
+    assert_eq!(row(&(net + "san-a"))[1..5], ["dc", "1", "storage", "True"]);
+    for line in table.lines().filter(|line| line.starts_with("host.") || line.contains("/san-a ")) {
+        assert_eq!(line.split_whitespace().count(), 6, "no reason: {line}");
+    }
+
+    site.apply(&two_networks).await;
+    site.until("both", "Host", "w1", |host| host["status"]["summary"]["paths"] == "2/2").await;
+    site.faults("faults: [{portal: '10.0.2.10:3260', fault: Unreachable}]");
+    let named = |host: &Value| phase(host) == "Degraded" && host["status"]["summary"]["reason"] == "PortalUnreachable";
+    site.until("the reason of the failed path", "Host", "w1", named).await;
+    let table =
+        site.kubectl(&["get", "mbhost", "--field-selector", "status.phase=Degraded,spec.dataCenter=dc"], "").await;
+    let columns: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(columns[3..6], ["Degraded", "1/2", "PortalUnreachable"], "{table}");
+    let others =
+        site.kubectl(&["get", "mbhost,ib,mbnet", "--field-selector", "spec.dataCenter=other", "-o", "name"], "").await;
+    assert_eq!(others, "");
 }

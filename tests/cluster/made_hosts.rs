@@ -56,6 +56,8 @@ spec: {dataCenter: dc, nodeName: '{ns}-u1'}
     assert_eq!(made["metadata"]["ownerReferences"][0]["uid"], center["metadata"]["uid"]);
     assert_eq!(made["metadata"]["labels"], json!({"multibond.dev/made-for": "dc"}));
     assert_eq!(made["spec"], json!({"dataCenter": "dc", "nodeName": m1, "maintenance": false}));
+    let created = site.until_event("DataCenter", "dc", "Normal HostsCreated").await;
+    assert!(created.len() == 1 && created[0].ends_with(&format!(": {m1}")), "{created:?}");
 
     label(&site, "m2", Some("dc")).await;
     site.until_phase(&m2, "Up").await;

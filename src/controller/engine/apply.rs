@@ -19,7 +19,7 @@ use crate::{
         NODE_GONE_ANNOTATION, Network, NetworkName, NodePart, ObjectKey, ObjectKind,
     },
     controller::{
-        reconcile::action::{Action, NodeCondition, StatusFields},
+        reconcile::action::{Action, EventSpec, NodeCondition, StatusFields},
         store::{Written, watched::Watched},
     },
     ops::patch::{json_patch, status_patch},
@@ -43,29 +43,37 @@ impl Applier {
             Action::WriteStatus { kind, key, uid, fields, event } => {
                 let written = self.write_status(kind, &key, uid.as_deref(), &fields).await?;
                 if let Some(event) = event {
-                    events::publish(&self.client, &self.identity, kind, &key, uid, event).await;
+                    self.publish(kind, &key, uid, event).await;
                 }
                 Ok(Some(written))
             }
-            Action::PublishEvent { kind, key, uid, event } => {
+            Action::PublishEvent { kind, key, uid, event, once: true } => {
                 events::publish_once(&self.client, &self.identity, kind, &key, uid, event).await;
+                Ok(None)
+            }
+            Action::PublishEvent { kind, key, uid, event, once: false } => {
+                self.publish(kind, &key, uid, event).await;
                 Ok(None)
             }
             Action::SetFinalizers { kind, key, uid, before, after } => {
                 self.set_finalizers(kind, &key, uid.as_deref(), &before, &after).await
             }
             Action::SetOwners { kind, key, owners, version } => self.set_owners(kind, &key, &owners, version).await,
-            Action::DropNetwork { bond, uid, at, network } => {
-                self.drop_network(&bond, uid.as_deref(), at, &network).await
+            Action::DropNetwork { bond, uid, at, network, event } => {
+                let written = self.drop_network(&bond, uid.as_deref(), at, &network).await?;
+                self.publish(ObjectKind::IscsiBond, &bond, uid, event).await;
+                Ok(written)
             }
             Action::Delete { kind, key, uid } => self.delete(kind, &key, uid).await,
             Action::DeleteLease { lease, uid, version } => self.delete_lease(&lease, uid, version).await,
             Action::CreateHost { key, data_center, node, owner } => {
                 self.create_host(&key, data_center, node, owner).await
             }
-            Action::MoveHost { key, uid, data_center } => {
+            Action::MoveHost { key, uid, data_center, event } => {
                 let body = json!({"metadata": {"uid": uid}, "spec": {"dataCenter": data_center}});
-                self.patch(ObjectKind::Host, &key, Part::Object, &Patch::Merge(body)).await.map(Some)
+                let written = self.patch(ObjectKind::Host, &key, Part::Object, &Patch::Merge(body)).await?;
+                self.publish(ObjectKind::Host, &key, uid, event).await;
+                Ok(Some(written))
             }
             Action::NodeGone { key, uid, since } => self.note_node_gone(&key, uid.as_deref(), since).await,
             Action::NodeCondition { node, uid, condition } => {
@@ -73,6 +81,10 @@ impl Applier {
             }
             Action::NodeTaints { node, taints, version } => self.set_node_taints(&node, &taints, version).await,
         }
+    }
+
+    async fn publish(&self, kind: ObjectKind, key: &ObjectKey, uid: Option<String>, event: EventSpec) {
+        events::publish(&self.client, &self.identity, kind, key, uid, event).await;
     }
 
     async fn write_status(
@@ -120,21 +132,27 @@ impl Applier {
 
     async fn delete(&self, kind: ObjectKind, key: &ObjectKey, uid: Option<String>) -> Answer {
         match kind {
-            ObjectKind::DataCenter => self.delete_as::<DataCenter>(key, uid).await,
-            ObjectKind::Network => self.delete_as::<Network>(key, uid).await,
-            ObjectKind::Host => self.delete_as::<Host>(key, uid).await,
-            ObjectKind::IscsiBond => self.delete_as::<IscsiBond>(key, uid).await,
+            ObjectKind::DataCenter => self.delete_as::<DataCenter>(key, uid, Written::DataCenter).await,
+            ObjectKind::Network => self.delete_as::<Network>(key, uid, Written::Network).await,
+            ObjectKind::Host => self.delete_as::<Host>(key, uid, Written::Host).await,
+            ObjectKind::IscsiBond => self.delete_as::<IscsiBond>(key, uid, Written::Bond).await,
         }
     }
 
-    async fn delete_as<K>(&self, key: &ObjectKey, uid: Option<String>) -> Answer
+    /// An object with finalizers is only marked for deletion, and is the answer.
+    async fn delete_as<K>(
+        &self,
+        key: &ObjectKey,
+        uid: Option<String>,
+        written: impl Fn(Watched<K>) -> Written,
+    ) -> Answer
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
         let preconditions = Some(Preconditions { uid, resource_version: None });
         let parameters = DeleteParams { preconditions, ..DeleteParams::background() };
         let api: Api<Watched<K>> = Api::namespaced(self.client.clone(), &key.namespace);
-        api.delete(&key.name, &parameters).await.map(|_| None)
+        api.delete(&key.name, &parameters).await.map(|answer| answer.left().map(written))
     }
 
     async fn delete_lease(&self, lease: &ObjectKey, uid: Option<String>, version: Option<String>) -> Answer {
@@ -159,7 +177,10 @@ impl Applier {
         let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &key.namespace, &resource);
         let parameters = PostParams { field_manager: Some(CONTROLLER_MANAGER.to_owned()), ..PostParams::default() };
         match api.create(&parameters, &host).await {
-            Ok(_) => Ok(None),
+            Ok(created) => {
+                let created = serde_json::to_value(created).and_then(serde_json::from_value);
+                Ok(created.ok().map(Written::Host))
+            }
             // A user has created a Host of that name in the meantime. It is never changed.
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
             Err(error) => Err(error),

@@ -63,6 +63,8 @@ pub(crate) enum Requires {
     Previous,
     /// All steps before this one.
     AllBefore,
+    /// At least one of this many steps right before this one.
+    AnyOfLast(usize),
 }
 
 impl Requires {
@@ -73,6 +75,7 @@ impl Requires {
             Requires::Nothing => true,
             Requires::Previous => ended.last().is_none_or(|succeeded| *succeeded),
             Requires::AllBefore => ended.iter().all(|succeeded| *succeeded),
+            Requires::AnyOfLast(steps) => ended.iter().rev().take(steps).any(|succeeded| *succeeded),
         }
     }
 }
@@ -134,22 +137,22 @@ pub(crate) enum Action {
         fields: StatusFields,
         event: Option<EventSpec>,
     },
-    /// Publishes an Event that an object gets at most once, even if this is retried.
-    PublishEvent { kind: ObjectKind, key: ObjectKey, uid: Option<String>, event: EventSpec },
+    /// Publishes an Event about an object. With `once` the object gets at most one with this reason, even if this is retried.
+    PublishEvent { kind: ObjectKind, key: ObjectKey, uid: Option<String>, event: EventSpec, once: bool },
     /// Replaces the finalizers of an object, if they are still `before`.
     SetFinalizers { kind: ObjectKind, key: ObjectKey, uid: Option<String>, before: Vec<String>, after: Vec<String> },
     /// Replaces the owner references of this version of an object.
     SetOwners { kind: ObjectKind, key: ObjectKey, owners: Vec<OwnerReference>, version: Option<String> },
-    /// Removes a network's name from a bond, if it still is at this position.
-    DropNetwork { bond: ObjectKey, uid: Option<String>, at: usize, network: NetworkName },
+    /// Removes a network's name from a bond, if it still is at this position, and then publishes an Event about it.
+    DropNetwork { bond: ObjectKey, uid: Option<String>, at: usize, network: NetworkName, event: EventSpec },
     /// Deletes an object.
     Delete { kind: ObjectKind, key: ObjectKey, uid: Option<String> },
     /// Deletes the lease of an agent, if nobody has renewed it since.
     DeleteLease { lease: ObjectKey, uid: Option<String>, version: Option<String> },
     /// Creates a Host for a Node.
     CreateHost { key: ObjectKey, data_center: String, node: String, owner: OwnerReference },
-    /// Moves a generated Host back into the data center that it was generated for.
-    MoveHost { key: ObjectKey, uid: Option<String>, data_center: String },
+    /// Moves a generated Host back into the data center that it was generated for, and then publishes an Event about it.
+    MoveHost { key: ObjectKey, uid: Option<String>, data_center: String, event: EventSpec },
     /// Records on a generated Host the time since which its Node is gone, or removes that record.
     NodeGone { key: ObjectKey, uid: Option<String>, since: Option<Timestamp> },
     /// Sets or removes Multibond's condition of a Node.
@@ -209,6 +212,8 @@ mod tests {
         assert!(!Requires::Previous.is_met(&[true, false]));
         assert!(Requires::AllBefore.is_met(&[true, true]));
         assert!(!Requires::AllBefore.is_met(&[false, true]));
+        assert!(Requires::AnyOfLast(2).is_met(&[false, true, false]));
+        assert!(!Requires::AnyOfLast(2).is_met(&[true, false, false]));
     }
 
     #[test]

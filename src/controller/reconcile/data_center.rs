@@ -4,7 +4,7 @@ use kube::api::ObjectMeta;
 
 use super::{
     Settings,
-    action::{Action, Outcome, Requires, Step},
+    action::{Action, EventSpec, Outcome, Requires, Step},
     aggregate::{aggregates, few_names},
     finalizer::{Wait, ensure_finalizer, finalize, unacknowledged},
     generated_hosts,
@@ -15,7 +15,7 @@ use crate::{
         DataCenter, DataCenterStatus, NonOperationalTaint, ObjectKey, ObjectKind, Summary,
         condition::{self, ConditionUpdate, Status},
         has_finalizer,
-        reason::{ConditionType, Reason},
+        reason::{ConditionType, EventReason, Reason},
     },
     controller::{
         index::Index,
@@ -90,7 +90,7 @@ fn write(
         bonds: count(center.map_or(0, |center| center.bonds.len())),
         networks: count(center.map_or(0, |center| center.networks.len())),
         storage: count(data_center.spec.storage.len()),
-        summary: Summary { hosts: Some(format!("{}/{}", hosts.up, hosts.total)), paths: None },
+        summary: Summary { hosts: Some(format!("{}/{}", hosts.up, hosts.total)), ..Summary::default() },
         conditions,
     };
     if *current == desired {
@@ -167,15 +167,21 @@ fn delete_children(index: &Index, key: &ObjectKey, data_center: &DataCenter, out
     let networks = index.networks_of(key).into_iter().map(|(child, metadata)| (ObjectKind::Network, child, metadata));
     let hosts = generated_hosts::generated_for(index, key);
     let hosts = hosts.into_iter().map(|(child, host)| (ObjectKind::Host, child, &host.metadata));
-    let mut waiting_for = Vec::new();
+    let (mut waiting_for, mut deleted) = (Vec::new(), Vec::new());
     for (kind, child, metadata) in bonds.chain(networks).chain(hosts) {
         // The deletion does not wait for finalizers of others.
         if !is_being_deleted(metadata) || has_finalizer(metadata) {
             waiting_for.push(format!("{kind} {}", child.name));
         }
         if !is_being_deleted(metadata) {
+            deleted.push(format!("{kind} {}", child.name));
             outcome.steps.extend(delete_child(kind, child, metadata, data_center));
         }
+    }
+    if !deleted.is_empty() {
+        let note = format!("deleted with the data center: {}", few_names(&deleted));
+        let (uid, event) = (data_center.metadata.uid.clone(), EventSpec::normal(EventReason::MembersDeleted, note));
+        outcome.push(Action::PublishEvent { kind: ObjectKind::DataCenter, key: key.clone(), uid, event, once: true });
     }
     waiting_for.extend(unacknowledged(index, key));
     waiting_for
@@ -238,7 +244,7 @@ mod tests {
         let network = object("Network", "n", &json!({"dataCenter": "dc"}));
         let mut index = cluster([deleting(data_center("dc")), network.clone()]);
         let outcome = reconcile(&mut index);
-        assert_eq!(actions(&outcome), ["owners", "delete", "status"]);
+        assert_eq!(actions(&outcome), ["owners", "delete", "event", "status"]);
         assert_eq!(outcome.steps[1].requires, Requires::Previous, "a child without its owner is not deleted");
         assert!(outcome.recheck_at.is_some());
         let gone = read(network);

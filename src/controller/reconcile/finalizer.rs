@@ -77,7 +77,7 @@ pub(crate) fn finalize(
         settings.deletion_timeout.as_secs()
     );
     let event = EventSpec::warning(EventReason::DeletionTimedOut, note);
-    let publish = Action::PublishEvent { kind, key: key.clone(), uid: metadata.uid.clone(), event };
+    let publish = Action::PublishEvent { kind, key: key.clone(), uid: metadata.uid.clone(), event, once: true };
     // The earlier steps have not led to an acknowledgement within the timeout. They must not block the deletion.
     outcome.steps = vec![remove.into(), Step { action: publish, requires: Requires::AllBefore }];
 }

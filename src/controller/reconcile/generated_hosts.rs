@@ -9,7 +9,7 @@ use kube::{
 };
 
 use super::{
-    action::{Action, Outcome},
+    action::{Action, EventSpec, Outcome, Requires, Step},
     aggregate::few_names,
     ownership::owner_reference,
 };
@@ -18,7 +18,7 @@ use crate::{
         DataCenter, Host, NODE_GONE_ANNOTATION, ObjectKey, ObjectKind,
         condition::{ConditionUpdate, Status},
         ownership::{self, is_generated_for},
-        reason::{ConditionType, Reason},
+        reason::{ConditionType, EventReason, Reason},
     },
     controller::{
         index::Index,
@@ -41,11 +41,17 @@ pub(super) fn reconcile(
 ) -> Option<ConditionUpdate> {
     let condition = data_center.spec.hosts.is_some().then(|| create_missing(index, key, data_center, outcome));
     let hosts = generated_for(index, key).into_iter().filter(|(_, host)| !is_being_deleted(&host.metadata));
+    let (mut deleted, mut deletions) = (Vec::new(), Vec::new());
     for (host_key, host) in hosts {
         let uid = host.metadata.uid.clone();
         if *host.spec.data_center != *key.name {
+            let note = format!(
+                "spec.dataCenter was {}, and is {} again: this Host was created for that data center",
+                host.spec.data_center, key.name
+            );
+            let event = EventSpec::normal(EventReason::HostMovedBack, note);
             let (key, data_center) = (host_key.clone(), key.name.to_string());
-            outcome.push(Action::MoveHost { key, uid: uid.clone(), data_center });
+            outcome.push(Action::MoveHost { key, uid: uid.clone(), data_center, event });
         }
         let node = index.nodes.get(&ObjectKey::new("", &host.spec.node_name));
         let matches = node.is_some_and(|node| selects(data_center, &node.metadata));
@@ -56,14 +62,36 @@ pub(super) fn reconcile(
             (false, Some(since)) => {
                 let until = since.saturating_add(NODE_GONE_GRACE).unwrap_or(Timestamp::MAX);
                 if now.wall >= until {
-                    outcome.push(Action::Delete { kind: ObjectKind::Host, key: host_key, uid });
+                    deleted.push(host_key.name.to_string());
+                    let delete = Action::Delete { kind: ObjectKind::Host, key: host_key, uid };
+                    deletions.push(delete);
                 } else {
                     outcome.recheck(until);
                 }
             }
         }
     }
+    outcome.extend(deletions);
+    let note = || format!("deleted the Hosts of Nodes that are gone or no longer match: {}", few_names(&deleted));
+    tell(key, data_center, EventReason::HostsDeleted, deleted.len(), note, outcome);
     condition
+}
+
+/// Adds the Event about the last steps of the outcome, so that many hosts are one Event: published if one of them succeeds.
+fn tell(
+    key: &ObjectKey,
+    data_center: &DataCenter,
+    reason: EventReason,
+    steps: usize,
+    note: impl FnOnce() -> String,
+    outcome: &mut Outcome,
+) {
+    if steps == 0 {
+        return;
+    }
+    let (uid, event) = (data_center.metadata.uid.clone(), EventSpec::normal(reason, note()));
+    let action = Action::PublishEvent { kind: ObjectKind::DataCenter, key: key.clone(), uid, event, once: false };
+    outcome.steps.push(Step { action, requires: Requires::AnyOfLast(steps) });
 }
 
 /// Whether a data center wants a Host for a Node.
@@ -83,6 +111,7 @@ fn create_missing(index: &Index, key: &ObjectKey, data_center: &DataCenter, outc
         .collect();
     nodes.sort_by_key(|(node, _)| *node);
     let mut problems: BTreeMap<Reason, Vec<String>> = BTreeMap::new();
+    let mut created = Vec::new();
     for (node, metadata) in nodes {
         if has_host(index, key, &node.name) {
             continue;
@@ -96,6 +125,7 @@ fn create_missing(index: &Index, key: &ObjectKey, data_center: &DataCenter, outc
         if let Some(error) = index.create_error(key, &host_key) {
             problems.entry(Reason::HostRefused).or_default().push(format!("{}: {error}", node.name));
         }
+        created.push(node.name.to_string());
         outcome.push(Action::CreateHost {
             key: host_key,
             data_center: key.name.to_string(),
@@ -103,6 +133,8 @@ fn create_missing(index: &Index, key: &ObjectKey, data_center: &DataCenter, outc
             owner: owner_reference(data_center),
         });
     }
+    let note = || format!("created a Host for each Node that spec.hosts matches: {}", few_names(&created));
+    tell(key, data_center, EventReason::HostsCreated, created.len(), note, outcome);
     let kind = ConditionType::HostsMade;
     let Some(first) = problems.keys().next().copied() else {
         return ConditionUpdate::new(kind, Status::True, Reason::Made, "every Node that matches has its Host");
@@ -288,6 +320,29 @@ mod tests {
         let waiting = only(&orphan);
         assert_eq!((names(only(&orphan)), waiting.recheck_at), (vec![], Timestamp::from_second(1).ok()));
         orphan["metadata"]["annotations"] = json!({NODE_GONE_ANNOTATION: "1969-12-31T23:50:00Z"});
-        assert_eq!(names(only(&orphan)), ["delete"]);
+        assert_eq!(names(only(&orphan)), ["delete", "event"]);
+    }
+
+    #[test]
+    fn the_hosts_that_are_created_are_one_event() {
+        let (_, outcome) = decide(&index(vec![data_center("one", &json!({}))]));
+        assert_eq!(crate::controller::fixtures::actions(&outcome), ["create-host", "create-host", "event"]);
+        let Step { action: Action::PublishEvent { event, once, .. }, requires } = &outcome.steps[2] else { panic!() };
+        assert_eq!((event.reason, *once, *requires), ("HostsCreated", false, Requires::AnyOfLast(2)));
+        assert!(event.note.ends_with(": n1, n2"), "{}", event.note);
+    }
+
+    #[test]
+    fn a_host_that_is_moved_back_has_an_event_with_both_data_centers() {
+        let moved = host("n1", "n1", "two", true);
+        let mut moved = moved;
+        moved["metadata"]["labels"] = json!({MADE_FOR_LABEL: "one"});
+        let (_, outcome) = decide(&index(vec![data_center("one", &Value::Null), moved]));
+        let event = outcome.steps.iter().find_map(|step| match &step.action {
+            Action::MoveHost { event, .. } => Some(event),
+            _ => None,
+        });
+        assert_eq!(event.unwrap().reason, "HostMovedBack");
+        assert!(event.unwrap().note.contains("was two, and is one again"), "{event:?}");
     }
 }

@@ -64,6 +64,8 @@ fn status(index: &Index, key: &ObjectKey, bond: &IscsiBond, current: &IscsiBondS
         summary: Summary {
             hosts: Some(format!("{}/{}", hosts.connected, hosts.total)),
             paths: Some(format!("{}/{}", paths.connected, paths.desired)),
+            networks: Summary::list(&bond.spec.networks),
+            ..Summary::default()
         },
         conditions: condition::merge(&current.conditions, updates, generation, now.wall),
     }
@@ -260,6 +262,7 @@ mod tests {
         let written = status(&mut index).unwrap();
         assert_eq!(condition(&written, "NetworksResolved"), ("False", "NetworkNotFound"));
         assert_eq!(condition(&written, "Ready"), ("False", "NetworkNotFound"));
+        assert_eq!(written["summary"]["networks"], "san-a,typo");
         let message = message(&written, "NetworksResolved");
         assert!(message.contains("typo") && !message.contains("san-a"), "{message}");
     }

@@ -2,15 +2,15 @@
 
 use super::{
     Settings,
-    action::{Action, Outcome, Requires, Step},
+    action::{Action, EventSpec, Outcome, Requires, Step},
     aggregate::{bonds_naming, few_names, hosts_with_network},
     finalizer::{Wait, ensure_finalizer, finalize, unacknowledged},
 };
 use crate::{
     api::{
-        Network, NetworkStatus, ObjectKey, ObjectKind,
+        Network, NetworkStatus, ObjectKey, ObjectKind, Summary,
         condition::{self, ConditionUpdate, Status},
-        reason::{ConditionType, Reason},
+        reason::{ConditionType, EventReason, Reason},
     },
     controller::{index::Index, store::watched::is_being_deleted},
     ops::Now,
@@ -57,10 +57,16 @@ fn write(index: &Index, key: &ObjectKey, network: &Network, waiting_for: &[Strin
         None => ConditionUpdate::new(kind, Status::True, Reason::Ready, "the network is part of its data center"),
     };
     let generation = network.metadata.generation;
+    let bonds = bonds_naming(index, &dc_key, &key.name);
     let desired = NetworkStatus {
         observed_generation: generation,
         hosts: hosts_with_network(index, &dc_key, &key.name),
-        bonds: bonds_naming(index, &dc_key, &key.name),
+        summary: Summary {
+            bonds: Summary::list(&bonds),
+            subnets: Summary::list(&network.spec.subnets),
+            ..Summary::default()
+        },
+        bonds,
         conditions: condition::merge(&current.conditions, vec![ready], generation, now.wall),
     };
     if *current == desired {
@@ -83,7 +89,12 @@ fn drop_from_bonds(index: &Index, key: &ObjectKey, network: &Network, outcome: &
         if !dropped && let Some(at) = bond.spec.networks.iter().position(|name| *name == key.name) {
             waiting_for.push(format!("bond {}", bond_key.name));
             let uid = bond.metadata.uid.clone();
-            outcome.push(Action::DropNetwork { bond: bond_key, uid, at, network: key.name.clone().into() });
+            let note = format!(
+                "Network {} is being deleted, and was removed from spec.networks; creating it again does not bring it back here",
+                key.name
+            );
+            let event = EventSpec::normal(EventReason::NetworkDropped, note);
+            outcome.push(Action::DropNetwork { bond: bond_key, uid, at, network: key.name.clone().into(), event });
         }
     }
     if index.data_centers.get(&dc_key).is_some() {
@@ -119,7 +130,7 @@ mod tests {
         let outcome = reconcile(&mut index);
         assert_eq!(actions(&outcome), ["finalizers", "status"]);
         let written = status(outcome).unwrap();
-        assert_eq!(written["bonds"], json!(["b"]));
+        assert_eq!((&written["bonds"], &written["summary"]), (&json!(["b"]), &json!({"bonds": "b"})));
         assert_eq!(condition(&written, "Ready"), ("True", "Ready"));
     }
 
@@ -129,7 +140,8 @@ mod tests {
             cluster([object("DataCenter", "dc", &json!({})), deleting(network()), bond(&["san-b", "san-a"])]);
         let outcome = reconcile(&mut index);
         assert_eq!(actions(&outcome), ["drop-network", "status"]);
-        assert!(matches!(outcome.steps[0].action, Action::DropNetwork { at: 1, .. }));
+        let Action::DropNetwork { at: 1, event, .. } = &outcome.steps[0].action else { panic!("{outcome:?}") };
+        assert!(event.reason == "NetworkDropped" && event.note.contains("Network san-a"), "{event:?}");
         assert!(!outcome.steps[1].requires.is_met(&[false]), "a name that is still there is dropped again");
         let mut told = deleting(network());
         told["status"] = status(outcome).unwrap();

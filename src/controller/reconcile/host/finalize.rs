@@ -89,7 +89,8 @@ fn event_about_sessions_left(
         "sessions are left on node {on}, because {why}; a Host for the node with spec.maintenance ends them safely: {left}"
     );
     let event = EventSpec::warning(EventReason::SessionsLeft, note);
-    Some(Action::PublishEvent { kind: ObjectKind::Host, key: key.clone(), uid: host.metadata.uid.clone(), event })
+    let uid = host.metadata.uid.clone();
+    Some(Action::PublishEvent { kind: ObjectKind::Host, key: key.clone(), uid, event, once: true })
 }
 
 #[cfg(test)]

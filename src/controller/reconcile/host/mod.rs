@@ -3,6 +3,7 @@
 mod finalize;
 mod plan;
 mod state;
+mod summary;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use crate::{
         CarriedNetwork, DEFAULT_NON_OPERATIONAL_AFTER_SECONDS, Host, HostStatus, HostWarning, ObjectKey, ObjectKind,
         PathCounts, Phase, PlanStatus, Summary, TargetStatus,
         condition::{self, ConditionUpdate, Status},
-        reason::{ConditionType, EmptyReason, PreparedReason, Reason},
+        reason::{ConditionType, EmptyReason, EventReason, PreparedReason, Reason},
     },
     controller::{
         index::{Index, state::HostState},
@@ -149,6 +150,7 @@ fn keep_previous_plan(
 #[derive(Serialize)]
 struct UnreadablePart {
     phase: Option<Phase>,
+    summary: Summary,
     conditions: Vec<Condition>,
 }
 
@@ -179,7 +181,9 @@ fn report_unreadable_status(index: &Index, key: &ObjectKey, host: &Host, error: 
         condition::merge(&current.conditions, verdict.conditions.clone(), host.metadata.generation, now.wall);
     if current.phase != Some(verdict.phase) || current.conditions != conditions {
         let event = if current.phase == Some(verdict.phase) { None } else { phase_event(current.phase, &verdict) };
-        let part = UnreadablePart { phase: Some(verdict.phase), conditions };
+        let reason = Some(Reason::StatusUnreadable.as_str().to_owned());
+        let summary = Summary { reason, ..current.summary.clone().unwrap_or_default() };
+        let part = UnreadablePart { phase: Some(verdict.phase), summary, conditions };
         outcome.extend(Action::write_status(ObjectKind::Host, key, host.metadata.uid.as_ref(), &part, event));
     }
     if let Some((Ok(plan), plan_epoch)) = PlanInputs::of(index, key, host).plan(index, key, host) {
@@ -288,10 +292,7 @@ fn write(
         phase: Some(verdict.phase.as_written()),
         data_center: in_service.then(|| host.spec.data_center.clone()),
         paths: Some(verdict.paths),
-        summary: in_service.then(|| Summary {
-            paths: Some(format!("{}/{}", verdict.paths.connected, verdict.paths.desired)),
-            hosts: None,
-        }),
+        summary: summary::new(host, plan, verdict, &conditions),
         networks: if unknown_interfaces { current.networks.clone() } else { plan.networks.clone() },
         targets: verdict.targets.clone(),
         plan: published.map(|plan| numbered(plan, current)),
@@ -302,7 +303,9 @@ fn write(
     }
     let before = current.effective_phase();
     let phase_event = || if before == Some(verdict.phase) { None } else { phase_event(before, verdict) };
-    let event = shared_wwid_event(&current.conditions, verdict).or_else(phase_event);
+    let event = shared_wwid_event(&current.conditions, verdict)
+        .or_else(phase_event)
+        .or_else(|| maintenance_event(current, &desired, verdict));
     Action::write_status(ObjectKind::Host, key, host.metadata.uid.as_ref(), &desired, event)
 }
 
@@ -313,6 +316,25 @@ fn shared_wwid_event(before: &[Condition], verdict: &HostVerdict) -> Option<Even
     let prepared = verdict.conditions.iter().find(|update| update.kind == ConditionType::HostPrepared)?;
     let known = condition::find(before, ConditionType::HostPrepared).is_some_and(|known| known.reason == reason);
     (prepared.reason == reason && !known).then(|| EventSpec { warning: true, reason, note: prepared.message.clone() })
+}
+
+/// The Event about a host in maintenance whose node may be switched off, or that waits for disks in use.
+fn maintenance_event(before: &HostStatus, now: &ControllerPart, verdict: &HostVerdict) -> Option<EventSpec> {
+    if verdict.phase != Phase::Maintenance {
+        return None;
+    }
+    let ready = condition::find(&now.conditions, ConditionType::Ready)?;
+    let was_ready = condition::find(&before.conditions, ConditionType::Ready)
+        .is_some_and(|before| before.status == Status::True.as_str());
+    if ready.status == Status::True.as_str() {
+        let note = format!("{}: the node may be switched off", ready.message);
+        return (!was_ready).then(|| EventSpec::normal(EventReason::MaintenanceReady, note));
+    }
+    let blocked = |summary: Option<&Summary>| {
+        summary.is_some_and(|summary| summary.reason.as_deref() == Some(Reason::InUse.as_str()))
+    };
+    let begins = blocked(now.summary.as_ref()) && !blocked(before.summary.as_ref());
+    begins.then(|| EventSpec::warning(EventReason::MaintenanceBlocked, ready.message.clone()))
 }
 
 /// The Event about a change of phase.
@@ -333,7 +355,12 @@ fn phase_event(before: Option<Phase>, verdict: &HostVerdict) -> Option<EventSpec
         | Phase::NonOperational
         | Phase::Unknown => ConditionType::Operational,
     };
-    let note = verdict.conditions.iter().find(|condition| condition.kind == described_by).map(|c| c.message.clone());
+    let message = |kind| verdict.conditions.iter().find(|condition| condition.kind == kind).map(|c| c.message.clone());
+    let mut note = message(described_by);
+    if verdict.phase == Phase::Maintenance {
+        // It may be over at once.
+        note = [note, message(ConditionType::Ready)].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
+    }
     let was = before.map(|phase| format!("was {}: ", phase.as_str())).unwrap_or_default();
     Some(EventSpec { warning, reason: verdict.phase.as_str(), note: format!("{was}{}", note.unwrap_or_default()) })
 }

@@ -211,3 +211,96 @@ fn a_map_that_mixes_disks_of_two_storages_is_named_with_one_event() {
     set_status(&mut index, &part);
     assert_eq!(event(&decide(&mut index, &key(ObjectKind::Host, "h1"), NOW)), None, "it is known");
 }
+
+/// Connections to the portals that end so, with their states and reasons.
+fn connections(paths: &[(u8, &str, Option<&str>)]) -> Value {
+    let one = |(last, state, reason): &(u8, &str, Option<&str>)| {
+        json!({"target": "iqn.2003-01.org.example:0", "portal": format!("10.0.1.{last}:3260"), "tpgt": 1, "state": state,
+            "reason": reason, "since": "1970-01-01T00:00:00Z",
+            "sessionID": matches!(*state, "Connected" | "Retained").then_some(last)})
+    };
+    paths.iter().map(one).collect()
+}
+
+/// What is written next, after the agent has carried out the plan with these connections.
+fn reported(index: &mut Index, host_status: &Value, connections: &Value) -> Value {
+    let mut status = host_status.clone();
+    status["connections"] = connections.clone();
+    let plan = &host_status["plan"];
+    status["agent"] = json!({"observedRevision": plan["revision"], "observedSequence": plan["sequence"]});
+    set_status(index, &status);
+    match written(index) {
+        Some(part) => {
+            status.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
+            status
+        }
+        None => status,
+    }
+}
+
+#[test]
+fn the_reason_of_a_host_is_what_its_phase_does_not_say() {
+    let mut index = index(1);
+    index.apply(applied(lease("h1", 40)), NOW);
+    let planned = written(&mut index).unwrap();
+    assert_eq!(planned["summary"], json!({"paths": "0/32", "reason": "Progressing"}));
+    let with = |states: &[(u8, &str, Option<&str>)]| {
+        let mut all: Vec<_> = (1..=32).map(|last| (last, "Connected", None)).collect();
+        states.iter().for_each(|state| all[usize::from(state.0) - 1] = *state);
+        connections(&all)
+    };
+    for (changed, phase, reason) in [
+        (vec![], "Up", Value::Null),
+        (vec![(1, "Failed", Some("PortalUnreachable"))], "Degraded", json!("PortalUnreachable")),
+        (
+            vec![
+                (1, "Failed", Some("AuthenticationFailed")),
+                (2, "Failed", Some("PortalUnreachable")),
+                (3, "Failed", Some("PortalUnreachable")),
+            ],
+            "Degraded",
+            json!("PortalUnreachable,AuthenticationFailed"),
+        ),
+        ((1..=32).map(|last| (last, "Failed", Some("Timeout"))).collect(), "NonOperational", json!("Timeout")),
+    ] {
+        let status = reported(&mut index, &planned, &with(&changed));
+        assert_eq!((&status["phase"], &status["summary"]["reason"]), (&json!(phase), &reason), "{changed:?}");
+    }
+}
+
+#[test]
+fn a_host_in_maintenance_has_an_event_when_it_is_blocked_and_when_it_is_ready() {
+    let mut index = index(1);
+    index.apply(applied(lease("h1", 40)), NOW);
+    let spec = json!({"dataCenter": "dc", "nodeName": "h1", "maintenance": true});
+    let mut step = |status: &Value| {
+        let mut host = host(status);
+        host["spec"] = spec.clone();
+        index.apply(applied(host), NOW);
+        let outcome = decide(&mut index, &key(ObjectKind::Host, "h1"), NOW);
+        let event = outcome.steps.iter().find_map(|step| match &step.action {
+            Action::WriteStatus { event, .. } => event.as_ref().map(|event| (event.warning, event.reason)),
+            _ => None,
+        });
+        let mut after = status.clone();
+        if let Some(part) = super::super::super::fixtures::status(outcome) {
+            after.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
+        }
+        (event, after)
+    };
+    let one = |state: &str| connections(&[(1, state, Some("InUse"))]);
+    let (event, mut status) = step(&json!({"phase": "Up", "connections": one("Disconnecting")}));
+    assert_eq!(event, Some((false, "Maintenance")));
+    assert_eq!(status["summary"], json!({"reason": "Disconnecting"}));
+    status["connections"] = one("Retained");
+    status["agent"] = json!({"observedRevision": status["plan"]["revision"], "observedSequence": 1});
+    let (event, mut status) = step(&status);
+    assert_eq!(event, Some((true, "MaintenanceBlocked")));
+    assert_eq!(status["summary"], json!({"reason": "InUse"}));
+    assert_eq!(step(&status).0, None, "it is known");
+    status["connections"] = json!([]);
+    let (event, status) = step(&status);
+    assert_eq!(event, Some((false, "MaintenanceReady")));
+    assert_eq!(status["summary"], Value::Null);
+    assert_eq!(step(&status).0, None, "it is known");
+}

@@ -104,7 +104,7 @@ Go on in a second terminal, in the same directory:
   echo 'faults: []' > {faults}
 
   # Remove a network: it leaves the bond, and no path of the other network is touched.
-  kubectl delete network san-b
+  kubectl delete mbnet san-b
 
   # Delete the data center: its bonds and networks go with it, the hosts log out.
   kubectl delete datacenter frankfurt
