@@ -143,9 +143,11 @@ fn command_line(found: &mut Found, command: &clap::Command, name: &str) {
 /// The sources are read, because a family of metrics without a member is not written out.
 fn metrics(found: &mut Found) {
     let prefix = Regex::new(r#"sub_registry_with_prefix\("(\w+)"\)"#).unwrap();
-    let metric = Regex::new(r#"register(?:ed\(\s*registry,|_with_unit\()\s*"(\w+)""#).unwrap();
+    let metric =
+        Regex::new(r#"(?:register(?:ed\(\s*registry,|_with_unit\()|gauges\(encoder,|encode_descriptor\()\s*"(\w+)""#)
+            .unwrap();
     let labels = Regex::new(r"(?s)EncodeLabelSet\)\]\s*pub(?:\([a-z]+\))? struct \w+ \{(.*?)\n\}").unwrap();
-    let field = Regex::new(r"pub(?:\([a-z]+\))? (\w+):").unwrap();
+    let field = Regex::new(r"pub(?:\([a-z]+\))? (?:r#)?(\w+):").unwrap();
     for (_, text) in files("src", &[".rs"]) {
         for prefix in prefix.captures_iter(&text) {
             found.add_all("metric", metric.captures_iter(&text).map(|name| format!("{}_{}", &prefix[1], &name[1])));

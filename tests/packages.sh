@@ -14,6 +14,8 @@ needs() {
     build) printf '%s\n' 'cc gcc libc6-dev' 'curl curl ca-certificates' ;;
     # For the tests of the console.
     browser) echo chromedriver chromium chromium-driver ;;
+    # The unit tests of the alerts: promtool.
+    alerts) echo promtool prometheus ;;
     # The container image.
     image) printf '%s\n' 'buildah buildah' 'musl-gcc musl-tools' 'git git' ;;
     # The virtual machines of tests/vm.

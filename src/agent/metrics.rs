@@ -1,15 +1,31 @@
 //! The agent's metrics and its readiness. A fleet of simulated agents shares one set.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use jiff::Timestamp;
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::Registry,
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
+    metrics::{
+        MetricType,
+        counter::Counter,
+        family::Family,
+        gauge::{ConstGauge, Gauge},
+        histogram::Histogram,
+    },
+    registry::{Registry, Unit},
 };
 
 use crate::{
-    api::{Connection, reason::PathReason},
+    api::{Connection, ConnectionState, InterfaceName, Iqn, Portal, reason::PathReason},
     ops::{Readiness, registered},
 };
 
@@ -41,11 +57,22 @@ pub struct StateLabel {
     pub state: &'static str,
 }
 
+/// In seconds. The first are for sessions that the initiator gets back, the last for what people repair.
+const REPAIR_BUCKETS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0];
+
 /// The metrics of an agent.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct AgentMetrics {
     /// Paths, by state.
     pub paths: Family<StateLabel, Gauge>,
+    /// Sessions of planned paths that were lost.
+    pub losses: Counter,
+    /// Lost sessions that came back.
+    pub recoveries: Counter,
+    /// From the loss of a session until it came back.
+    pub repairs: Histogram,
+    /// For how long paths have been Retained.
+    pub retained: RetainedAges,
     /// Logins that have ended.
     pub logins: Family<OutcomeLabel, Counter>,
     /// Logouts that have ended.
@@ -65,7 +92,16 @@ impl AgentMetrics {
     #[must_use]
     pub fn new(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("multibond_agent");
+        let repairs = Histogram::new(REPAIR_BUCKETS);
+        let help = "From the loss of a session until it came back";
+        registry.register_with_unit("session_repair", help, Unit::Seconds, repairs.clone());
+        let retained = RetainedAges::default();
+        registry.register_collector(Box::new(retained.clone()));
         AgentMetrics {
+            repairs,
+            retained,
+            losses: registered(registry, "session_losses", "Sessions of planned paths that were lost"),
+            recoveries: registered(registry, "session_recoveries", "Lost sessions that came back"),
             paths: registered(registry, "paths", "Paths, by state"),
             logins: registered(registry, "logins", "Logins that have ended, by outcome"),
             logouts: registered(registry, "logouts", "Logouts that have ended, by outcome"),
@@ -89,22 +125,107 @@ impl AgentMetrics {
     }
 }
 
-/// One agent's part of the gauge of paths. It is subtracted again when the agent ends.
+impl Default for AgentMetrics {
+    fn default() -> Self {
+        AgentMetrics::new(&mut Registry::default())
+    }
+}
+
+/// Since when each agent has had Retained paths. The age of the oldest is computed at each scrape.
+#[derive(Clone, Debug, Default)]
+pub struct RetainedAges(Arc<Mutex<BTreeMap<u64, Timestamp>>>);
+
+impl RetainedAges {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Timestamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, agent: u64, oldest: Option<Timestamp>) {
+        let mut all = self.lock();
+        match oldest {
+            Some(since) => drop(all.insert(agent, since)),
+            None => drop(all.remove(&agent)),
+        }
+    }
+
+    /// The age of the oldest Retained path in seconds; 0 if there is none.
+    fn oldest(&self, now: Timestamp) -> i64 {
+        let since = self.lock().values().min().copied();
+        since.map_or(0, |since| now.duration_since(since).as_secs().max(0))
+    }
+}
+
+impl Collector for RetainedAges {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let help = "For how long the oldest Retained path has been kept; 0 if there is none.";
+        let gauge = encoder.encode_descriptor("oldest_retained_path_seconds", help, None, MetricType::Gauge)?;
+        ConstGauge::new(self.oldest(Timestamp::now())).encode(gauge)
+    }
+}
+
+/// What tells a path from others: target, portal, portal group tag, and the device.
+type OwnedPathKey = (Iqn, Portal, u16, Option<InterfaceName>);
+
+/// One agent's part of the gauges of paths, and its counts of lost sessions. The gauges are subtracted again when the agent
+/// ends.
 #[derive(Debug)]
 pub struct PathGauge {
-    paths: Family<StateLabel, Gauge>,
+    metrics: AgentMetrics,
+    agent: u64,
     counted: BTreeMap<&'static str, i64>,
+    /// Paths with a session; the time of its loss if it is lost.
+    sessions: HashMap<OwnedPathKey, Option<Duration>>,
 }
 
 impl PathGauge {
     /// Counts no paths yet.
     #[must_use]
     pub fn new(metrics: &AgentMetrics) -> Self {
-        PathGauge { paths: metrics.paths.clone(), counted: BTreeMap::new() }
+        static AGENTS: AtomicU64 = AtomicU64::new(0);
+        PathGauge {
+            metrics: metrics.clone(),
+            agent: AGENTS.fetch_add(1, Ordering::Relaxed),
+            counted: BTreeMap::new(),
+            sessions: HashMap::new(),
+        }
     }
 
     /// Counts these paths from now on.
-    pub fn set(&mut self, connections: &[Connection]) {
+    pub fn set(&mut self, connections: &[Connection], now: Duration) {
+        self.count_states(connections);
+        self.count_losses(connections, now);
+        let retained = connections.iter().filter(|connection| connection.state == ConnectionState::Retained);
+        self.metrics.retained.set(self.agent, retained.map(|connection| connection.since.0).min());
+    }
+
+    /// A session is lost when a path that was connected fails; the path is still planned. It has come back when the same
+    /// path is connected again.
+    fn count_losses(&mut self, connections: &[Connection], now: Duration) {
+        let mut sessions = HashMap::with_capacity(connections.len());
+        for connection in connections {
+            let Connection { target, portal, tpgt, interface, .. } = connection;
+            let key = (target.clone(), portal.clone(), *tpgt, interface.clone());
+            let before = self.sessions.get(&key).copied();
+            match (connection.state, before) {
+                (ConnectionState::Connected, before) => {
+                    if let Some(Some(lost_at)) = before {
+                        self.metrics.recoveries.inc();
+                        self.metrics.repairs.observe(now.saturating_sub(lost_at).as_secs_f64());
+                    }
+                    sessions.insert(key, None);
+                }
+                (ConnectionState::Failed, Some(None)) => {
+                    self.metrics.losses.inc();
+                    sessions.insert(key, Some(now));
+                }
+                (ConnectionState::Failed, Some(Some(lost_at))) => drop(sessions.insert(key, Some(lost_at))),
+                _ => {}
+            }
+        }
+        self.sessions = sessions;
+    }
+
+    fn count_states(&mut self, connections: &[Connection]) {
         let mut counts: BTreeMap<&'static str, i64> = self.counted.keys().map(|state| (*state, 0)).collect();
         for connection in connections {
             *counts.entry(connection.state.as_str()).or_default() += 1;
@@ -112,7 +233,7 @@ impl PathGauge {
         for (state, count) in &counts {
             let before = self.counted.get(state).copied().unwrap_or_default();
             if *count != before {
-                self.paths.get_or_create(&StateLabel { state }).inc_by(count - before);
+                self.metrics.paths.get_or_create(&StateLabel { state }).inc_by(count - before);
             }
         }
         counts.retain(|_, count| *count != 0);
@@ -122,7 +243,7 @@ impl PathGauge {
 
 impl Drop for PathGauge {
     fn drop(&mut self) {
-        self.set(&[]);
+        self.set(&[], Duration::ZERO);
     }
 }
 
@@ -168,7 +289,56 @@ impl Drop for WatchGauge {
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::encoding::text::encode;
+    use serde_json::json;
+
     use super::*;
+
+    fn path(state: &str) -> [Connection; 1] {
+        let path = json!({"target": "iqn.2003-01.org.example:a", "portal": "10.0.1.10:3260", "tpgt": 1, "state": state,
+            "since": "2026-01-01T00:00:00Z"});
+        [serde_json::from_value(path).unwrap()]
+    }
+
+    #[test]
+    fn lost_sessions_are_counted_and_the_time_until_they_are_back() {
+        let mut registry = Registry::default();
+        let metrics = AgentMetrics::new(&mut registry);
+        let mut gauge = PathGauge::new(&metrics);
+        let mut at = |second, state| gauge.set(&path(state), Duration::from_secs(second));
+        at(0, "Connecting");
+        at(1, "Failed");
+        at(2, "Connected");
+        assert_eq!((metrics.losses.get(), metrics.recoveries.get()), (0, 0), "the first login was late");
+        for start in [10, 100] {
+            at(start, "Failed");
+            at(start + 1, "Failed");
+            at(start + 30, "Connected");
+        }
+        assert_eq!((metrics.losses.get(), metrics.recoveries.get()), (2, 2));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        let repairs = "multibond_agent_session_repair_seconds";
+        assert!(text.contains(&format!("{repairs}_sum 60.0\n{repairs}_count 2\n")), "{text}");
+        at(200, "Disconnecting");
+        at(201, "Retained");
+        assert_eq!(metrics.losses.get(), 2, "it is not planned any more");
+    }
+
+    #[test]
+    fn the_age_of_the_oldest_retained_path_is_that_of_the_scrape() {
+        let mut registry = Registry::default();
+        let metrics = AgentMetrics::new(&mut registry);
+        let mut gauge = PathGauge::new(&metrics);
+        gauge.set(&path("Retained"), Duration::ZERO);
+        let later = "2026-01-01T00:01:30Z".parse().unwrap();
+        assert_eq!(metrics.retained.oldest(later), 90);
+        drop(gauge);
+        assert_eq!(metrics.retained.oldest(later), 0);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        assert!(text.contains("\nmultibond_agent_oldest_retained_path_seconds 0\n"), "{text}");
+    }
 
     #[test]
     fn readiness_follows_the_watches() {

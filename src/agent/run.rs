@@ -359,7 +359,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 .keys()
                 .filter(|secret| failed.contains(secret.name.as_str()))
                 .for_each(|secret| self.cluster.secret_failed(secret));
-            self.path_gauge.set(&step.connections);
+            self.path_gauge.set(&step.connections, now.monotonic);
             paths = Some(PathReport { connections: step.connections, multipath: step.multipath });
             acknowledged = step.acknowledged;
             wake_at = step.wake_at;

@@ -4,7 +4,6 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
-use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -182,13 +181,13 @@ pub struct HealthArguments {
 impl HealthArguments {
     /// Creates the metrics, and serves them if there is an address.
     pub async fn start(&self, stop: CancellationToken) -> anyhow::Result<AgentMetrics> {
-        let mut registry = Registry::default();
+        let mut registry = ops::process_registry();
         let metrics = AgentMetrics::new(&mut registry);
         if let Some(address) = self.listen {
             let listener = ops::bind(address).await?;
             info!(address = %listener.local_addr()?, "serving metrics and health");
             let known = metrics.clone();
-            tokio::spawn(ops::serve(listener, registry, move || known.readiness(), stop));
+            tokio::spawn(ops::serve(listener, registry, || async {}, move || known.readiness(), stop));
         }
         Ok(metrics)
     }

@@ -18,8 +18,10 @@ mod fixtures;
 use std::{net::SocketAddr, time::Duration};
 
 use kube::{Api, Client};
-use prometheus_client::registry::Registry;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::ops::{self, Readiness};
@@ -31,6 +33,9 @@ use engine::{
     watch::{WatchErrors, Watches},
 };
 use reconcile::Settings;
+
+/// The longest time that a scrape waits for the gauges of objects; it then gets those of the scrape before.
+const SCRAPE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The settings of the controller.
 #[derive(Clone, Debug)]
@@ -58,7 +63,7 @@ pub struct Options {
 pub async fn run(client: Client, options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = ops::bind(options.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "serving metrics and health");
-    let mut registry = Registry::default();
+    let mut registry = ops::process_registry();
     let metrics = ControllerMetrics::new(&mut registry);
     let (changes, received) = mpsc::channel(4096);
     let errors = WatchErrors::default();
@@ -82,7 +87,17 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
         let health = health.clone();
         move || readiness(&health, &errors)
     };
-    let server = tokio::spawn(ops::serve(listener, registry, readiness, drained.clone()));
+    let (scrape, scrapes) = mpsc::channel::<oneshot::Sender<()>>(1);
+    let refresh = move || {
+        let (scrape, (reply, refreshed)) = (scrape.clone(), oneshot::channel());
+        async move {
+            // A scrape that comes while another waits gets the same values.
+            if scrape.try_send(reply).is_ok() {
+                let _ = timeout(SCRAPE_PATIENCE, refreshed).await;
+            }
+        }
+    };
+    let server = tokio::spawn(ops::serve(listener, registry, refresh, readiness, drained.clone()));
     let ctx = Context {
         client,
         identity: options.identity,
@@ -90,6 +105,7 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
         metrics,
         health,
         changes: received,
+        scrapes,
         leadership,
         shutdown,
     };

@@ -13,7 +13,10 @@ use std::{
 
 use axum::{
     Router,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     response::IntoResponse,
     routing::get,
 };
@@ -32,6 +35,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+
+use super::metrics::Format;
 
 /// The pause after a connection could not be accepted, for example because of too many open files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -93,22 +98,23 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { address, source })
 }
 
-/// Serves metrics and health until `shutdown`.
-pub async fn serve(
+/// Serves metrics and health until `shutdown`. Each scrape waits for `refresh`, which computes what is only computed then.
+pub async fn serve<Fut: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     registry: Registry,
+    refresh: impl Fn() -> Fut + Clone + Send + Sync + 'static,
     readiness: impl Fn() -> Readiness + Send + Sync + 'static,
     shutdown: CancellationToken,
 ) {
     let registry = Arc::new(registry);
     let readiness = Arc::new(readiness);
-    let metrics = move || async move {
-        let mut text = String::new();
-        match prometheus_client::encoding::text::encode(&mut text, &registry) {
-            Ok(()) => {
-                ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
-            }
-            Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    let metrics = move |headers: HeaderMap| async move {
+        refresh().await;
+        let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        let format = Format::asked_for(accept);
+        match format.exposition(&registry) {
+            Some(text) => ([(CONTENT_TYPE, format.content_type())], text).into_response(),
+            None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
     };
     let ready = move || async move {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 mod acceptance;
+mod alerts;
 mod check;
 mod lifecycle;
 mod monitoring;
@@ -52,7 +53,7 @@ fn all_options() -> Value {
             "byNamespace": {"frankfurt": ["10.0.1.0/24"], "munich": ["10.0.2.0/24"]}},
         "rbac": {"aggregate": true},
         "monitoring": {"serviceMonitor": {"enabled": true, "labels": {"prometheus": "main"}},
-            "rules": {"enabled": true, "labels": {"prometheus": "main"}}, "dashboard": {"enabled": true}},
+            "rules": {"enabled": true, "labels": {"prometheus": "main"}, "runbookUrl": "https://wiki.example/storage"}, "dashboard": {"enabled": true}},
     })
 }
 

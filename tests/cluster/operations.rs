@@ -45,6 +45,18 @@ async fn metrics_count_paths_per_bond_and_hosts_per_phase() {
     assert!(samples["multibond_writes_total{kind=\"Host\",action=\"status\",outcome=\"ok\"}"] >= 1.0);
     assert!(samples["multibond_reconciles_total{kind=\"IscsiBond\"}"] >= 1.0);
     assert!(samples.contains_key("multibond_queue_length"));
+    assert!(samples["process_resident_memory_bytes"] > 1e6);
+    let of_portal =
+        format!("namespace=\"{}\",data_center=\"dc\",target=\"iqn.2003-01.org.example:array\"", site.namespace);
+    let host = format!("kind=\"Host\",namespace=\"{}\",name=\"w1\"", site.namespace);
+    for (name, value) in [
+        (format!("multibond_portal_paths{{{of_portal},portal=\"10.0.2.10:3260\",state=\"Failed\"}}"), 1.0),
+        (format!("multibond_portal_paths{{{of_portal},portal=\"10.0.1.10:3260\",state=\"Connected\"}}"), 1.0),
+        (format!("multibond_condition{{{host},type=\"FullyConnected\",status=\"False\"}}"), 1.0),
+        (format!("multibond_condition{{{host},type=\"Ready\",status=\"True\"}}"), 1.0),
+    ] {
+        assert_eq!(samples.get(&name), Some(&value), "{name}");
+    }
 
     site.delete("IscsiBond", "storage").await;
     eventually("the gauges of the bond are gone", PATIENCE, async || {

@@ -13,6 +13,7 @@ mod execute;
 pub(crate) mod health;
 pub(crate) mod leadership;
 pub(crate) mod metrics;
+mod object_metrics;
 mod queue;
 mod slots;
 pub(crate) mod watch;
@@ -28,7 +29,11 @@ use std::{
 
 use jiff::Timestamp;
 use kube::Client;
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span};
 
@@ -49,7 +54,8 @@ pub(crate) use apply::Applier;
 use execute::{Done, Executor};
 use health::Health;
 use leadership::Leadership;
-use metrics::{ControllerMetrics, KindLabel, ObjectGauges};
+use metrics::{ControllerMetrics, KindLabel};
+use object_metrics::Snapshot;
 use queue::{Item, Queue};
 use slots::{Class, Slot, Slots};
 
@@ -57,8 +63,10 @@ use slots::{Class, Slot, Slots};
 const BATCH: usize = 512;
 /// The time for which objects are reconciled before the next changes are applied.
 const TURN: Duration = Duration::from_millis(20);
-/// The interval at which leases are checked and gauges are set.
+/// The interval at which leases are checked.
 const TICK: Duration = Duration::from_secs(1);
+/// The shortest time between two computations of the gauges of objects, which walk over all objects.
+const SCRAPE_INTERVAL: Duration = Duration::from_millis(500);
 /// The pauses before an object is reconciled again whose write has failed.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(30) };
 /// The time for requests in flight to end at shutdown.
@@ -73,6 +81,8 @@ pub(crate) struct Context {
     pub metrics: ControllerMetrics,
     pub health: Health,
     pub changes: mpsc::Receiver<Change>,
+    /// Scrapes that wait for the gauges of objects.
+    pub scrapes: mpsc::Receiver<oneshot::Sender<()>>,
     pub leadership: Leadership,
     pub shutdown: CancellationToken,
 }
@@ -94,7 +104,8 @@ pub(crate) struct Engine {
     failures: HashMap<Key, u32>,
     /// Writes that the API server forbids, with its answer, by kind and action.
     forbidden: BTreeMap<(&'static str, &'static str), String>,
-    gauges: ObjectGauges,
+    /// The time of the last scrape for which the gauges of objects were computed.
+    scraped_at: Option<Duration>,
     /// This replica leads, and its caches are filled.
     acting: bool,
 }
@@ -114,7 +125,7 @@ impl Engine {
             parked: HashSet::new(),
             failures: HashMap::new(),
             forbidden: BTreeMap::new(),
-            gauges: ObjectGauges::default(),
+            scraped_at: None,
             acting: false,
         }
     }
@@ -138,6 +149,7 @@ impl Engine {
                 }
                 Some(done) = self.tasks.join_next() => self.finished(done),
                 _ = tick.tick() => self.tick(),
+                Some(reply) = self.ctx.scrapes.recv() => self.scraped(reply),
                 () = sleep_until(due) => {}
                 Ok(()) = self.ctx.leadership.changed() => {}
                 () = shutdown.cancelled() => break,
@@ -158,11 +170,18 @@ impl Engine {
         let undecodable = self.index.undecodable();
         self.ctx.metrics.undecodable.set(i64::try_from(undecodable.len()).unwrap_or(i64::MAX));
         self.ctx.health.set_problems(undecodable, &self.forbidden);
-        if self.acting {
-            self.gauges.set(&self.ctx.metrics, &self.index);
-        } else {
-            self.gauges.clear(&self.ctx.metrics);
+    }
+
+    /// Computes the gauges of objects for a scrape: only the leader has them. A scrape soon after another gets the same.
+    fn scraped(&mut self, reply: oneshot::Sender<()>) {
+        let now = self.clock.now().monotonic;
+        if self.scraped_at.is_none_or(|at| now.saturating_sub(at) >= SCRAPE_INTERVAL) {
+            self.scraped_at = Some(now);
+            let snapshot = if self.acting { Snapshot::of(&self.index) } else { Snapshot::default() };
+            self.ctx.metrics.objects.set(snapshot);
         }
+        // The scraper may have gone.
+        let _ = reply.send(());
     }
 
     /// Starts to act when this replica leads and every cache is filled; stops at once when it does not lead any more.
