@@ -46,7 +46,9 @@ fn all_options() -> Value {
         "log": {"format": "json", "filter": "info,multibond=debug"},
         "controller": {"replicas": 3, "nodeSelector": {"zone": "a"}, "serviceAccount": {"annotations": {"a": "b"}},
             "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "operator": "Exists"}]},
-        "agent": {"nodeSelector": {"storage": "iscsi"}, "maxUnavailable": "10%", "affinity": {"nodeAffinity":
+        "agent": {"nodeSelector": {"storage": "iscsi"}, "maxUnavailable": "10%", "hostTools": "chroot=/tools",
+            "extraVolumes": [{"name": "tools", "hostPath": {"path": "/opt/open-iscsi"}}],
+            "extraVolumeMounts": [{"name": "tools", "mountPath": "/tools"}], "affinity": {"nodeAffinity":
             {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions":
                 [{"key": "hall", "operator": "NotIn", "values": ["3"]}]}]}}}},
         "portals": {"allowed": ["10.0.0.0/16", "fd00:1::/64"], "denied": ["10.96.0.0/12"],

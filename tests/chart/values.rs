@@ -111,6 +111,8 @@ fn the_schema_has_exactly_the_values_of_values_yaml() {
 #[case::a_tag_as_digest(json!({"image": {"digest": "latest"}}), "at '/image/digest': 'latest' does not match pattern")]
 #[case::a_bare_ipv6_address(json!({"listenAddress": "::"}), "at '/listenAddress': '::' does not match pattern")]
 #[case::a_word_for_an_address(json!({"agent": {"listenAddress": "localhost"}}), "at '/agent/listenAddress': 'localhost' does not match pattern")]
+#[case::unknown_host_tools(json!({"agent": {"hostTools": "chroot=opt"}}), "at '/agent/hostTools': 'chroot=opt' does not match pattern")]
+#[case::a_volume_without_a_name(json!({"agent": {"extraVolumes": [{"emptyDir": {}}]}}), "at '/agent/extraVolumes/0': missing property 'name'")]
 #[case::a_controller_on_loopback(json!({"controller": {"listenAddress": "127.0.0.1"}}), "kubelet could not reach a controller")]
 #[case::both_on_loopback(json!({"listenAddress": "[::1]"}), "kubelet could not reach a controller")]
 #[case::an_invalid_account_name(json!({"agent": {"serviceAccount": {"name": "A B"}}}), "at '/agent/serviceAccount/name'")]

@@ -98,6 +98,18 @@ async fn the_agent_mounts_nothing_of_the_node_but_dev_mapper() {
 }
 
 #[tokio::test]
+async fn agents_are_told_where_the_tools_of_the_host_are() {
+    let objects = rendered(all_options()).await;
+    let [agent] = &of_kind(&objects, "DaemonSet")[..] else { panic!("one DaemonSet") };
+    let arguments = container(agent)["args"].as_array().unwrap();
+    assert!(arguments.contains(&json!("--host-tools=chroot=/tools")), "{arguments:?}");
+    let mounts = &container(agent)["volumeMounts"];
+    assert_eq!(mounts[1], json!({"name": "tools", "mountPath": "/tools"}), "{mounts}");
+    let volumes = &agent["spec"]["template"]["spec"]["volumes"];
+    assert_eq!(volumes[1], json!({"name": "tools", "hostPath": {"path": "/opt/open-iscsi"}}), "{volumes}");
+}
+
+#[tokio::test]
 async fn the_controller_survives_a_node_and_tolerates_multibonds_taint() {
     let objects = rendered(json!({})).await;
     let [controller] = &of_kind(&objects, "Deployment")[..] else { panic!("one Deployment") };

@@ -115,9 +115,12 @@ impl Multipath {
     /// Warnings about multipathd: it does not run, or ignores new LUNs.
     pub async fn warnings(&self) -> Vec<HostWarning> {
         let Some(pid) = self.tools.daemon(DAEMON) else {
-            let message = "multipathd does not run: every path is a disk of its own, and none takes over for another; \
-                           install and start multipath-tools (device-mapper-multipath)";
-            return vec![HostWarning { reason: PreparedReason::MultipathdMissing, message: message.into() }];
+            let message = format!(
+                "multipathd does not run: every path is a disk of its own, and none takes over for another; install and \
+                 start multipath-tools (device-mapper-multipath){}",
+                self.tools.ignored_daemon(DAEMON)
+            );
+            return vec![HostWarning { reason: PreparedReason::MultipathdMissing, message }];
         };
         match self.find_multipaths(pid).await.as_deref() {
             Some(STRICT) => {
@@ -272,6 +275,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let multipath = Multipath::new(HostTools::in_directory(root.path()));
         assert_eq!(reasons(&multipath.warnings().await), [PreparedReason::MultipathdMissing]);
+        process(&root.path().join("proc"), "1", "systemd", "host");
+        process(&root.path().join("proc"), "70", "multipathd", "pod");
+        let ignored = multipath.warnings().await.remove(0).message;
+        assert!(ignored.contains("; process 70 is named multipathd and is ignored, because it is in "), "{ignored}");
     }
 
     #[test]

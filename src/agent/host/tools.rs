@@ -48,6 +48,8 @@ struct Daemons {
     found: BTreeMap<String, u32>,
     /// Why processes with their names were ignored.
     ignored: LastErrors<String>,
+    /// One of these processes and the reason, if the last search has found no daemon.
+    instead: BTreeMap<String, (u32, String)>,
 }
 
 impl HostTools {
@@ -73,7 +75,8 @@ impl HostTools {
             return Some(*pid);
         }
         daemons.found.remove(name);
-        let mut found = None;
+        daemons.instead.remove(name);
+        let (mut found, mut ignored) = (None, None);
         for pid in self.processes().filter(|pid| has_name(&self.proc, *pid, name)) {
             match check_host_daemon(&self.proc, pid) {
                 Ok(()) => found = Some(found.map_or(pid, |other: u32| other.min(pid))),
@@ -82,11 +85,32 @@ impl HostTools {
                     if daemons.ignored.failed(name.to_owned(), &error) {
                         warn!(pid, %error, "a process that is named {name} is not the host's; it is ignored");
                     }
+                    ignored.get_or_insert_with(|| (pid, error.to_string()));
                 }
             }
         }
+        if found.is_none() {
+            daemons.instead.extend(ignored.map(|ignored| (name.to_owned(), ignored)));
+        }
         daemons.found.extend(found.map(|pid| (name.to_owned(), pid)));
         found
+    }
+
+    /// For a message: which process is ignored although it has the name of a daemon, if the host has no such daemon. Empty
+    /// if there is none.
+    #[must_use]
+    pub fn ignored_daemon(&self, name: &str) -> String {
+        if self.daemon(name).is_some() {
+            return String::new();
+        }
+        let daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
+        let described = daemons.instead.get(name).map(|(pid, why)| {
+            format!(
+                "; process {pid} is named {name} and is ignored, because {why}: if it serves this host, see --host-tools \
+                 (the chart's value agent.hostTools)"
+            )
+        });
+        described.unwrap_or_default()
     }
 
     fn is_host_daemon(&self, pid: u32, name: &str) -> bool {
@@ -300,8 +324,15 @@ mod tests {
         let host = HostTools::new(AccessMode::Auto, proc.path().into());
         assert_eq!(host.daemon("iscsid"), None);
         assert_eq!(host.access("iscsid").unwrap(), HostAccess::Namespaces(1));
+        fs::remove_dir_all(proc.path().join("301")).unwrap();
+        assert_eq!(
+            host.ignored_daemon("iscsid"),
+            "; process 300 is named iscsid and is ignored, because it is in another pid namespace than the host's first \
+             process: if it serves this host, see --host-tools (the chart's value agent.hostTools)"
+        );
         process(proc.path(), "700", "iscsid", "host");
         assert_eq!(host.daemon("iscsid"), Some(700));
+        assert_eq!(host.ignored_daemon("iscsid"), "");
         // A process of a pod gets its ID.
         set_users(proc.path(), "700", 65534, "0000000000000000");
         assert_eq!(host.daemon("iscsid"), None);

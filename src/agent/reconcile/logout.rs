@@ -125,9 +125,16 @@ pub fn candidates(plan: &Plan, inventory: &Inventory, logging_out: &BTreeSet<u32
     candidates
 }
 
+/// Whether the hold of its target keeps a session from a login with new credentials: it works, and nothing that works is
+/// given up for a held target. One that is lost gives up nothing.
+#[must_use]
+pub fn waits_for_hold(plan: &Plan, session: &Session) -> bool {
+    session.is_live() && plan.holds(&session.path)
+}
+
 /// Whether a planned session may be logged out to log it in again with new credentials.
 ///
-/// One that works: only while another planned session of its target works, and if each of its disks is unused or has an
+/// One that works: not of a held target, only while another planned session of its target works, and if each of its disks is unused or has an
 /// active path over a session that stays. One that is lost: if each of its disks is unused or in a map that loses nothing
 /// with it.
 #[must_use]
@@ -139,6 +146,7 @@ pub fn may_relogin(plan: &Plan, inventory: &Inventory, session: &Session, loggin
         |map: &&Map| devices.keeps_an_active_path(map) || (!session.is_live() && Devices::loses_nothing(map, session));
     !plan.only_connects
         && session.is_own()
+        && !waits_for_hold(plan, session)
         && (!session.is_live() || devices.connected_targets.contains(&*session.path.target))
         && session
             .disks
@@ -450,6 +458,22 @@ mod tests {
             "its disk is used directly"
         );
         assert!(!may(&[foreign(both[0].clone()), both[1].clone()], vec![]), "it is not ours");
+    }
+
+    #[test]
+    fn a23_a_held_target_gives_up_no_working_session_for_a_rotation() {
+        let (one, two) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
+        let held = holding(plan("r", &[one.clone(), two.clone()]), "a");
+        let may = |first: Session| {
+            may_relogin(
+                &held,
+                &inventory(vec![first.clone(), session(2, two.clone())], vec![]),
+                &first,
+                &BTreeSet::new(),
+            )
+        };
+        assert!(!may(session(1, one.clone())));
+        assert!(may(lost(session(1, one.clone()))), "it would never come back");
     }
 
     #[test]

@@ -221,7 +221,8 @@ impl Reconciler {
         let mut candidates = logout::candidates(plan, inventory, &self.logging_out());
         for session in &inventory.sessions {
             let params = plan.paths.get(&session.path);
-            if params.is_some_and(|params| self.new_credentials(session, params, secrets).is_some()) {
+            let is_old = |params| self.new_credentials(session, params, secrets).is_some();
+            if params.is_some_and(is_old) && !logout::waits_for_hold(plan, session) {
                 candidates.insert(session.id);
             }
         }

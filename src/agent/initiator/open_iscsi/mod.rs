@@ -324,7 +324,11 @@ impl Initiator for OpenIscsi {
             Ok(state) => {
                 facts.initiator_name = self.initiator_name(&state.access);
                 facts.initiator = state.version.as_ref().ok().map(|version| title(version, &state.access));
-                facts.warnings.extend(tool_warning(&state, self.iscsiadm.has_version_mismatch()));
+                let warning = tool_warning(&state, self.iscsiadm.has_version_mismatch());
+                facts.warnings.extend(warning.map(|HostWarning { reason, message }| HostWarning {
+                    reason,
+                    message: message + &self.tools.ignored_daemon(DAEMON),
+                }));
             }
             Err(error) => {
                 facts.initiator_name = initiator_name_from_kernel(&self.sys);

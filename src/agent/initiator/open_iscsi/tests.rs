@@ -15,6 +15,7 @@ use super::*;
 use crate::{
     agent::{
         fixtures::path,
+        host::processes::fake::process,
         types::credentials::{Account, Credentials, Password},
     },
     api::SessionSettings,
@@ -357,6 +358,11 @@ async fn a_host_without_open_iscsi_reports_a_warning_and_its_facts() {
     let facts = host.initiator.facts(&InterfaceFilter::default()).await.unwrap();
     let reasons: Vec<_> = facts.warnings.iter().map(|warning| warning.reason).collect();
     assert_eq!(reasons, [PreparedReason::MultipathdMissing, PreparedReason::InitiatorMissing]);
+    process(&host.file("proc"), "1", "systemd", "host");
+    process(&host.file("proc"), "70", "iscsid", "pod");
+    let facts = host.initiator.facts(&InterfaceFilter::default()).await.unwrap();
+    let missing = &facts.warnings[1].message;
+    assert!(missing.contains("; process 70 is named iscsid and is ignored, because it is in another "), "{missing}");
     let error = host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
     assert_eq!(error.reason, PathReason::InitiatorMissing);
 }
