@@ -336,6 +336,8 @@ mod tests {
             Ok(Facts::default())
         }
 
+        fn claim(&self, _: BTreeSet<IscsiPath>) {}
+
         fn changes(&self) -> watch::Receiver<()> {
             watch::Sender::new(()).subscribe()
         }

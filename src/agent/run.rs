@@ -304,6 +304,8 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
 
     fn follow_plan(&mut self, status: &HostStatus) {
         let Some(plan) = status.plan.as_ref().map(Plan::from) else { return };
+        let reported = status.connections.iter().filter(|_| self.reconciler.is_none()).map(IscsiPath::from);
+        self.initiator.claim(plan.paths.keys().cloned().chain(reported).collect());
         if self.plan.borrow().as_deref() != Some(&plan) {
             self.watch_secrets(&plan);
             self.plan.send_replace(Some(Arc::new(plan)));

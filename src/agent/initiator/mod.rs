@@ -67,6 +67,10 @@ pub trait Initiator: Send + Sync + 'static {
     /// that can carry storage traffic by their kind.
     fn facts(&self, filter: &InterfaceFilter) -> impl Future<Output = Result<Facts, PathError>> + Send;
 
+    /// These paths are the agent's: they are planned, or were planned once as far as is known. A session of the agent is one
+    /// on such a path, or one with a mark that only the agent makes; in both cases it has a name as the agent's have.
+    fn claim(&self, paths: BTreeSet<IscsiPath>);
+
     /// Reads the sessions, their disks, and the multipath maps over the disks. Entries that vanish during the reading are
     /// left out, so the result is consistent.
     ///
@@ -104,8 +108,8 @@ pub trait Initiator: Send + Sync + 'static {
     /// The credentials that the initiator has stored for the next login on a path; none without CHAP, or if it stores none.
     fn stored_credentials(&self, path: &IscsiPath) -> impl Future<Output = Option<Credentials>> + Send;
 
-    /// Deletes what the initiator stored for paths without a session of the agent that are not in `keep`. A path that
-    /// never connected leaves such data behind.
+    /// Deletes what the initiator stored for paths of the agent that are not in `keep` and have no session: a path that
+    /// never connected leaves such data behind. What stays is put right, as far as it does not wait for the next login.
     fn tidy(&self, keep: &BTreeSet<IscsiPath>) -> impl Future<Output = Result<(), PathError>> + Send;
 }
 

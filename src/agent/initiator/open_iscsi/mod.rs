@@ -4,6 +4,7 @@
 //! [`iscsiadm`] for [`records`] and sessions, multipath for maps. Their exit codes are not trusted: after a login the
 //! session must exist in the kernel, after a logout it must not.
 
+mod claims;
 pub mod iscsiadm;
 mod names;
 mod path_locks;
@@ -35,10 +36,11 @@ use tokio::{
 };
 
 use self::{
+    claims::Claims,
     iscsiadm::{DAEMON, Iscsiadm, outcome::CommandOutcome},
     names::Names,
     path_locks::PathLocks,
-    record::{InterfaceRecord, NodeRecord},
+    record::{InterfaceRecord, NodeRecord, record_name},
     records::Records,
     sessions::SessionEntry,
 };
@@ -86,6 +88,7 @@ pub struct OpenIscsi {
     multipath: Multipath,
     path_locks: PathLocks,
     names: Names,
+    claims: Claims,
     tool_state: Mutex<Option<ToolState>>,
 }
 
@@ -122,6 +125,7 @@ impl OpenIscsi {
             tools,
             path_locks: PathLocks::default(),
             names: Names::default(),
+            claims: Claims::default(),
             tool_state: Mutex::default(),
         }
     }
@@ -148,6 +152,7 @@ impl OpenIscsi {
     /// Logs in on a path whose portal is an address; `path` has it. A session that is there already is used, unless it is
     /// for another planned path.
     async fn login_by_address(&self, access: &HostAccess, login: &Login, path: &IscsiPath) -> Result<(), PathError> {
+        self.claims.add([path.clone()]);
         let record = NodeRecord::of(path)?;
         let sessions = self.reader.sessions().await?;
         if let Some(session) = sessions.iter().find(|session| is_own_on(session, path)) {
@@ -311,6 +316,16 @@ impl OpenIscsi {
         Ok(state)
     }
 
+    /// Whether a session with a name of the agent's is the agent's: one on this path by address, for the requested path.
+    fn is_proven(&self, by_address: &IscsiPath, requested: &IscsiPath) -> bool {
+        let is_marked = || self.iscsiadm.access().is_ok_and(|access| self.records.is_marked(&access, by_address));
+        let is_proven = self.claims.contains(requested) || self.claims.contains(by_address) || is_marked();
+        if is_proven {
+            self.claims.add([by_address.clone()]);
+        }
+        is_proven
+    }
+
     fn initiator_name(&self, access: &HostAccess) -> Option<String> {
         let root = self.tools.root(access).ok();
         root.and_then(|root| initiator_name_from_file(&root)).or_else(|| initiator_name_from_kernel(&self.sys))
@@ -341,12 +356,22 @@ impl Initiator for OpenIscsi {
         Ok(facts)
     }
 
+    fn claim(&self, paths: BTreeSet<IscsiPath>) {
+        self.claims.add(paths);
+    }
+
     async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
         let mut inventory = self.reader.inventory(with_users_of).await?;
         self.names.retain(&inventory.sessions.iter().map(|session| session.id).collect());
         let access = OnceCell::new();
         let access = || access.get_or_init(|| self.iscsiadm.access().ok()).as_ref();
         for session in inventory.sessions.iter_mut().filter(|session| session.is_own()) {
+            let stored = || self.records.requested_path(access()?, &session.path);
+            let requested = self.names.requested_path(session.id, &session.path, stored);
+            if !self.is_proven(&session.path, &requested) {
+                session.owner = SessionOwner::Other(record_name(session.path.interface.as_deref()).into());
+                continue;
+            }
             // It is logged out in a moment, so nothing may be given up for it.
             if let Some(rules) = self.names.rules_of_login(&session.path)
                 && sessions::connected_to(&self.sys, session.id).is_some_and(|at| rules.why_refused(at).is_some())
@@ -357,8 +382,7 @@ impl Initiator for OpenIscsi {
                 let stored = access().and_then(|access| self.records.stored_credentials(access, &session.path));
                 session.stored_credentials = stored.as_ref().map(Credentials::fingerprint);
             }
-            let stored = || self.records.requested_path(access()?, &session.path);
-            session.path = self.names.requested_path(session.id, &session.path, stored);
+            session.path = requested;
         }
         Ok(inventory)
     }
@@ -368,6 +392,7 @@ impl Initiator for OpenIscsi {
     }
 
     async fn login(&self, login: &Login) -> Result<(), PathError> {
+        self.claims.add([login.path.clone()]);
         let _lock = self.path_locks.lock(&login.path).await;
         let mut sessions = self.reader.sessions().await?.into_iter().filter(SessionEntry::is_own);
         if sessions.any(|session| self.requested_path(&session) == login.path) {
@@ -437,16 +462,18 @@ impl Initiator for OpenIscsi {
     }
 
     async fn tidy(&self, keep: &BTreeSet<IscsiPath>) -> Result<(), PathError> {
+        // Those with the agent's names: a record that a session uses stays, whoever made them.
         let sessions = self.reader.sessions().await?;
         let mut keep = keep.clone();
         self.names.retain_failed(&keep);
         // By address, as their records are.
         keep.extend(sessions.into_iter().filter(SessionEntry::is_own).map(|session| session.path));
         keep.extend(self.path_locks.locked());
+        let is_claimed = |record: &NodeRecord| self.claims.contains(&record.path());
         let keep_node = |record: &NodeRecord| keep.contains(&record.path());
         let keep_interface =
             |record: &InterfaceRecord| keep.iter().any(|path| path.interface.as_deref() == record.device.as_deref());
-        self.records.tidy(&self.iscsiadm.access()?, keep_node, keep_interface).await
+        self.records.tidy(&self.iscsiadm.access()?, is_claimed, keep_node, keep_interface).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! The names of the agent's records in open-iscsi's database.
 //!
-//! The agent owns the interface records with its prefix, and the node records of these interfaces. Sessions with any
-//! other record belong to somebody else.
+//! Interface records of the agent have its prefix, and its node records and sessions have the names of these. The name alone
+//! proves nothing, because others can make records with it too: see [`claims`](super::claims).
 
 use std::fmt;
 
@@ -45,7 +45,7 @@ impl InterfaceRecord {
     /// The name of the record. An interface name has at most 15 characters, a record name 64.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("{OWN_PREFIX}{}", self.device.as_deref().unwrap_or(DEFAULT_RECORD))
+        record_name(self.device.as_deref())
     }
 
     /// The record with this name; none if it is not the agent's.
@@ -61,6 +61,12 @@ impl InterfaceRecord {
     pub fn interface(&self) -> Option<InterfaceName> {
         self.device.as_deref().map(InterfaceName::from)
     }
+}
+
+/// The name of the agent's record of an interface; none is the default network.
+#[must_use]
+pub fn record_name(device: Option<&str>) -> String {
+    format!("{OWN_PREFIX}{}", device.unwrap_or(DEFAULT_RECORD))
 }
 
 impl NodeRecord {

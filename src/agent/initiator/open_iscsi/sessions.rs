@@ -45,7 +45,7 @@ pub struct SessionEntry {
 }
 
 impl SessionEntry {
-    /// The maker of the session. The agent uses its own interface records.
+    /// The maker of the session as far as its name tells: the agent uses its own interface records.
     #[must_use]
     pub fn owner(&self) -> SessionOwner {
         match InterfaceRecord::from_name(&self.record) {
@@ -54,7 +54,7 @@ impl SessionEntry {
         }
     }
 
-    /// Whether the agent made the session.
+    /// Whether the session has a name as those of the agent.
     #[must_use]
     pub fn is_own(&self) -> bool {
         self.owner() == SessionOwner::Agent

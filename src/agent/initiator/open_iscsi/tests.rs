@@ -326,6 +326,78 @@ async fn records_of_paths_neither_planned_nor_connected_are_deleted() {
     assert!(foreign.exists());
 }
 
+const INTERFACE: &str = "etc/iscsi/ifaces/mb.ens1";
+const RECORD: &str = "etc/iscsi/nodes/iqn.2003-01.org.example:a/10.0.1.10,3260,1/mb.ens1";
+const MARK: &str = "node.discovery_port = 28002\n";
+
+#[tokio::test]
+async fn a54_an_interface_record_has_no_transport_and_a_node_record_has_it_and_the_mark() {
+    let host = TestHost::new();
+    host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
+    let interface = fs::read_to_string(host.file(INTERFACE)).unwrap();
+    assert!(interface.contains("iface.net_ifacename = ens1\n") && !interface.contains("transport"), "{interface}");
+    let record = fs::read_to_string(host.file(RECORD)).unwrap();
+    assert!(record.contains("iface.transport_name = tcp\n") && record.contains(MARK), "{record}");
+}
+
+/// A host as an agent left it that did not hide its interface records: sessions to the targets a and b through ens1.
+async fn upgraded() -> TestHost {
+    let host = TestHost::new();
+    for target in ["a", "b"] {
+        host.initiator.login(&login(path(target, "1", "ens1"))).await.unwrap();
+        let record = host.file(&RECORD.replace(":a", &format!(":{target}")));
+        let text = fs::read_to_string(&record).unwrap().replace(MARK, "node.discovery_port = 0\n");
+        fs::write(record, text.replace("node.startup = manual", "node.startup = automatic")).unwrap();
+    }
+    let old = "iface.iscsi_ifacename = mb.ens1\niface.net_ifacename = ens1\niface.transport_name = tcp\n";
+    fs::write(host.file(INTERFACE), old).unwrap();
+    host.calls();
+    TestHost { initiator: TestHost::start(host.root.path()), root: host.root }
+}
+
+#[tokio::test]
+async fn a54_old_records_of_planned_paths_are_hidden_and_marked_without_a_tool() {
+    let host = upgraded().await;
+    let planned = BTreeSet::from([path("a", "1", "ens1")]);
+    host.initiator.claim(planned.clone());
+    host.initiator.tidy(&planned).await.unwrap();
+    assert!(!fs::read_to_string(host.file(INTERFACE)).unwrap().contains("transport"));
+    let record = fs::read_to_string(host.file(RECORD)).unwrap();
+    assert!(record.contains(MARK) && record.contains("node.startup = manual"), "{record}");
+    let theirs = fs::read_to_string(host.file(&RECORD.replace(":a", ":b"))).unwrap();
+    assert!(!theirs.contains(MARK) && theirs.contains("node.startup = automatic"), "{theirs}");
+    assert_eq!(host.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a44_a_session_with_our_name_is_ours_if_it_is_claimed_or_marked() {
+    let host = upgraded().await;
+    let (ours, theirs) = (path("a", "1", "ens1"), path("b", "1", "ens1"));
+    let owners = async || host.sessions().await.into_iter().map(|session| session.owner).collect::<Vec<_>>();
+    let other = SessionOwner::Other("mb.ens1".into());
+    assert_eq!(owners().await, [other.clone(), other.clone()], "the name proves nothing");
+    host.initiator.claim(BTreeSet::from([ours.clone()]));
+    assert_eq!(owners().await, [SessionOwner::Agent, other.clone()]);
+    host.initiator.tidy(&BTreeSet::from([ours])).await.unwrap();
+    let later = TestHost { initiator: TestHost::start(host.root.path()), root: host.root };
+    let sessions = later.sessions().await;
+    assert_eq!((&sessions[0].owner, &sessions[1].owner), (&SessionOwner::Agent, &other), "by the mark");
+    assert_eq!(sessions[1].path, theirs);
+}
+
+#[tokio::test]
+async fn a44_records_with_our_name_that_others_made_stay_with_their_interface() {
+    let host = upgraded().await;
+    host.initiator.claim(BTreeSet::from([path("a", "1", "ens1")]));
+    for session in 1..=2 {
+        fs::remove_dir_all(host.file(&format!("sys/class/iscsi_session/session{session}"))).unwrap();
+    }
+    host.initiator.tidy(&BTreeSet::new()).await.unwrap();
+    assert_eq!(host.calls(), ["node delete"]);
+    assert!(!host.file(RECORD).exists() && host.file(&RECORD.replace(":a", ":b")).exists());
+    assert!(host.file(INTERFACE).exists());
+}
+
 #[tokio::test]
 async fn a_live_session_gets_the_replacement_timeout() {
     let host = TestHost::new();

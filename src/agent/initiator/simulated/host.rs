@@ -35,7 +35,8 @@ use crate::{
     ops::backoff,
 };
 
-/// The prefix of the interface records of the agent. The saved sessions name a record, as open-iscsi's do.
+/// The prefix of the interface records of the agent. The saved sessions name a record, as open-iscsi's do. Here nobody else
+/// makes records with it, so every session with such a name is the agent's.
 const OWN_RECORD_PREFIX: &str = "mb.";
 
 /// A simulated host: an [`Initiator`] whose sessions are entries in a table.
@@ -270,6 +271,8 @@ impl Initiator for SimulatedHost {
             warnings: Vec::new(),
         })
     }
+
+    fn claim(&self, _paths: BTreeSet<IscsiPath>) {}
 
     async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
         Ok(self.inventory_of(&self.state(), with_users_of))

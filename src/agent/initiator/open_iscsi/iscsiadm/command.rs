@@ -10,10 +10,8 @@ use crate::agent::initiator::open_iscsi::record::{InterfaceRecord, NodeRecord};
 pub enum Command<'a> {
     /// Prints its version.
     Version,
-    /// Creates or overwrites an interface record. Old versions create it, but do not bind it.
+    /// Creates or overwrites an interface record, which others see until it is hidden.
     NewInterface(&'a InterfaceRecord),
-    /// Binds an interface record.
-    UpdateInterface(&'a InterfaceRecord),
     /// Deletes an interface record and all its node records. Refused while a session uses one of them.
     DeleteInterface(&'a InterfaceRecord),
     /// Creates or overwrites a node record, with the defaults of the host.
@@ -47,7 +45,7 @@ impl Command<'_> {
     pub fn kind(&self) -> CommandKind {
         match self {
             Command::Version => CommandKind::Query,
-            Command::NewInterface(_) | Command::UpdateInterface(_) | Command::NewNode(_) => CommandKind::Change,
+            Command::NewInterface(_) | Command::NewNode(_) => CommandKind::Change,
             Command::DeleteInterface(_) | Command::DeleteNode(_) => CommandKind::Delete,
             Command::Login(_) => CommandKind::Login,
             Command::Logout(_) => CommandKind::Logout,
@@ -60,7 +58,6 @@ impl Command<'_> {
         match self {
             Command::Version => owned(&["--version"]),
             Command::NewInterface(record) => bind(record, "--op=new"),
-            Command::UpdateInterface(record) => bind(record, "--op=update"),
             Command::DeleteInterface(record) => interface(record, &["--op=delete"]),
             Command::NewNode(record) => node(record, &["--op=new"]),
             Command::DeleteNode(record) => node(record, &["--op=delete"]),
@@ -96,7 +93,6 @@ impl fmt::Display for Command<'_> {
         match self {
             Command::Version => write!(f, "the version of iscsiadm"),
             Command::NewInterface(record) => write!(f, "creating the interface record {}", record.name()),
-            Command::UpdateInterface(record) => write!(f, "changing the interface record {}", record.name()),
             Command::DeleteInterface(record) => write!(f, "deleting the interface record {}", record.name()),
             Command::NewNode(record) => write!(f, "creating the record {record}"),
             Command::DeleteNode(record) => write!(f, "deleting the record {record}"),

@@ -1,9 +1,13 @@
 //! The files of open-iscsi's database.
 //!
 //! To read them starts no process, and returns more than `iscsiadm -o show`, which reads all records of the host and
-//! leaves out those it cannot read. Only iscsiadm makes and deletes records, with two exceptions for those of the agent:
-//! settings are changed here, because iscsiadm takes secrets only as arguments; and a record that iscsiadm cannot read is
-//! removed here, because iscsiadm refuses to delete or overwrite it.
+//! leaves out those it cannot read. Only iscsiadm makes and deletes records, with three exceptions for those of the agent:
+//! settings are changed here, because iscsiadm takes secrets only as arguments; a record that iscsiadm cannot read is
+//! removed here, because iscsiadm refuses to delete or overwrite it; and interface records are hidden here.
+//!
+//! A discovery without `-I` goes through every interface record of the host, and uses `default` only if there is none
+//! (`idbm_bind_ifaces_to_nodes`). One without a transport does not count (`iface_is_valid`), and is used as before by a
+//! command with its `-I`. iscsiadm cannot write such a record. Node records need a transport, and get it like any setting.
 
 use std::{
     fs::File,
@@ -16,7 +20,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::settings::{Setting, Settings, changed, parse};
+use super::settings::{Setting, Settings, Value, changed, parse};
 use crate::agent::{
     host::host_root::HostRoot,
     initiator::open_iscsi::record::{InterfaceRecord, NodeRecord},
@@ -26,9 +30,21 @@ use crate::agent::{
 /// The directories of the database on different distributions, relative to the root directory.
 pub(super) const DIRECTORIES: [&str; 2] = ["etc/iscsi", "var/lib/iscsi"];
 
-/// The name of a record that is being written, in the directory of its target. iscsiadm takes every file in the directory
-/// of a portal for a record; here it looks only at names with a comma.
+/// The transport of a record. An interface record without one is hidden.
+pub(super) const TRANSPORT: &str = "iface.transport_name";
+/// The transport of every session of the agent.
+pub(super) const TCP: &str = "tcp";
+const INTERFACE_NAME: &str = "iface.iscsi_ifacename";
+const DEVICE: &str = "iface.net_ifacename";
+const HARDWARE_ADDRESS: &str = "iface.hwaddress";
+
+/// The name of a record that is being written, in the directory above that of the record: of its target, or of all
+/// interface records. iscsiadm takes every file in the directory of a portal, and of interface records, for a record; in
+/// the directory of a target it looks only at names with a comma.
 const UNFINISHED: &str = ".multibond";
+
+/// A record without settings.
+const EMPTY_RECORD: &[u8] = b"# BEGIN RECORD\n# END RECORD\n";
 
 /// A host's node database.
 #[derive(Clone, Debug)]
@@ -54,11 +70,43 @@ impl Database {
         Database { root }
     }
 
-    /// Whether an interface record exists and binds to exactly its interface.
+    /// Whether an interface record exists, in whatever form.
     #[must_use]
-    pub fn is_bound(&self, record: &InterfaceRecord) -> bool {
-        let settings = self.first(&interface_file(record)).and_then(|file| self.settings(&file));
-        settings.is_some_and(|settings| binds(&settings, record))
+    pub fn has_interface(&self, record: &InterfaceRecord) -> bool {
+        self.first(&interface_file(record)).is_some()
+    }
+
+    /// Whether an interface record binds to exactly its interface, and is hidden from others: only the agent makes such
+    /// records.
+    #[must_use]
+    pub fn is_hidden(&self, record: &InterfaceRecord) -> bool {
+        let is_hidden = |file: String| {
+            let settings = self.settings(&file);
+            settings.is_some_and(|settings| binds(&settings, record) && !settings.contains_key(TRANSPORT))
+        };
+        self.has_interface(record) && self.files(&interface_file(record)).all(is_hidden)
+    }
+
+    /// Hides an interface record that exists, and binds it to its interface. Its other settings stay. The caller holds
+    /// open-iscsi's lock.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn hide(&self, record: &InterfaceRecord) -> io::Result<()> {
+        let name = record.name();
+        let plain = |name, value: &str| Setting { name, value: Value::Plain(value.to_owned()) };
+        let settings = [
+            plain(INTERFACE_NAME, &name),
+            plain(DEVICE, record.device.as_deref().unwrap_or_default()),
+            plain(HARDWARE_ADDRESS, ""),
+            plain(TRANSPORT, ""),
+        ];
+        for file in self.files(&interface_file(record)) {
+            let is_readable = |text: &Vec<u8>| parse(text).get(INTERFACE_NAME) == Some(&name);
+            let old = self.root.read(&file).ok().filter(is_readable).unwrap_or_else(|| EMPTY_RECORD.to_vec());
+            self.replace(&file, &name, &changed(&old, &settings).map_err(not_kept)?)?;
+        }
+        Ok(())
     }
 
     /// A node record as it is stored.
@@ -120,18 +168,20 @@ impl Database {
     /// stays.
     pub fn change(&self, record: &NodeRecord, changes: &[Setting]) -> io::Result<()> {
         let file = self.first(&node_file(record)).ok_or(io::ErrorKind::NotFound)?;
-        let text = changed(&self.root.read(&file)?, changes).map_err(|name| {
-            let message = format!("open-iscsi would not keep the value of {name} as it is");
-            io::Error::new(io::ErrorKind::InvalidInput, message)
-        })?;
-        let portal = self.root.open_parent(&file)?;
+        let text = changed(&self.root.read(&file)?, changes).map_err(not_kept)?;
+        self.replace(&file, &record.interface.name(), &text)
+    }
+
+    /// Replaces a file, which has this name, as a whole.
+    fn replace(&self, file: &str, name: &str, text: &[u8]) -> io::Result<()> {
+        let directory = self.root.open_parent(file)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let target = openat(&portal, "..", flags, Mode::empty())?;
-        remove_if_exists(&target, UNFINISHED)?;
-        let result = write(&target, UNFINISHED, &text)
-            .and_then(|()| Ok(renameat(&target, UNFINISHED, &portal, record.interface.name())?));
+        let above = openat(&directory, "..", flags, Mode::empty())?;
+        remove_if_exists(&above, UNFINISHED)?;
+        let result =
+            write(&above, UNFINISHED, text).and_then(|()| Ok(renameat(&above, UNFINISHED, &directory, name)?));
         if result.is_err() {
-            remove_if_exists(&target, UNFINISHED)?;
+            remove_if_exists(&above, UNFINISHED)?;
         }
         result
     }
@@ -141,9 +191,11 @@ impl Database {
     /// # Errors
     /// If one cannot be removed.
     pub fn remove_unfinished(&self) -> io::Result<()> {
-        for nodes in DIRECTORIES.map(|directory| format!("{directory}/nodes")) {
-            for target in self.names(&nodes) {
-                match self.root.remove_file(format!("{nodes}/{target}/{UNFINISHED}")) {
+        for directory in DIRECTORIES {
+            let nodes = format!("{directory}/nodes");
+            let targets = self.names(&nodes).into_iter().map(|target| format!("{nodes}/{target}"));
+            for above in targets.chain([directory.to_owned()]) {
+                match self.root.remove_file(format!("{above}/{UNFINISHED}")) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     result => result?,
                 }
@@ -153,8 +205,13 @@ impl Database {
     }
 
     fn first(&self, file: &str) -> Option<String> {
-        let mut files = DIRECTORIES.iter().map(|directory| format!("{directory}/{file}"));
-        files.find(|file| self.root.link_metadata(file).is_ok())
+        self.files(file).next()
+    }
+
+    /// The file in each directory of the database that has it. Another version of open-iscsi may have left one behind.
+    fn files(&self, file: &str) -> impl Iterator<Item = String> {
+        let files = DIRECTORIES.map(|directory| format!("{directory}/{file}"));
+        files.into_iter().filter(|file| self.root.link_metadata(file).is_ok())
     }
 
     fn names(&self, directory: &str) -> Vec<String> {
@@ -165,6 +222,11 @@ impl Database {
     fn settings(&self, file: &str) -> Option<Settings> {
         Some(parse(&self.root.read(file).ok()?))
     }
+}
+
+fn not_kept(name: &str) -> io::Error {
+    let message = format!("open-iscsi would not keep the value of {name} as it is");
+    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 /// Writes a whole file with this text into a directory.
@@ -213,10 +275,10 @@ fn describes(settings: &Settings, record: &NodeRecord) -> bool {
 }
 
 fn binds(settings: &Settings, record: &InterfaceRecord) -> bool {
-    settings.get("iface.iscsi_ifacename").is_some_and(|name| *name == record.name())
-        && settings.get("iface.transport_name").is_none_or(|transport| transport == "tcp")
-        && settings.get("iface.net_ifacename").map(String::as_str) == record.device.as_deref()
-        && !settings.contains_key("iface.hwaddress")
+    settings.get(INTERFACE_NAME).is_some_and(|name| *name == record.name())
+        && settings.get(TRANSPORT).is_none_or(|transport| transport == TCP)
+        && settings.get(DEVICE).map(String::as_str) == record.device.as_deref()
+        && !settings.contains_key(HARDWARE_ADDRESS)
 }
 
 #[cfg(test)]
@@ -259,6 +321,32 @@ mod tests {
         assert_eq!(database.node(&database.nodes()[1]), StoredRecord::Unreadable);
         database.remove(&database.nodes()[1]).unwrap();
         assert_eq!(database.nodes().len(), 1);
+    }
+
+    #[test]
+    fn a54_an_interface_record_is_hidden_and_keeps_its_other_settings() {
+        let root = tempfile::tempdir().unwrap();
+        let ifaces = root.path().join("etc/iscsi/ifaces");
+        fs::create_dir_all(&ifaces).unwrap();
+        let old = "# BEGIN RECORD 2.1.8\niface.iscsi_ifacename = mb.ens1\niface.net_ifacename = ens1\n\
+                   iface.transport_name = tcp\niface.initiatorname = iqn.me\n# END RECORD\n";
+        fs::write(ifaces.join("mb.ens1"), old).unwrap();
+        fs::write(ifaces.join("mb.ens2"), [0xff, 0x00, 0x3d]).unwrap();
+        let (bound, damaged, unbound) = (Some("ens1".into()), Some("ens2".into()), None);
+        let [bound, damaged, unbound] = [bound, damaged, unbound].map(|device| InterfaceRecord { device });
+        let database = Database::new(HostRoot::open(root.path()).unwrap());
+        assert!(database.has_interface(&bound) && !database.is_hidden(&bound));
+        database.hide(&bound).unwrap();
+        let new = "# BEGIN RECORD 2.1.8\niface.initiatorname = iqn.me\niface.iscsi_ifacename = mb.ens1\n\
+                   iface.net_ifacename = ens1\n# END RECORD\n";
+        assert_eq!(fs::read_to_string(ifaces.join("mb.ens1")).unwrap(), new);
+        database.hide(&damaged).unwrap();
+        let text = fs::read_to_string(ifaces.join("mb.ens2")).unwrap();
+        assert_eq!(text, "# BEGIN RECORD\niface.iscsi_ifacename = mb.ens2\niface.net_ifacename = ens2\n# END RECORD\n");
+        assert!(database.is_hidden(&bound) && database.is_hidden(&damaged));
+        database.hide(&unbound).unwrap();
+        assert!(!database.has_interface(&unbound), "iscsiadm knows where records are, and makes them");
+        assert_eq!(fs::read_dir(&ifaces).unwrap().count(), 2, "no unfinished file among them");
     }
 
     #[test]

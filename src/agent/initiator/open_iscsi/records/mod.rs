@@ -2,6 +2,9 @@
 //!
 //! The database does not support concurrent changes, so they are made one after the other. iscsiadm makes and deletes
 //! records; their settings are changed in their files, under open-iscsi's lock.
+//!
+//! The agent's interface records are hidden from the discovery of others ([`database`]), and its node records carry a mark,
+//! by which the agent knows its own when nothing else tells: neither the plan nor the last report.
 
 pub mod database;
 pub mod settings;
@@ -11,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, RwLock};
 
 use self::{
-    database::{Database, StoredRecord},
+    database::{Database, StoredRecord, TCP, TRANSPORT},
     settings::{Setting, Settings, Value},
 };
 use super::{
@@ -115,7 +118,7 @@ impl Records {
     /// If the lock cannot be taken, or there is no such record.
     pub async fn rename(&self, access: &HostAccess, record: &NodeRecord, path: &IscsiPath) -> Result<(), PathError> {
         let _changing = self.changing.lock().await;
-        self.write(access, record, &[portal_name(path)]).await
+        self.write(access, record, &[portal_name(path)], &Settings::new()).await
     }
 
     /// Deletes a node record.
@@ -127,13 +130,23 @@ impl Records {
         self.delete_locked(access, record).await
     }
 
-    /// Deletes the agent's records, except those to keep.
+    /// Whether the record of a path has the agent's mark.
+    #[must_use]
+    pub fn is_marked(&self, access: &HostAccess, path: &IscsiPath) -> bool {
+        let is_marked = || Some(is_marked(&self.database(access).ok()?.node(&NodeRecord::of(path).ok()?)));
+        is_marked().unwrap_or_default()
+    }
+
+    /// Deletes the agent's records, except those to keep: these are hidden and marked. Of the records with the agent's
+    /// names, those are the agent's that are claimed or carry its mark; others stay as they are, and so does the interface
+    /// record that they use.
     ///
     /// # Errors
     /// The last error. The other records are still deleted.
     pub async fn tidy(
         &self,
         access: &HostAccess,
+        is_claimed: impl Fn(&NodeRecord) -> bool,
         keep_node: impl Fn(&NodeRecord) -> bool,
         keep_interface: impl Fn(&InterfaceRecord) -> bool,
     ) -> Result<(), PathError> {
@@ -145,19 +158,69 @@ impl Records {
                 result = Err(PathError::internal(format!("cannot remove an unfinished record: {error}")));
             }
         }
-        // This also deletes the node records of the interface.
-        for interface in database.interfaces().iter().filter(|interface| !keep_interface(interface)) {
-            let _changing = self.changing.lock().await;
-            if let Err(error) = self.change(access, &Command::DeleteInterface(interface)).await {
-                result = Err(error);
-            }
+        let is_own = |record: &NodeRecord| is_claimed(record) || is_marked(&database.node(record));
+        let (own, foreign): (Vec<_>, Vec<_>) = database.nodes().into_iter().partition(is_own);
+        for interface in &database.interfaces() {
+            let is_of = |records: &[NodeRecord]| records.iter().any(|record| record.interface == *interface);
+            let done = if keep_interface(interface) {
+                self.hide(access, interface).await
+            } else if is_of(&foreign) || !(is_of(&own) || database.is_hidden(interface)) {
+                Ok(())
+            } else {
+                let _changing = self.changing.lock().await;
+                // This also deletes the node records of the interface.
+                self.change(access, &Command::DeleteInterface(interface)).await
+            };
+            result = done.and(result);
         }
-        for record in database.nodes().iter().filter(|record| !keep_node(record)) {
-            if let Err(error) = self.delete(access, record).await {
-                result = Err(error);
-            }
+        for record in &own {
+            let done =
+                if keep_node(record) { self.mend(access, record).await } else { self.delete(access, record).await };
+            result = done.and(result);
         }
         result
+    }
+
+    /// Hides an interface record, if it is not.
+    async fn hide(&self, access: &HostAccess, record: &InterfaceRecord) -> Result<(), PathError> {
+        let _changing = self.changing.lock().await;
+        if self.database(access)?.is_hidden(record) { Ok(()) } else { self.hide_locked(access, record).await }
+    }
+
+    async fn hide_locked(&self, access: &HostAccess, record: &InterfaceRecord) -> Result<(), PathError> {
+        let what = format!("changing the interface record {}", record.name());
+        let _held = self.iscsiadm.lock(&self.iscsiadm.root(access)?, &what).await?;
+        self.database(access)?
+            .hide(record)
+            .map_err(|error| PathError::new(PathReason::InvalidRecord, format!("{what} has failed: {error}")))
+    }
+
+    /// Gives a record of the agent back what others must not take from it. The rest is put right before the next login.
+    async fn mend(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
+        let _changing = self.changing.lock().await;
+        match self.database(access)?.node(record) {
+            StoredRecord::Settings(current) => self.write(access, record, &identity(), &current).await,
+            StoredRecord::Missing | StoredRecord::Unreadable => Ok(()),
+        }
+    }
+
+    /// Changes the settings of a record that differ from the current ones.
+    async fn write(
+        &self,
+        access: &HostAccess,
+        record: &NodeRecord,
+        desired: &[Setting],
+        current: &Settings,
+    ) -> Result<(), PathError> {
+        let changes = settings_to_change(desired, current);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let what = format!("changing the record {record}");
+        let _held = self.iscsiadm.lock(&self.iscsiadm.root(access)?, &what).await?;
+        self.database(access)?
+            .change(record, &changes)
+            .map_err(|error| PathError::new(PathReason::InvalidRecord, format!("{what} has failed: {error}")))
     }
 
     async fn prepare_interface(
@@ -167,18 +230,17 @@ impl Records {
         recreate: bool,
     ) -> Result<(), PathError> {
         let database = self.database(access)?;
-        if database.is_bound(record) && !recreate {
+        if database.is_hidden(record) && !recreate {
             return Ok(());
         }
-        let result = self.change(access, &Command::NewInterface(record)).await;
-        if database.is_bound(record) {
-            return Ok(());
+        if recreate || !database.has_interface(record) {
+            let made = self.change(access, &Command::NewInterface(record)).await;
+            // iscsiadm does not replace a record that a session uses.
+            if !database.has_interface(record) {
+                return made;
+            }
         }
-        // Old versions create it, but do not bind it. No version replaces a record that a session uses.
-        match record.device {
-            Some(_) => self.change(access, &Command::UpdateInterface(record)).await,
-            None => result,
-        }
+        self.hide_locked(access, record).await
     }
 
     async fn prepare_node(
@@ -207,17 +269,7 @@ impl Records {
             );
             return Err(PathError::new(PathReason::InvalidRecord, message));
         };
-        let changes = settings_to_change(desired, &current);
-        if changes.is_empty() { Ok(()) } else { self.write(access, record, &changes).await }
-    }
-
-    /// Changes settings of a record that exists, under open-iscsi's lock.
-    async fn write(&self, access: &HostAccess, record: &NodeRecord, changes: &[Setting]) -> Result<(), PathError> {
-        let what = format!("changing the record {record}");
-        let _held = self.iscsiadm.lock(&self.iscsiadm.root(access)?, &what).await?;
-        self.database(access)?
-            .change(record, changes)
-            .map_err(|error| PathError::new(PathReason::InvalidRecord, format!("{what} has failed: {error}")))
+        self.write(access, record, desired, &current).await
     }
 
     async fn delete_locked(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
@@ -257,6 +309,29 @@ fn has_conflicting_tag(database: &Database, record: &NodeRecord) -> bool {
         .any(|other| other.tpgt != record.tpgt && NodeRecord { tpgt: record.tpgt, ..other } == *record)
 }
 
+/// What every record of the agent has, for as long as it exists.
+fn identity() -> [Setting; 4] {
+    [
+        plain(TRANSPORT, TCP),
+        plain(MARK[0], MARK[1]),
+        // Only the agent logs in and out; nothing does so at boot or shutdown.
+        plain("node.startup", "manual"),
+        plain("node.conn[0].startup", "manual"),
+    ]
+}
+
+/// The agent's mark. A setting that open-iscsi does not know would be lost when iscsiadm changes another one, so it is one
+/// that open-iscsi keeps and does not use in records that no discovery has made. There iscsiadm writes 0, and it refuses
+/// to change it. The value is "mb" in ASCII.
+const MARK: [&str; 2] = ["node.discovery_port", "28002"];
+
+fn is_marked(record: &StoredRecord) -> bool {
+    match record {
+        StoredRecord::Settings(settings) => settings.get(MARK[0]).is_some_and(|value| *value == MARK[1]),
+        StoredRecord::Missing | StoredRecord::Unreadable => false,
+    }
+}
+
 /// The settings that a record should have; an empty value unsets a setting.
 fn desired_settings(login: &Login) -> Vec<Setting> {
     let SessionSettings {
@@ -265,10 +340,8 @@ fn desired_settings(login: &Login) -> Vec<Setting> {
         noop_interval_seconds,
         noop_timeout_seconds,
     } = login.settings;
-    let mut settings = vec![
-        // Only the agent logs in and out; nothing does so at boot or shutdown.
-        plain("node.startup", "manual"),
-        plain("node.conn[0].startup", "manual"),
+    let mut settings = identity().to_vec();
+    settings.extend([
         // iscsid gives up after this many times the login timeout. The agent retries, and reports the path meanwhile.
         plain("node.session.initial_login_retry_max", "1"),
         plain("node.conn[0].timeo.login_timeout", &login_timeout_seconds.to_string()),
@@ -276,7 +349,7 @@ fn desired_settings(login: &Login) -> Vec<Setting> {
         plain("node.conn[0].timeo.noop_out_interval", &noop_interval_seconds.to_string()),
         plain("node.conn[0].timeo.noop_out_timeout", &noop_timeout_seconds.to_string()),
         plain(AUTH_METHOD, if login.credentials.is_some() { CHAP } else { "None" }),
-    ];
+    ]);
     let outgoing = login.credentials.as_ref().map(|Credentials { outgoing, .. }| outgoing);
     let incoming = login.credentials.as_ref().and_then(|Credentials { incoming, .. }| incoming.as_ref());
     settings.extend(account(OUTGOING, outgoing));
