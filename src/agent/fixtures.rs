@@ -51,6 +51,7 @@ pub fn session(id: u32, path: IscsiPath) -> Session {
         credentials: None,
         stored_credentials: None,
         live_settings: None,
+        record_is_kept: true,
         disks: vec![disk(id, &[])],
     }
 }

@@ -60,6 +60,13 @@ pub struct StateLabel {
 /// In seconds. The first are for sessions that the initiator gets back, the last for what people repair.
 const REPAIR_BUCKETS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0];
 
+/// The label `what`: what others have changed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WhatLabel {
+    /// `session`, `disk` or `record`.
+    pub what: &'static str,
+}
+
 /// The metrics of an agent.
 #[derive(Clone, Debug)]
 pub struct AgentMetrics {
@@ -77,6 +84,8 @@ pub struct AgentMetrics {
     pub logins: Family<OutcomeLabel, Counter>,
     /// Logouts that have ended.
     pub logouts: Family<OutcomeLabel, Counter>,
+    /// What others have changed of Multibond's.
+    pub interferences: Family<WhatLabel, Counter>,
     /// Status writes, `ok` or `failed`.
     pub writes: Family<OutcomeLabel, Counter>,
     /// Lease renewals, `ok` or `failed`.
@@ -105,6 +114,7 @@ impl AgentMetrics {
             paths: registered(registry, "paths", "Paths, by state"),
             logins: registered(registry, "logins", "Logins that have ended, by outcome"),
             logouts: registered(registry, "logouts", "Logouts that have ended, by outcome"),
+            interferences: registered(registry, "interferences", "Changes that others have made, by what they changed"),
             writes: registered(registry, "status_writes", "Writes of Host statuses, by outcome"),
             renewals: registered(registry, "lease_renewals", "Renewals of leases, by outcome"),
             watching: registered(registry, "watches_working", "Watches of Hosts that work"),

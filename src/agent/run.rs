@@ -31,7 +31,7 @@ use super::{
     cold_start::{self, ColdStart},
     initiator::{Facts, Initiator, InterfaceFilter, Inventory, PathError},
     jobs::{JobResult, Jobs},
-    metrics::{AgentMetrics, OutcomeLabel, PathGauge},
+    metrics::{AgentMetrics, OutcomeLabel, PathGauge, WhatLabel},
     reconcile::{
         Reconciler,
         input::StepInput,
@@ -344,6 +344,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let mut paths = None;
         let mut acknowledged = None;
         let mut wake_at = None;
+        let mut warnings = Vec::new();
         let plan = self.plan.borrow().clone();
         let secrets = self.secret_states();
         let portals = self.portals.rules(self.served.as_ref().map_or("", |host| host.namespace.as_str()));
@@ -362,6 +363,10 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 .filter(|secret| failed.contains(secret.name.as_str()))
                 .for_each(|secret| self.cluster.secret_failed(secret));
             self.path_gauge.set(&step.connections, now.monotonic);
+            for interfered in step.interfered {
+                self.metrics.interferences.get_or_create(&WhatLabel { what: interfered.as_str() }).inc();
+            }
+            warnings = step.warnings;
             paths = Some(PathReport { connections: step.connections, multipath: step.multipath });
             acknowledged = step.acknowledged;
             wake_at = step.wake_at;
@@ -371,8 +376,11 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         if status.is_none_or(|status| status.plan.is_none()) {
             paths = None;
             acknowledged = None;
+            warnings.clear();
         }
-        let Facts { interfaces, initiator_name, initiator, warnings } = facts;
+        let Facts { interfaces, initiator_name, initiator, warnings: of_host, automatic_records: _ } = facts;
+        warnings.extend(of_host);
+        warnings.sort();
         let agent = AgentStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             observed_revision: acknowledged.as_ref().map(|version| version.revision.clone()),

@@ -73,6 +73,12 @@ closed_set! {
         VersionMismatch,
         /// A multipath map has paths of targets that are of different storages. The controller finds it.
         SharedWWID,
+        /// A session that Multibond has not made leads to a planned target.
+        ForeignSession,
+        /// Something else on the host logs sessions of Multibond out, or changes their disks or records.
+        Interference,
+        /// open-iscsi logs in to planned portals by itself when the host boots.
+        AutomaticRecords,
         /// Something that a newer agent knows, and this version does not.
         Other,
     } else Other

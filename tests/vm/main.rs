@@ -12,6 +12,7 @@ mod host;
 mod logout;
 mod multipath;
 mod names;
+mod neighbours;
 mod restarts;
 mod same_subnet;
 mod soak;

@@ -6,7 +6,7 @@
 pub mod open_iscsi;
 pub mod simulated;
 
-use std::{collections::BTreeSet, io, sync::Arc};
+use std::{collections::BTreeSet, fmt, io, sync::Arc};
 
 use thiserror::Error;
 use tokio::sync::watch;
@@ -20,7 +20,8 @@ use super::{
     },
 };
 use crate::api::{
-    HostInterface, HostWarning, NetworkName, SessionSettings, portal_policy::PortalRules, reason::PathReason,
+    HostInterface, HostWarning, Iqn, NetworkName, Portal, SessionSettings, portal_policy::PortalRules,
+    reason::PathReason,
 };
 
 /// Why an action on a path failed.
@@ -124,6 +125,25 @@ pub struct Facts {
     pub initiator: Option<String>,
     /// Problems of the host that stop nothing by themselves.
     pub warnings: Vec<HostWarning>,
+    /// Records by which the initiator logs in by itself.
+    pub automatic_records: Vec<AutomaticRecord>,
+}
+
+/// A record by which the initiator logs in by itself when the host boots, whoever made it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AutomaticRecord {
+    /// The target's iSCSI name.
+    pub target: Iqn,
+    /// Address and port, canonical.
+    pub portal: Portal,
+    /// The name of its interface record.
+    pub record: Arc<str>,
+}
+
+impl fmt::Display for AutomaticRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {} through {}", self.target, self.portal, self.record)
+    }
 }
 
 /// Sessions and multipath maps of a host.
@@ -153,6 +173,8 @@ pub struct Session {
     pub stored_credentials: Option<Fingerprint>,
     /// Its settings that can be changed, if they are known.
     pub live_settings: Option<LiveSettings>,
+    /// For a session of the agent: whether what the initiator has stored for its path is as the agent keeps it.
+    pub record_is_kept: bool,
     /// Its disks.
     pub disks: Vec<Disk>,
 }

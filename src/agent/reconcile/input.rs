@@ -151,6 +151,11 @@ pub(super) fn credentials<'a>(
     }
 }
 
+/// The sessions of ours that work.
+pub(super) fn live_own_sessions(inventory: &Inventory) -> impl Iterator<Item = &Session> {
+    inventory.sessions.iter().filter(|session| session.is_own() && session.is_live())
+}
+
 /// One session for each path. Where a path has several, a session that works is preferred, and then one of ours.
 pub(super) fn sessions_by_path(inventory: &Inventory) -> BTreeMap<&IscsiPath, &Session> {
     let mut sessions: Vec<&Session> = inventory.sessions.iter().collect();

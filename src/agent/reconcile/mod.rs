@@ -12,6 +12,7 @@ use std::{
 
 use self::{
     input::{PathInput, StepInput, credentials, hash, sessions_by_path},
+    interference::{Interfered, Interference},
     lost_maps::LostMaps,
     path_state::{PathState, PendingLogin},
     plan::{LoginParams, Plan, PlanVersion},
@@ -27,12 +28,14 @@ use super::{
     },
 };
 use crate::{
-    api::{Connection, MultipathMap, SecretName, reason::PathReason},
+    api::{Connection, HostWarning, MultipathMap, SecretName, reason::PathReason},
     ops::Now,
 };
 
 pub mod backoff;
+pub mod foreign;
 pub mod input;
+pub mod interference;
 pub mod last_plan;
 pub mod logout;
 pub mod lost_maps;
@@ -104,6 +107,10 @@ pub struct Step {
     pub connections: Vec<Connection>,
     /// The multipath maps to report, sorted.
     pub multipath: Vec<MultipathMap>,
+    /// What others have made or changed.
+    pub warnings: Vec<HostWarning>,
+    /// What others have changed since the last step.
+    pub interfered: Vec<Interfered>,
     /// The last plan that has been carried out as far as possible.
     pub acknowledged: Option<PlanVersion>,
     /// The time at which another step is needed without another event.
@@ -133,6 +140,8 @@ pub struct Reconciler {
     /// The time to delete our records of paths that are not planned: with every new plan, after a failure, and once
     /// after a start, because the agent may have been killed between its acknowledgement and the deletion.
     tidy_at: Option<Duration>,
+    tidied_at: Option<Duration>,
+    interference: Interference,
     /// The last report before this start, for the first step.
     reported: BTreeMap<IscsiPath, Connection>,
     current: Option<PlanVersion>,
@@ -234,8 +243,10 @@ impl Reconciler {
     pub fn step(&mut self, input: StepInput<'_>) -> Step {
         let sessions = sessions_by_path(input.inventory);
         self.follow_plan(input.plan, input.now);
+        let interfered = self.observe_interference(input);
         self.apply_login_results(&sessions, input.now);
         let mut path_inputs = self.observe_paths(input, &sessions);
+        self.hasten_lonely_targets(input.inventory);
         self.fail_untried(&path_inputs, input.now);
         let may_go = self.observe_surplus(input);
 
@@ -250,6 +261,8 @@ impl Reconciler {
             actions,
             connections: self.connections(input.inventory, &sessions),
             multipath: report::multipath_maps(input.inventory),
+            warnings: self.warnings(input),
+            interfered,
             acknowledged: self.acknowledged.clone(),
             wake_at: self.wake_at(&path_inputs, input.now),
         }
@@ -278,6 +291,43 @@ impl Reconciler {
             };
             self.paths.insert(path.clone(), state);
         }
+    }
+
+    /// What others have changed since the last step. A record that they have changed is put right, but not in a fight.
+    fn observe_interference(&mut self, input: StepInput<'_>) -> Vec<Interfered> {
+        let StepInput { plan, inventory, now, .. } = input;
+        let going = self
+            .logouts
+            .values()
+            .chain(self.paths.iter().filter(|(_, state)| state.awaits_relogin()).map(|(path, _)| path));
+        let going = going.cloned().collect();
+        let failed = self.ended_logins.iter().filter(|(_, result)| result.is_err());
+        let refused = failed.map(|(path, _)| path.clone()).collect();
+        let interfered = self.interference.observe(plan, inventory, &going, &refused, now);
+        if interfered.contains(&Interfered::Record) {
+            let not_before = self.tidied_at.map_or(now.monotonic, |at| at + TIDY_PAUSE).max(now.monotonic);
+            self.tidy_at.get_or_insert(not_before);
+        }
+        interfered
+    }
+
+    /// After sessions that others have logged out, a path waits longer each time, so that two tools do not fight. But not
+    /// while nothing else keeps its target.
+    fn hasten_lonely_targets(&mut self, inventory: &Inventory) {
+        let live = inventory.sessions.iter().filter(|session| session.is_live());
+        let kept: BTreeSet<&str> = live.map(|session| &*session.path.target).collect();
+        for (path, state) in &mut self.paths {
+            if !kept.contains(&*path.target) {
+                state.hasten();
+            }
+        }
+    }
+
+    fn warnings(&self, input: StepInput<'_>) -> Vec<HostWarning> {
+        let StepInput { plan, inventory, facts, .. } = input;
+        let mut warnings = foreign::warnings(plan, inventory, facts);
+        warnings.extend(self.interference.warning());
+        warnings
     }
 
     fn apply_login_results(&mut self, sessions: &BTreeMap<&IscsiPath, &Session>, now: Now) {
@@ -529,6 +579,7 @@ impl Reconciler {
         }
         self.acknowledged = Some(plan.version.clone());
         self.tidy_at = None;
+        self.tidied_at = Some(now.monotonic);
         Some(Action::Tidy { keep: plan.paths.keys().cloned().collect() })
     }
 
@@ -548,7 +599,8 @@ impl Reconciler {
         let recheck = self.surplus.is_any_in_use().then(|| now.monotonic + USAGE_RECHECK);
         let relogin = self.relogin_after.filter(|after| *after > now.monotonic);
         let tidy = self.tidy_at.filter(|at| *at > now.monotonic);
-        [paths, self.surplus.wake_at(now), recheck, relogin, tidy].into_iter().flatten().min()
+        let interference = self.interference.wake_at(now);
+        [paths, self.surplus.wake_at(now), recheck, relogin, tidy, interference].into_iter().flatten().min()
     }
 
     fn path_seed(&self, path: &IscsiPath) -> u64 {

@@ -22,6 +22,11 @@ use crate::{
 pub const LOST_AFTER: Duration = Duration::from_secs(3);
 /// A session that lasted this long resets the number of failures.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
+/// A session that is removed within this time after another one of its path was does not count as stable: something
+/// logs them out again and again.
+const REPEATED_WITHIN: Duration = Duration::from_secs(300);
+/// The pause after a session that was removed, while its target has no other session.
+const LONELY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The state of a planned path.
 #[derive(Clone, Debug)]
@@ -38,6 +43,10 @@ pub struct PathState {
     restore_error: Option<PathError>,
     failures: u32,
     retry_at: Option<Duration>,
+    /// When its last session that worked was removed from the kernel.
+    removed_at: Option<Duration>,
+    /// No login has begun since.
+    waits_after_removal: bool,
     /// The fingerprint of the last attempt. When it changes, the next attempt is due at once.
     tried_with: Option<u64>,
     /// It has failed with others that had no answer, before its own first attempt has ended.
@@ -93,6 +102,8 @@ impl PathState {
             restore_error: None,
             failures: 0,
             retry_at: None,
+            removed_at: None,
+            waits_after_removal: false,
             tried_with: None,
             is_untried: false,
             awaits_relogin: false,
@@ -121,7 +132,7 @@ impl PathState {
         self.awaits_relogin &= blocker.is_none();
         match (session, login) {
             (Some(session), _) if session.is_live() => self.connected(session, now),
-            (_, Some(_)) if self.state == State::Connected => self.lost(session_gone(), now, seed),
+            (_, Some(_)) if self.state == State::Connected => self.lost(session_gone(), session.is_none(), now, seed),
             // A session that does not work yet belongs to the login. Only the first login has a deadline: a path that
             // has failed keeps its reason until an attempt has ended with another one.
             (_, Some(login)) => {
@@ -131,11 +142,11 @@ impl PathState {
                     self.fail(PathError::new(PathReason::Timeout, message), now);
                 }
             }
-            (Some(_), None) => self.lost(blocker.cloned().unwrap_or_else(session_lost), now, seed),
+            (Some(_), None) => self.lost(blocker.cloned().unwrap_or_else(session_lost), false, now, seed),
             (None, None) => match (&self.state, blocker) {
                 (State::Connected, blocker) => {
                     let cause = blocker.cloned().or_else(|| self.restore_error.clone()).unwrap_or_else(session_gone);
-                    self.lost(cause, now, seed);
+                    self.lost(cause, true, now, seed);
                 }
                 (State::Connecting | State::Failed(_), Some(blocker)) => self.fail(blocker.clone(), now),
                 (State::Connecting | State::Failed(_), None) => {}
@@ -156,11 +167,16 @@ impl PathState {
         self.is_untried = false;
     }
 
-    /// The first loss of a stable session is retried at once. After a short-lived session there is a pause.
-    fn lost(&mut self, cause: PathError, now: Now, seed: u64) {
+    /// The first loss of a stable session is retried at once. After a short-lived session, and after sessions that were
+    /// removed again and again, there is a pause.
+    fn lost(&mut self, cause: PathError, is_removed: bool, now: Now, seed: u64) {
         if self.lost_at.is_none() {
             let lasted = self.connected_at.take().map(|at| now.monotonic.saturating_sub(at));
-            if lasted.is_some_and(|lasted| lasted >= STABLE_AFTER) {
+            let is_recent = |at: Duration| now.monotonic.saturating_sub(at) < REPEATED_WITHIN;
+            let is_repeated = is_removed && self.removed_at.is_some_and(is_recent);
+            self.removed_at = is_removed.then_some(now.monotonic).or(self.removed_at);
+            self.waits_after_removal = is_removed;
+            if !is_repeated && lasted.is_some_and(|lasted| lasted >= STABLE_AFTER) {
                 self.failures = 0;
             } else if lasted.is_some() && self.tried_with.is_some() {
                 self.failures += 1;
@@ -189,6 +205,7 @@ impl PathState {
     /// An attempt is made. `fingerprint` is a hash of everything that may decide its result.
     pub fn attempt_started(&mut self, fingerprint: u64) {
         self.tried_with = Some(fingerprint);
+        self.waits_after_removal = false;
         self.is_untried = false;
         self.awaits_relogin = false;
     }
@@ -209,6 +226,15 @@ impl PathState {
             // The session was lost a moment ago; the path is still reported as Connected.
             State::Connected => self.restore_error = Some(cause),
             State::Connecting | State::Failed(_) => self.fail(cause, now),
+        }
+    }
+
+    /// Its target has no session: if the path waits because its last session was removed, it need not wait long.
+    pub fn hasten(&mut self) {
+        if let (true, Some(removed_at), Some(retry_at)) =
+            (self.waits_after_removal, self.removed_at, &mut self.retry_at)
+        {
+            *retry_at = (*retry_at).min(removed_at + LONELY_PAUSE);
         }
     }
 

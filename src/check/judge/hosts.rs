@@ -129,6 +129,9 @@ mod tests {
 
     #[rstest]
     #[case("MultipathdMissing", CheckOutcome::Warning)]
+    #[case("ForeignSession", CheckOutcome::Warning)]
+    #[case("Interference", CheckOutcome::Warning)]
+    #[case("AutomaticRecords", CheckOutcome::Warning)]
     #[case("InitiatorMissing", CheckOutcome::Error)]
     fn a_host_that_is_not_prepared_is_reported(#[case] reason: &str, #[case] expected: CheckOutcome) {
         let status = json!({

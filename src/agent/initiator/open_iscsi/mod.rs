@@ -338,6 +338,7 @@ impl Initiator for OpenIscsi {
         match self.tool_state().await {
             Ok(state) => {
                 facts.initiator_name = self.initiator_name(&state.access);
+                facts.automatic_records = self.records.automatic(&state.access);
                 facts.initiator = state.version.as_ref().ok().map(|version| title(version, &state.access));
                 let warning = tool_warning(&state, self.iscsiadm.has_version_mismatch());
                 facts.warnings.extend(warning.map(|HostWarning { reason, message }| HostWarning {
@@ -372,6 +373,7 @@ impl Initiator for OpenIscsi {
                 session.owner = SessionOwner::Other(record_name(session.path.interface.as_deref()).into());
                 continue;
             }
+            session.record_is_kept = access().is_some_and(|access| self.records.is_kept(access, &session.path));
             // It is logged out in a moment, so nothing may be given up for it.
             if let Some(rules) = self.names.rules_of_login(&session.path)
                 && sessions::connected_to(&self.sys, session.id).is_some_and(|at| rules.why_refused(at).is_some())

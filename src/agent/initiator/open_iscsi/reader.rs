@@ -106,7 +106,8 @@ fn session_with_users(entry: SessionEntry, users: &BTreeMap<DeviceNumber, Vec<De
         .into_iter()
         .map(|BlockDevice { name, number, .. }| Disk { users: users.get(&number).cloned(), name })
         .collect();
-    Session { id, path, owner, state, credentials, stored_credentials: None, live_settings, disks }
+    let (stored_credentials, record_is_kept) = (None, true);
+    Session { id, path, owner, state, credentials, stored_credentials, live_settings, record_is_kept, disks }
 }
 
 fn map_with_users(entry: MapEntry, users: &BTreeMap<DeviceNumber, Vec<DeviceUser>>) -> Map {

@@ -222,6 +222,7 @@ impl SimulatedHost {
                 credentials: entry.credentials,
                 stored_credentials: None,
                 live_settings: Some(entry.live_settings),
+                record_is_kept: true,
                 disks: vec![Disk {
                     name: disk,
                     users: with_users_of
@@ -269,6 +270,7 @@ impl Initiator for SimulatedHost {
             initiator_name: Some(format!("iqn.2014-01.dev.multibond.simulated:{}", self.node)),
             initiator: Some("simulated".into()),
             warnings: Vec::new(),
+            automatic_records: Vec::new(),
         })
     }
 

@@ -146,6 +146,22 @@ impl Database {
         records
     }
 
+    /// The settings of every node record, of whomever.
+    #[must_use]
+    pub fn all_settings(&self) -> Vec<Settings> {
+        let mut found = Vec::new();
+        for nodes in DIRECTORIES.map(|directory| format!("{directory}/nodes")) {
+            for target in self.names(&nodes) {
+                for portal in self.names(&format!("{nodes}/{target}")) {
+                    let portal = format!("{nodes}/{target}/{portal}");
+                    let records = self.names(&portal).into_iter();
+                    found.extend(records.filter_map(|record| self.settings(&format!("{portal}/{record}"))));
+                }
+            }
+        }
+        found
+    }
+
     /// Removes a node record of the agent that iscsiadm cannot read.
     ///
     /// # Errors
@@ -178,8 +194,7 @@ impl Database {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let above = openat(&directory, "..", flags, Mode::empty())?;
         remove_if_exists(&above, UNFINISHED)?;
-        let result =
-            write(&above, UNFINISHED, text).and_then(|()| Ok(renameat(&above, UNFINISHED, &directory, name)?));
+        let result = write(&above, UNFINISHED, text).and_then(|()| Ok(renameat(&above, UNFINISHED, &directory, name)?));
         if result.is_err() {
             remove_if_exists(&above, UNFINISHED)?;
         }

@@ -19,18 +19,19 @@ use self::{
 };
 use super::{
     iscsiadm::{Iscsiadm, command::Command},
-    record::{InterfaceRecord, NodeRecord},
+    record::{DEFAULT_RECORD, InterfaceRecord, NodeRecord},
 };
 use crate::{
     agent::{
         host::access::HostAccess,
-        initiator::{Login, PathError},
+        initiator::{AutomaticRecord, Login, PathError},
         types::{
             IscsiPath,
             credentials::{Account, Credentials, Password},
         },
     },
     api::{Portal, SessionSettings, address::parse_ip, reason::PathReason},
+    ops::one_line,
 };
 
 /// The agent's records on a host.
@@ -118,7 +119,7 @@ impl Records {
     /// If the lock cannot be taken, or there is no such record.
     pub async fn rename(&self, access: &HostAccess, record: &NodeRecord, path: &IscsiPath) -> Result<(), PathError> {
         let _changing = self.changing.lock().await;
-        self.write(access, record, &[portal_name(path)], &Settings::new()).await
+        self.write(access, record, &[portal_name(path)]).await
     }
 
     /// Deletes a node record.
@@ -128,6 +129,25 @@ impl Records {
     pub async fn delete(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
         let _changing = self.changing.lock().await;
         self.delete_locked(access, record).await
+    }
+
+    /// Whether the record of a path has what every record of the agent has.
+    #[must_use]
+    pub fn is_kept(&self, access: &HostAccess, path: &IscsiPath) -> bool {
+        let is_kept = || match self.database(access).ok()?.node(&NodeRecord::of(path).ok()?) {
+            StoredRecord::Settings(current) => Some(settings_to_change(&identity(), &current).is_empty()),
+            StoredRecord::Missing | StoredRecord::Unreadable => None,
+        };
+        is_kept().unwrap_or_default()
+    }
+
+    /// The records, of whomever, by which open-iscsi logs in by itself; sorted.
+    #[must_use]
+    pub fn automatic(&self, access: &HostAccess) -> Vec<AutomaticRecord> {
+        let Ok(database) = self.database(access) else { return Vec::new() };
+        let mut found: Vec<_> = database.all_settings().iter().filter_map(automatic).collect();
+        found.sort();
+        found
     }
 
     /// Whether the record of a path has the agent's mark.
@@ -199,27 +219,22 @@ impl Records {
     async fn mend(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
         let _changing = self.changing.lock().await;
         match self.database(access)?.node(record) {
-            StoredRecord::Settings(current) => self.write(access, record, &identity(), &current).await,
+            StoredRecord::Settings(current) => {
+                self.write(access, record, &settings_to_change(&identity(), &current)).await
+            }
             StoredRecord::Missing | StoredRecord::Unreadable => Ok(()),
         }
     }
 
-    /// Changes the settings of a record that differ from the current ones.
-    async fn write(
-        &self,
-        access: &HostAccess,
-        record: &NodeRecord,
-        desired: &[Setting],
-        current: &Settings,
-    ) -> Result<(), PathError> {
-        let changes = settings_to_change(desired, current);
+    /// Changes settings of a record that exists, under open-iscsi's lock.
+    async fn write(&self, access: &HostAccess, record: &NodeRecord, changes: &[Setting]) -> Result<(), PathError> {
         if changes.is_empty() {
             return Ok(());
         }
         let what = format!("changing the record {record}");
         let _held = self.iscsiadm.lock(&self.iscsiadm.root(access)?, &what).await?;
         self.database(access)?
-            .change(record, &changes)
+            .change(record, changes)
             .map_err(|error| PathError::new(PathReason::InvalidRecord, format!("{what} has failed: {error}")))
     }
 
@@ -269,7 +284,7 @@ impl Records {
             );
             return Err(PathError::new(PathReason::InvalidRecord, message));
         };
-        self.write(access, record, desired, &current).await
+        self.write(access, record, &settings_to_change(desired, &current)).await
     }
 
     async fn delete_locked(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
@@ -315,10 +330,25 @@ fn identity() -> [Setting; 4] {
         plain(TRANSPORT, TCP),
         plain(MARK[0], MARK[1]),
         // Only the agent logs in and out; nothing does so at boot or shutdown.
-        plain("node.startup", "manual"),
-        plain("node.conn[0].startup", "manual"),
+        plain(STARTUP[0], "manual"),
+        plain(STARTUP[1], "manual"),
     ]
 }
+
+/// A record, if open-iscsi logs in by it when the host boots.
+fn automatic(settings: &Settings) -> Option<AutomaticRecord> {
+    let is_automatic = |name: &str| settings.get(name).is_some_and(|startup| startup == "automatic");
+    let port = settings.get("node.conn[0].port")?.parse().ok()?;
+    let record = settings.get("iface.iscsi_ifacename").map_or(DEFAULT_RECORD, String::as_str);
+    STARTUP.into_iter().any(is_automatic).then_some(AutomaticRecord {
+        target: one_line(settings.get("node.name")?).into(),
+        portal: Portal::new(&one_line(settings.get("node.conn[0].address")?), port),
+        record: one_line(record).into(),
+    })
+}
+
+/// Whether open-iscsi logs in by itself when the host boots.
+const STARTUP: [&str; 2] = ["node.startup", "node.conn[0].startup"];
 
 /// The agent's mark. A setting that open-iscsi does not know would be lost when iscsiadm changes another one, so it is one
 /// that open-iscsi keeps and does not use in records that no discovery has made. There iscsiadm writes 0, and it refuses
@@ -498,6 +528,20 @@ mod tests {
         assert!(!format!("{mutual:?}").contains("hunter2"));
         assert_eq!(credentials(&record), Some(chap("hunter2")));
         assert_eq!(credentials(&record_of(&none)), None);
+    }
+
+    #[test]
+    fn a55_a_record_of_anybody_by_which_open_iscsi_logs_in_by_itself_is_found() {
+        let record = |startup: &str, more: &[(&str, &str)]| {
+            let pairs = [("node.name", "iqn.a"), ("node.conn[0].address", "fd00::10"), ("node.conn[0].port", "3260")];
+            let pairs = pairs.iter().chain(more).chain([("node.startup", startup)].iter());
+            let pairs: Settings = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            automatic(&pairs).map(|record| record.to_string())
+        };
+        assert_eq!(record("manual", &[]), None);
+        assert_eq!(record("automatic", &[]).unwrap(), "iqn.a at [fd00::10]:3260 through default");
+        let of_connection = [("node.conn[0].startup", "automatic"), ("iface.iscsi_ifacename", "hand\u{1b}")];
+        assert_eq!(record("manual", &of_connection).unwrap(), "iqn.a at [fd00::10]:3260 through hand\\u{1b}");
     }
 
     #[test]
