@@ -1,13 +1,14 @@
 //! Other tools that use the same open-iscsi: theirs works as on a host without Multibond, and stays as it is.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use multibond_testbed::{Guest, eventually};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     by_hand::{ALPHA, BETA, PATIENCE, maps_of, session_numbers, sessions, until_paths, until_sessions},
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
+    site::{condition, reason},
     writer::Writer,
 };
 
@@ -41,7 +42,9 @@ async fn a44_a54_others_discover_and_log_in_as_without_multibond() {
     a54_a_host_with_the_old_records_is_moved_over_without_losing_a_session(&node).await;
     a44_discovery_without_interface_is_as_on_a_host_without_multibond(&node, &alone).await;
     a44_a_session_that_others_make_by_it_stays_with_its_records(&node).await;
+    a51_a_foreign_session_to_a_planned_target_is_named_until_it_is_gone(&node).await;
     a54_sessions_of_hidden_interfaces_are_rescanned_and_outlive_iscsid(&node).await;
+    a45_sessions_that_a_driver_logs_out_are_healed_under_io_and_named(&node).await;
     a54_a_host_that_boots_connects_again_and_leaves_no_record_in_the_end(&mut node).await;
 }
 
@@ -120,6 +123,68 @@ async fn a44_a_session_that_others_make_by_it_stays_with_its_records(node: &Real
     node.until_paths("2/2").await;
     assert_eq!(sessions(&node.guest).await, all());
     assert_eq!(node.guest.run_ok(&records).await.unwrap(), before);
+}
+
+/// What a driver does with the records of its discovery, for a target that Multibond keeps.
+async fn a51_a_foreign_session_to_a_planned_target_is_named_until_it_is_gone(node: &RealNode) {
+    let record = format!("iscsiadm -m node -T {ALPHA} -p 10.0.101.1:3260 -I default");
+    node.guest.run_ok(&format!("{record} -o update -n node.startup -v automatic && {record} --login")).await.unwrap();
+    let message = until_prepared(node, "ForeignSession").await;
+    assert!(
+        message.contains("10.0.101.1:3260") && message.contains("AutomaticRecords: there is a record"),
+        "{message}"
+    );
+    let mut with_theirs = all().to_vec();
+    with_theirs.push(format!("default LOGGED_IN 10.0.101.1 {ALPHA}"));
+    with_theirs.sort();
+    until_sessions(&node.guest, &with_theirs).await;
+    node.guest.run_ok(&format!("{record} -o update -n node.startup -v manual && {record} --logout")).await.unwrap();
+    until_prepared(node, "Prepared").await;
+    assert_eq!(sessions(&node.guest).await, all());
+}
+
+/// Waits until `HostPrepared` has this reason, and returns its message.
+async fn until_prepared(node: &RealNode, wanted: &str) -> String {
+    let is_wanted = |host: &Value| reason(host, "HostPrepared") == wanted;
+    let host = node.site.until(&format!("HostPrepared {wanted}"), "Host", "w1", is_wanted).await;
+    condition(&host, "HostPrepared")["message"].as_str().unwrap_or_default().to_owned()
+}
+
+/// csi-driver-iscsi's way to give a target back: the logout and the deletion are for every interface.
+async fn a45_sessions_that_a_driver_logs_out_are_healed_under_io_and_named(node: &RealNode) {
+    let give_back = format!("iscsiadm -m node -T {ALPHA} --logout; iscsiadm -m node -T {ALPHA} -o delete; true");
+    until_paths(&node.guest, 5, 0).await;
+    let writer = Writer::start(&node.guest, &maps_of(&node.guest, ALPHA).await[0]).await;
+    let before = session_numbers(&node.guest).await;
+    node.guest.run_ok(&give_back).await.unwrap();
+    until_healed(node, &before, Duration::from_secs(5)).await;
+    writer.until_passes(1).await;
+    let message = until_prepared(node, "Interference").await;
+    assert!(message.contains(ALPHA) && message.contains("was logged out"), "{message}");
+
+    // Again and again: no fight, but the target is never left without a session.
+    for _ in 0..10 {
+        node.guest.run_ok(&format!("{give_back}; sleep 3")).await.unwrap();
+    }
+    let found = sessions(&node.guest).await;
+    assert!(found.iter().any(|session| session.ends_with(ALPHA)), "{found:?}");
+    node.until_paths("2/2").await;
+    until_sessions(&node.guest, &all()).await;
+    let many =
+        |host: &Value| condition(host, "HostPrepared")["message"].as_str().is_some_and(|it| it.contains(" times "));
+    node.site.until("several times", "Host", "w1", many).await;
+    writer.until_passes(1).await;
+    writer.finish().await;
+}
+
+/// Waits until both planned sessions are there again, both of them new.
+async fn until_healed(node: &RealNode, before: &BTreeSet<String>, within: Duration) {
+    eventually("both sessions, and both new", within, async || {
+        let (now, found) = (session_numbers(&node.guest).await, sessions(&node.guest).await);
+        // Theirs is the only one that stays.
+        if found == all() && now.intersection(before).count() == 1 { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
 }
 
 async fn a54_sessions_of_hidden_interfaces_are_rescanned_and_outlive_iscsid(node: &RealNode) {

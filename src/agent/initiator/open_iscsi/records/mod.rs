@@ -534,14 +534,14 @@ mod tests {
     fn a55_a_record_of_anybody_by_which_open_iscsi_logs_in_by_itself_is_found() {
         let record = |startup: &str, more: &[(&str, &str)]| {
             let pairs = [("node.name", "iqn.a"), ("node.conn[0].address", "fd00::10"), ("node.conn[0].port", "3260")];
-            let pairs = pairs.iter().chain(more).chain([("node.startup", startup)].iter());
-            let pairs: Settings = pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let pairs = pairs.iter().chain(more).copied().chain([("node.startup", startup)]);
+            let pairs: Settings = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             automatic(&pairs).map(|record| record.to_string())
         };
         assert_eq!(record("manual", &[]), None);
         assert_eq!(record("automatic", &[]).unwrap(), "iqn.a at [fd00::10]:3260 through default");
         let of_connection = [("node.conn[0].startup", "automatic"), ("iface.iscsi_ifacename", "hand\u{1b}")];
-        assert_eq!(record("manual", &of_connection).unwrap(), "iqn.a at [fd00::10]:3260 through hand\\u{1b}");
+        assert_eq!(record("manual", &of_connection).unwrap(), "iqn.a at [fd00::10]:3260 through hand\u{fffd}");
     }
 
     #[test]
