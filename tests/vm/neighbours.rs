@@ -16,6 +16,8 @@ use crate::{
 const ELSEWHERE: &str = "10.0.2.15:3260";
 /// Where others look for targets: at a planned portal, at one that is not planned, and on another network.
 const DISCOVERED: [&str; 3] = ["10.0.101.1:3260", "10.0.102.5:3260", ELSEWHERE];
+/// Five seconds, on a host that is not emulated.
+const HEALED_WITHIN: Duration = Duration::from_secs(20);
 /// The files of the database, on each distribution.
 const RECORDS: &str = "find $(ls -d /etc/iscsi /var/lib/iscsi 2>/dev/null) -type f";
 
@@ -157,7 +159,7 @@ async fn a45_sessions_that_a_driver_logs_out_are_healed_under_io_and_named(node:
     let writer = Writer::start(&node.guest, &maps_of(&node.guest, ALPHA).await[0]).await;
     let before = session_numbers(&node.guest).await;
     node.guest.run_ok(&give_back).await.unwrap();
-    until_healed(node, &before, Duration::from_secs(5)).await;
+    until_healed(node, &before).await;
     writer.until_passes(1).await;
     let message = until_prepared(node, "Interference").await;
     assert!(message.contains(ALPHA) && message.contains("was logged out"), "{message}");
@@ -178,8 +180,8 @@ async fn a45_sessions_that_a_driver_logs_out_are_healed_under_io_and_named(node:
 }
 
 /// Waits until both planned sessions are there again, both of them new.
-async fn until_healed(node: &RealNode, before: &BTreeSet<String>, within: Duration) {
-    eventually("both sessions, and both new", within, async || {
+async fn until_healed(node: &RealNode, before: &BTreeSet<String>) {
+    eventually("both sessions, and both new", HEALED_WITHIN, async || {
         let (now, found) = (session_numbers(&node.guest).await, sessions(&node.guest).await);
         // Theirs is the only one that stays.
         if found == all() && now.intersection(before).count() == 1 { Ok(()) } else { Err(format!("{found:?}")) }

@@ -167,16 +167,18 @@ impl PathState {
         self.is_untried = false;
     }
 
-    /// The first loss of a stable session is retried at once. After a short-lived session, and after sessions that were
-    /// removed again and again, there is a pause.
+    /// The first loss of a stable session is retried at once, and the first removal of any session. After a short-lived
+    /// session that was lost, and after sessions that are removed again and again, there is a pause.
     fn lost(&mut self, cause: PathError, is_removed: bool, now: Now, seed: u64) {
         if self.lost_at.is_none() {
             let lasted = self.connected_at.take().map(|at| now.monotonic.saturating_sub(at));
             let is_recent = |at: Duration| now.monotonic.saturating_sub(at) < REPEATED_WITHIN;
-            let is_repeated = is_removed && self.removed_at.is_some_and(is_recent);
+            let is_repeated = self.removed_at.is_some_and(is_recent);
+            let was_stable = lasted.is_some_and(|lasted| lasted >= STABLE_AFTER);
+            let is_due_at_once = if is_removed { !is_repeated } else { was_stable };
             self.removed_at = is_removed.then_some(now.monotonic).or(self.removed_at);
             self.waits_after_removal = is_removed;
-            if !is_repeated && lasted.is_some_and(|lasted| lasted >= STABLE_AFTER) {
+            if is_due_at_once {
                 self.failures = 0;
             } else if lasted.is_some() && self.tried_with.is_some() {
                 self.failures += 1;

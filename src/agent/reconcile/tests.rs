@@ -334,12 +334,12 @@ fn pauses(host: &mut Harness, one: &IscsiPath, lasts: u64) -> Vec<u64> {
 #[test]
 fn a45_a_session_that_keeps_vanishing_is_restored_after_growing_pauses() {
     let (one, other) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
-    for (lasts, first) in [(0, 1000..=2000), (40_000, 0..=0)] {
+    for lasts in [0, 40_000] {
         let mut host = Harness::new(plan("r", &[one.clone(), other.clone()]));
         host.sessions.push(session(1, other.clone()));
         host.step();
         let pauses = pauses(&mut host, &one, lasts);
-        assert!(first.contains(&pauses[0]) && pauses[4] >= 8000, "{pauses:?}");
+        assert!(pauses[0] == 0 && pauses[1] >= 1000 && pauses[4] >= 8000, "{pauses:?}");
     }
 }
 
