@@ -5,6 +5,7 @@
 mod absence;
 mod controller_away;
 mod freezing;
+mod ratcheting;
 mod restore;
 
 use multibond_testbed::{
