@@ -388,6 +388,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             initiator_name,
             initiator,
             warnings,
+            unusable_secrets: unusable_secrets(&secrets),
         };
         (StatusReport { agent, interfaces: Some(interfaces), paths }.fit(), wake_at)
     }
@@ -461,6 +462,16 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
 fn acknowledged_version(status: &HostStatus) -> Option<PlanVersion> {
     let agent = status.agent.as_ref()?;
     Some(PlanVersion { revision: agent.observed_revision.clone()?, sequence: agent.observed_sequence? })
+}
+
+/// The most Secrets that are reported as unusable.
+const UNUSABLE_SHOWN: usize = 64;
+
+/// The Secrets of the plan that cannot be used. Reported also while their sessions live: after a reboot they would not be
+/// made again.
+fn unusable_secrets(secrets: &BTreeMap<SecretName, SecretState>) -> Vec<SecretName> {
+    let unusable = secrets.iter().filter(|(_, state)| **state == SecretState::Unusable);
+    unusable.map(|(name, _)| name.clone()).take(UNUSABLE_SHOWN).collect()
 }
 
 /// The Secrets because of which a path fails.

@@ -354,6 +354,10 @@ pub struct AgentStatus {
     /// What the agent found on the host that wants attention, and stops nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<HostWarning>,
+    /// Secrets with CHAP credentials that the plan names and the agent cannot use; at most 64.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub unusable_secrets: Vec<SecretName>,
 }
 
 /// Something on the host that wants attention.

@@ -82,7 +82,7 @@ pub struct IscsiBondStatus {
     pub networks: Vec<BondNetwork>,
     /// Texts for print columns.
     pub summary: Summary,
-    /// `NetworksResolved`, `NetworksUsed`, `FullyConnected`, `Ready`.
+    /// `NetworksResolved`, `TargetsResolved`, `NetworksUsed`, `FullyConnected`, `Ready`.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }

@@ -66,7 +66,7 @@ pub struct NetworkStatus {
     pub bonds: Vec<String>,
     /// Texts for print columns.
     pub summary: Summary,
-    /// `Ready`.
+    /// `SubnetsDistinct`, `Ready`.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }

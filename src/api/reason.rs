@@ -79,6 +79,14 @@ closed_set! {
         Interference,
         /// open-iscsi logs in to planned portals by itself when the host boots.
         AutomaticRecords,
+        /// Another host has the same initiator name, so arrays take the two for one. The controller finds it.
+        DuplicateInitiatorName,
+        /// `spec.interfaces` names a network that the data center does not have. The controller finds it.
+        NetworkNotFound,
+        /// `spec.interfaces` names a device without an address in the network's subnets. The controller finds it.
+        AddressOutsideSubnets,
+        /// A Secret that the plan names cannot be used. Sessions live on, and are not made again.
+        SecretNotFound,
         /// Something that a newer agent knows, and this version does not.
         Other,
     } else Other
@@ -107,8 +115,10 @@ closed_set! {
         NetworksResolved,
         /// IscsiBond: every target that it lists is a target of its data center's storage.
         TargetsResolved,
-        /// IscsiBond: every network of it that hosts carry leads to a portal.
+        /// IscsiBond: hosts carry every network of it, all the same ones, and each leads to a portal.
         NetworksUsed,
+        /// Network: no other network of its data center has an address of its subnets.
+        SubnetsDistinct,
     }
 }
 
@@ -219,6 +229,18 @@ closed_set! {
         NetworkInOtherDataCenter,
         /// A network of the bond that hosts carry leads to no portal.
         NetworkWithoutPath,
+        /// No host in service carries a network of the bond.
+        NetworkNotCarried,
+        /// Some hosts carry fewer networks of the bond than others.
+        HostsDiffer,
+        /// Another network has the same subnet.
+        SubnetShared,
+        /// A subnet is within one of another network.
+        SubnetNested,
+        /// No other network has an address of these subnets.
+        Distinct,
+        /// `multibond plan`: the Hosts that are made for Nodes are not in the input.
+        HostsUnknown,
         /// Every network is found.
         Resolved,
         /// Every network is used.

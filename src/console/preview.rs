@@ -18,8 +18,6 @@ pub struct Preview {
     pub hosts: Vec<HostChange>,
     /// Hosts that connect through their default network afterwards.
     pub on_default: Vec<String>,
-    /// Networks of the bond that are attached to no host.
-    pub without_host: Vec<String>,
     /// Problems that the change causes, and all problems of the changed object.
     pub problems: Vec<Problem>,
 }
@@ -57,17 +55,6 @@ pub fn preview(objects: Objects, dc: &DataCenterRef, change: &Change) -> Preview
         if will.paths.iter().any(|path| path.interface.is_none()) {
             preview.on_default.push(name.to_owned());
         }
-    }
-    if let Object::Bond(bond) = &change.object {
-        let attached: BTreeSet<&str> =
-            new.values().flat_map(|plan| plan.networks.iter()).map(|network| &*network.name).collect();
-        let ours = |name: &&String| {
-            objects.networks.iter().any(|it| {
-                it.name_any() == **name && it.spec.data_center == dc.name && it.namespace() == bond.namespace()
-            })
-        };
-        let networks = bond.spec.networks.iter().filter(ours).filter(|name| !attached.contains(name.as_str()));
-        preview.without_host = networks.cloned().collect();
     }
     preview
 }
@@ -172,7 +159,8 @@ mod tests {
         let preview = of_bond("san-a, san-b");
         assert_eq!(counts(&preview), [("one", 1, 2, 0), ("two", 2, 2, 0)]);
         assert_eq!((preview.total, preview.on_default), (3, vec!["far".to_owned()]));
-        assert_eq!((preview.problems, preview.without_host), (vec![], vec![]));
+        let reasons: Vec<_> = preview.problems.iter().map(|problem| problem.reason).collect();
+        assert_eq!(reasons, ["HostsDiffer"], "one has one of the two networks");
     }
 
     #[test]
@@ -185,11 +173,11 @@ mod tests {
     #[test]
     fn problems_of_the_changed_bond_are_shown() {
         let preview = of_bond("san-a, lab, san-x");
-        assert_eq!(preview.without_host, ["lab"]);
         let reasons: Vec<_> = preview.problems.iter().map(|problem| problem.reason).collect();
-        assert_eq!(reasons, ["NetworkNotFound", "NetworkWithoutPath"]);
-        assert!(preview.problems[0].message.contains("san-x"), "{:?}", preview.problems);
-        assert!(preview.problems[1].message.contains("10.0.2.10"), "{:?}", preview.problems);
+        assert_eq!(reasons, ["NetworkNotCarried", "NetworkNotFound", "NetworkWithoutPath"]);
+        for (problem, named) in preview.problems.iter().zip(["lab", "san-x", "10.0.2.10"]) {
+            assert!(problem.message.contains(named), "{problem:?}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     address::host_address,
     view::{NetworkView, View},
 };
-use crate::api::{CarriedNetwork, CarrySource, Host, HostInterface, HostSpec, HostWarning, reason::PreparedReason};
+use crate::api::{CarriedNetwork, CarrySource, Host, HostInterface, HostSpec};
 
 /// A network that a host carries.
 #[derive(Clone, Debug)]
@@ -166,19 +166,4 @@ fn by_subnet(
     entries.sort();
     entries.dedup_by(|a, b| a.interface == b.interface);
     entries
-}
-
-/// Warns of each interface whose MTU differs from the MTU of its network. An MTU of 0 was not reported.
-#[must_use]
-pub fn mtu_warnings(view: &View, host: &Host, networks: &[CarriedNetwork]) -> Vec<HostWarning> {
-    let interfaces = host.status.as_ref().and_then(|status| status.interfaces.as_deref()).unwrap_or_default();
-    let warning = |attached: &CarriedNetwork| {
-        let CarriedNetwork { name, interface, .. } = attached;
-        let network = view.networks.binary_search_by(|network| network.name.cmp(name)).ok()?;
-        let needed = view.networks[network].mtu?;
-        let found = interfaces.iter().find(|reported| reported.name == *interface)?.mtu;
-        let message = format!("{interface} carries {name} with MTU {found}, and the network needs {needed}");
-        (found != 0 && found != needed).then_some(HostWarning { reason: PreparedReason::MTUMismatch, message })
-    };
-    networks.iter().filter_map(warning).collect()
 }

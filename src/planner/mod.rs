@@ -7,6 +7,7 @@
 mod address;
 mod attachment;
 mod bits;
+mod host_warnings;
 mod near_miss;
 mod observation;
 mod pairing;
@@ -22,13 +23,13 @@ mod too_large;
 mod verdict;
 mod view;
 
-pub use attachment::mtu_warnings;
+pub use host_warnings::{duplicate_initiator_name, host_warnings};
 pub use observation::{AgentState, Observation};
 pub use plan::HostPlan;
 pub use plan_cache::Planner;
 pub use problems::{
-    Findings, Problem, UnknownName, Usage, bond_problems, data_center_problems, host_problems, network_problems,
-    too_large_problem,
+    Findings, Problem, UnknownName, Usage, bond_problems, data_center_problems, host_problems, hosts_unknown_problem,
+    network_problem, too_large_problem,
 };
 pub use shared_wwid::shared_wwid_warnings;
 pub use too_large::{MAX_BOND_NAMES, MAX_BONDS, MAX_NETWORKS, MAX_STEPS, PlanTooLarge};
@@ -39,6 +40,8 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
+
+use problems::host_problem;
 
 use crate::api::{DataCenter, Host, IscsiBond, Network, ObjectKind, SessionSettings, node_owner::owners_of_nodes};
 
@@ -88,8 +91,11 @@ pub fn plan_all(objects: &Objects) -> PlanReport {
     let view = |key| planners.get(&key).map(|planner| &**planner.view());
     let mut usage: HashMap<(&str, &str), Usage> = HashMap::new();
     let mut report = PlanReport::default();
+    let mut hosts: Vec<&Host> =
+        objects.hosts.iter().filter(|host| host.metadata.deletion_timestamp.is_none()).collect();
+    hosts.sort_by_key(|host| (namespace(&host.metadata), host.metadata.name.as_deref()));
 
-    for host in objects.hosts.iter().filter(|host| host.metadata.deletion_timestamp.is_none()) {
+    for &host in &hosts {
         let key = (namespace(&host.metadata), host.spec.data_center.as_str());
         let name = host.metadata.name.as_deref().unwrap_or_default();
         let node_owner = owners.get(host.spec.node_name.as_str()).copied().filter(|owner| *owner != (key.0, name));
@@ -102,7 +108,7 @@ pub fn plan_all(objects: &Objects) -> PlanReport {
             Ok(plan) => {
                 report.problems.extend(host_problems(host, view(key), &plan, node_owner));
                 if planner.is_some() {
-                    usage.entry(key).or_default().add(&plan);
+                    usage.entry(key).or_default().add(name, &plan);
                 }
                 plan
             }
@@ -123,9 +129,10 @@ pub fn plan_all(objects: &Objects) -> PlanReport {
         let too_large = planner.view().too_large();
         report.problems.extend(too_large.map(|why| too_large_problem(ObjectKind::DataCenter, key.0, key.1, why)));
     }
+    report.problems.extend(duplicate_initiator_names(&hosts));
     for network in objects.networks.iter().filter(|network| network.metadata.deletion_timestamp.is_none()) {
         let key = (namespace(&network.metadata), network.spec.data_center.as_str());
-        report.problems.extend(network_problems(network, view(key)));
+        report.problems.extend(network_problem(network, view(key)));
     }
     let elsewhere = networks_by_namespace(objects);
     for bond in objects.bonds.iter().filter(|bond| bond.metadata.deletion_timestamp.is_none()) {
@@ -133,9 +140,30 @@ pub fn plan_all(objects: &Objects) -> PlanReport {
         let exists = |name: &str| elsewhere.contains(&(key.0, name));
         report.problems.extend(bond_problems(bond, view(key), usage.get(&key), &exists).into_problems(bond));
     }
-    report.hosts.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    let centers = objects.data_centers.iter();
+    report.problems.extend(centers.filter_map(|center| hosts_unknown_problem(center, &objects.hosts)));
     report.problems.sort();
     report
+}
+
+/// A problem of each host whose initiator name a host on another node has too.
+fn duplicate_initiator_names(hosts: &[&Host]) -> Vec<Problem> {
+    let mut by_name: BTreeMap<&str, Vec<&Host>> = BTreeMap::new();
+    for &host in hosts {
+        let agent = host.status.as_ref().and_then(|status| status.agent.as_ref());
+        if let Some(name) = agent.and_then(|agent| agent.initiator_name.as_deref()) {
+            by_name.entry(name).or_default().push(host);
+        }
+    }
+    let mut problems = Vec::new();
+    for (name, hosts) in by_name {
+        for host in &hosts {
+            let other = hosts.iter().find(|other| other.spec.node_name != host.spec.node_name);
+            let warning = other.map(|other| duplicate_initiator_name(name, other));
+            problems.extend(warning.map(|warning| host_problem(host, warning.reason.as_str(), warning.message)));
+        }
+    }
+    problems
 }
 
 /// A planner for each data center, by namespace and name.

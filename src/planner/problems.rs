@@ -2,19 +2,21 @@
 //! is reported on the object that has to be corrected.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
     hash::Hash,
     sync::Arc,
 };
 
 use super::{
-    attachment::mtu_warnings,
+    address::subnets,
+    host_warnings::host_warnings,
     plan::HostPlan,
     too_large::PlanTooLarge,
-    view::{BondView, Place, TargetView, View},
+    view::{Place, PortalView, TargetView, View},
 };
 use crate::api::{
-    BondName, Host, Iqn, IscsiBond, Network, NetworkName, ObjectKind, PlannedPath, Portal, first_few, iscsi_name,
+    BondName, DataCenter, Host, Iqn, IscsiBond, Network, NetworkName, ObjectKind, PlannedPath, Portal, first_few, iscsi_name,
     portal_policy,
     reason::{EmptyReason, Reason},
 };
@@ -131,14 +133,50 @@ pub fn too_large_problem(kind: ObjectKind, namespace: &str, name: &str, too_larg
 
 /// The problem of a network, if it has one. `view` is its data center, if that exists.
 #[must_use]
-pub fn network_problems(network: &Network, view: Option<&View>) -> Option<Problem> {
-    view.is_none().then(|| Problem {
+pub fn network_problem(network: &Network, view: Option<&View>) -> Option<Problem> {
+    let (reason, message) = match view {
+        None => (
+            Reason::DataCenterNotFound,
+            data_center_not_found(network.metadata.namespace.as_deref(), &network.spec.data_center),
+        ),
+        Some(view) => subnet_overlap(network, view)?,
+    };
+    Some(Problem {
         kind: ObjectKind::Network,
         namespace: network.metadata.namespace.clone().unwrap_or_default(),
         name: network.metadata.name.clone().unwrap_or_default(),
-        reason: Reason::DataCenterNotFound.as_str(),
-        message: data_center_not_found(network.metadata.namespace.as_deref(), &network.spec.data_center),
+        reason: reason.as_str(),
+        message,
     })
+}
+
+/// The reason and the message, if a subnet of a network is also one of another network, or within one. Which paths there
+/// are does not change: the addresses in it are on both networks.
+fn subnet_overlap(network: &Network, view: &View) -> Option<(Reason, String)> {
+    let own = view.network(network.metadata.name.as_deref()?)?;
+    let mut own_subnets = subnets(&network.spec.subnets);
+    own_subnets.sort_unstable();
+    own_subnets.dedup();
+    let mut reason = Reason::SubnetNested;
+    let mut found: Vec<String> = Vec::new();
+    let overlaps = own_subnets.iter().flat_map(|subnet| {
+        let others = view.subnets.around(*subnet).filter(|(_, other)| *other != own);
+        others.map(move |(outer, other)| (*subnet, outer, other))
+    });
+    for (subnet, outer, other) in overlaps.take(SHOWN) {
+        let other = &view.networks[other].name;
+        found.push(if outer == subnet {
+            reason = Reason::SubnetShared;
+            format!("{subnet} is a subnet of {other} too")
+        } else {
+            format!("{subnet} is within {outer} of {other}")
+        });
+    }
+    let message = format!(
+        "{}: hosts and portals with an address in it are on both networks; correct spec.subnets of one of them",
+        found.join(", ")
+    );
+    (!found.is_empty()).then_some((reason, message))
 }
 
 fn data_center_not_found(namespace: Option<&str>, data_center: &str) -> String {
@@ -155,27 +193,55 @@ pub fn host_problems(
     plan: &HostPlan,
     node_owner: Option<(&str, &str)>,
 ) -> Vec<Problem> {
-    let problem = |reason: &'static str, message: String| Problem {
+    let problem = |reason, message| host_problem(host, reason, message);
+    let empty = match plan.reason {
+        Some(reason @ (EmptyReason::NodeClaimed | EmptyReason::DataCenterNotFound)) => {
+            Some(problem(reason.as_str(), empty_message(host, reason, node_owner)))
+        }
+        // Only to a plan from files: the agent is about to report.
+        Some(reason @ EmptyReason::InterfacesUnknown) => Some(problem(
+            reason.as_str(),
+            format!(
+                "{}, so its plan is not known; name them in Host.spec.interfaces, or add what the agents have reported to the input: `kubectl get hosts.multibond.dev -A -o yaml`",
+                empty_message(host, reason, node_owner)
+            ),
+        )),
+        // No problems: the user wants the deletion or the maintenance.
+        Some(EmptyReason::DataCenterDeleting | EmptyReason::Maintenance) | None => None,
+    };
+    let no_network = (!plan.no_network.is_empty())
+        .then(|| problem(Reason::NoNetwork.as_str(), no_network_message(&plan.no_network)));
+    let warnings = view.map(|view| host_warnings(view, host, plan)).unwrap_or_default();
+    let warnings = warnings.into_iter().map(|warning| problem(warning.reason.as_str(), warning.message));
+    empty.into_iter().chain(no_network).chain(warnings).collect()
+}
+
+pub(super) fn host_problem(host: &Host, reason: &'static str, message: String) -> Problem {
+    Problem {
         kind: ObjectKind::Host,
         namespace: host.metadata.namespace.clone().unwrap_or_default(),
         name: host.metadata.name.clone().unwrap_or_default(),
         reason,
         message,
+    }
+}
+
+/// The problem of a data center for whose Nodes Hosts are made, if the input has none of these Hosts: nothing is known of
+/// their plans.
+#[must_use]
+pub fn hosts_unknown_problem(data_center: &DataCenter, hosts: &[Host]) -> Option<Problem> {
+    let DataCenter { metadata, spec, .. } = data_center;
+    let made = |host: &Host| {
+        host.metadata.namespace == metadata.namespace && Some(&host.spec.data_center) == metadata.name.as_ref()
     };
-    let empty = match plan.reason {
-        Some(reason @ (EmptyReason::NodeClaimed | EmptyReason::DataCenterNotFound)) => {
-            Some(problem(reason.as_str(), empty_message(host, reason, node_owner)))
-        }
-        // No problems: the user wants the deletion or the maintenance, and the agent is about to report.
-        Some(EmptyReason::DataCenterDeleting | EmptyReason::Maintenance | EmptyReason::InterfacesUnknown) | None => {
-            None
-        }
-    };
-    let no_network = (!plan.no_network.is_empty())
-        .then(|| problem(Reason::NoNetwork.as_str(), no_network_message(&plan.no_network)));
-    let mtu = view.map(|view| mtu_warnings(view, host, &plan.networks)).unwrap_or_default();
-    let mtu = mtu.into_iter().map(|warning| problem(warning.reason.as_str(), warning.message));
-    empty.into_iter().chain(no_network).chain(mtu).collect()
+    let unknown = spec.hosts.is_some() && metadata.deletion_timestamp.is_none() && !hosts.iter().any(made);
+    unknown.then(|| Problem {
+        kind: ObjectKind::DataCenter,
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        name: metadata.name.clone().unwrap_or_default(),
+        reason: Reason::HostsUnknown.as_str(),
+        message: "its Hosts are made for the Nodes that spec.hosts selects, and the input has none of them, so their plans are not known; add them to the input: `kubectl get hosts.multibond.dev -A -o yaml`".to_owned(),
+    })
 }
 
 /// The message that says why a host's plan is empty.
@@ -219,6 +285,8 @@ pub(super) const HOST_SHOWN: usize = 4;
 pub struct Usage {
     /// Networks that at least one host carries.
     carried: HashSet<NetworkName>,
+    /// The hosts that carry exactly these networks, for the first few sets of networks.
+    hosts_by_networks: BTreeMap<Vec<NetworkName>, SomeHosts>,
     /// The networks that lead to a path, by bond.
     uses: HashMap<BondName, HashSet<NetworkName>>,
     /// The portals with a path of a bond, by target.
@@ -227,18 +295,31 @@ pub struct Usage {
     last: Option<SharedLists>,
 }
 
+/// A number of hosts, and the names of the first few.
+#[derive(Clone, Debug, Default)]
+struct SomeHosts {
+    count: usize,
+    first: Vec<String>,
+}
+
+/// The most sets of networks that are told apart. Hosts of one kind carry the same networks.
+const MAX_SETS: usize = 64;
+/// The number of hosts of each set that a message names.
+const HOSTS_SHOWN: usize = 3;
+
 /// The lists of a plan that hosts share.
 type SharedLists = (Arc<[(BondName, NetworkName)]>, Arc<[PlannedPath]>);
 
 impl Usage {
     /// Adds the plan of a host.
-    pub fn add(&mut self, plan: &HostPlan) {
+    pub fn add(&mut self, host: &str, plan: &HostPlan) {
         if plan.reason.is_some() {
             return;
         }
         for network in &*plan.networks {
             note(&mut self.carried, &network.name);
         }
+        self.add_host(host, plan);
         let same = |(uses, paths): &SharedLists| Arc::ptr_eq(uses, &plan.uses) && Arc::ptr_eq(paths, &plan.paths);
         if self.last.as_ref().is_some_and(same) {
             return;
@@ -249,6 +330,40 @@ impl Usage {
         }
         for path in plan.paths.iter().filter(|path| path.interface.is_some()) {
             note_of(&mut self.portals, &path.target, &path.portal);
+        }
+    }
+}
+
+impl Usage {
+    fn add_host(&mut self, host: &str, plan: &HostPlan) {
+        let mut networks: Vec<NetworkName> = plan.networks.iter().map(|carried| carried.name.clone()).collect();
+        networks.dedup();
+        if self.hosts_by_networks.len() >= MAX_SETS && !self.hosts_by_networks.contains_key(&networks) {
+            return;
+        }
+        let hosts = self.hosts_by_networks.entry(networks).or_default();
+        hosts.count += 1;
+        if hosts.first.len() < HOSTS_SHOWN {
+            hosts.first.push(host.to_owned());
+        }
+    }
+}
+
+impl SomeHosts {
+    fn add(&mut self, other: &SomeHosts) {
+        self.count += other.count;
+        self.first.extend(other.first.iter().cloned());
+        self.first.sort_unstable();
+        self.first.truncate(HOSTS_SHOWN);
+    }
+}
+
+impl fmt::Display for SomeHosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.first.join(", "))?;
+        match self.count - self.first.len() {
+            0 => Ok(()),
+            more => write!(f, ", and {more} more"),
         }
     }
 }
@@ -281,8 +396,12 @@ pub struct Findings {
     pub elsewhere: Vec<String>,
     /// Targets that it lists and no storage has.
     pub unknown_targets: Vec<UnknownName>,
+    /// Networks of it that no host in service carries.
+    pub not_carried: Vec<String>,
     /// Networks without a portal, and portals without a network.
     pub without_path: Vec<String>,
+    /// Hosts that carry fewer of its networks than others.
+    pub fewer: Vec<String>,
 }
 
 /// A name that refers to nothing.
@@ -295,8 +414,14 @@ pub struct UnknownName {
 }
 
 impl UnknownName {
+    /// The name of a network that the data center does not have.
+    pub(super) fn of_network(view: &View, name: &str) -> Self {
+        let near_misses = view.near_networks(name).into_iter().map(ToOwned::to_owned).collect();
+        UnknownName { name: name.to_owned(), near_misses }
+    }
+
     /// The name, and what was probably meant.
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         if self.near_misses.is_empty() {
             return self.name.clone();
         }
@@ -317,17 +442,56 @@ pub fn bond_problems(
         let message = data_center_not_found(bond.metadata.namespace.as_deref(), &bond.spec.data_center);
         return Findings { data_center_not_found: Some(message), ..Findings::default() };
     };
-    let known = |name: &String| view.networks.binary_search_by(|network| (*network.name).cmp(name)).is_ok();
+    let known = |name: &String| view.network(name).is_some();
     let mut unknown: Vec<String> = bond.spec.networks.iter().filter(|name| !known(name)).cloned().collect();
     unknown.sort_unstable();
     let (elsewhere, not_found): (Vec<String>, Vec<String>) = unknown.into_iter().partition(|name| exists(name));
-    let not_found = not_found.into_iter().map(|name| {
-        let near_misses = view.near_networks.search(&name).into_iter().map(ToOwned::to_owned).collect();
-        UnknownName { name, near_misses }
-    });
-    let without_path = usage.map(|usage| without_path(bond, view, usage)).unwrap_or_default();
-    let unknown_targets = unknown_targets(bond, view);
-    Findings { data_center_not_found: None, not_found: not_found.collect(), elsewhere, unknown_targets, without_path }
+    let nothing = Usage::default();
+    let used = network_findings(bond, view, usage.unwrap_or(&nothing));
+    Findings {
+        not_found: not_found.iter().map(|name| UnknownName::of_network(view, name)).collect(),
+        elsewhere,
+        unknown_targets: unknown_targets(bond, view),
+        ..used
+    }
+}
+
+/// The findings about networks that exist, and the portals that they lead to.
+fn network_findings(bond: &IscsiBond, view: &View, usage: &Usage) -> Findings {
+    if view.too_large.is_some() {
+        return Findings::default();
+    }
+    let name = bond.metadata.name.as_deref().unwrap_or_default();
+    let Ok(index) = view.bonds.binary_search_by(|candidate| (*candidate.name).cmp(name)) else {
+        return Findings::default();
+    };
+    let this = &view.bonds[index];
+    let networks: Vec<&NetworkName> = this.networks.iter().map(|&network| &view.networks[network].name).collect();
+    let (carried, not_carried): (Vec<_>, Vec<_>) =
+        networks.iter().partition(|network| usage.hosts_by_networks.is_empty() || usage.carried.contains(**network));
+    Findings {
+        not_carried: not_carried.into_iter().map(ToString::to_string).collect(),
+        without_path: without_path(view, index, &carried, usage),
+        fewer: fewer(&networks, usage),
+        ..Findings::default()
+    }
+}
+
+/// Hosts that carry some networks of a bond, and fewer than other hosts. A host with none uses its default network, which
+/// is what the data center asks for.
+fn fewer(networks: &[&NetworkName], usage: &Usage) -> Vec<String> {
+    let mut hosts_by_carried: BTreeMap<Vec<&NetworkName>, SomeHosts> = BTreeMap::new();
+    for (set, hosts) in &usage.hosts_by_networks {
+        let carried = networks.iter().copied().filter(|network| set.binary_search(network).is_ok()).collect();
+        hosts_by_carried.entry(carried).or_default().add(hosts);
+    }
+    let most = hosts_by_carried.keys().map(Vec::len).max().unwrap_or_default();
+    let fewer = hosts_by_carried.iter().filter(|(carried, _)| (1..most).contains(&carried.len()));
+    let describe = |(carried, hosts): (&Vec<&NetworkName>, &SomeHosts)| {
+        let hosts = if hosts.count == 1 { format!("host {hosts} carries") } else { format!("hosts {hosts} carry") };
+        format!("{hosts} only {}", first_few(carried, SHOWN, ToString::to_string))
+    };
+    fewer.map(describe).collect()
 }
 
 fn unknown_targets(bond: &IscsiBond, view: &View) -> Vec<UnknownName> {
@@ -340,46 +504,32 @@ fn unknown_targets(bond: &IscsiBond, view: &View) -> Vec<UnknownName> {
     unknown
 }
 
-fn without_path(bond: &IscsiBond, view: &View, usage: &Usage) -> Vec<String> {
-    let name = bond.metadata.name.as_deref().unwrap_or_default();
-    if view.too_large.is_some() {
-        return Vec::new();
-    }
-    let Ok(index) = view.bonds.binary_search_by(|candidate| (*candidate.name).cmp(name)) else { return Vec::new() };
-    let this = &view.bonds[index];
-    let names = this.networks.iter().map(|&network| &view.networks[network].name);
-    let carried: Vec<&NetworkName> = names.filter(|&name| usage.carried.contains(name)).collect();
+/// The networks of a bond that hosts carry and that lead to no portal, and the portals that are on no network of it.
+/// `index` is the bond's in the view.
+fn without_path(view: &View, index: usize, carried: &[&NetworkName], usage: &Usage) -> Vec<String> {
     if view.targets.is_empty() {
         return Vec::new();
     }
-    let used = |network: &NetworkName| usage.uses.get(&this.name).is_some_and(|used| used.contains(network));
-    let idle = carried.into_iter().filter(|network| !used(network));
+    let this = &view.bonds[index].name;
+    let used = |network: &NetworkName| usage.uses.get(this).is_some_and(|used| used.contains(network));
+    let idle = carried.iter().filter(|network| usage.carried.contains(**network) && !used(network));
     let mut found: Vec<String> = idle.map(|network| format!("network {network} leads to no portal")).collect();
-
     for target in view.targets.iter().filter(|target| target.coverage.bonds.contains(index)) {
-        // A target without any path of a bond uses the default network, or is held: other conditions report that.
-        let Some(reached) = usage.portals.get(&target.iqn) else { continue };
-        let unreached = target.portals.iter().filter(|portal| !reached.contains(&portal.name));
-        let why = unreached.filter_map(|portal| Some((portal, why_unreached(view, this, target, portal.place)?)));
-        found.extend(why.map(|(portal, why)| format!("portal {} of {} {why}", portal.name, target.iqn)));
+        let reached = usage.portals.get(&target.iqn);
+        let outside = target.portals.iter().filter(|portal| is_outside(view, target, portal, reached));
+        found.extend(outside.map(|portal| format!("portal {} of {} is on no network of the bond", portal.name, target.iqn)));
     }
     found
 }
 
-/// Why no host has a path to a portal; `None` if any network reaches it, or another bond names its network.
-fn why_unreached(view: &View, this: &BondView, target: &TargetView, place: Place) -> Option<String> {
-    let Place::On(place) = place else { return None };
+/// Whether a portal is on none of the networks that a target's bonds name, by its pin or by subnets. `reached` are the
+/// portals of the target to which a host has a path of a bond.
+fn is_outside(view: &View, target: &TargetView, portal: &PortalView, reached: Option<&HashSet<Portal>>) -> bool {
+    let (Place::On(place), coverage) = (portal.place, &target.coverage) else { return false };
     let place = &view.places[place];
-    let ours: Vec<&str> = this
-        .networks
-        .iter()
-        .filter(|network| place.contains(**network))
-        .map(|network| &*view.networks[*network].name)
-        .collect();
-    if !ours.is_empty() {
-        return Some(format!("is on {}, which no host in service carries", ours.join(" and ")));
-    }
-    (!place.meets(&target.coverage.networks)).then(|| "is on no network of the bond".to_owned())
+    // A pin to a network that does not exist is reported elsewhere, unless it is the reason that there is no path.
+    let is_known = !place.is_empty() || reached.is_some_and(|reached| !reached.contains(&portal.name));
+    is_known && !coverage.networks.is_empty() && !coverage.pairs_all && !place.meets(&coverage.networks)
 }
 
 impl Findings {
@@ -419,12 +569,29 @@ impl Findings {
         (!names.is_empty()).then(|| format!("no storage of data center {data_center} has the target {names}; add it there, or correct spec.targets{held}"))
     }
 
-    /// The message of `NetworkWithoutPath`.
+    /// The reasons and messages about networks that exist: `NetworkNotCarried`, `NetworkWithoutPath` and `HostsDiffer`.
     #[must_use]
-    pub fn unused_message(&self) -> Option<String> {
-        let hint = "check the portals' addresses and pins, the networks' subnets and spec.targets";
-        let networks = first_few(&self.without_path, SHOWN, Clone::clone);
-        (!networks.is_empty()).then(|| format!("{networks}; {hint}"))
+    pub fn unused(&self) -> Vec<(Reason, String)> {
+        let few = |names: &[String], hint: &str| {
+            (!names.is_empty()).then(|| format!("{}; {hint}", first_few(names, SHOWN, Clone::clone)))
+        };
+        let not_carried = few(
+            &self.not_carried,
+            "check the network's subnets, Host.spec.interfaces, and the addresses of the hosts",
+        );
+        let not_carried = not_carried.map(|names| format!("no host in service carries {names}"));
+        let without_path =
+            few(&self.without_path, "check the portals' addresses and pins, the networks' subnets and spec.targets");
+        let fewer =
+            few(&self.fewer, "other hosts carry more of the bond's networks: check the interfaces of these hosts");
+        [
+            (Reason::NetworkNotCarried, not_carried),
+            (Reason::NetworkWithoutPath, without_path),
+            (Reason::HostsDiffer, fewer),
+        ]
+        .into_iter()
+        .filter_map(|(reason, message)| Some((reason, message?)))
+        .collect()
     }
 
     /// The findings as problems, one per reason.
@@ -434,10 +601,10 @@ impl Findings {
         let elsewhere = Findings { elsewhere: self.elsewhere.clone(), ..Findings::default() };
         let missing = self.data_center_not_found.clone().map(|message| (Reason::DataCenterNotFound, message));
         let targets = self.unknown_targets_message(bond).map(|message| (Reason::TargetNotFound, message));
-        let unused = self.unused_message().map(|message| (Reason::NetworkWithoutPath, message));
-        [missing, not_found.unresolved_message(bond), elsewhere.unresolved_message(bond), targets, unused]
+        [missing, not_found.unresolved_message(bond), elsewhere.unresolved_message(bond), targets]
             .into_iter()
             .flatten()
+            .chain(self.unused())
             .map(|(reason, message)| Problem {
                 kind: ObjectKind::IscsiBond,
                 namespace: bond.metadata.namespace.clone().unwrap_or_default(),

@@ -43,6 +43,12 @@ impl SubnetTable {
         self.containing(address).flat_map(|(_, networks)| networks.iter().copied())
     }
 
+    /// The networks that have this subnet or one around it, with that one; the narrowest first.
+    pub(super) fn around(&self, subnet: IpNet) -> impl Iterator<Item = (IpNet, usize)> {
+        let around = self.containing(subnet.addr()).filter(move |(outer, _)| outer.prefix_len() <= subnet.prefix_len());
+        around.flat_map(|(outer, networks)| networks.iter().map(move |network| (outer, *network)))
+    }
+
     fn containing(&self, address: IpAddr) -> impl Iterator<Item = (IpNet, &[usize])> {
         self.lengths[usize::from(address.is_ipv6())].iter().filter_map(move |length| {
             let subnet = IpNet::new(address, *length).ok()?.trunc();

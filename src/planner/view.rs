@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use ipnet::IpNet;
@@ -41,8 +41,8 @@ pub struct View {
     pub(super) too_large: Option<PlanTooLarge>,
     /// The targets that bonds list and no storage has, sorted, with the first few targets that each is a near miss of.
     pub(super) unknown_targets: BTreeMap<String, Vec<Iqn>>,
-    /// The names of `networks`; empty while no bond names an unknown network.
-    pub(super) near_networks: NearMisses,
+    /// The names of `networks`, indexed when one is first looked for.
+    near_networks: OnceLock<NearMisses>,
     /// Targets that more than one storage lists, with these storages.
     pub(super) duplicate_targets: BTreeMap<String, Vec<String>>,
     /// Portals that a target has more than once, as (target, canonical portal).
@@ -93,6 +93,8 @@ pub(super) struct Coverage {
     pub bonds: Bits,
     /// The networks that these bonds name.
     pub networks: Bits,
+    /// A bond among them pairs each portal with each network.
+    pub pairs_all: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -163,11 +165,6 @@ impl View {
         }
         let coverages = coverages(&merged, &bonds[..paired], &network_views);
         let near_targets = near_targets(&merged, &unknown);
-        let near_networks = if bonds_with_unknown.is_empty() {
-            NearMisses::default()
-        } else {
-            NearMisses::of(networks.iter().map(|network| name_of(*network)))
-        };
         let mut duplicate_portals = Vec::new();
         let targets = merged
             .by_iqn
@@ -183,7 +180,7 @@ impl View {
             .collect();
         View {
             unknown_targets: near_targets.shown,
-            near_networks,
+            near_networks: OnceLock::new(),
             deleting: data_center.metadata.deletion_timestamp.is_some() || namespace_terminating,
             default_network: data_center.spec.default_network,
             session: data_center.spec.session,
@@ -214,6 +211,21 @@ impl View {
     #[must_use]
     pub fn too_large(&self) -> Option<&PlanTooLarge> {
         self.too_large.as_ref()
+    }
+
+    /// The index of the network with this name.
+    pub(super) fn network(&self, name: &str) -> Option<usize> {
+        self.networks.binary_search_by(|network| (*network.name).cmp(name)).ok()
+    }
+
+    /// The first few networks that a name, which is none's, is probably a mistyped form of.
+    pub(super) fn near_networks(&self, name: &str) -> Vec<&str> {
+        // There may be very many.
+        if self.too_large.is_some() {
+            return Vec::new();
+        }
+        let index = || NearMisses::of(self.networks.iter().map(|network| network.name.as_str()));
+        self.near_networks.get_or_init(index).search(name)
     }
 
     /// Whether a bond names this network.
@@ -319,12 +331,15 @@ fn coverages<'a>(merged: &MergedTargets<'a>, bonds: &[&IscsiBond], networks: &[N
     }
     let coverage = |bonds: Bits| {
         let mut named = Bits::new(networks.len());
+        let mut pairs_all = false;
         for (at, network) in networks.iter().enumerate() {
-            if network.auto.meets(&bonds) || network.all_pairs.meets(&bonds) {
+            let all_pairs = network.all_pairs.meets(&bonds);
+            pairs_all |= all_pairs;
+            if all_pairs || network.auto.meets(&bonds) {
                 named.insert(at);
             }
         }
-        Arc::new(Coverage { bonds, networks: named })
+        Arc::new(Coverage { bonds, networks: named, pairs_all })
     };
     let by_target = listed.into_iter().map(|(iqn, mut bonds)| {
         bonds.add(&every_target);

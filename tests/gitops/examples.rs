@@ -58,17 +58,33 @@ async fn all_of_the_example_repository_is_accepted() {
 }
 
 #[tokio::test]
-async fn example_data_centers_are_planned_without_problems() {
-    for (name, hosts) in [("frankfurt", 0), ("berlin", 2)] {
-        let (text, _) = rendered(&example().join("data-centers").join(name)).await;
-        let mut plan = Command::new(env!("CARGO_BIN_EXE_multibond"));
-        let output = plan.args(["plan", "-o", "json", "-f", "-"]).write_stdin(text).assert().success();
-        let report: Value = serde_json::from_slice(&output.get_output().stdout).unwrap();
-        assert_eq!(report["problems"], json!([]), "{name}");
+async fn example_data_centers_are_planned_without_problems_once_their_hosts_are_known() {
+    let (frankfurt, berlin) = (plan_of("frankfurt", "").await, plan_of("berlin", "").await);
+    assert_eq!(reasons(&frankfurt), ["HostsUnknown"]);
+    let host = json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "Host",
+        "metadata": {"name": "worker-1", "namespace": "frankfurt"},
+        "spec": {"dataCenter": "frankfurt", "nodeName": "worker-1"},
+        "status": {"interfaces": [{"name": "ens2f0", "addresses": ["10.0.1.21/24"]},
+            {"name": "ens2f1", "addresses": ["10.0.2.21/24"]}]}});
+    let known = plan_of("frankfurt", &format!("\n---\n{host}\n")).await;
+    for (report, hosts) in [(known, 1), (berlin, 2)] {
+        assert_eq!(reasons(&report), [""; 0], "{report}");
         let planned: Vec<_> = report["hosts"].as_array().unwrap().iter().map(|host| &host["paths"]).collect();
-        assert_eq!(planned.len(), hosts, "{name}");
+        assert_eq!(planned.len(), hosts);
         assert!(planned.iter().all(|paths| paths.as_array().unwrap().len() == 2), "{planned:?}");
     }
+}
+
+/// What `multibond plan` says of an example data center with these objects added.
+async fn plan_of(name: &str, added: &str) -> Value {
+    let (text, _) = rendered(&example().join("data-centers").join(name)).await;
+    let mut plan = Command::new(env!("CARGO_BIN_EXE_multibond"));
+    let output = plan.args(["plan", "-o", "json", "-f", "-"]).write_stdin(text + added).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn reasons(report: &Value) -> Vec<&str> {
+    report["problems"].as_array().unwrap().iter().map(|problem| problem["reason"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]

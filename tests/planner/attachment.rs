@@ -133,6 +133,7 @@ fn a12_attachments_from_another_data_center_are_ignored() {
         "
         h1:
           array @alpha 10.0.1.10:3260,1 by default
+        ! IscsiBond storage: NetworkNotCarried
         ",
     );
 }

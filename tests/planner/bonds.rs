@@ -107,6 +107,7 @@ fn a07_default_network_is_used_only_without_any_bond_network() {
           array @alpha 10.0.1.10:3260,1 through ens4 (san-b) for both
           array @alpha 10.0.2.20:3260,4 through ens4 (san-b) for both
           uses both/san-b
+        ! IscsiBond both: NetworkNotCarried
         ",
     );
 }
@@ -180,6 +181,7 @@ fn a04_unknown_or_foreign_network_is_named_and_the_rest_is_planned() {
     assert_eq!(
         report.problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>(),
         [
+            "spec.interfaces names networks that data center hall does not have: san-z on ens3, typo on ens3; create the Network, or correct spec.interfaces",
             "Network san-z belongs to another data center than hall; take it out of spec.networks",
             "there is no Network typo; create it, or correct spec.networks: until then no session of the bond's targets is logged out, and what is not planned is not connected again",
         ]
@@ -192,6 +194,7 @@ fn a04_unknown_or_foreign_network_is_named_and_the_rest_is_planned() {
           array @alpha 10.0.1.10:3260,1 through ens3 (san-a) for storage
           holds @alpha
           uses storage/san-a
+        ! Host h1: NetworkNotFound
         ! IscsiBond storage: NetworkInOtherDataCenter
         ! IscsiBond storage: NetworkNotFound
         ",
@@ -279,6 +282,7 @@ fn a04_held_target_is_planned_when_its_network_appears() {
           array @alpha 10.0.1.10:3260,1 by default
           array @beta 10.0.1.11:3260,1 by default
           array @gamma 10.0.1.12:3260,1 by default
+        ! IscsiBond maybe: NetworkNotCarried
         ",
     );
 }

@@ -38,6 +38,7 @@ fn a_deleted_bond_counts_as_gone() {
           carries san-b on ens4 by spec
           array @alpha 10.0.1.10:3260,1 through ens4 (san-b) for two
           uses two/san-b
+        ! IscsiBond two: NetworkWithoutPath
         ",
     );
 }
@@ -98,6 +99,7 @@ fn empty_plan_names_the_first_reason_that_applies() {
         "
         h1: Maintenance
         h2: InterfacesUnknown
+        ! Host h2: InterfacesUnknown
         ",
     );
 }
@@ -136,6 +138,7 @@ fn a03_only_objects_of_the_hosts_own_data_center_and_namespace_count() {
           carries san-z on ens3 by spec
           bay @beta 10.0.1.11:3260,1 through ens3 (san-z) for other
           uses other/san-z
+        ! Host h2: NetworkNotFound
         ",
     );
 }

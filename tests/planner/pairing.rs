@@ -91,6 +91,7 @@ fn a08_portal_in_overlapping_subnets_pairs_with_each_network() {
           array @alpha 10.0.1.10:3260,1 through ens4 (narrow) for all
           array @alpha 10.0.9.9:3260,1 through ens3 (wide) for all
           uses all/narrow all/wide
+        ! Network narrow: SubnetNested
         ",
     );
 }
@@ -121,6 +122,7 @@ fn a08_portal_of_a_network_outside_bond_or_host_has_no_path() {
           carries san-a on ens5 by spec
           array @alpha 10.0.1.10:3260,1 through ens5 (san-a) for both
           uses both/san-a
+        ! IscsiBond both: HostsDiffer
         ! IscsiBond both: NetworkWithoutPath
         ",
     );
@@ -152,6 +154,7 @@ fn a08_target_without_any_pair_falls_back_to_all_pairs() {
           uses one/san-a two/san-b
         ! DataCenter hall: PortalNetworkNotFound
         ! IscsiBond one: NetworkWithoutPath
+        ! IscsiBond two: NetworkWithoutPath
         ",
     );
 }

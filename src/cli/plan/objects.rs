@@ -17,8 +17,8 @@ use super::schema::{self, Patterns, Rule, Violation, show};
 use crate::api::{self, GROUP, VERSION};
 use crate::planner::Objects;
 
-/// The fields of a Host's status that the planner reads. Plans depend on no other status.
-const STATUS_READ: [&str; 3] = ["dataCenter", "interfaces", "networks"];
+/// The fields of a Host's status that the planner reads. Plans depend on no other status, and on `agent` only problems.
+const STATUS_READ: [&str; 4] = ["agent", "dataCenter", "interfaces", "networks"];
 
 /// The location of an object in the input.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -162,7 +162,7 @@ fn group(
 
 /// The preview: the changes on the hosts, and the change as a manifest.
 pub fn preview(preview: &Preview, manifest: Option<&str>) -> Markup {
-    let Preview { total, hosts, on_default, without_host, problems } = preview;
+    let Preview { total, hosts, on_default, problems } = preview;
     let sum = |of: fn(&HostChange) -> usize| hosts.iter().map(of).sum::<usize>();
     let (added, retired) = (sum(|host| host.added.len()), sum(|host| host.retired.len()));
     html! {
@@ -179,9 +179,6 @@ pub fn preview(preview: &Preview, manifest: Option<&str>) -> Markup {
             }
             @if !on_default.is_empty() {
                 p { (count(on_default.len(), "host")) " on the default network: " (first_few(on_default, 8, Clone::clone)) }
-            }
-            @for network in without_host {
-                p .notice .warning { strong { (network) } ": this network is attached to no host." }
             }
             @for problem in problems {
                 p .notice .bad { strong { (problem.kind.as_str()) " " (problem.name) ", " (problem.reason) } ": " (problem.message) }

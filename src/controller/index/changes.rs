@@ -170,6 +170,8 @@ impl Index {
                 self.hosts_of_node.remove(node);
             }
         }
+        let namesakes = self.initiators.changed(key, self.hosts.get(key).and_then(initiator_name));
+        self.pending.now.extend(namesakes.into_iter().map(|other| Key::Object(ObjectKind::Host, other)));
         self.pending.now.push(Key::Object(ObjectKind::Host, key.clone()));
         self.pending.now.extend(nodes.iter().map(|node| Key::Node(node.as_str().into())));
         if changed {
@@ -336,6 +338,10 @@ fn generation_inputs(host: &Host) -> (Option<String>, Option<String>, String) {
     let Host { metadata, spec, .. } = host;
     let (label, gone) = (text(&metadata.labels, MADE_FOR_LABEL), text(&metadata.annotations, NODE_GONE_ANNOTATION));
     (label, gone, spec.data_center.clone())
+}
+
+fn initiator_name(host: &Host) -> Option<&str> {
+    host.status.as_ref()?.agent.as_ref()?.initiator_name.as_deref()
 }
 
 /// The plan in a Host's status, and whether its agent has carried it out.

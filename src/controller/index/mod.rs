@@ -15,6 +15,7 @@
 pub(crate) mod agents;
 mod changes;
 mod frozen;
+mod initiators;
 pub(crate) mod state;
 
 use std::{
@@ -37,6 +38,7 @@ use crate::{
     planner::{AgentState, Planner, View},
 };
 use agents::Agents;
+use initiators::Initiators;
 use state::{Aggregates, HostState, Memo};
 
 /// The objects that name one data center, and values computed from them. The data center itself need not exist.
@@ -85,6 +87,7 @@ pub(crate) struct Index {
     /// Sorted. There is nearly always one, for which a tree would need ten times the memory.
     hosts_of_node: HashMap<String, Vec<ObjectKey>>,
     host_states: HashMap<ObjectKey, HostState>,
+    initiators: Initiators,
     /// Hosts that the API server refused to create at the last attempt, with its answer, by data center.
     create_errors: HashMap<ObjectKey, BTreeMap<ObjectKey, String>>,
     pending: PendingWork,
@@ -267,6 +270,15 @@ impl Index {
     /// Hosts that name a node.
     pub(crate) fn hosts_of_node(&self, node: &str) -> impl Iterator<Item = &ObjectKey> {
         self.hosts_of_node.get(node).into_iter().flatten()
+    }
+
+    /// The first host on another node that reports the same initiator name.
+    pub(crate) fn other_host_with_initiator(&self, key: &ObjectKey, initiator: &str) -> Option<&ObjectKey> {
+        let node = &self.hosts.get(key)?.spec.node_name;
+        let on_another_node = |other: &&ObjectKey| {
+            self.hosts.get(other).is_some_and(|host| host.spec.node_name != *node)
+        };
+        self.initiators.with(initiator).iter().find(on_another_node)
     }
 
     /// The time of the first decision about the deletion of an object, on the monotonic clock; `None` before it.

@@ -90,7 +90,7 @@ impl Aggregates {
         for networks in state.plan.networks.chunk_by(|a, b| a.name == b.name) {
             count(&mut self.carriers, &networks[0].name);
         }
-        self.usage.add(&state.plan);
+        self.usage.add(name, &state.plan);
         if state.phase != Phase::Unknown {
             self.known += 1;
             self.lacking += u32::from(!state.without_session.is_empty());

@@ -119,9 +119,13 @@ fn used(findings: &Findings) -> ConditionUpdate {
     if let Some(message) = &findings.data_center_not_found {
         return ConditionUpdate::new(kind, Status::Unknown, Reason::DataCenterNotFound, message);
     }
-    match findings.unused_message() {
-        Some(message) => ConditionUpdate::new(kind, Status::False, Reason::NetworkWithoutPath, message),
-        None => ConditionUpdate::new(kind, Status::True, Reason::Used, "every network leads to a portal"),
+    let unused = findings.unused();
+    match unused.first() {
+        Some((reason, _)) => {
+            let messages: Vec<&str> = unused.iter().map(|(_, message)| message.as_str()).collect();
+            ConditionUpdate::new(kind, Status::False, *reason, messages.join("; "))
+        }
+        None => ConditionUpdate::new(kind, Status::True, Reason::Used, "every network is carried and leads to a portal"),
     }
 }
 

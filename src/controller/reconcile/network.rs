@@ -14,7 +14,7 @@ use crate::{
     },
     controller::{index::Index, store::watched::is_being_deleted},
     ops::Now,
-    planner::network_problems,
+    planner::{Problem, network_problem},
 };
 
 /// Decides for one Network.
@@ -44,9 +44,12 @@ fn write(index: &Index, key: &ObjectKey, network: &Network, waiting_for: &[Strin
     let dc_key = key.beside(network.spec.data_center.as_str());
     let nothing = NetworkStatus::default();
     let current = network.status.as_ref().unwrap_or(&nothing);
-    let problem = network_problems(network, index.view(&dc_key).as_deref());
+    let view = index.view(&dc_key);
+    let problem = network_problem(network, view.as_deref());
+    let (missing, overlap) = if view.is_none() { (problem, None) } else { (None, problem) };
     let kind = ConditionType::Ready;
-    let ready = match problem {
+    let distinct = distinct(missing.as_ref(), overlap);
+    let ready = match missing {
         _ if !waiting_for.is_empty() => ConditionUpdate::new(
             kind,
             Status::False,
@@ -67,12 +70,24 @@ fn write(index: &Index, key: &ObjectKey, network: &Network, waiting_for: &[Strin
             ..Summary::default()
         },
         bonds,
-        conditions: condition::merge(&current.conditions, vec![ready], generation, now.wall),
+        conditions: condition::merge(&current.conditions, vec![distinct, ready], generation, now.wall),
     };
     if *current == desired {
         return None;
     }
     Action::write_status(ObjectKind::Network, key, network.metadata.uid.as_ref(), &desired, None)
+}
+
+/// Overlapping subnets do not make a network unusable, so they are a condition of their own.
+fn distinct(missing: Option<&Problem>, overlap: Option<Problem>) -> ConditionUpdate {
+    let kind = ConditionType::SubnetsDistinct;
+    match (missing, overlap) {
+        (Some(missing), _) => ConditionUpdate::new(kind, Status::Unknown, missing.reason, &missing.message),
+        (None, Some(overlap)) => ConditionUpdate::new(kind, Status::False, overlap.reason, overlap.message),
+        (None, None) => {
+            ConditionUpdate::new(kind, Status::True, Reason::Distinct, "no other network has an address of its subnets")
+        }
+    }
 }
 
 /// Removes the network from the bonds of its data center. Returns the names that the deletion has to wait for.

@@ -34,7 +34,8 @@ use crate::{
     },
     ops::Now,
     planner::{
-        AgentState, HostPlan, HostVerdict, Observation, PlanTooLarge, judge, mtu_warnings, shared_wwid_warnings,
+        AgentState, HostPlan, HostVerdict, Observation, PlanTooLarge, duplicate_initiator_name, host_warnings, judge,
+        shared_wwid_warnings,
     },
 };
 use plan::PlanInputs;
@@ -216,21 +217,32 @@ fn verdict(
         node_owner: owner.map(|owner| (&*owner.namespace, &*owner.name)),
         agent,
         non_operational_after: Duration::from_secs(u64::from(after)),
-        warnings: &warnings(index, &dc_key, host, plan),
+        warnings: &warnings(index, key, &dc_key, host, plan),
     };
     let verdict = judge(plan, &observation, now);
     let state = state::new(host, plan.clone(), plan_epoch, agent, &verdict);
     (verdict, state)
 }
 
-/// Warnings about a host: disks that multipath mixes up, the agent's warnings, and interfaces whose MTU does not fit
-/// their network. The first one is the reason of the condition.
-fn warnings(index: &Index, dc_key: &ObjectKey, host: &Host, plan: &HostPlan) -> Vec<HostWarning> {
-    let Some(status) = &host.status else { return Vec::new() };
+/// Warnings about a host: disks or initiator names that are mixed up, the agent's warnings, and what does not fit its data
+/// center. The first one is the reason of the condition.
+fn warnings(
+    index: &Index,
+    key: &ObjectKey,
+    dc_key: &ObjectKey,
+    host: &Host,
+    plan: &HostPlan,
+) -> Vec<HostWarning> {
     let mut warnings = shared_wwid_warnings(host, plan);
-    warnings.extend(status.agent.iter().flat_map(|agent| agent.warnings.iter().cloned()));
+    let agent = host.status.as_ref().and_then(|status| status.agent.as_ref());
+    let initiator = agent.and_then(|agent| agent.initiator_name.as_deref());
+    warnings.extend(initiator.and_then(|initiator| {
+        let other = index.hosts.get(index.other_host_with_initiator(key, initiator)?)?;
+        Some(duplicate_initiator_name(initiator, other))
+    }));
+    warnings.extend(agent.iter().flat_map(|agent| agent.warnings.iter().cloned()));
     if let Some(view) = index.view(dc_key) {
-        warnings.extend(mtu_warnings(&view, host, &plan.networks));
+        warnings.extend(host_warnings(&view, host, plan));
     }
     warnings
 }
