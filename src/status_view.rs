@@ -17,7 +17,7 @@ use crate::api::condition::Status;
 use crate::api::reason::{ConditionType, PathReason, Reason};
 use crate::api::{
     BondHostCounts, BondName, Connection, ConnectionState, DataCenter, Host, HostStatus, InterfaceName, Iqn, IscsiBond,
-    Network, NetworkName, PathCounts, PathKey, Phase, PlannedPath, Portal,
+    Network, NetworkName, PathCounts, PathKey, Phase, PlannedPath, Portal, PortalFailure, is_explained_by,
 };
 
 /// The objects that were read from a cluster.
@@ -57,6 +57,8 @@ pub struct DataCenterView {
     pub storage: Vec<String>,
     /// From the status of the object.
     pub conditions: Vec<ConditionView>,
+    /// Portals that fail on more than one host.
+    pub portals: Vec<PortalFailure>,
     /// Sorted by name.
     pub networks: Vec<NetworkView>,
     /// Sorted by name.
@@ -153,6 +155,8 @@ pub struct HostView {
     pub conditions: Vec<ConditionView>,
     /// Planned paths in the order of the plan, and then sessions that are not planned.
     pub paths: Vec<PathView>,
+    /// Every path that has failed is one to a portal that fails on other hosts too: `DataCenterView::portals` has it.
+    pub explained: bool,
 }
 
 /// A path.
@@ -192,6 +196,7 @@ impl From<&Snapshot> for StatusView {
             view.exists = true;
             view.storage = it.spec.storage.iter().map(|storage| storage.name.clone()).collect();
             view.conditions = conditions(it.status.as_ref().map(|status| status.conditions.as_slice()));
+            view.portals = it.status.as_ref().map(|status| status.portals.clone()).unwrap_or_default();
         }
         for it in networks {
             views.of(it.namespace(), &it.spec.data_center).networks.push(network(it));
@@ -200,7 +205,9 @@ impl From<&Snapshot> for StatusView {
             views.of(it.namespace(), &it.spec.data_center).bonds.push(bond(it));
         }
         for it in hosts {
-            views.of(it.namespace(), &it.spec.data_center).hosts.push(host(it));
+            let center = views.of(it.namespace(), &it.spec.data_center);
+            let explained = it.status.as_ref().is_some_and(|status| is_explained_by(status, &center.portals));
+            center.hosts.push(HostView { explained, ..host(it) });
         }
         let mut data_centers: Vec<_> = views.0.into_values().collect();
         for view in &mut data_centers {
@@ -292,6 +299,7 @@ pub fn host(host: &Host) -> HostView {
         counts: status.and_then(|status| status.paths),
         conditions: conditions(status.map(|status| status.conditions.as_slice())),
         paths: paths.chain(surplus).collect(),
+        explained: false,
     }
 }
 

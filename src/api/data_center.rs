@@ -1,11 +1,11 @@
 //! `DataCenter`: the storage attached to it, and how its hosts use that storage.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{Summary, closed_set::closed_set, schema};
+use super::{Iqn, NetworkName, Portal, Summary, closed_set::closed_set, schema};
 
 /// A data center: its iSCSI storage, and how its hosts connect to it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -285,12 +285,38 @@ pub struct DataCenterStatus {
     pub networks: u32,
     /// Storages attached to the data center.
     pub storage: u32,
+    /// Portals that fail on more than one host; of more than 32, those that fail on the most hosts.
+    #[schemars(length(max = 32))]
+    pub portals: Vec<PortalFailure>,
     /// Texts for print columns.
     pub summary: Summary,
-    /// `StorageValid`, `Ready`; with `spec.hosts` also `HostsMade`; `EvictionsHeld` while the storage seems to have
+    /// `StorageValid`, `PortalsReachable`, `Ready`; with `spec.hosts` also `HostsMade`; `EvictionsHeld` while the storage seems to have
     /// failed and no host is evicted.
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// The most entries of [`DataCenterStatus::portals`].
+pub const MAX_PORTAL_FAILURES: usize = 32;
+
+/// A portal that fails on more than one host.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PortalFailure {
+    /// The target's iSCSI name.
+    pub target: Iqn,
+    /// Address and port, canonical.
+    pub portal: Portal,
+    /// The network through which it fails; absent for the default network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkName>,
+    /// Hosts on which every path to it through this network has failed.
+    pub failed: u32,
+    /// Hosts with such a path, without those whose agent is silent.
+    pub hosts: u32,
+    /// Since when it fails on more than one host.
+    #[schemars(schema_with = "schema::time")]
+    pub since: Time,
 }
 
 /// Hosts of a data center by phase.

@@ -9,6 +9,7 @@ mod admitted;
 mod closed_set;
 pub mod condition;
 mod data_center;
+mod explained;
 mod first_few;
 #[allow(clippy::duplicated_attributes, reason = "columns that look alike are no duplicates")]
 mod host;
@@ -28,9 +29,10 @@ pub mod size;
 
 pub(crate) use data_center::DEFAULT_NON_OPERATIONAL_AFTER_SECONDS;
 pub use data_center::{
-    Chap, DataCenter, DataCenterSpec, DataCenterStatus, DefaultNetwork, HostCounts, HostTemplate, NonOperationalTaint,
-    PortalSpec, SecretReference, SessionSettings, Storage, Target,
+    Chap, DataCenter, DataCenterSpec, DataCenterStatus, DefaultNetwork, HostCounts, HostTemplate, MAX_PORTAL_FAILURES,
+    NonOperationalTaint, PortalFailure, PortalSpec, SecretReference, SessionSettings, Storage, Target,
 };
+pub use explained::is_explained_by;
 pub use first_few::first_few;
 pub use host::{
     AGENT_STATUS_FIELDS, AgentStatus, CarriedNetwork, CarrySource, Connection, ConnectionState, HeldPortals, Host,

@@ -107,6 +107,8 @@ closed_set! {
         HostPrepared,
         /// DataCenter: its storage is listed without contradiction.
         StorageValid,
+        /// DataCenter: no portal fails on more than one host.
+        PortalsReachable,
         /// DataCenter with `spec.hosts`: every Node that matches has its Host.
         HostsMade,
         /// DataCenter with the taint `NoExecute`: the storage seems to have failed, so no host is evicted.
@@ -133,6 +135,10 @@ closed_set! {
         PathsFailed,
         /// IscsiBond: none of its paths is failed any more.
         PathsRecovered,
+        /// DataCenter: a portal began to fail on more than one host.
+        PortalsFailed,
+        /// DataCenter: no portal fails on more than one host any more.
+        PortalsRecovered,
         /// An object was deleted although hosts had not logged out in time.
         DeletionTimedOut,
         /// Host: it was deleted, and sessions were left on its node.
@@ -171,6 +177,10 @@ closed_set! {
         AllPathsConnected,
         /// A planned path has failed.
         PathsFailed,
+        /// A portal fails on more than one host.
+        PortalsFailed,
+        /// No portal fails on more than one host.
+        Reachable,
         /// First attempts are under way.
         Connecting,
         /// A target has lost its last path a short while ago.

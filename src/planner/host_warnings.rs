@@ -1,10 +1,12 @@
 //! What wants attention on a host and stops nothing, as far as it shows together with other objects. The controller
 //! reports it in the condition `HostPrepared`, beside the warnings of the agent.
 
+use std::net::IpAddr;
+
 use super::{
     address::host_address,
+    names::{HOST_SHOWN, UnknownName},
     plan::HostPlan,
-    problems::{HOST_SHOWN, UnknownName},
     view::{NetworkView, View},
 };
 use crate::api::{
@@ -73,15 +75,20 @@ fn outside_subnets(view: &View, host: &Host) -> Option<HostWarning> {
         let device = interfaces(host).iter().find(|device| *device.name == *named.name);
         // A device without an address has failed paths that say so.
         let Some(device) = device.filter(|device| !device.addresses.is_empty()) else { continue };
-        let addresses = device.addresses.iter().filter_map(|address| host_address(address));
-        let inside: Vec<usize> = addresses.flat_map(|address| view.subnets.networks_of(address)).collect();
+        let addresses: Vec<IpAddr> = device.addresses.iter().filter_map(|address| host_address(address)).collect();
+        if addresses.iter().any(is_simulated) {
+            continue;
+        }
+        let inside: Vec<usize> = addresses.iter().flat_map(|address| view.subnets.networks_of(*address)).collect();
         let networks = named.networks.iter().filter_map(|name| view.network(name));
         let missed = networks.filter(|at| view.networks[*at].has_subnets && !inside.contains(at));
         outside.extend(missed.map(|at| (device, &view.networks[at])));
     }
     outside.sort_by(|a, b| (&a.0.name, &a.1.name).cmp(&(&b.0.name, &b.1.name)));
     let names = first_few(&outside, HOST_SHOWN, |(device, network)| {
-        let addresses = first_few(&device.addresses, HOST_SHOWN, Clone::clone);
+        let mut addresses = device.addresses.clone();
+        addresses.sort_unstable();
+        let addresses = first_few(&addresses, HOST_SHOWN, Clone::clone);
         format!("{} ({addresses}) for {}", device.name, network.name)
     });
     (!outside.is_empty()).then(|| HostWarning {
@@ -90,6 +97,12 @@ fn outside_subnets(view: &View, host: &Host) -> Option<HostWarning> {
             "spec.interfaces names devices without an address in the network's subnets: {names}; correct spec.interfaces, the address of the device, or the subnets of the Network"
         ),
     })
+}
+
+/// Whether an address is one that `multibond simulate` gives to a device about which it knows nothing else: it is in a
+/// range that no real host uses (240.0.0.0/4, RFC 1112 section 4).
+fn is_simulated(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V4(address) if address.octets()[0] >= 240)
 }
 
 /// Secrets of the plan that the agent cannot use. Sessions that live go on, and nothing else shows what is about to

@@ -7,7 +7,9 @@
 mod address;
 mod attachment;
 mod bits;
+mod failures;
 mod host_warnings;
+mod names;
 mod near_miss;
 mod observation;
 mod pairing;
@@ -23,12 +25,14 @@ mod too_large;
 mod verdict;
 mod view;
 
+pub use failures::{Causes, Failures};
 pub use host_warnings::{duplicate_initiator_name, host_warnings};
+pub use names::UnknownName;
 pub use observation::{AgentState, Observation};
 pub use plan::HostPlan;
 pub use plan_cache::Planner;
 pub use problems::{
-    Findings, Problem, UnknownName, Usage, bond_problems, data_center_problems, host_problems, hosts_unknown_problem,
+    Findings, Problem, Usage, bond_problems, data_center_problems, host_problems, hosts_unknown_problem,
     network_problem, too_large_problem,
 };
 pub use shared_wwid::shared_wwid_warnings;

@@ -11,6 +11,7 @@ use std::{
 use super::{
     attachment::Attachment,
     bits::Bits,
+    names::HOST_SHOWN,
     plan::HostPlan,
     revision::revision,
     too_large::{MAX_BOND_NAMES, MAX_STEPS, PlanTooLarge},
@@ -184,6 +185,7 @@ struct Draft<'a> {
     view: &'a View,
     hold: Vec<Iqn>,
     hold_portals: Vec<HeldPortals>,
+    held_by: Vec<BondName>,
     no_network: Vec<Iqn>,
     paths: Vec<PlannedPath>,
     size: Size,
@@ -192,8 +194,9 @@ struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     fn new(view: &'a View) -> Self {
-        let (hold, hold_portals, no_network, paths) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Draft { view, hold, hold_portals, no_network, paths, size: Size::of(&[]), noted: Noted::default() }
+        let (hold, hold_portals, held_by) = (Vec::new(), Vec::new(), Vec::new());
+        let (no_network, paths, size) = (Vec::new(), Vec::new(), Size::of(&[]));
+        Draft { view, hold, hold_portals, held_by, no_network, paths, size, noted: Noted::default() }
     }
 
     fn target(&mut self, target: &TargetView, pairs: &mut Pairs<'_>) -> Result<(), PlanTooLarge> {
@@ -202,6 +205,12 @@ impl<'a> Draft<'a> {
             self.hold.push(target.iqn.clone());
             self.hold_portals.push(target.hold_portals());
             self.size.plan += held_target(&target.iqn, target.portals.iter().map(|portal| &*portal.name));
+            if self.held_by.len() < HOST_SHOWN {
+                let new = target.held_by.iter().filter(|bond| !self.held_by.contains(bond));
+                let new: Vec<BondName> = new.cloned().collect();
+                self.held_by.extend(new);
+                self.held_by.truncate(HOST_SHOWN);
+            }
         }
         if pairs.devices.is_empty() {
             self.without_network(target);
@@ -301,6 +310,7 @@ impl<'a> Draft<'a> {
             revision: revision(&self.paths, &self.hold, &self.hold_portals, *session),
             hold: self.hold,
             hold_portals: self.hold_portals,
+            held_by: self.held_by,
             no_network: self.no_network,
             paths: self.paths.into(),
             uses: uses.into(),

@@ -24,6 +24,8 @@ pub struct HostPlan {
     pub hold: Vec<Iqn>,
     /// The portals that held targets have in the data center, for each of them; empty in a plan of an older controller.
     pub hold_portals: Vec<HeldPortals>,
+    /// The first few bonds that hold targets.
+    pub held_by: Vec<BondName>,
     /// Targets that have no network on this host, and the default network may not be used.
     pub no_network: Vec<Iqn>,
     /// The paths, sorted by target, portal, tpgt and interface.
@@ -81,6 +83,7 @@ impl HostPlan {
             networks: networks.clone(),
             hold: status.hold.clone(),
             hold_portals: status.hold_portals.clone(),
+            held_by: Vec::new(),
             no_network: status.no_network.clone(),
             paths: status.paths.clone(),
             uses: Arc::default(),
@@ -108,8 +111,10 @@ impl HostPlan {
         let names: usize = self.paths.iter().map(|path| size_of_val(path.bonds.as_slice())).sum();
         let targets = size_of_val(self.hold.as_slice()) + size_of_val(self.no_network.as_slice());
         let portals: usize = self.hold_portals.iter().map(|held| size_of_val(held.portals.as_slice())).sum();
+        let held_by = size_of_val(self.held_by.as_slice());
         names
             + targets
+            + held_by
             + portals
             + size_of_val(self.hold_portals.as_slice())
             + size_of_val(&*self.paths)

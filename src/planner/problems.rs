@@ -11,6 +11,7 @@ use std::{
 use super::{
     address::subnets,
     host_warnings::host_warnings,
+    names::{HOST_SHOWN, UnknownName},
     plan::HostPlan,
     too_large::PlanTooLarge,
     view::{Place, PortalView, TargetView, View},
@@ -277,9 +278,6 @@ pub(super) fn no_network_message(targets: &[Iqn]) -> String {
     )
 }
 
-/// The number of targets, paths or warnings that a message of a Host lists.
-pub(super) const HOST_SHOWN: usize = 4;
-
 /// The networks and portals that the plans of a data center's hosts use, collected host by host.
 #[derive(Clone, Debug, Default)]
 pub struct Usage {
@@ -402,31 +400,6 @@ pub struct Findings {
     pub without_path: Vec<String>,
     /// Hosts that carry fewer of its networks than others.
     pub fewer: Vec<String>,
-}
-
-/// A name that refers to nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownName {
-    /// The name as it is written.
-    pub name: String,
-    /// The first few names that it is probably a mistyped form of.
-    pub near_misses: Vec<String>,
-}
-
-impl UnknownName {
-    /// The name of a network that the data center does not have.
-    pub(super) fn of_network(view: &View, name: &str) -> Self {
-        let near_misses = view.near_networks(name).into_iter().map(ToOwned::to_owned).collect();
-        UnknownName { name: name.to_owned(), near_misses }
-    }
-
-    /// The name, and what was probably meant.
-    pub(super) fn describe(&self) -> String {
-        if self.near_misses.is_empty() {
-            return self.name.clone();
-        }
-        format!("{} (did you mean {}?)", self.name, self.near_misses.join(" or "))
-    }
 }
 
 /// The problems of a bond. `view` is its data center, if that exists. `usage` is collected from the data center's

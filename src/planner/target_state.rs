@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
+    names::HOST_SHOWN,
     observation::Observation,
     plan::HostPlan,
-    problems::HOST_SHOWN,
     reported::{ObservedPath, ReportedConnections},
 };
 use crate::api::{ConnectionState, HostStatus, Iqn, TargetStatus, first_few};

@@ -3,19 +3,21 @@
 //! The state of each target (reachable, or lost since a time) decides the phase, the conditions, and the time of the
 //! next check.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::{
+    names::HOST_SHOWN as SHOWN,
     observation::{AgentState, Observation},
     plan::HostPlan,
-    problems::{HOST_SHOWN as SHOWN, empty_message, no_network_message},
+    problems::{empty_message, no_network_message},
     reported::{ObservedPath, ReportedConnections, has_session},
     target_state::{ObservedTarget, TargetHistory, TargetState, observe_targets},
 };
 use crate::api::{
-    Connection, ConnectionState, Host, Iqn, PathCounts, Phase, PlannedPath, TargetStatus,
+    BondName, Connection, ConnectionState, Host, InterfaceName, Iqn, NetworkName, PathCounts, Phase, PlannedPath, Portal,
+    TargetStatus,
     condition::{ConditionUpdate, Status},
     first_few,
     reason::{ConditionType, EmptyReason, Reason},
@@ -39,6 +41,8 @@ pub struct HostVerdict {
     /// Targets without any live session; a retained session counts. A target is listed from the moment of its loss. The
     /// Node's taint depends on it, and the decision whether the storage or the host has failed.
     pub without_session: Vec<Iqn>,
+    /// Target and portal of the first path that has failed. It tells changes of many hosts apart by what failed.
+    pub first_failed: Option<(Iqn, Portal)>,
     /// Every path has ended its first attempt, and the agent has acknowledged the plan.
     pub settled: bool,
 }
@@ -123,7 +127,8 @@ impl<'a> ServiceState<'a> {
         }
     }
 
-    fn operational(&self, host: &Host) -> ConditionUpdate {
+    /// `held_by` are the first few bonds that hold targets.
+    fn operational(&self, host: &Host, held_by: &[BondName]) -> ConditionUpdate {
         let update = |status, reason: &'static str, message: String| {
             ConditionUpdate::new(ConditionType::Operational, status, reason, message)
         };
@@ -150,8 +155,10 @@ impl<'a> ServiceState<'a> {
                 update(Status::Unknown, reason.into(), empty_message(host, reason, None))
             }
             ServiceState::Held(targets) => {
+                let bonds = first_few(held_by, SHOWN, |bond| format!("bond {bond}"));
+                let bonds = if bonds.is_empty() { "a bond".to_owned() } else { bonds };
                 let message = format!(
-                    "{} is held without a session: a bond names a network that does not exist, or nearly the name of this target; see the bonds' conditions",
+                    "{} is held without a session: {bonds} names a network that does not exist, or nearly the name of this target; correct it, its conditions say what was probably meant",
                     names(targets)
                 );
                 update(Status::Unknown, Reason::TargetsHeld.into(), message)
@@ -189,19 +196,33 @@ fn in_service(
 
     let state = ServiceState::new(plan, &targets);
     let phase = state.phase(!failed.is_empty());
-    let operational = state.operational(observation.host);
-    let fully = fully_connected(phase, &failed, settled, &operational);
+    let operational = state.operational(observation.host, &plan.held_by);
+    let fully = fully_connected(plan, phase, &failed, settled, &operational);
     let ready = ready_in_service(phase, &operational, &fully, settled);
     HostVerdict {
         phase,
         paths: counts(plan, reported),
         recheck_at: targets.iter().filter_map(|target| target.state.deadline()).min(),
         without_session: without_session(plan, reported),
-        targets: targets.iter().filter_map(|target| target.remember.clone()).collect(),
+        first_failed: failed.first().map(|path| (path.planned.target.clone(), path.planned.portal.clone())),
+        targets: remembered(plan, observation, &targets),
         conditions: vec![operational, fully, ready],
         absent: Vec::new(),
         settled,
     }
+}
+
+/// The new `status.targets`. While the interfaces are not known there is no plan to compare with, and what was connected
+/// is not forgotten.
+fn remembered(
+    plan: &HostPlan,
+    observation: &Observation<'_>,
+    targets: &[ObservedTarget<'_>],
+) -> Vec<TargetStatus> {
+    if plan.reason == Some(EmptyReason::InterfacesUnknown) {
+        return TargetHistory::new(observation).targets.into_iter().cloned().collect();
+    }
+    targets.iter().filter_map(|target| target.remember.clone()).collect()
 }
 
 fn has_carried_out(host: &Host, plan: &HostPlan) -> bool {
@@ -220,8 +241,43 @@ fn without_session(plan: &HostPlan, reported: &ReportedConnections<'_>) -> Vec<I
     targets.into_iter().filter(|target| !reported.has_live_session(target)).cloned().collect()
 }
 
+/// The device and the network of a path.
+type Way<'a> = (Option<&'a InterfaceName>, Option<&'a NetworkName>);
+
+fn way(path: &PlannedPath) -> Way<'_> {
+    (path.interface.as_ref(), path.network.as_ref())
+}
+
+/// The failed paths in words. All paths through a device are one text: its network is dark on this host, whatever it leads
+/// to.
+fn failures(plan: &HostPlan, failed: &[&ObservedPath<'_>]) -> Vec<String> {
+    let mut planned: BTreeMap<Way<'_>, usize> = BTreeMap::new();
+    for path in &*plan.paths {
+        *planned.entry(way(path)).or_default() += 1;
+    }
+    let mut by_way: BTreeMap<Way<'_>, Vec<&ObservedPath<'_>>> = BTreeMap::new();
+    for path in failed {
+        by_way.entry(way(path.planned)).or_default().push(path);
+    }
+    let describe = |path: &ObservedPath<'_>| format!("{} {}", path.planned.target, path.describe());
+    let is_dark = |(way, paths): &(&Way<'_>, &Vec<&ObservedPath<'_>>)| {
+        way.0.is_some() && paths.len() > 1 && planned.get(*way) == Some(&paths.len())
+    };
+    let dark = by_way.iter().filter(is_dark).map(|(way, paths)| {
+        let interface = way.0.map(ToString::to_string).unwrap_or_default();
+        let network = way.1.map(|network| format!(" ({network})")).unwrap_or_default();
+        format!("all {} paths through {interface}{network} have failed, such as {}", paths.len(), describe(paths[0]))
+    });
+    let others = failed.iter().filter(|path| {
+        let way = way(path.planned);
+        by_way.get_key_value(&way).is_none_or(|group| !is_dark(&group))
+    });
+    dark.chain(others.map(|path| describe(path))).collect()
+}
+
 /// `operational` explains the case in which no path has failed or is pending, but a target has no session.
 fn fully_connected(
+    plan: &HostPlan,
     phase: Phase,
     failed: &[&ObservedPath<'_>],
     settled: bool,
@@ -229,8 +285,8 @@ fn fully_connected(
 ) -> ConditionUpdate {
     let kind = ConditionType::FullyConnected;
     if !failed.is_empty() {
-        let failures = first_few(failed, SHOWN, |path| format!("{} {}", path.planned.target, path.describe()));
-        ConditionUpdate::new(kind, Status::False, Reason::PathsFailed, failures)
+        let failures = failures(plan, failed);
+        ConditionUpdate::new(kind, Status::False, Reason::PathsFailed, first_few(&failures, SHOWN, Clone::clone))
     } else if !settled {
         ConditionUpdate::new(kind, Status::False, Reason::Connecting, "the plan is being carried out")
     } else if phase == Phase::Up {
@@ -275,6 +331,7 @@ fn unassigned(observation: &Observation<'_>, reason: EmptyReason) -> HostVerdict
         absent: vec![ConditionType::FullyConnected],
         recheck_at: None,
         without_session: Vec::new(),
+        first_failed: None,
         settled: true,
     }
 }
@@ -309,6 +366,7 @@ fn in_maintenance(plan: &HostPlan, observation: &Observation<'_>, reported: &Rep
         absent: vec![ConditionType::FullyConnected],
         recheck_at: None,
         without_session: Vec::new(),
+        first_failed: None,
         settled: true,
     }
 }
@@ -344,6 +402,7 @@ fn unknown(plan: &HostPlan, observation: &Observation<'_>, reported: &ReportedCo
         absent: Vec::new(),
         recheck_at: None,
         without_session: without_session(plan, reported),
+        first_failed: None,
         settled: false,
     }
 }

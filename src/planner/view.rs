@@ -77,6 +77,8 @@ pub(super) struct TargetView {
     /// Its sessions are left as they are: a bond that covers it names a network that does not exist, or no bond covers it
     /// and a bond lists nearly its name. A mistyped name must not move storage traffic to another network.
     pub held: bool,
+    /// The first few bonds that hold it.
+    pub held_by: Arc<[BondName]>,
 }
 
 impl TargetView {
@@ -166,16 +168,22 @@ impl View {
         let coverages = coverages(&merged, &bonds[..paired], &network_views);
         let near_targets = near_targets(&merged, &unknown);
         let mut duplicate_portals = Vec::new();
+        let mut holders = Holders::new(&bonds[..paired], &bonds_with_unknown, &near_targets);
         let targets = merged
             .by_iqn
             .into_iter()
-            .map(|(iqn, target)| TargetView {
-                portals: portal_views(iqn, &target.portals, &mut places, &mut duplicate_portals),
-                held: is_held(coverages.of(iqn), &bonds_with_unknown, near_targets.held.contains(iqn)),
-                coverage: coverages.of(iqn).clone(),
-                iqn: iqn.into(),
-                storage: target.storage.into(),
-                chap_secret: target.secret.map(SecretName::from),
+            .map(|(iqn, target)| {
+                let coverage = coverages.of(iqn);
+                let held_by = holders.of(coverage, near_targets.held.contains(iqn));
+                TargetView {
+                    portals: portal_views(iqn, &target.portals, &mut places, &mut duplicate_portals),
+                    held: held_by.is_some(),
+                    held_by: held_by.unwrap_or_default(),
+                    coverage: coverage.clone(),
+                    iqn: iqn.into(),
+                    storage: target.storage.into(),
+                    chap_secret: target.secret.map(SecretName::from),
+                }
             })
             .collect();
         View {
@@ -282,8 +290,45 @@ impl Coverages<'_> {
     }
 }
 
-fn is_held(coverage: &Coverage, bonds_with_unknown: &Bits, nearly_named: bool) -> bool {
-    coverage.bonds.meets(bonds_with_unknown) || (coverage.bonds.is_empty() && nearly_named)
+/// The number of bonds that a message names as those that hold a target.
+const HOLDERS_SHOWN: usize = 4;
+
+/// The bonds that hold targets.
+struct Holders<'a> {
+    bonds: &'a [&'a IscsiBond],
+    with_unknown_network: &'a Bits,
+    /// The first few bonds that list nearly the name of a target.
+    nearly: Arc<[BondName]>,
+    /// Of the coverage before: targets of one coverage have the same.
+    last: Option<(Arc<Coverage>, Arc<[BondName]>)>,
+}
+
+impl<'a> Holders<'a> {
+    fn new(bonds: &'a [&'a IscsiBond], with_unknown_network: &'a Bits, near: &NearTargets<'_>) -> Self {
+        let is_near = |iqn: &String| near.shown.get(iqn).is_some_and(|near| !near.is_empty());
+        let listing = bonds.iter().filter(|_| !near.held.is_empty()).filter(|bond| bond.spec.targets.iter().any(is_near));
+        let nearly = listing.take(HOLDERS_SHOWN).map(|bond| name_of(*bond).into()).collect();
+        Holders { bonds, with_unknown_network, nearly, last: None }
+    }
+
+    /// The first few bonds that hold a target; `None` if it is not held.
+    fn of(&mut self, coverage: &Arc<Coverage>, nearly_named: bool) -> Option<Arc<[BondName]>> {
+        if coverage.bonds.is_empty() {
+            return nearly_named.then(|| self.nearly.clone());
+        }
+        if !coverage.bonds.meets(self.with_unknown_network) {
+            return None;
+        }
+        if let Some((_, known)) = self.last.as_ref().filter(|(last, _)| Arc::ptr_eq(last, coverage)) {
+            return Some(known.clone());
+        }
+        let mut holding = coverage.bonds.clone();
+        holding.keep(self.with_unknown_network);
+        let names: Arc<[BondName]> =
+            holding.iter().take(HOLDERS_SHOWN).map(|bond| name_of(self.bonds[bond]).into()).collect();
+        self.last = Some((coverage.clone(), names.clone()));
+        Some(names)
+    }
 }
 
 /// The targets that bonds list and no storage has, sorted.

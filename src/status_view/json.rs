@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{BondView, ConditionView, DataCenterView, HostView, NetworkView, PathView, StatusView};
 use crate::api::reason::PathReason;
-use crate::api::{BondHostCounts, BondName, ConnectionState, PathCounts, Phase};
+use crate::api::{BondHostCounts, BondName, ConnectionState, PathCounts, Phase, PortalFailure};
 
 /// The document, which borrows from the view that it shows.
 #[derive(Debug, Serialize)]
@@ -23,6 +23,9 @@ struct DataCenter<'a> {
     exists: bool,
     storage: &'a [String],
     conditions: Vec<Condition<'a>>,
+    /// Portals that fail on more than one host.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    portals: &'a [PortalFailure],
     networks: Vec<Network<'a>>,
     bonds: Vec<Bond<'a>>,
     hosts: Vec<Host<'a>>,
@@ -115,6 +118,7 @@ impl<'a> From<&'a DataCenterView> for DataCenter<'a> {
             exists: view.exists,
             storage: &view.storage,
             conditions: all(&view.conditions),
+            portals: &view.portals,
             networks: all(&view.networks),
             bonds: all(&view.bonds),
             hosts: all(&view.hosts),

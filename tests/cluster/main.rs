@@ -11,6 +11,7 @@ mod deletion_of_data_centers;
 mod events;
 mod kinds;
 mod made_hosts;
+mod mistakes;
 mod nodes;
 mod operations;
 mod plan;

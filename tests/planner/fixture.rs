@@ -104,7 +104,8 @@ pub fn only_plan(yaml: &str) -> HostPlan {
     report.hosts.remove(0).plan
 }
 
-/// A report as text, line by line; nothing of a plan is left out but its revision.
+/// A report as text, line by line; nothing of a plan is left out but its revision, and who holds its
+/// targets.
 pub fn render(report: &PlanReport) -> String {
     let mut text = String::new();
     for host in &report.hosts {
@@ -118,7 +119,8 @@ pub fn render(report: &PlanReport) -> String {
 
 fn render_host(text: &mut String, host: &PlannedHost) -> std::fmt::Result {
     let PlannedHost { namespace: _, name, data_center: _, plan } = host;
-    let HostPlan { reason, networks, hold, hold_portals: _, no_network, paths, uses, session, revision: _ } = plan;
+    let HostPlan { reason, networks, hold, hold_portals: _, held_by: _, no_network, paths, uses, session, revision: _ } =
+        plan;
     match reason {
         Some(reason) => writeln!(text, "{name}: {reason}")?,
         None => writeln!(text, "{name}:")?,

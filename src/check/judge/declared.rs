@@ -81,7 +81,7 @@ where
 /// Whether a condition is worth a finding: it is not met, and neither a Host nor another condition of the object
 /// reports the same.
 fn is_worth_a_finding(condition: &Condition, metadata: &ObjectMeta, facts: &ClusterFacts) -> bool {
-    let of_hosts = [Reason::Progressing, Reason::Connecting, Reason::HostsNonOperational];
+    let of_hosts = [Reason::Progressing, Reason::Connecting, Reason::HostsNonOperational, Reason::PortalsFailed];
     let is = |reason: Reason| condition.reason == reason.as_str();
     if is(Reason::Pending) {
         let born = metadata.creation_timestamp.as_ref();

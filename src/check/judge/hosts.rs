@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{key, line_for, truncated};
 use crate::{
     api::{
-        Host, Phase, condition,
-        reason::{ConditionType, PreparedReason},
+        DataCenter, Host, ObjectKey, Phase, PortalFailure, condition, first_few, is_explained_by,
+        reason::{ConditionType, PreparedReason, Reason},
     },
     check::{Check, Finding, Line, facts::ClusterFacts},
 };
+
+/// The number of hosts that a finding names.
+const SHOWN: usize = 3;
 
 pub(super) fn lines(facts: &ClusterFacts) -> Vec<Line> {
     let name_hint = "write a unique name (`iscsi-iname` prints one) into /etc/iscsi/initiatorname.iscsi on each host, and restart iscsid";
@@ -23,10 +26,11 @@ pub(super) fn lines(facts: &ClusterFacts) -> Vec<Line> {
             "do on the host what the message says; docs/hosts.md describes the prerequisites",
             unprepared,
         ),
-        of_hosts(
+        line_for(
             Check::HostsOperational,
+            &facts.hosts,
             "multibond status --all-namespaces shows each path and its reason",
-            not_operational,
+            |hosts| not_operational(&hosts.objects, facts.data_centers.as_ref().map_or(&[], |centers| &centers.objects)),
         ),
     ]
 }
@@ -53,42 +57,91 @@ fn initiator_names(hosts: &[Host]) -> Vec<Finding> {
     findings
 }
 
+/// Hosts that say the same are one finding: the cause is the same.
 fn unprepared(hosts: &[Host]) -> Vec<Finding> {
-    let finding = |host: &Host| {
-        let status = host.status.as_ref()?;
-        let prepared = condition::find(&status.conditions, ConditionType::HostPrepared)?;
-        if prepared.status == "True" {
-            return None;
-        }
-        let text = format!("Host {}: {}", key(&host.metadata), truncated(&prepared.message));
+    let mut by_text: BTreeMap<(bool, &str), Vec<String>> = BTreeMap::new();
+    for host in hosts {
+        let Some(status) = &host.status else { continue };
+        let prepared = condition::find(&status.conditions, ConditionType::HostPrepared);
+        let Some(prepared) = prepared.filter(|prepared| prepared.status != "True") else { continue };
         let warnings = status.agent.as_ref().map(|agent| agent.warnings.as_slice()).unwrap_or_default();
         // Only a missing initiator prevents logins.
         let stops = warnings.iter().any(|warning| warning.reason == PreparedReason::InitiatorMissing);
-        Some(if stops { Finding::error(text) } else { Finding::warning(text) })
+        by_text.entry((stops, &prepared.message)).or_default().push(key(&host.metadata));
+    }
+    let finding = |((stops, message), hosts): ((bool, &str), Vec<String>)| {
+        let text = format!("{}: {}", counted(&hosts), truncated(message));
+        if stops { Finding::error(text) } else { Finding::warning(text) }
     };
-    hosts.iter().filter_map(finding).collect()
+    by_text.into_iter().map(finding).collect()
 }
 
-fn not_operational(hosts: &[Host]) -> Vec<Finding> {
-    let finding = |host: &Host| {
-        let status = host.status.as_ref();
-        let of = |kind| condition::find(&status?.conditions, kind);
-        let text = |phase: Phase, kind| {
-            let why = of(kind).map(|it| format!(", {}: {}", it.reason, truncated(&it.message))).unwrap_or_default();
-            format!("Host {} is {}{why}", key(&host.metadata), phase.as_str())
-        };
-        match status?.effective_phase()? {
-            phase @ Phase::NonOperational => Some(Finding::error(text(phase, ConditionType::Operational))),
-            phase @ (Phase::Unassigned | Phase::Lost) => {
-                Some(Finding::warning(text(phase, ConditionType::Operational)))
-            }
-            phase @ Phase::Degraded => Some(Finding::warning(text(phase, ConditionType::FullyConnected))),
-            // Connecting is short, and another line is about agents that do not report.
-            Phase::Up | Phase::Connecting | Phase::Maintenance | Phase::Unknown => None,
+/// The hosts of a finding.
+fn counted(hosts: &[String]) -> String {
+    let names = first_few(hosts, SHOWN, Clone::clone);
+    if hosts.len() == 1 { format!("Host {names}") } else { format!("{} Hosts ({names})", hosts.len()) }
+}
+
+fn not_operational(hosts: &[Host], data_centers: &[DataCenter]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut failures = portal_failures(data_centers);
+    for host in hosts {
+        let Some(status) = &host.status else { continue };
+        let Some(phase) = status.effective_phase() else { continue };
+        let of = |kind| condition::find(&status.conditions, kind);
+        if matches!(phase, Phase::Degraded | Phase::Lost | Phase::NonOperational)
+            && let Some(failure) = failures.get_mut(&ObjectKey::of(&host.metadata).beside(host.spec.data_center.as_str()))
+            && is_explained_by(status, failure.portals)
+        {
+            failure.hosts.entry(phase).or_default().push(key(&host.metadata));
+            continue;
         }
-    };
-    let findings: Vec<_> = hosts.iter().filter_map(finding).collect();
+        let text = |kind| {
+            let why = of(kind).map(|it| format!(", {}: {}", it.reason, truncated(&it.message))).unwrap_or_default();
+            format!("Host {} is {phase}{why}", key(&host.metadata))
+        };
+        let is_held = of(ConditionType::Operational).is_some_and(|it| it.reason == Reason::TargetsHeld.as_str());
+        match phase {
+            Phase::NonOperational => findings.push(Finding::error(text(ConditionType::Operational))),
+            Phase::Unassigned | Phase::Lost => findings.push(Finding::warning(text(ConditionType::Operational))),
+            Phase::Connecting if is_held => findings.push(Finding::warning(text(ConditionType::Operational))),
+            Phase::Degraded => findings.push(Finding::warning(text(ConditionType::FullyConnected))),
+            // Connecting is short, and another line is about agents that do not report.
+            Phase::Up | Phase::Connecting | Phase::Maintenance | Phase::Unknown => {}
+        }
+    }
+    findings.extend(failures.into_iter().map(|(center, failure)| failure.finding(&center)));
     if findings.is_empty() { vec![Finding::ok(up(hosts))] } else { findings }
+}
+
+/// What fails on several hosts of a data center, and the hosts that have no other failure, by phase.
+struct Failure<'a> {
+    portals: &'a [PortalFailure],
+    cause: &'a str,
+    hosts: BTreeMap<Phase, Vec<String>>,
+}
+
+fn portal_failures(data_centers: &[DataCenter]) -> BTreeMap<ObjectKey, Failure<'_>> {
+    let with_status = data_centers.iter().filter_map(|center| Some((ObjectKey::of(&center.metadata), center.status.as_ref()?)));
+    let failing = with_status.filter_map(|(key, status)| {
+        let reachable = condition::find(&status.conditions, ConditionType::PortalsReachable)?;
+        let failure = Failure { portals: &status.portals, cause: &reachable.message, hosts: BTreeMap::new() };
+        (reachable.status == "False").then_some((key, failure))
+    });
+    failing.collect()
+}
+
+impl Failure<'_> {
+    /// One finding for all of these hosts.
+    fn finding(&self, center: &ObjectKey) -> Finding {
+        let mut text = format!("DataCenter {center}: {}", truncated(self.cause));
+        for (phase, hosts) in &self.hosts {
+            let is = if hosts.len() == 1 { "is" } else { "are" };
+            text.push_str(&format!("; {} {is} {phase}", counted(hosts)));
+        }
+        let error = self.hosts.contains_key(&Phase::NonOperational);
+        if error { Finding::error(text) } else { Finding::warning(text) }
+    }
 }
 
 fn up(hosts: &[Host]) -> String {
@@ -104,7 +157,8 @@ mod tests {
     use super::*;
     use crate::check::{
         CheckOutcome, Stage,
-        judge::fixture::{host, line, with_hosts, working},
+        facts::Listed,
+        judge::fixture::{host, line, read, with_hosts, working},
     };
 
     #[rstest]
@@ -156,5 +210,78 @@ mod tests {
         assert_eq!(line.outcome, expected);
         let names_it = line.found.iter().any(|found| found.starts_with("Host ns/h1 is "));
         assert_eq!(names_it, expected > CheckOutcome::Ok, "{:?}", line.found);
+    }
+
+    #[test]
+    fn a61_a_host_that_waits_for_a_held_target_is_reported() {
+        let held = json!({"phase": "Connecting", "conditions": [{"type": "Operational", "status": "Unknown",
+            "reason": "TargetsHeld", "message": "held", "lastTransitionTime": "2026-01-31T12:00:00Z"}]});
+        let line = line(&with_hosts(working(), [host("h1", "w1", held)]), Stage::After, Check::HostsOperational);
+        assert_eq!(
+            (line.outcome, &line.found[..]),
+            (CheckOutcome::Warning, &["Host ns/h1 is Connecting, TargetsHeld: held".to_owned()][..])
+        );
+    }
+
+    /// A host with two paths, of which these have failed.
+    fn with_failed(name: &str, phase: &str, failed: &[&str]) -> Host {
+        let path = |portal: &str| {
+            json!({"target": "iqn.a", "portal": portal, "tpgt": 1, "interface": "ens1", "network": "san-a",
+                "storage": "s"})
+        };
+        let connection = |portal: &&str| {
+            json!({"target": "iqn.a", "portal": portal, "tpgt": 1, "interface": "ens1", "state": "Failed",
+                "since": "2026-01-31T12:00:00Z"})
+        };
+        let connections: Vec<Value> = failed.iter().map(connection).collect();
+        let conditions = json!([{"type": "FullyConnected", "status": "False", "reason": "PathsFailed",
+            "message": "paths", "lastTransitionTime": "2026-01-31T12:00:00Z"}]);
+        host(
+            name,
+            name,
+            json!({"phase": phase, "conditions": conditions, "connections": connections,
+            "plan": {"revision": "r", "paths": [path("10.0.1.10:3260"), path("10.0.1.11:3260")]}}),
+        )
+    }
+
+    #[test]
+    fn a63_hosts_that_fail_because_of_one_portal_are_one_line() {
+        let mut facts = with_hosts(
+            working(),
+            [
+                with_failed("h1", "Degraded", &["10.0.1.10:3260"]),
+                with_failed("h2", "Degraded", &["10.0.1.10:3260"]),
+                with_failed("h3", "Degraded", &["10.0.1.10:3260", "10.0.1.11:3260"]),
+                with_failed("h4", "Degraded", &["10.0.1.10:3260"]),
+                with_failed("h5", "Degraded", &["10.0.1.10:3260"]),
+            ],
+        );
+        let center = json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "DataCenter",
+            "metadata": {"name": "dc", "namespace": "ns"}, "spec": {},
+            "status": {
+                "portals": [{"target": "iqn.a", "portal": "10.0.1.10:3260", "network": "san-a", "failed": 5,
+                    "hosts": 5, "since": "2026-01-31T12:00:00Z"}],
+                "conditions": [{"type": "PortalsReachable", "status": "False", "reason": "PortalsFailed",
+                    "message": "portal fails", "lastTransitionTime": "2026-01-31T12:00:00Z"}]}});
+        facts.data_centers = Ok(Listed { objects: vec![read(center)], broken: Vec::new() });
+        let found = line(&facts, Stage::After, Check::HostsOperational).found;
+        let expected = [
+            "Host ns/h3 is Degraded, PathsFailed: paths",
+            "DataCenter ns/dc: portal fails; 4 Hosts (ns/h1, ns/h2, ns/h4, and 1 more) are Degraded",
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(line(&facts, Stage::After, Check::ConditionsHold).found, [""; 0], "it is said once");
+    }
+
+    #[test]
+    fn a62_hosts_with_one_warning_are_one_finding() {
+        let status = || {
+            json!({"agent": {"version": "1", "initiatorName": "iqn.a"},
+            "conditions": [{"type": "HostPrepared", "status": "False", "reason": "SecretNotFound",
+                "message": "the Secret", "lastTransitionTime": "2026-01-31T12:00:00Z"}]})
+        };
+        let hosts = [host("h1", "w1", status()), host("h2", "w2", status())];
+        let line = line(&with_hosts(working(), hosts), Stage::After, Check::HostsPrepared);
+        assert_eq!(line.found, ["2 Hosts (ns/h1, ns/h2): the Secret"]);
     }
 }

@@ -20,7 +20,7 @@ pub fn tree(status: &StatusView, now: Timestamp) -> String {
 }
 
 fn data_center(view: &DataCenterView, now: Timestamp) -> String {
-    let DataCenterView { namespace, name, exists, storage, conditions, networks, bonds, hosts } = view;
+    let DataCenterView { namespace, name, exists, storage, conditions, portals: _, networks, bonds, hosts } = view;
     let title = paint(BOLD, &format!("DataCenter {namespace}/{name}"));
     let state =
         if *exists { ready(conditions) } else { paint(RED, "does not exist, or you have no permission to read it") };
@@ -48,7 +48,7 @@ fn bond(BondView { name, networks, targets, hosts, paths, conditions }: &BondVie
 }
 
 fn host(view: &HostView, now: Timestamp) -> String {
-    let HostView { name, node, phase, counts, conditions, paths } = view;
+    let HostView { name, node, phase, counts, conditions, paths, explained } = view;
     let phase = match phase {
         Some(phase) => paint(style_of_phase(*phase), phase.as_str()),
         None => paint(YELLOW, NOT_PROCESSED),
@@ -57,7 +57,10 @@ fn host(view: &HostView, now: Timestamp) -> String {
     let counts = counts.map(|counts| format!("  {}", fraction(counts))).unwrap_or_default();
     let title = paint(BOLD, &format!("Host {name}"));
     let rows: Vec<Vec<String>> = paths.iter().map(|view| path(view, now)).collect();
-    let conditions: Vec<ConditionView> = conditions.iter().map(|condition| beside_paths(condition, paths)).collect();
+    // The data center's line names the portal that fails on this and on other hosts.
+    let is_said = |it: &&ConditionView| *explained && it.reason == Reason::PathsFailed.as_str();
+    let conditions = conditions.iter().filter(|it| !is_said(it)).map(|condition| beside_paths(condition, paths));
+    let conditions: Vec<ConditionView> = conditions.collect();
     format!("  {title}{node}  {phase}{counts}\n{}{}", unmet(&conditions, "    "), columns(&rows, "    "))
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod agents;
 mod changes;
 mod frozen;
 mod initiators;
+mod storms;
 pub(crate) mod state;
 
 use std::{
@@ -39,6 +40,7 @@ use crate::{
 };
 use agents::Agents;
 use initiators::Initiators;
+use storms::Storms;
 use state::{Aggregates, HostState, Memo};
 
 /// The objects that name one data center, and values computed from them. The data center itself need not exist.
@@ -88,6 +90,7 @@ pub(crate) struct Index {
     hosts_of_node: HashMap<String, Vec<ObjectKey>>,
     host_states: HashMap<ObjectKey, HostState>,
     initiators: Initiators,
+    pub(crate) storms: Storms,
     /// Hosts that the API server refused to create at the last attempt, with its answer, by data center.
     create_errors: HashMap<ObjectKey, BTreeMap<ObjectKey, String>>,
     pending: PendingWork,
@@ -331,7 +334,7 @@ impl Index {
 
     /// Stores the part of a decision that later decisions need.
     pub(crate) fn remember(&mut self, key: &Key, memo: Memo, now: Now) {
-        let Memo { host, deletion, evicted_at, loss_shown_at, storage_at_fault } = memo;
+        let Memo { host, deletion, evicted_at, loss_shown_at, storage_at_fault, phase_change, storms_announced } = memo;
         if deletion {
             self.deletions.entry(key.clone()).or_insert(now.monotonic);
         }
@@ -343,11 +346,20 @@ impl Index {
         }
         match key {
             Key::Object(ObjectKind::Host, key) => {
+                if let Some(change) = phase_change {
+                    let data_center = Key::Object(ObjectKind::DataCenter, change.data_center.clone());
+                    if self.storms.note(change, &key.name, now.monotonic) {
+                        self.pending.debounced.push(data_center);
+                    }
+                }
                 if let Some(state) = host {
                     self.remember_host(key, state);
                 }
             }
             Key::Object(ObjectKind::DataCenter, key) => {
+                if storms_announced {
+                    self.storms.announced(key);
+                }
                 if let Some(at_fault) = storage_at_fault {
                     self.remember_fault(key, at_fault);
                 }

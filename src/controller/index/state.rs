@@ -5,8 +5,11 @@ use std::{collections::HashMap, fmt};
 use jiff::Timestamp;
 
 use crate::{
-    api::{BondHostCounts, HostCounts, HostStatus, Iqn, NetworkName, ObjectName, PathCounts, Phase, Revision},
-    planner::{AgentState, HostPlan, Usage},
+    api::{
+        BondHostCounts, HostCounts, HostStatus, Iqn, NetworkName, ObjectKey, ObjectName, PathCounts, Phase, Portal,
+        Revision,
+    },
+    planner::{AgentState, Causes, HostPlan, Usage},
 };
 
 /// The part of a decision that later decisions need. The index stores it.
@@ -22,6 +25,19 @@ pub(crate) struct Memo {
     pub loss_shown_at: Option<Timestamp>,
     /// Whether the storage of the data center has failed, and not its hosts.
     pub storage_at_fault: Option<bool>,
+    /// The change of a host's phase that was announced, or left to its data center.
+    pub phase_change: Option<PhaseChange>,
+    /// The storms of the data center are announced.
+    pub storms_announced: bool,
+}
+
+/// A change of hosts of a data center.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PhaseChange {
+    pub data_center: ObjectKey,
+    pub phase: Phase,
+    /// The target and portal of the first path that has failed; `None` of hosts that have recovered.
+    pub cause: Option<(Iqn, Portal)>,
 }
 
 /// The last decision for a host. Aggregates, the host's Node and deletions depend on it.
@@ -123,6 +139,8 @@ pub(crate) struct Aggregates {
     pub lacking: u32,
     /// The hosts among `known` without any session, by target.
     pub without_session: HashMap<Iqn, u32>,
+    /// What fails on more than one host.
+    pub causes: Causes,
 }
 
 /// A number of objects, and the names of the first few.

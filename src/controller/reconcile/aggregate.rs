@@ -16,7 +16,7 @@ use crate::{
         },
         store::watched::is_being_deleted,
     },
-    planner::AgentState,
+    planner::{AgentState, Failures},
 };
 
 /// The aggregates of a data center; `None` if no object names it.
@@ -41,6 +41,7 @@ fn compute(index: &Index, key: &ObjectKey, center: &DataCenterIndex) -> Aggregat
         .filter_map(|name| Some((name, index.bonds.get(&key.beside(name.clone()))?.spec.networks.as_slice())))
         .collect();
     let positions: HashMap<&str, usize> = bonds.iter().enumerate().map(|(at, (name, _))| (name.as_str(), at)).collect();
+    let mut failures = Failures::default();
     let mut per_bond: Vec<BondAggregate> = bonds.iter().map(|_| BondAggregate::default()).collect();
 
     for name in &center.hosts {
@@ -60,8 +61,12 @@ fn compute(index: &Index, key: &ObjectKey, center: &DataCenterIndex) -> Aggregat
         if state.plan.in_service() {
             aggregates.count_in_service(name, host, state, center.plan_epoch);
             count_for_bonds(name, state, &bonds, &positions, &mut per_bond);
+            if state.phase != Phase::Unknown {
+                failures.add(&state.plan.paths, &state.failed);
+            }
         }
     }
+    aggregates.causes = failures.causes();
     aggregates.bonds = bonds.into_iter().map(|(name, _)| name.clone()).zip(per_bond).collect();
     aggregates
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        DataCenter, DataCenterStatus, NonOperationalTaint, ObjectKey, ObjectKind, Summary,
+        DataCenter, DataCenterStatus, NonOperationalTaint, ObjectKey, ObjectKind, Phase, PortalFailure, Summary,
         condition::{self, ConditionUpdate, Status},
         has_finalizer,
         reason::{ConditionType, EventReason, Reason},
@@ -22,7 +22,7 @@ use crate::{
         store::watched::{Undecodable, is_being_deleted},
     },
     ops::Now,
-    planner::{View, data_center_problems},
+    planner::{Causes, View, data_center_problems},
 };
 
 /// Decides for one data center.
@@ -30,6 +30,7 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now
     let mut outcome = decide(index, key, settings, now);
     let at_fault = aggregates(index, key).is_some_and(|aggregates| aggregates.storage_at_fault());
     outcome.memo.storage_at_fault = Some(at_fault);
+    outcome.memo.storms_announced = true;
     outcome
 }
 
@@ -69,14 +70,20 @@ fn write(
 ) -> Option<Action> {
     let nothing = DataCenterStatus::default();
     let current = data_center.status.as_ref().unwrap_or(&nothing);
-    let hosts = aggregates(index, key).map(|aggregates| aggregates.phases).unwrap_or_default();
+    let aggregates = aggregates(index, key);
+    let hosts = aggregates.as_ref().map(|aggregates| aggregates.phases).unwrap_or_default();
+    let causes = aggregates.as_ref().map(|aggregates| &aggregates.causes);
+    let portals = causes.map(|causes| causes.entries(&current.portals, now.wall)).unwrap_or_default();
+    let causes = causes.and_then(Causes::message);
     let center = index.data_center(key);
     let generation = data_center.metadata.generation;
     let valid = storage_valid(index.view(key).as_deref(), key);
     let held = evictions_held(index, key, data_center);
     let evictions_held = held.is_some();
     let ready = ready(index, key, data_center, waiting_for);
-    let updates = [Some(valid), hosts_made, held, Some(ready)].into_iter().flatten().collect();
+    let reachable = portals_reachable(causes.as_deref());
+    let event = event(index, key, &current.portals, &portals, causes);
+    let updates = [Some(valid), Some(reachable), hosts_made, held, Some(ready)].into_iter().flatten().collect();
     let mut conditions = condition::merge(&current.conditions, updates, generation, now.wall);
     if data_center.spec.hosts.is_none() {
         conditions = condition::without(&conditions, ConditionType::HostsMade);
@@ -90,13 +97,14 @@ fn write(
         bonds: count(center.map_or(0, |center| center.bonds.len())),
         networks: count(center.map_or(0, |center| center.networks.len())),
         storage: count(data_center.spec.storage.len()),
+        portals,
         summary: Summary { hosts: Some(format!("{}/{}", hosts.up, hosts.total)), ..Summary::default() },
         conditions,
     };
     if *current == desired {
         return None;
     }
-    Action::write_status(ObjectKind::DataCenter, key, data_center.metadata.uid.as_ref(), &desired, None)
+    Action::write_status(ObjectKind::DataCenter, key, data_center.metadata.uid.as_ref(), &desired, event)
 }
 
 fn count(length: usize) -> u32 {
@@ -127,6 +135,44 @@ fn storage_valid(view: Option<&View>, key: &ObjectKey) -> ConditionUpdate {
             ConditionUpdate::new(kind, Status::False, first.reason, all.join("; "))
         }
     }
+}
+
+/// Says what fails on more than one host.
+fn portals_reachable(causes: Option<&str>) -> ConditionUpdate {
+    let kind = ConditionType::PortalsReachable;
+    match causes {
+        Some(causes) => ConditionUpdate::new(kind, Status::False, Reason::PortalsFailed, causes),
+        None => ConditionUpdate::new(kind, Status::True, Reason::Reachable, "no portal fails on more than one host"),
+    }
+}
+
+/// The Event about portals that begin to fail on more than one host, or about the last of them. Else about hosts that have
+/// changed at once and have no Event of their own.
+fn event(
+    index: &Index,
+    key: &ObjectKey,
+    before: &[PortalFailure],
+    now: &[PortalFailure],
+    causes: Option<String>,
+) -> Option<EventSpec> {
+    let same = |a: &PortalFailure, b: &PortalFailure| {
+        (&a.target, &a.portal, &a.network) == (&b.target, &b.portal, &b.network)
+    };
+    let begins = now.iter().any(|failure| !before.iter().any(|known| same(known, failure)));
+    if begins && let Some(causes) = causes {
+        return Some(EventSpec::warning(EventReason::PortalsFailed, causes));
+    }
+    if let Some((phase, host)) = index.storms.unannounced(key).first() {
+        let warning = !matches!(phase, Phase::Up | Phase::Maintenance | Phase::Connecting | Phase::Unassigned);
+        let note = format!(
+            "many hosts became {phase} at once, such as {host}, and only the first of them have an Event: see status.hosts and status.portals"
+        );
+        return Some(EventSpec { warning, reason: phase.as_str(), note });
+    }
+    let ends = now.is_empty() && !before.is_empty();
+    ends.then(|| {
+        EventSpec::normal(EventReason::PortalsRecovered, "no portal fails on more than one host any more".to_owned())
+    })
 }
 
 /// Says that no host is evicted, and why; `None` while evictions are not held back, or not wanted.

@@ -29,7 +29,10 @@ use crate::{
         reason::{ConditionType, EmptyReason, EventReason, PreparedReason, Reason},
     },
     controller::{
-        index::{Index, state::HostState},
+        index::{
+            Index,
+            state::{HostState, PhaseChange},
+        },
         store::watched::is_being_deleted,
     },
     ops::Now,
@@ -108,7 +111,7 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now
             ConditionUpdate::new(ConditionType::Ready, Status::False, Reason::Frozen, message),
         );
     }
-    outcome.extend(write(key, host, (&state.plan, generation), published, &verdict, now.wall));
+    write(index, key, host, (&state.plan, generation), published, &verdict, now, &mut outcome);
     outcome.memo.host = Some(state);
     outcome
 }
@@ -143,7 +146,7 @@ fn keep_previous_plan(
     let is_anothers = !has_plan && published.as_ref().is_some_and(|published| !published.paths.is_empty());
     let published = if is_anothers { Some(plan.to_status()) } else { published };
     state.published = published.as_ref().map(|plan| plan.revision.clone());
-    outcome.extend(write(key, host, (&state.plan, host.metadata.generation), published, &verdict, now.wall));
+    write(index, key, host, (&state.plan, host.metadata.generation), published, &verdict, now, outcome);
     outcome.memo.host = Some(state);
 }
 
@@ -174,6 +177,7 @@ fn report_unreadable_status(index: &Index, key: &ObjectKey, host: &Host, error: 
         absent: Vec::new(),
         recheck_at: None,
         without_session: Vec::new(),
+        first_failed: None,
         settled: false,
     };
     let nothing = HostStatus::default();
@@ -282,24 +286,57 @@ fn plan_to_publish(index: &Index, key: &ObjectKey, host: &Host, plan: &HostPlan)
     }
 }
 
-/// The write of a Host's status, if it has changed.
+/// The write of a Host's status, if it has changed, with the Event about it.
+#[expect(clippy::too_many_arguments, reason = "they are what a status is made of")]
 fn write(
+    index: &Index,
     key: &ObjectKey,
     host: &Host,
     (plan, generation): (&HostPlan, Option<i64>),
     published: Option<PlanStatus>,
     verdict: &HostVerdict,
-    now: Timestamp,
-) -> Option<Action> {
+    now: Now,
+    outcome: &mut Outcome,
+) {
     let nothing = HostStatus::default();
     let current = host.status.as_ref().unwrap_or(&nothing);
+    let desired = controller_part(host, current, (plan, generation), published, verdict, now.wall);
+    if ControllerPart::from(current) == desired {
+        return;
+    }
+    let before = current.effective_phase();
+    let mut event = shared_wwid_event(&current.conditions, verdict);
+    if before == Some(verdict.phase) {
+        event = event.or_else(|| maintenance_event(current, &desired, verdict));
+    } else if event.is_none()
+        && let Some(of_phase) = phase_event(before, verdict)
+    {
+        let change = PhaseChange {
+            data_center: key.beside(host.spec.data_center.as_str()),
+            phase: verdict.phase,
+            cause: verdict.first_failed.clone(),
+        };
+        event = (!index.storms.covers(&change, now.monotonic)).then_some(of_phase);
+        outcome.memo.phase_change = Some(change);
+    }
+    outcome.extend(Action::write_status(ObjectKind::Host, key, host.metadata.uid.as_ref(), &desired, event));
+}
+
+fn controller_part(
+    host: &Host,
+    current: &HostStatus,
+    (plan, generation): (&HostPlan, Option<i64>),
+    published: Option<PlanStatus>,
+    verdict: &HostVerdict,
+    now: Timestamp,
+) -> ControllerPart {
     let mut conditions = condition::merge(&current.conditions, verdict.conditions.clone(), generation, now);
     for absent in &verdict.absent {
         conditions = condition::without(&conditions, *absent);
     }
     let in_service = plan.in_service();
     let unknown_interfaces = plan.reason == Some(EmptyReason::InterfacesUnknown);
-    let desired = ControllerPart {
+    ControllerPart {
         observed_generation: generation,
         phase: Some(verdict.phase.as_written()),
         data_center: in_service.then(|| host.spec.data_center.clone()),
@@ -309,16 +346,7 @@ fn write(
         targets: verdict.targets.clone(),
         plan: published.map(|plan| numbered(plan, current)),
         conditions,
-    };
-    if ControllerPart::from(current) == desired {
-        return None;
     }
-    let before = current.effective_phase();
-    let phase_event = || if before == Some(verdict.phase) { None } else { phase_event(before, verdict) };
-    let event = shared_wwid_event(&current.conditions, verdict)
-        .or_else(phase_event)
-        .or_else(|| maintenance_event(current, &desired, verdict));
-    Action::write_status(ObjectKind::Host, key, host.metadata.uid.as_ref(), &desired, event)
 }
 
 /// The Event about a multipath map that begins to mix up disks. It comes before one about the phase, because data is in

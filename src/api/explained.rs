@@ -1,0 +1,22 @@
+//! Which hosts fail because of a portal that fails on others too.
+
+use std::collections::HashSet;
+
+use super::{Connection, ConnectionState, HostStatus, PathKey, PlannedPath, PortalFailure};
+
+/// Whether every failed path of a host is one to these portals, which fail on other hosts too. Then one line says so for
+/// all of these hosts.
+#[must_use]
+pub fn is_explained_by(host: &HostStatus, portals: &[PortalFailure]) -> bool {
+    if portals.is_empty() {
+        return false;
+    }
+    let failed = |connection: &&Connection| connection.state == ConnectionState::Failed;
+    let failed: HashSet<PathKey<'_>> = host.connections.iter().filter(failed).map(Connection::key).collect();
+    let planned = host.plan.as_ref().map(|plan| &*plan.paths).unwrap_or_default();
+    let mut failed = planned.iter().filter(|path| failed.contains(&path.key())).peekable();
+    let is_of = |portal: &PortalFailure, path: &PlannedPath| {
+        (&portal.target, &portal.portal, &portal.network) == (&path.target, &path.portal, &path.network)
+    };
+    failed.peek().is_some() && failed.all(|path| portals.iter().any(|portal| is_of(portal, path)))
+}
