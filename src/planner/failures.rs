@@ -119,7 +119,8 @@ impl Causes {
         }
         by_target.iter().for_each(|(target, group)| whole(group, format!("target {target}")));
         texts.extend(left.into_iter().map(|place| describe(place, failing[place])));
-        let mut portals: Vec<(Place, Share)> = failing.into_iter().map(|(place, share)| (place.clone(), share)).collect();
+        let mut portals: Vec<(Place, Share)> =
+            failing.into_iter().map(|(place, share)| (place.clone(), share)).collect();
         portals.sort_by(|(a, share_a), (b, share_b)| share_b.failed.cmp(&share_a.failed).then_with(|| a.cmp(b)));
         portals.truncate(MAX_PORTAL_FAILURES);
         portals.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -137,9 +138,8 @@ impl Causes {
     pub fn entries(&self, known: &[PortalFailure], now: Timestamp) -> Vec<PortalFailure> {
         let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
         let entry = |((target, portal, network), share): &(Place, Share)| {
-            let before = known
-                .iter()
-                .find(|known| (&known.target, &known.portal, &known.network) == (target, portal, network));
+            let before =
+                known.iter().find(|known| (&known.target, &known.portal, &known.network) == (target, portal, network));
             PortalFailure {
                 target: target.clone(),
                 portal: portal.clone(),
@@ -198,7 +198,11 @@ mod tests {
     #[test]
     fn a63_a_portal_that_fails_on_more_than_one_host_is_one_text() {
         assert_eq!(said(&[&[0], &[0], &[0]]), "portal p1 of t1 through san-a fails on 3 of 3 hosts");
-        assert_eq!(said(&[&[0, 3], &[0], &[]]), "portal p1 of t1 through san-a fails on 2 of 3 hosts", "p4 is one host's");
+        assert_eq!(
+            said(&[&[0, 3], &[0], &[]]),
+            "portal p1 of t1 through san-a fails on 2 of 3 hosts",
+            "p4 is one host's"
+        );
         assert_eq!(said(&[&[0], &[1], &[2]]), "", "each is one host's");
         assert_eq!(said(&[&[], &[]]), "");
     }
@@ -207,7 +211,8 @@ mod tests {
     fn a63_all_portals_of_a_network_or_of_a_target_are_one_text() {
         assert_eq!(said(&[&[0, 2], &[0, 2]]), "network san-a: all 2 portals fail, on 2 of 2 hosts");
         assert_eq!(said(&[&[0, 1], &[0, 1], &[]]), "target t1: all 2 portals fail, on 2 of 3 hosts");
-        let both = "network san-a: all 2 portals fail, on 2 of 2 hosts, portal p2 of t1 through san-b fails on 2 of 2 hosts";
+        let both =
+            "network san-a: all 2 portals fail, on 2 of 2 hosts, portal p2 of t1 through san-b fails on 2 of 2 hosts";
         assert_eq!(said(&[&[0, 1, 2], &[0, 1, 2]]), both);
     }
 

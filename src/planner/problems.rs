@@ -17,8 +17,8 @@ use super::{
     view::{Place, PortalView, TargetView, View},
 };
 use crate::api::{
-    BondName, DataCenter, Host, Iqn, IscsiBond, Network, NetworkName, ObjectKind, PlannedPath, Portal, first_few, iscsi_name,
-    portal_policy,
+    BondName, DataCenter, Host, Iqn, IscsiBond, Network, NetworkName, ObjectKind, PlannedPath, Portal, first_few,
+    iscsi_name, portal_policy,
     reason::{EmptyReason, Reason},
 };
 
@@ -490,7 +490,9 @@ fn without_path(view: &View, index: usize, carried: &[&NetworkName], usage: &Usa
     for target in view.targets.iter().filter(|target| target.coverage.bonds.contains(index)) {
         let reached = usage.portals.get(&target.iqn);
         let outside = target.portals.iter().filter(|portal| is_outside(view, target, portal, reached));
-        found.extend(outside.map(|portal| format!("portal {} of {} is on no network of the bond", portal.name, target.iqn)));
+        found.extend(
+            outside.map(|portal| format!("portal {} of {} is on no network of the bond", portal.name, target.iqn)),
+        );
     }
     found
 }
@@ -548,10 +550,8 @@ impl Findings {
         let few = |names: &[String], hint: &str| {
             (!names.is_empty()).then(|| format!("{}; {hint}", first_few(names, SHOWN, Clone::clone)))
         };
-        let not_carried = few(
-            &self.not_carried,
-            "check the network's subnets, Host.spec.interfaces, and the addresses of the hosts",
-        );
+        let not_carried =
+            few(&self.not_carried, "check the network's subnets, Host.spec.interfaces, and the addresses of the hosts");
         let not_carried = not_carried.map(|names| format!("no host in service carries {names}"));
         let without_path =
             few(&self.without_path, "check the portals' addresses and pins, the networks' subnets and spec.targets");

@@ -16,8 +16,8 @@ use super::{
     target_state::{ObservedTarget, TargetHistory, TargetState, observe_targets},
 };
 use crate::api::{
-    BondName, Connection, ConnectionState, Host, InterfaceName, Iqn, NetworkName, PathCounts, Phase, PlannedPath, Portal,
-    TargetStatus,
+    BondName, Connection, ConnectionState, Host, InterfaceName, Iqn, NetworkName, PathCounts, Phase, PlannedPath,
+    Portal, TargetStatus,
     condition::{ConditionUpdate, Status},
     first_few,
     reason::{ConditionType, EmptyReason, Reason},
@@ -214,11 +214,7 @@ fn in_service(
 
 /// The new `status.targets`. While the interfaces are not known there is no plan to compare with, and what was connected
 /// is not forgotten.
-fn remembered(
-    plan: &HostPlan,
-    observation: &Observation<'_>,
-    targets: &[ObservedTarget<'_>],
-) -> Vec<TargetStatus> {
+fn remembered(plan: &HostPlan, observation: &Observation<'_>, targets: &[ObservedTarget<'_>]) -> Vec<TargetStatus> {
     if plan.reason == Some(EmptyReason::InterfacesUnknown) {
         return TargetHistory::new(observation).targets.into_iter().cloned().collect();
     }

@@ -306,7 +306,8 @@ struct Holders<'a> {
 impl<'a> Holders<'a> {
     fn new(bonds: &'a [&'a IscsiBond], with_unknown_network: &'a Bits, near: &NearTargets<'_>) -> Self {
         let is_near = |iqn: &String| near.shown.get(iqn).is_some_and(|near| !near.is_empty());
-        let listing = bonds.iter().filter(|_| !near.held.is_empty()).filter(|bond| bond.spec.targets.iter().any(is_near));
+        let listing =
+            bonds.iter().filter(|_| !near.held.is_empty()).filter(|bond| bond.spec.targets.iter().any(is_near));
         let nearly = listing.take(HOLDERS_SHOWN).map(|bond| name_of(*bond).into()).collect();
         Holders { bonds, with_unknown_network, nearly, last: None }
     }

@@ -16,7 +16,8 @@ async fn a62_mistakes_between_objects_are_conditions_that_come_and_go() {
     site.until("used", "IscsiBond", "storage", |bond| condition(bond, "NetworksUsed")["status"] == "True").await;
 
     site.apply(HOST_ON_A).await;
-    let object = site.until("fewer", "IscsiBond", "storage", |bond| reason(bond, "NetworksUsed") == "HostsDiffer").await;
+    let object =
+        site.until("fewer", "IscsiBond", "storage", |bond| reason(bond, "NetworksUsed") == "HostsDiffer").await;
     let message = condition(&object, "NetworksUsed")["message"].as_str().unwrap();
     assert!(message.contains("host w2 carries only san-a"), "{message}");
     assert_eq!(condition(&object, "NetworksResolved")["status"], "True");

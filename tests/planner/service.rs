@@ -203,8 +203,7 @@ fn a18_messages_name_targets_paths_and_reasons() {
     assert!(message(&verdict, ConditionType::Operational).contains("10.0.1.10:3260 through the default network: "));
 
     let held = Timeline::new(&HALL.replace("[san-a]}}", "[typo]}}")).judge();
-    let why =
-        "bond storage names a network that does not exist, or nearly the name of this target; correct it, its conditions say what was probably meant";
+    let why = "bond storage names a network that does not exist, or nearly the name of this target; correct it, its conditions say what was probably meant";
     assert_eq!(message(&held, ConditionType::Operational), format!("@alpha is held without a session: {why}"));
 
     let left = "@alpha 192.0.2.99:3260 through the default network, session 9 (sdb is mounted)";

@@ -30,7 +30,9 @@ pub(super) fn lines(facts: &ClusterFacts) -> Vec<Line> {
             Check::HostsOperational,
             &facts.hosts,
             "multibond status --all-namespaces shows each path and its reason",
-            |hosts| not_operational(&hosts.objects, facts.data_centers.as_ref().map_or(&[], |centers| &centers.objects)),
+            |hosts| {
+                not_operational(&hosts.objects, facts.data_centers.as_ref().map_or(&[], |centers| &centers.objects))
+            },
         ),
     ]
 }
@@ -90,7 +92,8 @@ fn not_operational(hosts: &[Host], data_centers: &[DataCenter]) -> Vec<Finding> 
         let Some(phase) = status.effective_phase() else { continue };
         let of = |kind| condition::find(&status.conditions, kind);
         if matches!(phase, Phase::Degraded | Phase::Lost | Phase::NonOperational)
-            && let Some(failure) = failures.get_mut(&ObjectKey::of(&host.metadata).beside(host.spec.data_center.as_str()))
+            && let Some(failure) =
+                failures.get_mut(&ObjectKey::of(&host.metadata).beside(host.spec.data_center.as_str()))
             && is_explained_by(status, failure.portals)
         {
             failure.hosts.entry(phase).or_default().push(key(&host.metadata));
@@ -122,7 +125,8 @@ struct Failure<'a> {
 }
 
 fn portal_failures(data_centers: &[DataCenter]) -> BTreeMap<ObjectKey, Failure<'_>> {
-    let with_status = data_centers.iter().filter_map(|center| Some((ObjectKey::of(&center.metadata), center.status.as_ref()?)));
+    let with_status =
+        data_centers.iter().filter_map(|center| Some((ObjectKey::of(&center.metadata), center.status.as_ref()?)));
     let failing = with_status.filter_map(|(key, status)| {
         let reachable = condition::find(&status.conditions, ConditionType::PortalsReachable)?;
         let failure = Failure { portals: &status.portals, cause: &reachable.message, hosts: BTreeMap::new() };

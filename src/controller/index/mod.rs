@@ -16,8 +16,8 @@ pub(crate) mod agents;
 mod changes;
 mod frozen;
 mod initiators;
-mod storms;
 pub(crate) mod state;
+mod storms;
 
 use std::{
     cell::OnceCell,
@@ -40,8 +40,8 @@ use crate::{
 };
 use agents::Agents;
 use initiators::Initiators;
-use storms::Storms;
 use state::{Aggregates, HostState, Memo};
+use storms::Storms;
 
 /// The objects that name one data center, and values computed from them. The data center itself need not exist.
 #[derive(Debug, Default)]
@@ -278,9 +278,8 @@ impl Index {
     /// The first host on another node that reports the same initiator name.
     pub(crate) fn other_host_with_initiator(&self, key: &ObjectKey, initiator: &str) -> Option<&ObjectKey> {
         let node = &self.hosts.get(key)?.spec.node_name;
-        let on_another_node = |other: &&ObjectKey| {
-            self.hosts.get(other).is_some_and(|host| host.spec.node_name != *node)
-        };
+        let on_another_node =
+            |other: &&ObjectKey| self.hosts.get(other).is_some_and(|host| host.spec.node_name != *node);
         self.initiators.with(initiator).iter().find(on_another_node)
     }
 

@@ -155,9 +155,8 @@ fn event(
     now: &[PortalFailure],
     causes: Option<String>,
 ) -> Option<EventSpec> {
-    let same = |a: &PortalFailure, b: &PortalFailure| {
-        (&a.target, &a.portal, &a.network) == (&b.target, &b.portal, &b.network)
-    };
+    let same =
+        |a: &PortalFailure, b: &PortalFailure| (&a.target, &a.portal, &a.network) == (&b.target, &b.portal, &b.network);
     let begins = now.iter().any(|failure| !before.iter().any(|known| same(known, failure)));
     if begins && let Some(causes) = causes {
         return Some(EventSpec::warning(EventReason::PortalsFailed, causes));

@@ -125,7 +125,9 @@ fn used(findings: &Findings) -> ConditionUpdate {
             let messages: Vec<&str> = unused.iter().map(|(_, message)| message.as_str()).collect();
             ConditionUpdate::new(kind, Status::False, *reason, messages.join("; "))
         }
-        None => ConditionUpdate::new(kind, Status::True, Reason::Used, "every network is carried and leads to a portal"),
+        None => {
+            ConditionUpdate::new(kind, Status::True, Reason::Used, "every network is carried and leads to a portal")
+        }
     }
 }
 

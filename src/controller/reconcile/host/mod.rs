@@ -230,13 +230,7 @@ fn verdict(
 
 /// Warnings about a host: disks or initiator names that are mixed up, the agent's warnings, and what does not fit its data
 /// center. The first one is the reason of the condition.
-fn warnings(
-    index: &Index,
-    key: &ObjectKey,
-    dc_key: &ObjectKey,
-    host: &Host,
-    plan: &HostPlan,
-) -> Vec<HostWarning> {
+fn warnings(index: &Index, key: &ObjectKey, dc_key: &ObjectKey, host: &Host, plan: &HostPlan) -> Vec<HostWarning> {
     let mut warnings = shared_wwid_warnings(host, plan);
     let agent = host.status.as_ref().and_then(|status| status.agent.as_ref());
     let initiator = agent.and_then(|agent| agent.initiator_name.as_deref());
