@@ -224,8 +224,8 @@ fn look_at(
         if places.is_some_and(|places| !places.contains(&mapping.place())) || others.contains(mapping.file) {
             continue;
         }
-        let link = process.join("map_files").join(mapping.range());
-        let file = unless_vanished(&link, |link| Ok(statx(CWD, link, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)?))?;
+        let entry = process.join("map_files").join(mapping.range());
+        let file = unless_vanished(&entry, |entry| Ok(statx(CWD, entry, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)?))?;
         match file.map(|file| wanted.find(&file)) {
             Some(Some(opened)) => _ = look.found.insert(opened),
             Some(None) => others.add(mapping.file),
@@ -289,7 +289,7 @@ pub fn users(proc: &Path, wanted: Wanted, limit: &TimeLimit) -> io::Result<Vec<(
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{os::unix::fs::symlink, slice};
 
     use super::*;
     use crate::fuzz::{Parsed, fuzz, lossy};
@@ -390,7 +390,7 @@ mod tests {
         let of = || tasks(&process).unwrap().iter().map(|task| with_mappings(&process, task)).collect::<Vec<_>>();
         assert_eq!(of(), [process.clone(), proc.path().join("9")], "where `map_files` is");
         fs::write(process.join("fd/0"), "").unwrap();
-        assert_eq!(of(), [process.clone()]);
+        assert_eq!(of(), slice::from_ref(&process));
     }
 
     fuzz! {
