@@ -15,6 +15,8 @@ mod mistakes;
 mod nodes;
 mod operations;
 mod plan;
+mod skew;
+mod storms;
 mod successors;
 mod tenants;
 mod verdicts;
