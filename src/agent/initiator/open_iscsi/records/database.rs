@@ -27,8 +27,10 @@ use crate::agent::{
     types::FileName,
 };
 
-/// The directories of the database on different distributions, relative to the root directory.
-pub(super) const DIRECTORIES: [&str; 2] = ["etc/iscsi", "var/lib/iscsi"];
+/// The directories of the database on different distributions, relative to the root directory. Distributions move it from
+/// the second to the first, and an upgrade may leave old records behind, which no tool reads any more: Debian 13 moves only
+/// the node records, and these only if there are none yet.
+pub(super) const DIRECTORIES: [&str; 2] = ["var/lib/iscsi", "etc/iscsi"];
 
 /// The transport of a record. An interface record without one is hidden.
 pub(super) const TRANSPORT: &str = "iface.transport_name";
@@ -378,6 +380,26 @@ mod tests {
         assert_eq!(database.node(&record), StoredRecord::Unreadable, "it is not missing");
         database.remove(&record).unwrap();
         assert!(!nodes.join("mb.ens1").exists());
+    }
+
+    #[test]
+    fn a_record_that_an_upgrade_has_left_behind_is_not_taken_for_the_one_in_use() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |directory: &str| root.path().join(directory).join("iscsi/nodes/iqn.a/10.0.1.10,3260,1/mb.ens1");
+        let [old, new] = [file("etc"), file("var/lib")];
+        let text = "node.name = iqn.a\nnode.conn[0].address = 10.0.1.10\nnode.conn[0].port = 3260\n\
+                    iface.iscsi_ifacename = mb.ens1\niface.net_ifacename = ens1\n# END RECORD\n";
+        for file in [&old, &new] {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        let database = Database::new(HostRoot::open(root.path()).unwrap());
+        let record = database.nodes().pop().unwrap();
+        database.change(&record, &password("hunter2")).unwrap();
+        let StoredRecord::Settings(settings) = database.node(&record) else { panic!("{record}") };
+        assert_eq!(settings.get("node.session.auth.password").map(String::as_str), Some("hunter2"));
+        assert_eq!(fs::read_to_string(old).unwrap(), text);
+        assert!(fs::read_to_string(new).unwrap().contains("hunter2"));
     }
 
     fuzz! {
