@@ -89,7 +89,7 @@ fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEn
     let connection = connection(sys, id);
     let (Some(target), Some(tpgt), Some(address), Some(port), Some(state)) = (
         attribute(&directory.join("targetname"))?,
-        number(attribute(&directory.join("tpgt"))?),
+        number(attribute(&directory.join("tpgt"))?.map(known_tag)),
         attribute(&connection.join("persistent_address"))?,
         number(attribute(&connection.join("persistent_port"))?),
         attribute(&directory.join("state"))?,
@@ -127,6 +127,12 @@ pub fn connected_to(sys: &Path, id: u32) -> Option<IpAddr> {
 
 fn connection(sys: &Path, id: u32) -> PathBuf {
     sys.join(format!("class/iscsi_connection/connection{id}:0"))
+}
+
+/// A session that the firmware or the initramfs has made may not know its portal group tag, and shows -1. It counts as the
+/// first, which a path has if its target says nothing else.
+fn known_tag(tag: String) -> String {
+    if tag == "-1" { "1".to_owned() } else { tag }
 }
 
 /// The interface that a session is bound to. The kernel knows it for most sessions; otherwise it is the interface in the
@@ -185,7 +191,7 @@ mod tests {
     use std::{fs, iter};
 
     use super::*;
-    use crate::agent::{host::sysfs::DeviceNumber, initiator::open_iscsi::fixtures::FakeHost};
+    use crate::agent::{fixtures::path, host::sysfs::DeviceNumber, initiator::open_iscsi::fixtures::FakeHost};
     use crate::fuzz::{Parsed, fuzz, lossy};
 
     const TARGET: &str = "iqn.2003-01.org.example:a";
@@ -201,6 +207,15 @@ mod tests {
     #[test]
     fn a_host_without_iscsi_has_no_sessions() {
         assert_eq!(read(&FakeHost::new()), []);
+    }
+
+    #[test]
+    fn a67_a_session_of_the_firmware_is_a_foreign_one_on_its_path() {
+        let host = FakeHost::new();
+        host.session(1, "default", TARGET, "10.0.1.10").set(1, "tpgt", "-1");
+        let found = read(&host).remove(0);
+        assert_eq!(found.path, path("a", "1", "-"));
+        assert!(!found.is_own());
     }
 
     #[test]
