@@ -1,10 +1,10 @@
 # Shortcuts for people; `make` alone lists them. Cargo does the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test lint image long soak nodes gitops bench crds readme cargo
+.PHONY: help demo unit test lint image long soak test-hosts nodes gitops bench crds readme cargo
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: cargo ## A small data center on this machine: a real control plane, simulated hosts; until Ctrl-C
 	@cargo build --workspace --bins
@@ -30,6 +30,9 @@ long: cargo ## Many rounds of the random tests of which `make test` runs a few: 
 
 soak: cargo ## Ten minutes of random faults on a real host, in a virtual machine (tests/vm/README.md)
 	MULTIBOND_SOAK_SECONDS=$${MULTIBOND_SOAK_SECONDS:-600} cargo test --locked --test vm soak:: -- --ignored --nocapture
+
+test-hosts: cargo ## All tests on a real host once more, with the next Debian release in the virtual machine
+	MULTIBOND_TEST_HOST=trixie cargo test --locked --test vm -- --nocapture
 
 gitops: cargo ## The chart and a data center under Flux; the first run builds Flux's controller, which takes minutes
 	cargo test --locked --test gitops -- --ignored

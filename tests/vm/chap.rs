@@ -76,9 +76,10 @@ async fn log_arguments(guest: &Guest) {
 async fn check_where_passwords_are(guest: &Guest, passwords: &[&str]) {
     let arguments = guest.run_ok("cat /root/arguments").await.unwrap();
     assert!(arguments.contains("--op=new") && arguments.contains("--login"), "{arguments}");
+    let records = guest.records();
     for password in passwords {
         assert!(!arguments.contains(password), "{password} was an argument");
-        let modes = format!("find /etc/iscsi -type f -exec grep -lF {password} '{{}}' + | xargs stat --format '%a %U'");
+        let modes = format!("find {records} -type f -exec grep -lF {password} '{{}}' + | xargs stat --format '%a %U'");
         let modes = guest.run_ok(&modes).await.unwrap();
         assert!(!modes.is_empty() && modes.lines().all(|mode| mode == "600 root"), "{password}: {modes}");
     }
@@ -198,7 +199,7 @@ async fn whatever_a_secret_may_hold_is_read_back_by_iscsiadm(guest: &Guest) {
     const PASSWORD: &str = "node.session.auth.password";
     let tool = "iscsiadm -m node -T iqn.2026-11.com.example:kept -p 10.0.101.9:3260,1 -I hand.kept";
     guest.run_ok(&format!("iscsiadm -m iface -I hand.kept --op=new && {tool} --op=new")).await.unwrap();
-    let file = "/etc/iscsi/nodes/iqn.2026-11.com.example:kept/10.0.101.9,3260,1/hand.kept";
+    let file = &format!("{}/nodes/iqn.2026-11.com.example:kept/10.0.101.9,3260,1/hand.kept", guest.records());
     let made = guest.read(file).await.unwrap();
     let read_back = async |text: &str| {
         guest.write(file, text).await.unwrap();

@@ -11,11 +11,12 @@ use crate::{
 pub async fn a25_damaged_records_and_a_stale_lock_fail_only_their_paths(node: &RealNode) {
     // Foreign: an interface record and a node record. Multibond's: a node record, and an interface record that cannot
     // be rewritten either.
+    let records = node.guest.records();
     let damage = format!(
         "set -e
-         nodes=/etc/iscsi/nodes/{ALPHA}
-         mkdir -p /etc/iscsi/ifaces/mb.san2/in-the-way $nodes/10.0.101.1,3260,1 $nodes/10.0.101.8,3260,1
-         for record in $nodes/10.0.101.1,3260,1/mb.san1 $nodes/10.0.101.8,3260,1/theirs /etc/iscsi/ifaces/theirs; do
+         nodes={records}/nodes/{ALPHA}
+         mkdir -p {records}/ifaces/mb.san2/in-the-way $nodes/10.0.101.1,3260,1 $nodes/10.0.101.8,3260,1
+         for record in $nodes/10.0.101.1,3260,1/mb.san1 $nodes/10.0.101.8,3260,1/theirs {records}/ifaces/theirs; do
            head -c 1000 /dev/urandom >$record
          done"
     );
@@ -26,9 +27,9 @@ pub async fn a25_damaged_records_and_a_stale_lock_fail_only_their_paths(node: &R
     let bad = node.until_path("10.0.102.1:3260", "Failed", Some("InvalidRecord")).await;
     assert!(bad["message"].as_str().unwrap().contains("mb.san2"), "{bad}");
     node.until_path("10.0.101.1:3260", "Connected", None).await;
-    node.guest.run_ok("rm -r /etc/iscsi/ifaces/mb.san2").await.unwrap();
+    node.guest.run_ok(&format!("rm -r {records}/ifaces/mb.san2")).await.unwrap();
     node.until_paths("2/2").await;
-    let theirs = format!("test -s /etc/iscsi/nodes/{ALPHA}/10.0.101.8,3260,1/theirs -a -s /etc/iscsi/ifaces/theirs");
+    let theirs = format!("test -s {records}/nodes/{ALPHA}/10.0.101.8,3260,1/theirs -a -s {records}/ifaces/theirs");
     node.guest.run_ok(&theirs).await.unwrap();
 
     // While any iscsiadm runs, it may hold the lock.

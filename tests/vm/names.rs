@@ -16,7 +16,7 @@ async fn a24_a25_all_kinds_of_names_connect_and_damaged_records_are_reported() {
     node.until_nothing_is_connected().await;
     node.stop_agent().await;
     a24_a_login_that_the_target_sends_on_to_a_refused_address_is_undone(&node).await;
-    node.guest.run_ok("rm -f /etc/iscsi/ifaces/mb.*").await.unwrap();
+    node.guest.run_ok(&format!("rm -f {}/ifaces/mb.*", node.guest.records())).await.unwrap();
     a25_damaged_records_and_a_stale_lock_fail_only_their_paths(&node).await;
 }
 

@@ -165,6 +165,12 @@ impl Guest {
         &self.name
     }
 
+    /// The directory of open-iscsi's records in the guest, which differs between releases.
+    #[must_use]
+    pub fn records(&self) -> &'static str {
+        self.image.records()
+    }
+
     /// Runs a bash command as root until it ends. A failed command is not an error here.
     ///
     /// # Errors

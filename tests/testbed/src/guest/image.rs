@@ -88,6 +88,11 @@ impl Image {
         Ok(image)
     }
 
+    /// The directory of open-iscsi's records.
+    pub(super) fn records(&self) -> &'static str {
+        if self.release == "bookworm" { "/etc/iscsi" } else { "/var/lib/iscsi" }
+    }
+
     pub(super) fn kernel(&self) -> PathBuf {
         self.directory.join("vmlinuz")
     }
