@@ -78,7 +78,7 @@ impl Failures {
                 share.hosts += same.hosts;
             }
         }
-        Causes::of(shares)
+        Causes::of(&shares)
     }
 }
 
@@ -92,7 +92,7 @@ pub struct Causes {
 }
 
 impl Causes {
-    fn of(shares: BTreeMap<Place, Share>) -> Self {
+    fn of(shares: &BTreeMap<Place, Share>) -> Self {
         let failing: BTreeMap<&Place, Share> =
             shares.iter().filter(|(_, share)| share.failed > 1).map(|(place, share)| (place, *share)).collect();
         let mut left: BTreeSet<&Place> = failing.keys().copied().collect();
@@ -115,9 +115,13 @@ impl Causes {
         }
         // An array with one target that is reached through one network: the target says more.
         if by_target.len() > 1 || by_network.len() > 1 {
-            by_network.iter().for_each(|(network, group)| whole(group, format!("network {network}")));
+            for (network, group) in &by_network {
+                whole(group, format!("network {network}"));
+            }
         }
-        by_target.iter().for_each(|(target, group)| whole(group, format!("target {target}")));
+        for (target, group) in &by_target {
+            whole(group, format!("target {target}"));
+        }
         texts.extend(left.into_iter().map(|place| describe(place, failing[place])));
         let mut portals: Vec<(Place, Share)> =
             failing.into_iter().map(|(place, share)| (place.clone(), share)).collect();

@@ -46,11 +46,11 @@ fn interfaces(host: &Host) -> &[HostInterface] {
 /// Networks of `spec.interfaces` that do not exist. The host does not use the device for them, and everything else may
 /// look as it should.
 fn unknown_networks(view: &View, host: &Host) -> Option<HostWarning> {
-    let named = |interface: &'_ InterfaceNetworks| -> Vec<(String, String)> {
+    let unknown_of = |interface: &'_ InterfaceNetworks| -> Vec<(String, String)> {
         let unknown = interface.networks.iter().filter(|name| view.network(name).is_none());
         unknown.map(|network| (network.clone(), interface.name.clone())).collect()
     };
-    let mut unknown: Vec<(String, String)> = host.spec.interfaces.iter().flat_map(named).collect();
+    let mut unknown: Vec<(String, String)> = host.spec.interfaces.iter().flat_map(unknown_of).collect();
     unknown.sort_unstable();
     let names = first_few(&unknown, HOST_SHOWN, |(network, interface)| {
         format!("{} on {interface}", UnknownName::of_network(view, network).describe())

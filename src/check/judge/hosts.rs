@@ -1,6 +1,9 @@
 //! The hosts: their initiator names, their warnings, and whether they reach their storage.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use super::{key, line_for, truncated};
 use crate::{
@@ -141,7 +144,7 @@ impl Failure<'_> {
         let mut text = format!("DataCenter {center}: {}", truncated(self.cause));
         for (phase, hosts) in &self.hosts {
             let is = if hosts.len() == 1 { "is" } else { "are" };
-            text.push_str(&format!("; {} {is} {phase}", counted(hosts)));
+            let _ = write!(text, "; {} {is} {phase}", counted(hosts));
         }
         let error = self.hosts.contains_key(&Phase::NonOperational);
         if error { Finding::error(text) } else { Finding::warning(text) }
