@@ -387,9 +387,10 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             observed_sequence: acknowledged.map(|version| version.sequence),
             initiator_name,
             initiator,
-            warnings,
             unusable_secrets: unusable_secrets(&secrets),
-        };
+            ..AgentStatus::default()
+        }
+        .with_warnings(warnings);
         (StatusReport { agent, interfaces: Some(interfaces), paths }.fit(), wake_at)
     }
 

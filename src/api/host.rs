@@ -358,6 +358,23 @@ pub struct AgentStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub unusable_secrets: Vec<SecretName>,
+    /// Like `warnings`, with reasons that the first version of the controller cannot decode.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<HostWarning>,
+}
+
+impl AgentStatus {
+    /// The status with these warnings, each in the list whose readers know its reason.
+    #[must_use]
+    pub fn with_warnings(self, warnings: Vec<HostWarning>) -> Self {
+        let (warnings, findings) = warnings.into_iter().partition(|warning| warning.reason.is_known_to_every_version());
+        AgentStatus { warnings, findings, ..self }
+    }
+
+    /// All that the agent found on the host that wants attention.
+    pub fn all_warnings(&self) -> impl Iterator<Item = &HostWarning> {
+        self.warnings.iter().chain(&self.findings)
+    }
 }
 
 /// Something on the host that wants attention.

@@ -92,6 +92,21 @@ closed_set! {
     } else Other
 }
 
+impl PreparedReason {
+    /// Whether a controller of the first version decodes it. One with another reason in `status.agent.warnings` would be an
+    /// unreadable Host to it, which freezes its data center.
+    #[must_use]
+    pub fn is_known_to_every_version(self) -> bool {
+        use PreparedReason::{
+            FindMultipaths, InitiatorMissing, MTUMismatch, MultipathdMissing, ReversePathFilter, VersionMismatch,
+        };
+        matches!(
+            self,
+            MTUMismatch | ReversePathFilter | MultipathdMissing | FindMultipaths | InitiatorMissing | VersionMismatch
+        )
+    }
+}
+
 closed_set! {
     /// Condition types of all four kinds.
     ConditionType {

@@ -226,7 +226,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
-    use crate::api::{AGENT_STATUS_FIELDS, HostSpec, PlanStatus, reason::PreparedReason};
+    use crate::api::{AGENT_STATUS_FIELDS, HostSpec, HostWarning, PlanStatus, reason::PreparedReason};
 
     #[test]
     fn a29_a_report_has_only_the_agents_fields_and_what_is_empty_is_left_out() {
@@ -265,13 +265,32 @@ mod tests {
         let plan = PlanStatus { revision: "r".into(), ..PlanStatus::default() };
         let mut host = Host::new("worker-1", HostSpec::default());
         host.status = Some(HostStatus { plan: Some(plan), interfaces: Some(Vec::new()), ..HostStatus::default() });
-        let warning = crate::api::HostWarning { reason: PreparedReason::FindMultipaths, message: "x".into() };
+        let warning = HostWarning { reason: PreparedReason::FindMultipaths, message: "x".into() };
         let agent = AgentStatus { warnings: vec![warning], ..AgentStatus::default() };
         let report = StatusReport::not_served(agent, &host);
         assert_eq!(report.difference(&host), Difference::Awaited);
         assert_eq!(report.fields()["agent"]["observedRevision"], "r");
         assert_eq!(report.fields()["interfaces"], Value::Null);
         assert_eq!(report.fields()["connections"], json!([]));
+    }
+
+    #[test]
+    fn a69_warnings_with_new_reasons_are_not_where_an_old_controller_decodes_them() {
+        // The reasons that the first version decodes. It takes a Host with another one for unreadable.
+        let known = [
+            "MTUMismatch",
+            "ReversePathFilter",
+            "MultipathdMissing",
+            "FindMultipaths",
+            "InitiatorMissing",
+            "VersionMismatch",
+        ];
+        let warning = |reason| HostWarning { reason, message: "x".into() };
+        let all: Vec<HostWarning> = PreparedReason::ALL.iter().copied().map(warning).collect();
+        let agent = AgentStatus::default().with_warnings(all.clone());
+        let written: Vec<&str> = agent.warnings.iter().map(|warning| warning.reason.as_str()).collect();
+        assert_eq!(written, known);
+        assert_eq!(agent.all_warnings().count(), all.len());
     }
 
     /// A report with planned and surplus paths, maps, and long messages.

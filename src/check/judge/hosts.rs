@@ -8,7 +8,7 @@ use std::{
 use super::{key, line_for, truncated};
 use crate::{
     api::{
-        DataCenter, Host, ObjectKey, Phase, PortalFailure, condition, first_few, is_explained_by,
+        AgentStatus, DataCenter, Host, ObjectKey, Phase, PortalFailure, condition, first_few, is_explained_by,
         reason::{ConditionType, PreparedReason, Reason},
     },
     check::{Check, Finding, Line, facts::ClusterFacts},
@@ -69,9 +69,9 @@ fn unprepared(hosts: &[Host]) -> Vec<Finding> {
         let Some(status) = &host.status else { continue };
         let prepared = condition::find(&status.conditions, ConditionType::HostPrepared);
         let Some(prepared) = prepared.filter(|prepared| prepared.status != "True") else { continue };
-        let warnings = status.agent.as_ref().map(|agent| agent.warnings.as_slice()).unwrap_or_default();
+        let mut warnings = status.agent.iter().flat_map(AgentStatus::all_warnings);
         // Only a missing initiator prevents logins.
-        let stops = warnings.iter().any(|warning| warning.reason == PreparedReason::InitiatorMissing);
+        let stops = warnings.any(|warning| warning.reason == PreparedReason::InitiatorMissing);
         by_text.entry((stops, &prepared.message)).or_default().push(key(&host.metadata));
     }
     let finding = |((stops, message), hosts): ((bool, &str), Vec<String>)| {

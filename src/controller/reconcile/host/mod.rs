@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     api::{
-        CarriedNetwork, DEFAULT_NON_OPERATIONAL_AFTER_SECONDS, Host, HostStatus, HostWarning, ObjectKey, ObjectKind,
-        PathCounts, Phase, PlanStatus, Summary, TargetStatus,
+        AgentStatus, CarriedNetwork, DEFAULT_NON_OPERATIONAL_AFTER_SECONDS, Host, HostStatus, HostWarning, ObjectKey,
+        ObjectKind, PathCounts, Phase, PlanStatus, Summary, TargetStatus,
         condition::{self, ConditionUpdate, Status},
         reason::{ConditionType, EmptyReason, EventReason, PreparedReason, Reason},
     },
@@ -238,7 +238,7 @@ fn warnings(index: &Index, key: &ObjectKey, dc_key: &ObjectKey, host: &Host, pla
         let other = index.hosts.get(index.other_host_with_initiator(key, initiator)?)?;
         Some(duplicate_initiator_name(initiator, other))
     }));
-    warnings.extend(agent.iter().flat_map(|agent| agent.warnings.iter().cloned()));
+    warnings.extend(agent.into_iter().flat_map(AgentStatus::all_warnings).cloned());
     if let Some(view) = index.view(dc_key) {
         warnings.extend(host_warnings(&view, host, plan));
     }
