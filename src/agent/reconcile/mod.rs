@@ -570,7 +570,8 @@ impl Reconciler {
 
     /// A plan is acknowledged when every path has ended its first attempt and every surplus session is gone or kept.
     fn acknowledge(&mut self, plan: &Plan, now: Now) -> Option<Action> {
-        let settled = self.logins.keys().all(|path| plan.paths.contains_key(path))
+        // A logout deletes its record after its session is gone. Records that are being changed are not tidied.
+        let settled = self.logins.keys().chain(self.logouts.values()).all(|path| plan.paths.contains_key(path))
             && !self.paths.values().any(PathState::is_first_attempt)
             && !self.surplus.is_any_disconnecting();
         let is_tidy_due = self.tidy_at.is_some_and(|at| at <= now.monotonic);

@@ -376,6 +376,18 @@ fn a45_what_others_log_out_is_named_and_counted_but_not_our_own_logouts() {
 }
 
 #[test]
+fn records_are_tidied_when_the_last_logout_has_ended_and_not_when_its_session_is_gone() {
+    let one = path("a", "1", "ens1");
+    let mut host = Harness::new(plan("r", &[]));
+    host.sessions = vec![session(1, one)];
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::Surplus)]);
+    host.sessions.clear();
+    let step = host.step();
+    assert_eq!((is_tidying(&step), acknowledged(&step)), (false, None), "its record is still being deleted");
+    assert!(is_tidying(&host.logged_out(1, LogoutReason::Surplus)));
+}
+
+#[test]
 fn a45_a_record_that_others_changed_is_put_right_but_not_in_a_fight() {
     let one = path("a", "1", "ens1");
     let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
