@@ -284,7 +284,7 @@ pub fn host(host: &Host) -> HostView {
             bonds: path.bonds.clone(),
             planned: true,
             interface: path.interface.clone(),
-            ..path_view(&path.target, &path.portal, path.tpgt, connection)
+            ..path_view(&path.target, &path.portal, connection.map_or(path.tpgt, |it| it.tpgt), connection)
         }
     });
     let surplus = connections.iter().filter(|connection| !wanted.contains(&connection.key()));

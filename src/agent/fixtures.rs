@@ -16,7 +16,6 @@ pub fn path(target: &str, portal: &str, interface: &str) -> IscsiPath {
     IscsiPath {
         target: format!("iqn.2003-01.org.example:{target}").into(),
         portal: format!("10.0.{portal}.10:3260").into(),
-        tpgt: 1,
         interface: (interface != "-").then(|| interface.into()),
     }
 }
@@ -46,6 +45,7 @@ pub fn session(id: u32, path: IscsiPath) -> Session {
     Session {
         id,
         path,
+        tpgt: 1,
         owner: SessionOwner::Agent,
         state: SessionState::LoggedIn,
         credentials: None,

@@ -26,7 +26,7 @@ use crate::api::{Host, reason::PathReason};
 /// A span whose log lines name the path. The name of a span is a constant, so this cannot be a function.
 macro_rules! path_span {
     ($name:literal, $path:expr) => {{
-        let IscsiPath { target, portal, interface, .. } = $path;
+        let IscsiPath { target, portal, interface } = $path;
         info_span!($name, target = %target, portal = %portal, interface = interface.as_deref())
     }};
 }

@@ -125,8 +125,9 @@ pub struct PortalSpec {
     #[serde(default = "default_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: u16,
-    /// The target portal group tag, 0 to 65535; default 1.
-    #[serde(default = "default_tpgt")]
+    /// The target portal group tag, 0 to 65535; default 1, which stands for any: the tag is what the target answers. Another
+    /// number admits only that one: a new session with another tag is logged out again, and the path is `TargetNotFound`.
+    #[serde(default = "any_tpgt")]
     #[schemars(range(min = 0, max = 65535))]
     pub tpgt: u16,
     /// The Network that the portal is on, where subnets do not tell: its name, of lower-case letters, digits and `-`.
@@ -139,13 +140,16 @@ fn default_port() -> u16 {
     3260
 }
 
-fn default_tpgt() -> u16 {
-    1
+/// The portal group tag that stands for any. The schema fills it in where none is given, so it cannot mean itself.
+pub const ANY_TPGT: u16 = 1;
+
+fn any_tpgt() -> u16 {
+    ANY_TPGT
 }
 
 impl Default for PortalSpec {
     fn default() -> Self {
-        PortalSpec { address: String::new(), port: default_port(), tpgt: default_tpgt(), network: None }
+        PortalSpec { address: String::new(), port: default_port(), tpgt: ANY_TPGT, network: None }
     }
 }
 

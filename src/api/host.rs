@@ -8,7 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BondName, InterfaceName, Iqn, NetworkName, Portal, Revision, SecretName, SessionSettings, StorageName, Summary,
+    ANY_TPGT, BondName, InterfaceName, Iqn, NetworkName, Portal, Revision, SecretName, SessionSettings, StorageName,
+    Summary,
     closed_set::closed_set,
     condition,
     reason::{ConditionType, PathReason, Reason},
@@ -295,7 +296,7 @@ pub struct PlannedPath {
     pub target: Iqn,
     /// Address and port, canonical: `10.0.1.10:3260`, `[fd00::10]:3260` or `san.example.com:3260`.
     pub portal: Portal,
-    /// The target portal group tag.
+    /// The only target portal group tag that may be answered; 1 stands for any.
     pub tpgt: u16,
     /// The device that the session is bound to; absent for a path through the default network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -313,14 +314,20 @@ pub struct PlannedPath {
     pub chap_secret: Option<SecretName>,
 }
 
-/// What tells a path from others: target, portal, portal group tag, and the device. Sorts as plans are sorted.
-pub type PathKey<'a> = (&'a str, &'a str, u16, Option<&'a str>);
+/// What tells a path from others: target, portal, and the device. Sorts as plans are sorted.
+pub type PathKey<'a> = (&'a str, &'a str, Option<&'a str>);
 
 impl PlannedPath {
     /// What tells it from others.
     #[must_use]
     pub fn key(&self) -> PathKey<'_> {
-        (&self.target, &self.portal, self.tpgt, self.interface.as_deref())
+        (&self.target, &self.portal, self.interface.as_deref())
+    }
+
+    /// The only portal group tag that the target may answer; none if it may answer any.
+    #[must_use]
+    pub fn only_tpgt(&self) -> Option<u16> {
+        (self.tpgt != ANY_TPGT).then_some(self.tpgt)
     }
 }
 
@@ -328,7 +335,7 @@ impl Connection {
     /// The path that it is of.
     #[must_use]
     pub fn key(&self) -> PathKey<'_> {
-        (&self.target, &self.portal, self.tpgt, self.interface.as_deref())
+        (&self.target, &self.portal, self.interface.as_deref())
     }
 }
 
@@ -415,7 +422,7 @@ pub struct Connection {
     pub target: Iqn,
     /// Address and port, canonical.
     pub portal: Portal,
-    /// The target portal group tag.
+    /// The target portal group tag that the target has answered; until it has, the planned one.
     pub tpgt: u16,
     /// The device that the session is bound to; absent for the default network.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -29,8 +29,9 @@ pub mod size;
 
 pub(crate) use data_center::DEFAULT_NON_OPERATIONAL_AFTER_SECONDS;
 pub use data_center::{
-    Chap, DataCenter, DataCenterSpec, DataCenterStatus, DefaultNetwork, HostCounts, HostTemplate, MAX_PORTAL_FAILURES,
-    NonOperationalTaint, PortalFailure, PortalSpec, SecretReference, SessionSettings, Storage, Target,
+    ANY_TPGT, Chap, DataCenter, DataCenterSpec, DataCenterStatus, DefaultNetwork, HostCounts, HostTemplate,
+    MAX_PORTAL_FAILURES, NonOperationalTaint, PortalFailure, PortalSpec, SecretReference, SessionSettings, Storage,
+    Target,
 };
 pub use explained::is_explained_by;
 pub use first_few::first_few;

@@ -226,8 +226,8 @@ impl TestNode {
     ) {
         let paths: Vec<_> = paths
             .iter()
-            .map(|IscsiPath { target, portal, tpgt, interface }| {
-                json!({"target": target, "portal": portal, "tpgt": tpgt, "interface": interface, "network": interface,
+            .map(|IscsiPath { target, portal, interface }| {
+                json!({"target": target, "portal": portal, "tpgt": 1, "interface": interface, "network": interface,
                        "storage": "array", "bonds": ["storage"], "chapSecret": secret})
             })
             .collect();
@@ -273,7 +273,6 @@ pub fn path(target: u8, portal: u8, interface: Option<usize>) -> IscsiPath {
     IscsiPath {
         target: format!("iqn.2003-01.org.example:{target}").into(),
         portal: format!("10.0.{portal}.10:3260").into(),
-        tpgt: 1,
         interface: interface.map(|index| INTERFACES[index].into()),
     }
 }

@@ -23,6 +23,15 @@ fn running() -> Timeline {
 }
 
 #[test]
+fn a64_a_path_is_connected_whatever_portal_group_tag_is_answered() {
+    let mut timeline = Timeline::new(HALL);
+    timeline.reports("CC");
+    let reported = timeline.host().status.as_mut().expect("a status");
+    reported.connections.iter_mut().for_each(|connection| connection.tpgt = 1046);
+    assert_eq!(timeline.verdict(), "Up 2/2 | True Connected | True Connected | True Connected");
+}
+
+#[test]
 fn a18_a_lost_target_is_non_operational_after_the_delay_and_not_before() {
     let mut timeline = running();
     let lost = timeline.reports("FF").judge();

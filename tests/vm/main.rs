@@ -9,6 +9,7 @@ mod damage;
 mod disk_users;
 mod failures;
 mod host;
+mod lio;
 mod logout;
 mod multipath;
 mod names;

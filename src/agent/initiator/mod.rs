@@ -83,9 +83,10 @@ pub trait Initiator: Send + Sync + 'static {
     /// Users of devices (mounts, open counts) may change without it.
     fn changes(&self) -> watch::Receiver<()>;
 
-    /// Logs in to the target on a path. If it returns Ok, the session exists on the requested interface. A session that
-    /// came up on another interface has been logged out again (`WrongInterface`), and so has one that is connected to an
-    /// address that must not be dialled: a target may send a login on to another address.
+    /// Logs in to the target on a path. If it returns Ok, the session exists on the requested interface. A new session has
+    /// been logged out again if it is on another interface (`WrongInterface`), in a portal group that the login does not
+    /// admit (`TargetNotFound`), or connected to an address that must not be dialled: a target may send a login on to
+    /// another address.
     fn login(&self, login: &Login) -> impl Future<Output = Result<(), PathError>> + Send;
 
     /// Logs out a session of the agent, and deletes what the initiator stored for it. If it returns Ok, the session does
@@ -162,6 +163,8 @@ pub struct Session {
     pub id: u32,
     /// Its path: with the portal that was requested, which may be a DNS name, and the interface that it is bound to.
     pub path: IscsiPath,
+    /// The portal group tag that the target has answered.
+    pub tpgt: u16,
     /// The maker of the session. The agent changes only its own sessions.
     pub owner: SessionOwner,
     /// Whether the session works.
@@ -286,4 +289,8 @@ pub struct Login {
     /// The other planned paths to the target through the same interface. A DNS name must not lead to the session of one of
     /// them.
     pub siblings: BTreeSet<IscsiPath>,
+    /// The portal group tag that the target will probably answer: what it answered last, else the planned one.
+    pub expected_tpgt: u16,
+    /// The only portal group tag that it may answer; none if it may answer any.
+    pub only_tpgt: Option<u16>,
 }

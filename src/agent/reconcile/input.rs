@@ -183,7 +183,7 @@ mod tests {
 
     /// Why a login of this path would be pointless.
     fn blocker(target: &str, portal: &str, policy: &str) -> Option<PathError> {
-        let path = IscsiPath { target: target.into(), portal: portal.into(), tpgt: 1, interface: None };
+        let path = IscsiPath { target: target.into(), portal: portal.into(), interface: None };
         let policy: PortalPolicy = policy.parse().unwrap();
         let input = StepInput {
             plan: &Plan::default(),

@@ -28,7 +28,7 @@ use super::{
     },
 };
 use crate::{
-    api::{Connection, HostWarning, MultipathMap, SecretName, reason::PathReason},
+    api::{ANY_TPGT, Connection, HostWarning, Iqn, MultipathMap, Portal, SecretName, reason::PathReason},
     ops::Now,
 };
 
@@ -142,6 +142,8 @@ pub struct Reconciler {
     tidy_at: Option<Duration>,
     tidied_at: Option<Duration>,
     interference: Interference,
+    /// The portal group tag that was last answered, by target and portal.
+    answered_tpgts: BTreeMap<(Iqn, Portal), u16>,
     /// The last report before this start, for the first step.
     reported: BTreeMap<IscsiPath, Connection>,
     current: Option<PlanVersion>,
@@ -154,8 +156,14 @@ impl Reconciler {
     /// Starts from the last report in the Host's status. `seed` spreads the retries of different hosts.
     #[must_use]
     pub fn new(seed: u64, reported: &[Connection], acknowledged: Option<PlanVersion>) -> Self {
-        let reported = reported.iter().map(|connection| (IscsiPath::from(connection), connection.clone())).collect();
-        Reconciler { seed, reported, acknowledged, ..Reconciler::default() }
+        let answered = |it: &Connection| ((it.target.clone(), it.portal.clone()), it.tpgt);
+        Reconciler {
+            seed,
+            answered_tpgts: reported.iter().map(answered).collect(),
+            reported: reported.iter().map(|connection| (IscsiPath::from(connection), connection.clone())).collect(),
+            acknowledged,
+            ..Reconciler::default()
+        }
     }
 
     /// Starts with the last plan of a cold start.
@@ -244,6 +252,7 @@ impl Reconciler {
         let sessions = sessions_by_path(input.inventory);
         self.follow_plan(input.plan, input.now);
         let interfered = self.observe_interference(input);
+        self.remember_tpgts(input);
         self.apply_login_results(&sessions, input.now);
         let mut path_inputs = self.observe_paths(input, &sessions);
         self.hasten_lonely_targets(input.inventory);
@@ -259,7 +268,7 @@ impl Reconciler {
 
         Step {
             actions,
-            connections: self.connections(input.inventory, &sessions),
+            connections: self.connections(input, &sessions),
             multipath: report::multipath_maps(input.inventory),
             warnings: self.warnings(input),
             interfered,
@@ -328,6 +337,23 @@ impl Reconciler {
         let mut warnings = foreign::warnings(plan, inventory, facts);
         warnings.extend(self.interference.warning());
         warnings
+    }
+
+    fn remember_tpgts(&mut self, input: StepInput<'_>) {
+        let planned: BTreeSet<(&Iqn, &Portal)> =
+            input.plan.paths.keys().map(|path| (&path.target, &path.portal)).collect();
+        self.answered_tpgts.retain(|(target, portal), _| planned.contains(&(&*target, &*portal)));
+        for Session { path, tpgt, .. } in &input.inventory.sessions {
+            if planned.contains(&(&path.target, &path.portal)) {
+                self.answered_tpgts.insert((path.target.clone(), path.portal.clone()), *tpgt);
+            }
+        }
+    }
+
+    /// The portal group tag that the target will probably answer on a path.
+    fn expected_tpgt(&self, path: &IscsiPath, only: Option<u16>) -> u16 {
+        let answered = self.answered_tpgts.get(&(path.target.clone(), path.portal.clone()));
+        answered.copied().or(only).unwrap_or(ANY_TPGT)
     }
 
     fn apply_login_results(&mut self, sessions: &BTreeMap<&IscsiPath, &Session>, now: Now) {
@@ -538,6 +564,8 @@ impl Reconciler {
         self.logins.insert(path.clone(), now.monotonic);
         Some(Action::Login(Login {
             siblings: plan.siblings(&path),
+            expected_tpgt: self.expected_tpgt(&path, params.only_tpgt),
+            only_tpgt: params.only_tpgt,
             path,
             network: params.network.clone(),
             settings: plan.settings,
@@ -584,9 +612,14 @@ impl Reconciler {
         Some(Action::Tidy { keep: plan.paths.keys().cloned().collect() })
     }
 
-    fn connections(&self, inventory: &Inventory, sessions: &BTreeMap<&IscsiPath, &Session>) -> Vec<Connection> {
-        let planned = self.paths.iter().map(|(path, state)| state.report(path, sessions.get(path).copied()));
-        let mut connections: Vec<Connection> = planned.chain(self.surplus.report(inventory)).collect();
+    fn connections(&self, input: StepInput<'_>, sessions: &BTreeMap<&IscsiPath, &Session>) -> Vec<Connection> {
+        let planned = self.paths.iter().map(|(path, state)| {
+            let only = input.plan.paths.get(path).and_then(|params| params.only_tpgt);
+            let session = sessions.get(path).copied();
+            let tpgt = session.map_or_else(|| self.expected_tpgt(path, only), |session| session.tpgt);
+            state.report(path, tpgt, session)
+        });
+        let mut connections: Vec<Connection> = planned.chain(self.surplus.report(input.inventory)).collect();
         connections.sort_by_cached_key(|connection| (IscsiPath::from(connection), connection.session_id));
         connections
     }

@@ -320,9 +320,9 @@ impl PathState {
         }
     }
 
-    /// The path as it is reported.
+    /// The path as it is reported, with its portal group tag.
     #[must_use]
-    pub fn report(&self, path: &IscsiPath, session: Option<&Session>) -> Connection {
+    pub fn report(&self, path: &IscsiPath, tpgt: u16, session: Option<&Session>) -> Connection {
         let present = session.map(|session| session.id);
         let (state, cause, session_id) = match &self.state {
             State::Connecting => (ConnectionState::Connecting, None, None),
@@ -333,7 +333,7 @@ impl PathState {
         Connection {
             target: path.target.clone(),
             portal: path.portal.clone(),
-            tpgt: path.tpgt,
+            tpgt,
             interface: path.interface.clone(),
             state,
             session_id,

@@ -39,6 +39,8 @@ pub struct LoginParams {
     pub network: Option<NetworkName>,
     /// The Secret with the target's CHAP credentials.
     pub chap_secret: Option<SecretName>,
+    /// The only portal group tag that the target may answer; none if it may answer any.
+    pub only_tpgt: Option<u16>,
 }
 
 impl From<&PlanStatus> for Plan {
@@ -60,7 +62,11 @@ impl From<&PlanStatus> for Plan {
 
 impl From<&PlannedPath> for LoginParams {
     fn from(path: &PlannedPath) -> Self {
-        LoginParams { network: path.network.clone(), chap_secret: path.chap_secret.clone() }
+        LoginParams {
+            network: path.network.clone(),
+            chap_secret: path.chap_secret.clone(),
+            only_tpgt: path.only_tpgt(),
+        }
     }
 }
 
@@ -81,7 +87,7 @@ impl Plan {
     #[must_use]
     pub fn siblings(&self, path: &IscsiPath) -> BTreeSet<IscsiPath> {
         // Paths are sorted by target, then by portal.
-        let first = IscsiPath { target: path.target.clone(), portal: "".into(), tpgt: 0, interface: None };
+        let first = IscsiPath { target: path.target.clone(), portal: "".into(), interface: None };
         let of_target =
             self.paths.range(first..).map(|(other, _)| other).take_while(|other| other.target == path.target);
         of_target.filter(|other| other.interface == path.interface && *other != path).cloned().collect()

@@ -109,7 +109,7 @@ impl SurplusSessions {
     pub fn report(&self, inventory: &Inventory) -> impl Iterator<Item = Connection> {
         inventory.sessions.iter().filter_map(|session| {
             let surplus = self.sessions.get(&session.id)?;
-            Some(surplus.report(&session.path, session.id))
+            Some(surplus.report(session))
         })
     }
 }
@@ -258,14 +258,15 @@ impl SurplusSession {
         [lost, settled, self.retry_at].into_iter().flatten().filter(|at| *at > now.monotonic).min()
     }
 
-    fn report(&self, path: &IscsiPath, id: u32) -> Connection {
+    fn report(&self, session: &Session) -> Connection {
+        let Session { id, path, tpgt, .. } = session;
         Connection {
             target: path.target.clone(),
             portal: path.portal.clone(),
-            tpgt: path.tpgt,
+            tpgt: *tpgt,
             interface: path.interface.clone(),
             state: self.state,
-            session_id: Some(id),
+            session_id: Some(*id),
             reason: self.explanation.as_ref().and_then(|explanation| explanation.reason),
             message: self.explanation.as_ref().map(|explanation| explanation.message.clone()),
             since: self.since.clone(),

@@ -11,8 +11,6 @@ pub struct IscsiPath {
     pub target: Iqn,
     /// Address and port, canonical.
     pub portal: Portal,
-    /// The target portal group tag.
-    pub tpgt: u16,
     /// The device that the session is bound to; none for the default network.
     pub interface: Option<InterfaceName>,
 }
@@ -22,7 +20,6 @@ impl From<&PlannedPath> for IscsiPath {
         IscsiPath {
             target: planned.target.clone(),
             portal: planned.portal.clone(),
-            tpgt: planned.tpgt,
             interface: planned.interface.clone(),
         }
     }
@@ -33,7 +30,6 @@ impl From<&Connection> for IscsiPath {
         IscsiPath {
             target: connection.target.clone(),
             portal: connection.portal.clone(),
-            tpgt: connection.tpgt,
             interface: connection.interface.clone(),
         }
     }
@@ -41,7 +37,7 @@ impl From<&Connection> for IscsiPath {
 
 impl fmt::Display for IscsiPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at {},{} through ", self.target, self.portal, self.tpgt)?;
+        write!(f, "{} at {} through ", self.target, self.portal)?;
         match &self.interface {
             Some(interface) => write!(f, "{interface}"),
             None => write!(f, "the default network"),

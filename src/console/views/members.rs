@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::data_center::hosts;
 use super::frame::home;
 use super::text::{Severity, age, badge, fraction, host_filters, notices, phase, ready, severity_of_state, with_query};
-use crate::api::{ConnectionState, Host, Pairing};
+use crate::api::{ANY_TPGT, ConnectionState, Host, Pairing};
 use crate::console::fragment::Fragment;
 use crate::console::location::{DataCenterRef, Filter, Tab};
 use crate::console::model::Model;
@@ -137,10 +137,9 @@ fn matrix(target: &str, view: &HostView) -> Markup {
     let networks: BTreeMap<&str, &str> = named.collect();
     let paths: Vec<&PathView> = view.paths.iter().filter(|path| path.target == target).collect();
     let columns: BTreeSet<Column<'_>> = paths.iter().map(|path| column(path, &networks)).collect();
-    let portals: BTreeSet<(&str, u16)> = paths.iter().map(|path| (path.portal.as_str(), path.tpgt)).collect();
-    let at = |portal: (&str, u16), wanted: &Column<'_>| {
-        let there =
-            |path: &&&PathView| (path.portal.as_str(), path.tpgt) == portal && column(path, &networks) == *wanted;
+    let portals: BTreeMap<&str, u16> = paths.iter().map(|path| (path.portal.as_str(), path.tpgt)).collect();
+    let at = |portal: &str, wanted: &Column<'_>| {
+        let there = |path: &&&PathView| path.portal.as_str() == portal && column(path, &networks) == *wanted;
         paths.iter().find(there).copied()
     };
     html! {
@@ -163,9 +162,9 @@ fn matrix(target: &str, view: &HostView) -> Markup {
                     }
                 }
                 tbody {
-                    @for portal in portals {
+                    @for (portal, tpgt) in portals {
                         tr {
-                            th scope="row" .code { (portal.0) @if portal.1 != 1 { "," (portal.1) } }
+                            th scope="row" .code { (portal) @if tpgt != ANY_TPGT { "," (tpgt) } }
                             @for wanted in &columns { (cell(at(portal, wanted))) }
                         }
                     }

@@ -153,10 +153,10 @@ impl OpenIscsi {
     /// for another planned path.
     async fn login_by_address(&self, access: &HostAccess, login: &Login, path: &IscsiPath) -> Result<(), PathError> {
         self.claims.add([path.clone()]);
-        let record = NodeRecord::of(path)?;
+        let record = NodeRecord::of(path, login.expected_tpgt)?;
         let sessions = self.reader.sessions().await?;
         if let Some(session) = sessions.iter().find(|session| is_own_on(session, path)) {
-            return self.use_session(access, login, &record, session).await;
+            return self.use_session(access, login, session).await;
         }
         let before: BTreeSet<u32> = sessions.iter().map(|session| session.id).collect();
         self.names.login_begins(path, &login.portals);
@@ -166,13 +166,7 @@ impl OpenIscsi {
         result
     }
 
-    async fn use_session(
-        &self,
-        access: &HostAccess,
-        login: &Login,
-        record: &NodeRecord,
-        session: &SessionEntry,
-    ) -> Result<(), PathError> {
+    async fn use_session(&self, access: &HostAccess, login: &Login, session: &SessionEntry) -> Result<(), PathError> {
         let requested = self.requested_path(session);
         if requested == login.path {
             return Ok(());
@@ -185,8 +179,8 @@ impl OpenIscsi {
         }
         // The session counts anyway. Without the new name in its record, an agent that is started later would make another
         // session before it logs this one out.
-        if let Err(error) = self.records.rename(access, record, &login.path).await {
-            tracing::debug!(%record, %error, "the record keeps the portal's other name");
+        if let Err(error) = self.records.rename(access, &session.path, &login.path).await {
+            tracing::debug!(path = %session.path, %error, "the record keeps the portal's other name");
         }
         self.names.set(session.id, &session.path, &login.path);
         Ok(())
@@ -239,6 +233,14 @@ impl OpenIscsi {
         }
         let mut wanted = sessions.iter().filter(|session| is_own_on(session, &path));
         if let Some(session) = wanted.find(|session| session.is_live() || result.is_ok()) {
+            if let Some(only) = login.only_tpgt.filter(|only| *only != session.tpgt) {
+                let found = format!(
+                    "the portal belongs to portal group {}, and the data center says {only} (tpgt): correct it there, or \
+                     leave it out; the session is not wanted",
+                    session.tpgt
+                );
+                return Err(self.undo_login(access, session, PathReason::TargetNotFound, &found).await);
+            }
             self.names.set(session.id, &session.path, &login.path);
             return Ok(());
         }
@@ -289,12 +291,11 @@ impl OpenIscsi {
     /// Deletes the record of a path by address that was made for the requested path, and not for another one since. A
     /// failure does no harm: `tidy` deletes the record later.
     async fn delete_record(&self, access: &HostAccess, path: &IscsiPath, requested: &IscsiPath) {
-        let Ok(record) = NodeRecord::of(path) else { return };
         if self.records.requested_path(access, path).is_some_and(|found| found != *requested) {
             return;
         }
-        if let Err(error) = self.records.delete(access, &record).await {
-            tracing::debug!(%record, %error, "cannot delete the record now");
+        if let Err(error) = self.records.delete(access, path).await {
+            tracing::debug!(%path, %error, "cannot delete the record now");
         }
     }
 
@@ -400,7 +401,7 @@ impl Initiator for OpenIscsi {
         if sessions.any(|session| self.requested_path(&session) == login.path) {
             return Ok(());
         }
-        let NodeRecord { address, port, .. } = NodeRecord::of(&login.path)?;
+        let NodeRecord { address, port, .. } = NodeRecord::of(&login.path, login.expected_tpgt)?;
         let access = self.iscsiadm.access()?;
         match parse_ip(&address) {
             Some(_) => self.login_by_address(&access, login, &login.path).await,

@@ -183,6 +183,8 @@ mod tests {
             credentials: None,
             portals: policy.rules("frankfurt"),
             siblings: siblings.iter().cloned().collect(),
+            expected_tpgt: 1,
+            only_tpgt: None,
         }
     }
 

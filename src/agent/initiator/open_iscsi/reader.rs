@@ -99,7 +99,8 @@ async fn blocking<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send
 
 fn session_with_users(entry: SessionEntry, users: &BTreeMap<DeviceNumber, Vec<DeviceUser>>) -> Session {
     let owner = entry.owner();
-    let SessionEntry { id, path, connected_to: _, record: _, state, credentials, replacement_timeout, disks } = entry;
+    let SessionEntry { id, path, connected_to: _, tpgt, record: _, state, credentials, replacement_timeout, disks } =
+        entry;
     let live_settings =
         replacement_timeout.map(|replacement_timeout_seconds| LiveSettings { replacement_timeout_seconds });
     let disks = disks
@@ -107,7 +108,7 @@ fn session_with_users(entry: SessionEntry, users: &BTreeMap<DeviceNumber, Vec<De
         .map(|BlockDevice { name, number, .. }| Disk { users: users.get(&number).cloned(), name })
         .collect();
     let (stored_credentials, record_is_kept) = (None, true);
-    Session { id, path, owner, state, credentials, stored_credentials, live_settings, record_is_kept, disks }
+    Session { id, path, tpgt, owner, state, credentials, stored_credentials, live_settings, record_is_kept, disks }
 }
 
 fn map_with_users(entry: MapEntry, users: &BTreeMap<DeviceNumber, Vec<DeviceUser>>) -> Map {
@@ -175,14 +176,14 @@ mod tests {
             })
             .collect();
         let expected = [
-            "1 iqn.2026-11.com.example:alpha at 10.0.101.1:3260,1 through san1 Free sda sdb",
-            "2 iqn.2026-11.com.example:alpha at [fd00:102::1]:3260,1 through san2 LoggedIn sdc sdd",
-            "3 iqn.2026-11.com.example:beta at [fd00:101::2]:3260,1 through san1 LoggedIn sde",
-            "4 iqn.2026-11.com.example:beta at 10.0.102.2:3260,1 through san2 Free sdf",
-            "5 iqn.2026-11.com.example:one-way at 10.0.101.3:3260,1 through san1 LoggedIn sdg with CHAP",
-            "6 iqn.2026-11.com.example:mutual at 10.0.102.3:3260,1 through san2 LoggedIn sdh with CHAP",
-            "7 eui.02004567a425678d at 10.0.101.4:3260,1 through san1 LoggedIn sdi",
-            "8 naa.52004567ba64678d at [fd00:102::4]:3260,1 through san2 LoggedIn sdj",
+            "1 iqn.2026-11.com.example:alpha at 10.0.101.1:3260 through san1 Free sda sdb",
+            "2 iqn.2026-11.com.example:alpha at [fd00:102::1]:3260 through san2 LoggedIn sdc sdd",
+            "3 iqn.2026-11.com.example:beta at [fd00:101::2]:3260 through san1 LoggedIn sde",
+            "4 iqn.2026-11.com.example:beta at 10.0.102.2:3260 through san2 Free sdf",
+            "5 iqn.2026-11.com.example:one-way at 10.0.101.3:3260 through san1 LoggedIn sdg with CHAP",
+            "6 iqn.2026-11.com.example:mutual at 10.0.102.3:3260 through san2 LoggedIn sdh with CHAP",
+            "7 eui.02004567a425678d at 10.0.101.4:3260 through san1 LoggedIn sdi",
+            "8 naa.52004567ba64678d at [fd00:102::4]:3260 through san2 LoggedIn sdj",
         ];
         assert_eq!(sessions, expected);
         let five_seconds = Some(LiveSettings { replacement_timeout_seconds: 5 });

@@ -19,7 +19,8 @@ const OWN_PREFIX: &str = "mb.";
 /// for the default network.
 pub const DEFAULT_RECORD: &str = "default";
 
-/// A node record of the agent: exactly one target, portal and interface.
+/// A node record of the agent: exactly one target, portal and interface. A path has one record; its portal group tag may be
+/// another one after the target has answered.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NodeRecord {
     /// The interface record.
@@ -70,12 +71,12 @@ pub fn record_name(device: Option<&str>) -> String {
 }
 
 impl NodeRecord {
-    /// The record of a path.
+    /// The record of a path, in a portal group.
     ///
     /// # Errors
     /// `InvalidRecord` if a part of the path must not become a file on the host, or if its portal is not an address and a
     /// port.
-    pub fn of(path: &IscsiPath) -> Result<Self, PathError> {
+    pub fn of(path: &IscsiPath, tpgt: u16) -> Result<Self, PathError> {
         let invalid = |message| PathError::new(PathReason::InvalidRecord, message);
         let name = |text: &str| FileName::new(text).map_err(|error| invalid(error.to_string()));
         let port = path.portal.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
@@ -84,7 +85,7 @@ impl NodeRecord {
             target: name(&path.target)?,
             address: name(path.portal.host())?,
             port: port.ok_or_else(|| invalid(format!("{:?} is not an address and a port", &*path.portal)))?,
-            tpgt: path.tpgt,
+            tpgt,
         })
     }
 
@@ -94,7 +95,6 @@ impl NodeRecord {
         IscsiPath {
             target: (&*self.target).into(),
             portal: Portal::new(&self.address, self.port),
-            tpgt: self.tpgt,
             interface: self.interface.interface(),
         }
     }
@@ -123,7 +123,6 @@ mod tests {
         let path = |target: &str, portal: &str, interface: &str| IscsiPath {
             target: target.into(),
             portal: portal.into(),
-            tpgt: 1,
             interface: Some(interface.into()),
         };
         for (path, part) in [
@@ -135,7 +134,7 @@ mod tests {
             (path("iqn.2003-01.org.example:x", "10.0.0.1:x", "ens1"), "10.0.0.1:x"),
             (path("iqn.2003-01.org.example:x", "10.0.0.1:3260", "../ens1"), "../ens1"),
         ] {
-            let error = NodeRecord::of(&path).unwrap_err();
+            let error = NodeRecord::of(&path, 1).unwrap_err();
             assert_eq!(error.reason, PathReason::InvalidRecord);
             assert!(error.message.contains(part), "{error}");
         }

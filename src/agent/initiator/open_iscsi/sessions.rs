@@ -32,6 +32,8 @@ pub struct SessionEntry {
     pub path: IscsiPath,
     /// The address that it is connected to: another one if the target has sent the login on. None without a connection.
     pub connected_to: Option<IpAddr>,
+    /// The portal group tag that the target has answered.
+    pub tpgt: u16,
     /// The name of its interface record (`ifacename`).
     pub record: Arc<str>,
     /// The state of the session.
@@ -102,10 +104,10 @@ fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEn
         path: IscsiPath {
             target: target.into(),
             portal: Portal::new(&address, port),
-            tpgt,
             interface: interface(directory, &record)?,
         },
         connected_to: connected_to(sys, id),
+        tpgt,
         record,
         state: match state.as_str() {
             "LOGGED_IN" => SessionState::LoggedIn,
@@ -223,7 +225,7 @@ mod tests {
         let host = FakeHost::new();
         host.session(7, "mb.ens1", TARGET, "10.0.1.10").disk(7, 0, "sda", "8:0").disk(7, 12, "sdb", "65:16");
         let found = read(&host).remove(0);
-        assert_eq!(found.path.to_string(), format!("{TARGET} at 10.0.1.10:3260,1 through ens1"));
+        assert_eq!((found.path.to_string(), found.tpgt), (format!("{TARGET} at 10.0.1.10:3260 through ens1"), 1));
         assert_eq!((found.id, &*found.record, found.state), (7, "mb.ens1", SessionState::LoggedIn));
         assert_eq!((found.replacement_timeout, found.credentials), (Some(5), None));
         let disks: Vec<_> = found.disks.iter().map(|disk| (&*disk.name, disk.number)).collect();

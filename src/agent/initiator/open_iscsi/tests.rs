@@ -77,14 +77,21 @@ impl TestHost {
         calls.lines().map(word).collect()
     }
 
+    /// The portals of the agent's node records, with their portal group tags.
+    fn records(&self) -> Vec<String> {
+        let database = records::database::Database::new(HostRoot::open(self.root.path()).unwrap());
+        database.nodes().iter().map(NodeRecord::portal).collect()
+    }
+
     async fn sessions(&self) -> Vec<Session> {
         self.initiator.inventory(&BTreeSet::new()).await.unwrap().sessions
     }
 }
 
 fn login(path: IscsiPath) -> Login {
-    let (portals, siblings) = Default::default();
-    Login { path, network: None, settings: SessionSettings::default(), credentials: None, portals, siblings }
+    let (settings, portals, siblings) = Default::default();
+    let (network, credentials, only_tpgt) = (None, None, None);
+    Login { path, network, settings, credentials, portals, siblings, expected_tpgt: 1, only_tpgt }
 }
 
 fn with_chap(login: Login, password: &str) -> Login {
@@ -257,6 +264,39 @@ async fn a_session_on_the_wrong_device_is_logged_out_again() {
     assert_eq!(error.reason, PathReason::WrongInterface);
     assert_eq!(error.message, "the session came up bound to ens9 instead of ens1; it was logged out again");
     assert_eq!(host.sessions().await, []);
+}
+
+#[tokio::test]
+async fn a64_a_record_gets_the_answered_tag_at_the_next_login() {
+    let host = TestHost::new();
+    let first = with_chap(login(path("a", "1", "ens1")), "hunter2");
+    fs::write(host.file("new-tag"), "1046").unwrap();
+    host.initiator.login(&first).await.unwrap();
+    assert_eq!((host.sessions().await[0].tpgt, host.records()), (1046, vec!["10.0.1.10:3260,1".to_owned()]));
+    for (name, text) in [("username", "ann"), ("password", "another")] {
+        fs::write(host.file(&format!("sys/class/iscsi_session/session1/{name}")), text).unwrap();
+    }
+    let stored = first.credentials.as_ref().map(Credentials::fingerprint);
+    assert_eq!(host.sessions().await[0].stored_credentials, stored, "found by the path");
+
+    fs::remove_dir_all(host.file("sys/class/iscsi_session/session1")).unwrap();
+    host.initiator.login(&Login { expected_tpgt: 1046, ..first }).await.unwrap();
+    assert_eq!(host.records(), ["10.0.1.10:3260,1046"], "it has only one");
+    host.initiator.logout(&host.sessions().await[0]).await.unwrap();
+    assert_eq!(host.records(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a64_a_new_session_of_another_group_than_the_planned_is_logged_out() {
+    let host = TestHost::new();
+    fs::write(host.file("new-tag"), "1046").unwrap();
+    let login = Login { expected_tpgt: 2, only_tpgt: Some(2), ..login(path("a", "1", "ens1")) };
+    let error = host.initiator.login(&login).await.unwrap_err();
+    assert_eq!(error.reason, PathReason::TargetNotFound);
+    assert!(error.message.contains("portal group 1046") && error.message.contains("says 2"), "{error}");
+    assert_eq!(host.sessions().await, []);
+    fs::write(host.file("new-tag"), "2").unwrap();
+    host.initiator.login(&login).await.unwrap();
 }
 
 #[tokio::test]

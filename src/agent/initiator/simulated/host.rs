@@ -29,7 +29,7 @@ use crate::{
         },
     },
     api::{
-        HostInterface, InterfaceName, Iqn, NetworkName, NodeName, ObjectName, Portal, SessionSettings,
+        ANY_TPGT, HostInterface, InterfaceName, Iqn, NetworkName, NodeName, ObjectName, Portal, SessionSettings,
         reason::PathReason,
     },
     ops::backoff,
@@ -68,6 +68,7 @@ struct SimulatedState {
 #[derive(Debug, Clone)]
 struct Entry {
     path: IscsiPath,
+    tpgt: u16,
     record: Arc<str>,
     network: Option<NetworkName>,
     credentials: Option<Fingerprint>,
@@ -114,7 +115,9 @@ impl SimulatedHost {
 
     /// Adds a session that somebody else made, with another interface record than the agent's.
     pub fn connect_foreign(&self, path: IscsiPath, record: &str) {
-        self.state().connect(path, record.into(), None, None, SessionSettings::default().into());
+        let live_settings = SessionSettings::default().into();
+        let record = record.into();
+        self.state().connect(Entry { path, tpgt: ANY_TPGT, record, network: None, credentials: None, live_settings });
         self.announce();
     }
 
@@ -217,6 +220,7 @@ impl SimulatedHost {
             sessions.push(Session {
                 id: *id,
                 path: entry.path.clone(),
+                tpgt: entry.tpgt,
                 owner: entry.owner(),
                 state: if lost { SessionState::Failed } else { SessionState::LoggedIn },
                 credentials: entry.credentials,
@@ -293,14 +297,14 @@ impl Initiator for SimulatedHost {
             return Err(error);
         }
         let record = format!("{OWN_RECORD_PREFIX}{}", login.path.interface.as_deref().unwrap_or("default"));
-        let credentials = login.credentials.as_ref().map(Credentials::fingerprint);
-        self.state().connect(
-            login.path.clone(),
-            record.into(),
-            login.network.clone(),
-            credentials,
-            login.settings.into(),
-        );
+        self.state().connect(Entry {
+            path: login.path.clone(),
+            tpgt: login.expected_tpgt,
+            record: record.into(),
+            network: login.network.clone(),
+            credentials: login.credentials.as_ref().map(Credentials::fingerprint),
+            live_settings: login.settings.into(),
+        });
         self.announce();
         Ok(())
     }
@@ -361,19 +365,12 @@ impl Initiator for SimulatedHost {
 }
 
 impl SimulatedState {
-    fn connect(
-        &mut self,
-        path: IscsiPath,
-        record: Arc<str>,
-        network: Option<NetworkName>,
-        credentials: Option<Fingerprint>,
-        live_settings: LiveSettings,
-    ) {
-        if self.sessions.values().any(|entry| entry.path == path && entry.record == record) {
+    fn connect(&mut self, new: Entry) {
+        if self.sessions.values().any(|entry| entry.path == new.path && entry.record == new.record) {
             return;
         }
-        self.flushed.remove(&path.target);
-        self.sessions.insert(self.next_id, Entry { path, record, network, credentials, live_settings });
+        self.flushed.remove(&new.path.target);
+        self.sessions.insert(self.next_id, new);
         self.next_id += 1;
         self.save();
     }
@@ -420,9 +417,9 @@ impl SimulatedState {
             Err(error) => return Err(error),
         };
         for Saved { id, target, portal, tpgt, interface, record, network } in saved {
-            let path = IscsiPath { target, portal, tpgt, interface };
+            let path = IscsiPath { target, portal, interface };
             let live_settings = SessionSettings::default().into();
-            self.sessions.insert(id, Entry { path, record, network, credentials: None, live_settings });
+            self.sessions.insert(id, Entry { path, tpgt, record, network, credentials: None, live_settings });
             self.next_id = self.next_id.max(id + 1);
         }
         Ok(())
@@ -431,8 +428,9 @@ impl SimulatedState {
 
 impl Saved {
     fn new(id: u32, entry: &Entry) -> Self {
-        let Entry { path, record, network, credentials: _, live_settings: _ } = entry;
-        let IscsiPath { target, portal, tpgt, interface } = path.clone();
+        let Entry { path, tpgt, record, network, credentials: _, live_settings: _ } = entry;
+        let IscsiPath { target, portal, interface } = path.clone();
+        let tpgt = *tpgt;
         Saved { id, target, portal, tpgt, interface, record: record.clone(), network: network.clone() }
     }
 }

@@ -109,7 +109,7 @@ mod tests {
 
     fn record(portal: &str, device: Option<&str>) -> NodeRecord {
         let interface = device.map(Into::into);
-        NodeRecord::of(&IscsiPath { target: "iqn.a".into(), portal: portal.into(), tpgt: 3, interface }).unwrap()
+        NodeRecord::of(&IscsiPath { target: "iqn.a".into(), portal: portal.into(), interface }, 3).unwrap()
     }
 
     #[test]

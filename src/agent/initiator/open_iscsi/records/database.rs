@@ -24,7 +24,7 @@ use super::settings::{Setting, Settings, Value, changed, parse};
 use crate::agent::{
     host::host_root::HostRoot,
     initiator::open_iscsi::record::{InterfaceRecord, NodeRecord},
-    types::FileName,
+    types::{FileName, IscsiPath},
 };
 
 /// The directories of the database on different distributions, relative to the root directory. Distributions move it from
@@ -162,6 +162,22 @@ impl Database {
             }
         }
         found
+    }
+
+    /// The node records of a path, including unreadable ones: one, or several that differ in their portal group tags.
+    #[must_use]
+    pub fn nodes_of(&self, path: &IscsiPath) -> Vec<NodeRecord> {
+        let Ok(wanted) = NodeRecord::of(path, 0) else { return Vec::new() };
+        let (target, name) = (&wanted.target, wanted.interface.name());
+        let mut records = Vec::new();
+        for directory in DIRECTORIES {
+            let portals = self.names(&format!("{directory}/nodes/{target}"));
+            records.extend(portals.iter().filter_map(|portal| node(target, portal, &name)));
+        }
+        records.retain(|record| record.path() == *path && self.first(&node_file(record)).is_some());
+        records.sort();
+        records.dedup();
+        records
     }
 
     /// Removes a node record of the agent that iscsiadm cannot read.

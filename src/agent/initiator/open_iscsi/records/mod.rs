@@ -78,24 +78,25 @@ impl Records {
     /// The credentials that are stored for the next login of a path; none without CHAP.
     #[must_use]
     pub fn stored_credentials(&self, access: &HostAccess, path: &IscsiPath) -> Option<Credentials> {
-        match self.database(access).ok()?.node(&NodeRecord::of(path).ok()?) {
+        let database = self.database(access).ok()?;
+        database.nodes_of(path).iter().find_map(|record| match database.node(record) {
             StoredRecord::Settings(settings) => credentials(&settings),
             StoredRecord::Missing | StoredRecord::Unreadable => None,
-        }
+        })
     }
 
     /// The path that the record of a path by address was made for: with the DNS name, if it has one. None if there is no
     /// such record.
     #[must_use]
     pub fn requested_path(&self, access: &HostAccess, path: &IscsiPath) -> Option<IscsiPath> {
-        let record = NodeRecord::of(path).ok()?;
-        match self.database(access).ok()?.node(&record) {
+        let database = self.database(access).ok()?;
+        database.nodes_of(path).iter().find_map(|record| match database.node(record) {
             StoredRecord::Settings(settings) => Some(match stored_name(&settings) {
                 Some(name) => IscsiPath { portal: Portal::new(name, record.port), ..path.clone() },
                 None => path.clone(),
             }),
             StoredRecord::Missing | StoredRecord::Unreadable => None,
-        }
+        })
     }
 
     /// The credentials that are stored for the next login of a path of a plan. If its portal has a DNS name, they are those of
@@ -113,32 +114,39 @@ impl Records {
         self.stored_credentials(access, path).or_else(by_name)
     }
 
-    /// Writes into a record for which path it is from now on.
+    /// Writes into the record of a path by address for which path it is from now on.
     ///
     /// # Errors
-    /// If the lock cannot be taken, or there is no such record.
-    pub async fn rename(&self, access: &HostAccess, record: &NodeRecord, path: &IscsiPath) -> Result<(), PathError> {
+    /// If the lock cannot be taken, or the record cannot be written.
+    pub async fn rename(&self, access: &HostAccess, path: &IscsiPath, requested: &IscsiPath) -> Result<(), PathError> {
         let _changing = self.changing.lock().await;
-        self.write(access, record, &[portal_name(path)]).await
+        for record in self.database(access)?.nodes_of(path) {
+            self.write(access, &record, &[portal_name(requested)]).await?;
+        }
+        Ok(())
     }
 
-    /// Deletes a node record.
+    /// Deletes the node record of a path, whatever portal group it has.
     ///
     /// # Errors
     /// If iscsiadm fails.
-    pub async fn delete(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
+    pub async fn delete(&self, access: &HostAccess, path: &IscsiPath) -> Result<(), PathError> {
         let _changing = self.changing.lock().await;
-        self.delete_locked(access, record).await
+        let mut result = Ok(());
+        for record in self.database(access)?.nodes_of(path) {
+            result = self.delete_locked(access, &record).await.and(result);
+        }
+        result
     }
 
     /// Whether the record of a path has what every record of the agent has.
     #[must_use]
     pub fn is_kept(&self, access: &HostAccess, path: &IscsiPath) -> bool {
-        let is_kept = || match self.database(access).ok()?.node(&NodeRecord::of(path).ok()?) {
-            StoredRecord::Settings(current) => Some(settings_to_change(&identity(), &current).is_empty()),
-            StoredRecord::Missing | StoredRecord::Unreadable => None,
-        };
-        is_kept().unwrap_or_default()
+        let Ok(database) = self.database(access) else { return false };
+        database.nodes_of(path).iter().any(|record| match database.node(record) {
+            StoredRecord::Settings(current) => settings_to_change(&identity(), &current).is_empty(),
+            StoredRecord::Missing | StoredRecord::Unreadable => false,
+        })
     }
 
     /// The records, of whomever, by which open-iscsi logs in by itself; sorted.
@@ -153,8 +161,8 @@ impl Records {
     /// Whether the record of a path has the agent's mark.
     #[must_use]
     pub fn is_marked(&self, access: &HostAccess, path: &IscsiPath) -> bool {
-        let is_marked = || Some(is_marked(&self.database(access).ok()?.node(&NodeRecord::of(path).ok()?)));
-        is_marked().unwrap_or_default()
+        let Ok(database) = self.database(access) else { return false };
+        database.nodes_of(path).iter().any(|record| is_marked(&database.node(record)))
     }
 
     /// Deletes the agent's records, except those to keep: these are hidden and marked. Of the records with the agent's
@@ -194,8 +202,12 @@ impl Records {
             result = done.and(result);
         }
         for record in &own {
-            let done =
-                if keep_node(record) { self.mend(access, record).await } else { self.delete(access, record).await };
+            let done = if keep_node(record) {
+                self.mend(access, record).await
+            } else {
+                let _changing = self.changing.lock().await;
+                self.delete_locked(access, record).await
+            };
             result = done.and(result);
         }
         result
@@ -267,10 +279,12 @@ impl Records {
     ) -> Result<(), PathError> {
         let database = self.database(access)?;
         let mut found = database.node(record);
-        let has_conflict = has_conflicting_tag(&database, record);
-        let is_usable = matches!(found, StoredRecord::Settings(_)) && !recreate && !has_conflict;
+        let existing = database.nodes_of(&record.path());
+        let is_usable =
+            matches!(found, StoredRecord::Settings(_)) && !recreate && existing.iter().all(|other| other == record);
         if !is_usable {
-            if found != StoredRecord::Missing || has_conflict {
+            // Those with other portal group tags too: iscsiadm confuses them.
+            for record in &existing {
                 // A record that a session uses cannot be deleted; it is overwritten below.
                 let _ = self.delete_locked(access, record).await;
             }
@@ -290,10 +304,8 @@ impl Records {
     async fn delete_locked(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
         let database = self.database(access)?;
         match database.node(record) {
-            StoredRecord::Missing if !has_conflicting_tag(&database, record) => Ok(()),
-            StoredRecord::Missing | StoredRecord::Settings(_) => {
-                self.change(access, &Command::DeleteNode(record)).await
-            }
+            StoredRecord::Missing => Ok(()),
+            StoredRecord::Settings(_) => self.change(access, &Command::DeleteNode(record)).await,
             StoredRecord::Unreadable => {
                 // If iscsiadm can read it after all, it also removes the empty directories.
                 let _ = self.change(access, &Command::DeleteNode(record)).await;
@@ -314,14 +326,6 @@ impl Records {
     fn database(&self, access: &HostAccess) -> Result<Database, PathError> {
         Ok(Database::new(self.iscsiadm.root(access)?))
     }
-}
-
-/// Whether there is a record that differs only in its portal group tag: iscsiadm confuses them.
-fn has_conflicting_tag(database: &Database, record: &NodeRecord) -> bool {
-    database
-        .nodes()
-        .into_iter()
-        .any(|other| other.tpgt != record.tpgt && NodeRecord { tpgt: record.tpgt, ..other } == *record)
 }
 
 /// What every record of the agent has, for as long as it exists.
@@ -456,7 +460,8 @@ mod tests {
         let settings =
             SessionSettings { login_timeout_seconds: 7, noop_timeout_seconds: 8, ..SessionSettings::default() };
         let (portals, siblings) = Default::default();
-        Login { path: path("a", "1", "ens1"), network: None, settings, credentials, portals, siblings }
+        let path = path("a", "1", "ens1");
+        Login { path, network: None, settings, credentials, portals, siblings, expected_tpgt: 1, only_tpgt: None }
     }
 
     fn chap(password: &str) -> Credentials {
