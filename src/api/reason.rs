@@ -87,6 +87,12 @@ closed_set! {
         AddressOutsideSubnets,
         /// A Secret that the plan names cannot be used. Sessions live on, and are not made again.
         SecretNotFound,
+        /// iscsid refuses to log out sessions with something mounted over them (`iscsid.safe_logout`).
+        SafeLogout,
+        /// A LUN has several disks and no multipath map: the configuration hides it, or something has taken a disk.
+        Blacklisted,
+        /// open-iscsi's node database is on a read-only file system.
+        ReadOnlyDatabase,
         /// Something that a newer agent knows, and this version does not.
         Other,
     } else Other

@@ -9,6 +9,7 @@ mod damage;
 mod disk_users;
 mod failures;
 mod host;
+mod host_settings;
 mod lio;
 mod logout;
 mod multipath;

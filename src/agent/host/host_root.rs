@@ -14,7 +14,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, openat, openat2, unlinkat},
+    fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, StatVfsMountFlags, fstatvfs, openat, openat2, unlinkat},
     io::Errno,
 };
 
@@ -112,6 +112,15 @@ impl HostRoot {
     /// The error of the kernel.
     pub fn link_metadata(&self, file: impl AsRef<Path>) -> io::Result<Metadata> {
         File::from(self.open_file(file, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?).metadata()
+    }
+
+    /// Whether a directory is on a file system that is mounted read-only.
+    ///
+    /// # Errors
+    /// The error of the kernel.
+    pub fn is_read_only(&self, directory: impl AsRef<Path>) -> io::Result<bool> {
+        let directory = self.open_file(directory, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(fstatvfs(directory)?.f_flag.contains(StatVfsMountFlags::RDONLY))
     }
 
     /// Removes a file, or the link itself if it is one.

@@ -104,13 +104,14 @@ fn select(
             usable.entry(message.header.index).or_default().insert((address, message.header.prefix_len));
         }
     }
+    let uplinked: BTreeSet<u32> = links.iter().filter(|link| !leads_to_a_pod(link)).filter_map(controller).collect();
     let mut found: Vec<(bool, HostInterface)> = links
         .iter()
         .filter_map(|link| {
             let interface = interface(link, usable.get(&link.header.index))?;
             let is_named = filter.names(&interface.name);
-            let can_carry_storage =
-                !interface.addresses.is_empty() && (is_stackable(link) || is_hardware(&interface.name));
+            let can_carry_storage = !interface.addresses.is_empty()
+                && (leads_out(link, &interface.name, &uplinked) || is_hardware(&interface.name));
             (is_named || can_carry_storage).then_some((!is_named, interface))
         })
         .collect();
@@ -153,13 +154,53 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-/// Whether this is a virtual interface whose kind often carries storage traffic.
-fn is_stackable(link: &LinkMessage) -> bool {
-    link.attributes.iter().any(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => infos.iter().any(|info| {
-            matches!(info, LinkInfo::Kind(InfoKind::Vlan | InfoKind::Bond | InfoKind::Team | InfoKind::Bridge))
-        }),
+/// Open vSwitch's own ports, which are the host's interfaces of a virtual switch.
+const OPEN_VSWITCH: &str = "openvswitch";
+/// The ports that OVN-Kubernetes makes for the network of pods.
+const OVN_KUBERNETES: &str = "ovn-k8s-";
+
+/// Whether this is a virtual interface of a kind that leads out of the host: over a physical one, or through a switch.
+///
+/// Those that a network plugin makes lead to pods: one end of a pair (veth, netkit), a tunnel, a dummy for addresses of
+/// services, a bridge with nothing but pods behind it (`uplinked` are the others), or the port of OVN-Kubernetes. A macvlan
+/// or ipvlan of a pod is in the pod's network namespace.
+fn leads_out(link: &LinkMessage, name: &str, uplinked: &BTreeSet<u32>) -> bool {
+    match kind(link) {
+        Some(
+            InfoKind::Vlan
+            | InfoKind::Bond
+            | InfoKind::Team
+            | InfoKind::MacVlan
+            | InfoKind::IpVlan
+            | InfoKind::MacSec
+            | InfoKind::Ipoib,
+        ) => true,
+        Some(InfoKind::Bridge) => uplinked.contains(&link.header.index),
+        Some(InfoKind::Other(kind)) => kind == OPEN_VSWITCH && !name.starts_with(OVN_KUBERNETES),
         _ => false,
+    }
+}
+
+/// Whether a port of a bridge has a pod or a virtual machine at its other end.
+fn leads_to_a_pod(link: &LinkMessage) -> bool {
+    matches!(kind(link), Some(InfoKind::Veth | InfoKind::Netkit | InfoKind::Tun))
+}
+
+fn kind(link: &LinkMessage) -> Option<&InfoKind> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => infos.iter().find_map(|info| match info {
+            LinkInfo::Kind(kind) => Some(kind),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+/// The index of the bridge, bond or switch that a link is a port of.
+fn controller(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Controller(index) => Some(*index),
+        _ => None,
     })
 }
 
@@ -314,13 +355,19 @@ mod tests {
     }
 
     #[test]
-    fn only_physical_vlan_bond_team_and_bridge_interfaces_carry_storage() {
+    fn interfaces_carry_storage_except_what_a_network_plugin_makes() {
         let kinds = [
             ("ens1", None),
             ("ens1.100", Some(InfoKind::Vlan)),
             ("bond0", Some(InfoKind::Bond)),
             ("team0", Some(InfoKind::Team)),
             ("br0", Some(InfoKind::Bridge)),
+            ("stor0", Some(InfoKind::MacVlan)),
+            ("stor1", Some(InfoKind::IpVlan)),
+            ("br-ex", Some(InfoKind::Other("openvswitch".into()))),
+            ("ovn-k8s-mp0", Some(InfoKind::Other("openvswitch".into()))),
+            ("cni0", Some(InfoKind::Bridge)),
+            ("docker0", Some(InfoKind::Bridge)),
             ("lo", None),
             ("veth1", Some(InfoKind::Veth)),
             ("dummy0", Some(InfoKind::Dummy)),
@@ -328,14 +375,27 @@ mod tests {
             ("vxlan0", Some(InfoKind::Vxlan)),
             ("wg0", Some(InfoKind::Wireguard)),
         ];
-        let links: Vec<_> = kinds.into_iter().zip(1..).map(|((name, kind), index)| link(index, name, kind)).collect();
-        let addresses: Vec<_> = (1..=11).map(|index| address(index, "10.0.1.21/24")).collect();
+        let mut links: Vec<_> =
+            kinds.into_iter().zip(1..).map(|((name, kind), index)| link(index, name, kind)).collect();
+        // A VLAN in br0, a pod behind cni0, nothing behind docker0.
+        for (port, bridge) in [("ens1.100", "br0"), ("veth1", "cni0")] {
+            let (port, bridge) = (position_of(&links, port), position_of(&links, bridge));
+            let index = links[bridge].header.index;
+            links[port].attributes.push(LinkAttribute::Controller(index));
+        }
+        let addresses: Vec<_> = (1..=17).map(|index| address(index, "10.0.1.21/24")).collect();
         let is_physical = |name: &str| name == "ens1";
         let found = select(&links, &addresses, is_physical, &InterfaceFilter::default());
-        assert_eq!(names(&found), ["bond0", "br0", "ens1", "ens1.100", "team0"]);
+        assert_eq!(names(&found), ["bond0", "br-ex", "br0", "ens1", "ens1.100", "stor0", "stor1", "team0"]);
         assert!(select(&links, &[], is_physical, &InterfaceFilter::default()).is_empty(), "without an address");
         let found = select(&links, &[], is_physical, &named(&["dummy0"], &["ens1", "gone"]));
         assert_eq!(names(&found), ["dummy0", "ens1"], "named ones whatever they are");
+    }
+
+    /// The position of the link with this name.
+    fn position_of(links: &[LinkMessage], name: &str) -> usize {
+        let is_name = |attribute: &LinkAttribute| *attribute == LinkAttribute::IfName(name.into());
+        links.iter().position(|link| link.attributes.iter().any(is_name)).unwrap()
     }
 
     #[test]

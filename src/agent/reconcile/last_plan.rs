@@ -19,7 +19,7 @@ use crate::{
         initiator::Inventory,
         types::{IscsiPath, credentials::SecretState},
     },
-    api::{InterfaceName, Iqn, NodeName, Portal, SecretName, SessionSettings, iscsi_name},
+    api::{ANY_TPGT, InterfaceName, Iqn, NodeName, Portal, SecretName, SessionSettings, iscsi_name},
     ops::one_line,
 };
 
@@ -65,6 +65,7 @@ pub struct LastHost {
 pub struct LastPath {
     target: Iqn,
     portal: Portal,
+    /// The only portal group tag that may be answered; 1 stands for any.
     tpgt: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     interface: Option<InterfaceName>,
@@ -191,7 +192,8 @@ impl LastPlan {
         let mut secrets = BTreeMap::new();
         for last in &self.paths {
             let path = IscsiPath::from(last);
-            let mut params = LoginParams::default();
+            let only_tpgt = (last.tpgt != ANY_TPGT).then_some(last.tpgt);
+            let mut params = LoginParams { only_tpgt, ..LoginParams::default() };
             if last.chap {
                 let Some(credentials) = stored.get(&path) else { continue };
                 let name = SecretName::from(path.to_string());
@@ -241,10 +243,10 @@ pub fn to_keep(followed: Followed<'_>, kept: Option<&LastPlan>, confirmed_at: Ti
     targets.extend(kept.filter(is_of_this_host).map(LastPlan::targets).unwrap_or_default());
     let wanted = plan.paths.iter().filter(|(path, _)| targets.contains(&path.target));
     let paths: Vec<LastPath> = wanted
-        .map(|(IscsiPath { target, portal, tpgt, interface }, params)| LastPath {
+        .map(|(IscsiPath { target, portal, interface }, params)| LastPath {
             target: target.clone(),
             portal: portal.clone(),
-            tpgt: *tpgt,
+            tpgt: params.only_tpgt.unwrap_or(ANY_TPGT),
             interface: interface.clone(),
             chap: params.chap_secret.is_some(),
         })
@@ -282,8 +284,8 @@ fn is_due(kept: &LastPlan, wanted: &LastPlan, max_age: Duration) -> bool {
 
 impl From<&LastPath> for IscsiPath {
     fn from(path: &LastPath) -> Self {
-        let LastPath { target, portal, tpgt, interface, chap: _ } = path.clone();
-        IscsiPath { target, portal, tpgt, interface }
+        let LastPath { target, portal, tpgt: _, interface, chap: _ } = path.clone();
+        IscsiPath { target, portal, interface }
     }
 }
 

@@ -33,6 +33,7 @@ use crate::{
 };
 
 pub mod backoff;
+pub mod flapping;
 pub mod foreign;
 pub mod input;
 pub mod interference;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::backoff;
+use super::{backoff, flapping::ShortLosses};
 use crate::{
     agent::{
         initiator::{PathError, Session},
@@ -53,6 +53,9 @@ pub struct PathState {
     is_untried: bool,
     /// Its session was logged out to log it in again, and that has not begun.
     awaits_relogin: bool,
+    /// Its session was lost by itself, and is not back.
+    is_lost: bool,
+    short_losses: ShortLosses,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,6 +110,8 @@ impl PathState {
             tried_with: None,
             is_untried: false,
             awaits_relogin: false,
+            is_lost: false,
+            short_losses: ShortLosses::default(),
         }
     }
 
@@ -130,6 +135,7 @@ impl PathState {
     pub fn observe(&mut self, observation: PathObservation<'_>, now: Now, seed: u64) {
         let PathObservation { session, blocker, login } = observation;
         self.awaits_relogin &= blocker.is_none();
+        self.short_losses.forget_if_calm(now);
         match (session, login) {
             (Some(session), _) if session.is_live() => self.connected(session, now),
             (_, Some(_)) if self.state == State::Connected => self.lost(session_gone(), session.is_none(), now, seed),
@@ -158,7 +164,10 @@ impl PathState {
         if self.state != State::Connected {
             self.state = State::Connected;
             self.since = whole_second(now.wall);
+        } else if self.is_lost {
+            self.short_losses.add(now);
         }
+        self.is_lost = false;
         self.session_id = Some(session.id);
         self.connected_at.get_or_insert(now.monotonic);
         self.lost_at = None;
@@ -171,6 +180,7 @@ impl PathState {
     /// session that was lost, and after sessions that are removed again and again, there is a pause.
     fn lost(&mut self, cause: PathError, is_removed: bool, now: Now, seed: u64) {
         if self.lost_at.is_none() {
+            self.is_lost = true;
             let lasted = self.connected_at.take().map(|at| now.monotonic.saturating_sub(at));
             let is_recent = |at: Duration| now.monotonic.saturating_sub(at) < REPEATED_WITHIN;
             let is_repeated = self.removed_at.is_some_and(is_recent);
@@ -271,7 +281,8 @@ impl PathState {
         let overdue = login.filter(|_| self.is_first_attempt()).map(PendingLogin::deadline);
         let idle = session.is_none() && login.is_none() && blocker.is_none();
         let retry = self.retry_at.filter(|_| idle);
-        [lost, overdue, retry].into_iter().flatten().filter(|at| *at > now.monotonic).min()
+        let calm = self.short_losses.calm_at();
+        [lost, overdue, retry, calm].into_iter().flatten().filter(|at| *at > now.monotonic).min()
     }
 
     /// Whether the path is in its first attempt.
@@ -338,7 +349,11 @@ impl PathState {
             state,
             session_id,
             reason: cause.map(|cause| cause.reason),
-            message: cause.map(|cause| cause.message.clone()),
+            message: match &self.state {
+                State::Failed(cause) => Some(cause.message.clone()),
+                State::Connecting => None,
+                State::Connected => self.short_losses.message(),
+            },
             since: self.since.clone(),
             retry_every: cause.map(|cause| backoff::retry_every(cause.reason)),
         }

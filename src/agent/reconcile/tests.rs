@@ -1,4 +1,5 @@
 mod dead_networks;
+mod flapping;
 mod group_tags;
 
 use std::sync::Arc;

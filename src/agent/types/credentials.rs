@@ -101,7 +101,7 @@ pub enum SecretState {
 pub fn requirements() -> String {
     format!(
         "it must be in the data center's namespace, have type {SECRET_TYPE} and the keys {USERNAME} and {PASSWORD} (for \
-         mutual CHAP also {USERNAME_IN} and {PASSWORD_IN}), and the agents must be allowed to read it; the agent's log \
+         mutual CHAP also {USERNAME_IN} and {PASSWORD_IN}, with another password), and the agents must be allowed to read it; the agent's log \
          says what is wrong"
     )
 }
@@ -150,6 +150,10 @@ pub enum CredentialsError {
         /// The key of the value.
         key: &'static str,
     },
+    /// Both passwords are the same. Then a target proves nothing by its answer, so RFC 7143 forbids it (section 9.2.1), and
+    /// open-iscsi and targets refuse such a login.
+    #[error("{PASSWORD} and {PASSWORD_IN} are the same, which iSCSI forbids: give the target another one")]
+    SamePasswords,
     /// A value is not UTF-8.
     #[error("{key} is not text")]
     NotText {
@@ -177,7 +181,11 @@ impl Credentials {
         let empty = BTreeMap::new();
         let data = secret.data.as_ref().unwrap_or(&empty);
         let outgoing = account(data, USERNAME, PASSWORD)?.ok_or(CredentialsError::NoAccount)?;
-        Ok(Credentials { outgoing, incoming: account(data, USERNAME_IN, PASSWORD_IN)? })
+        let incoming = account(data, USERNAME_IN, PASSWORD_IN)?;
+        if incoming.as_ref().is_some_and(|incoming| incoming.password == outgoing.password) {
+            return Err(CredentialsError::SamePasswords);
+        }
+        Ok(Credentials { outgoing, incoming })
     }
 }
 
@@ -263,6 +271,15 @@ mod tests {
                 .to_string()
                 .contains("must have type kubernetes.io/iscsi-chap")
         );
+    }
+
+    #[test]
+    fn a23_mutual_chap_with_one_password_for_both_is_refused() {
+        let pairs = [BOTH[0], BOTH[1], BOTH[2], (PASSWORD_IN, BOTH[1].1)];
+        let error = Credentials::from_secret(&secret(&pairs)).unwrap_err();
+        assert_eq!(error, CredentialsError::SamePasswords);
+        let same_names = [BOTH[0], BOTH[1], (USERNAME_IN, BOTH[0].1), BOTH[3]];
+        assert!(Credentials::from_secret(&secret(&same_names)).is_ok(), "names may be the same");
     }
 
     #[test]

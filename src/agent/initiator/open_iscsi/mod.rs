@@ -5,6 +5,7 @@
 //! session must exist in the kernel, after a logout it must not.
 
 mod claims;
+mod host_settings;
 pub mod iscsiadm;
 mod names;
 mod path_locks;
@@ -13,6 +14,7 @@ pub mod record;
 pub mod records;
 mod resolver;
 pub mod sessions;
+mod unmapped;
 
 #[cfg(test)]
 mod fixtures;
@@ -43,6 +45,7 @@ use self::{
     record::{InterfaceRecord, NodeRecord, record_name},
     records::Records,
     sessions::SessionEntry,
+    unmapped::Unmapped,
 };
 use super::{
     Facts, Initiator, InterfaceFilter, Inventory, LiveSettings, Login, Map, PathError, Session, SessionOwner,
@@ -87,6 +90,7 @@ pub struct OpenIscsi {
     records: Records,
     multipath: Multipath,
     path_locks: PathLocks,
+    unmapped: Unmapped,
     names: Names,
     claims: Claims,
     tool_state: Mutex<Option<ToolState>>,
@@ -124,6 +128,7 @@ impl OpenIscsi {
             multipath: Multipath::new(tools.clone()),
             tools,
             path_locks: PathLocks::default(),
+            unmapped: Unmapped::default(),
             names: Names::default(),
             claims: Claims::default(),
             tool_state: Mutex::default(),
@@ -346,6 +351,9 @@ impl Initiator for OpenIscsi {
                     reason,
                     message: message + &self.tools.ignored_daemon(DAEMON),
                 }));
+                if let Ok(root) = self.tools.root(&state.access) {
+                    facts.warnings.extend(host_settings::warnings(&root));
+                }
             }
             Err(error) => {
                 facts.initiator_name = initiator_name_from_kernel(&self.sys);
@@ -353,7 +361,13 @@ impl Initiator for OpenIscsi {
                 facts.warnings.push(HostWarning { reason, message: error.message });
             }
         }
-        facts.warnings.extend(self.multipath.warnings().await);
+        let of_multipath = self.multipath.warnings().await;
+        // Without multipathd there are no maps at all, which is said already.
+        if of_multipath.iter().all(|warning| warning.reason != PreparedReason::MultipathdMissing) {
+            let sessions = self.reader.sessions().await?;
+            facts.warnings.extend(self.unmapped.warning(&self.sys, &sessions, Instant::now())?);
+        }
+        facts.warnings.extend(of_multipath);
         facts.warnings.sort();
         Ok(facts)
     }

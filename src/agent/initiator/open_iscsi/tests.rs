@@ -267,6 +267,17 @@ async fn a_session_on_the_wrong_device_is_logged_out_again() {
 }
 
 #[tokio::test]
+async fn a_record_that_the_tool_reads_and_does_not_delete_is_removed_as_a_file() {
+    let host = TestHost::new();
+    host.initiator.login(&with_chap(login(path("a", "1", "ens1")), "hunter2")).await.unwrap();
+    fs::remove_dir_all(host.file("sys/class/iscsi_session/session1")).unwrap();
+    // The interface record goes first, and takes no node records along.
+    host.fail("delete", &[7, 7]);
+    host.initiator.tidy(&BTreeSet::new()).await.unwrap_err();
+    assert_eq!(host.records(), [""; 0], "the password is gone");
+}
+
+#[tokio::test]
 async fn a64_a_record_gets_the_answered_tag_at_the_next_login() {
     let host = TestHost::new();
     let first = with_chap(login(path("a", "1", "ens1")), "hunter2");

@@ -4,7 +4,11 @@
 //! only if a code is ambiguous.
 
 use super::{command::CommandKind, lock::LOCK, printed::Printed};
-use crate::{agent::initiator::PathError, api::reason::PathReason, ops::one_line};
+use crate::{
+    agent::initiator::{PathError, open_iscsi::host_settings::SAFE_LOGOUT_ADVICE},
+    api::reason::PathReason,
+    ops::one_line,
+};
 
 /// The result of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +66,9 @@ pub fn classify(code: Option<i32>, printed: Printed<'_>, kind: CommandKind, what
             })
         }
         (3 | 7, CommandKind::Delete) if has(&["Could not read iface info"]) => CommandOutcome::Done,
+        (_, CommandKind::Change | CommandKind::Delete | CommandKind::Login) if has(&[READ_ONLY]) => {
+            failed(PathReason::InvalidRecord, "open-iscsi's node database is on a read-only file system")
+        }
         (15, CommandKind::Change | CommandKind::Delete) => failed(PathReason::InUse, "a session uses the record"),
         (6, _) if is_about_the_lock(printed) => CommandOutcome::Failed(locked(what, printed)),
         (3, _) if has(&["Could not read iface info"]) => CommandOutcome::RecreateRecord(error(
@@ -80,7 +87,10 @@ pub fn classify(code: Option<i32>, printed: Printed<'_>, kind: CommandKind, what
             failed(PathReason::PortalUnreachable, "the portal refuses the connection, or there is no route to it")
         }
         (8, _) => failed(PathReason::PortalUnreachable, "the portal does not answer within the login timeout"),
-        (5, _) => failed(PathReason::PortalUnreachable, "the target does not accept the login at the moment"),
+        (5, _) => failed(
+            PathReason::PortalUnreachable,
+            "the target does not accept the login at the moment, such as for want of resources; iscsid's log tells more",
+        ),
         (11 | 33, _) => failed(PathReason::Timeout, "the answer did not come in time"),
         (12, _) => module_missing(&error),
         (13, _) => failed(PathReason::Internal, "it takes root to talk to iscsid"),
@@ -92,9 +102,21 @@ pub fn classify(code: Option<i32>, printed: Printed<'_>, kind: CommandKind, what
             PathReason::InitiatorDown,
             "iscsid broke the conversation off: it was stopped, or is of another version than iscsiadm",
         ),
-        (19, _) => failed(PathReason::TargetNotFound, "the portal does not have the target, or not for this initiator"),
+        (19, _) => failed(
+            PathReason::TargetNotFound,
+            "the target refuses the login for good: it is not behind this portal, or not for this initiator, or has as \
+             many sessions as it allows; iscsid's log tells (target not found, or initiator error 02/06)",
+        ),
         (20, _) => failed(PathReason::InitiatorDown, "iscsid does not run; start it (systemctl start iscsid)"),
-        (24, _) => failed(PathReason::AuthenticationFailed, "the target refuses the credentials, or this initiator"),
+        (24, _) => failed(
+            PathReason::AuthenticationFailed,
+            "the target refuses the credentials, or this initiator; iscsid's log tells (failed authentication, or failed \
+             authorization)",
+        ),
+        (28, CommandKind::Logout) => failed(
+            PathReason::InUse,
+            &format!("iscsid finds that something is mounted over the session; {SAFE_LOGOUT_ADVICE}"),
+        ),
         (28, _) => failed(PathReason::InUse, "a device of the session is in use"),
         (32, _) => failed(PathReason::PortalUnreachable, "the session is lost and being re-established"),
         (4, _) => failed(PathReason::PortalUnreachable, "iscsid could not make a connection"),
@@ -105,6 +127,9 @@ pub fn classify(code: Option<i32>, printed: Printed<'_>, kind: CommandKind, what
         (_, _) => failed(PathReason::Internal, &format!("iscsiadm has ended with the unknown code {code}")),
     }
 }
+
+/// The kernel's words for a change of a read-only file system.
+const READ_ONLY: &str = "Read-only file system";
 
 /// Whether the result means that iscsiadm and iscsid have different versions.
 #[must_use]
@@ -249,7 +274,7 @@ mod tests {
                 CommandKind::Login,
                 6,
                 "iscsiadm: Could not open /run/lock/iscsi: Read-only file system",
-                "failed DatabaseLocked",
+                "failed InvalidRecord",
             ),
             (
                 CommandKind::Change,
@@ -290,7 +315,8 @@ mod tests {
         };
         assert_eq!(
             error.message,
-            "the login has failed: the target refuses the credentials, or this initiator (initiator reported error (24 - \
+            "the login has failed: the target refuses the credentials, or this initiator; iscsid's log tells (failed \
+                        authentication, or failed authorization) (initiator reported error (24 - \
              iSCSI login failed due to authorization failure))"
         );
     }

@@ -2,8 +2,8 @@
 //!
 //! To read them starts no process, and returns more than `iscsiadm -o show`, which reads all records of the host and
 //! leaves out those it cannot read. Only iscsiadm makes and deletes records, with three exceptions for those of the agent:
-//! settings are changed here, because iscsiadm takes secrets only as arguments; a record that iscsiadm cannot read is
-//! removed here, because iscsiadm refuses to delete or overwrite it; and interface records are hidden here.
+//! settings are changed here, because iscsiadm takes secrets only as arguments; a record that iscsiadm cannot read, or
+//! that another version has made, is removed here, because iscsiadm refuses to delete or overwrite it; and interface records are hidden here.
 //!
 //! A discovery without `-I` goes through every interface record of the host, and uses `default` only if there is none
 //! (`idbm_bind_ifaces_to_nodes`). One without a transport does not count (`iface_is_valid`), and is used as before by a
@@ -30,7 +30,7 @@ use crate::agent::{
 /// The directories of the database on different distributions, relative to the root directory. Distributions move it from
 /// the second to the first, and an upgrade may leave old records behind, which no tool reads any more: Debian 13 moves only
 /// the node records, and these only if there are none yet.
-pub(super) const DIRECTORIES: [&str; 2] = ["var/lib/iscsi", "etc/iscsi"];
+pub(in super::super) const DIRECTORIES: [&str; 2] = ["var/lib/iscsi", "etc/iscsi"];
 
 /// The transport of a record. An interface record without one is hidden.
 pub(super) const TRANSPORT: &str = "iface.transport_name";
@@ -180,7 +180,7 @@ impl Database {
         records
     }
 
-    /// Removes a node record of the agent that iscsiadm cannot read.
+    /// Removes a node record of the agent that iscsiadm does not delete. The caller holds open-iscsi's lock.
     ///
     /// # Errors
     /// If it exists and cannot be removed.

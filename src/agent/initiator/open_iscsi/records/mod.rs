@@ -305,18 +305,29 @@ impl Records {
         let database = self.database(access)?;
         match database.node(record) {
             StoredRecord::Missing => Ok(()),
-            StoredRecord::Settings(_) => self.change(access, &Command::DeleteNode(record)).await,
+            StoredRecord::Settings(_) => match self.change(access, &Command::DeleteNode(record)).await {
+                // Made by another version: iscsiadm reads it, and does not know a word in it (`discovery_type`).
+                Err(error) if error.reason == PathReason::InvalidRecord => self.remove(access, &database, record).await,
+                result => result,
+            },
             StoredRecord::Unreadable => {
                 // If iscsiadm can read it after all, it also removes the empty directories.
                 let _ = self.change(access, &Command::DeleteNode(record)).await;
-                database.remove(record).map_err(|error| {
-                    PathError::new(
-                        PathReason::InvalidRecord,
-                        format!("the record {record} cannot be read, and not be removed: {error}; remove it by hand"),
-                    )
-                })
+                self.remove(access, &database, record).await
             }
         }
+    }
+
+    /// Removes the file of a record that iscsiadm does not delete, under open-iscsi's lock.
+    async fn remove(&self, access: &HostAccess, database: &Database, record: &NodeRecord) -> Result<(), PathError> {
+        let what = format!("removing the record {record}");
+        let _held = self.iscsiadm.lock(&self.iscsiadm.root(access)?, &what).await?;
+        database.remove(record).map_err(|error| {
+            PathError::new(
+                PathReason::InvalidRecord,
+                format!("open-iscsi does not delete the record {record}, and it cannot be removed: {error}; remove it by hand"),
+            )
+        })
     }
 
     async fn change(&self, access: &HostAccess, command: &Command<'_>) -> Result<(), PathError> {
