@@ -164,7 +164,7 @@ impl OpenIscsi {
             return self.use_session(access, login, session).await;
         }
         let before: BTreeSet<u32> = sessions.iter().map(|session| session.id).collect();
-        self.names.login_begins(path, &login.portals);
+        self.names.login_begins(path, login);
         let result = self.connect(access, login, &record).await;
         let result = self.verify_login(access, login, &record, &before, result).await;
         self.names.login_ends(path);
@@ -365,7 +365,7 @@ impl Initiator for OpenIscsi {
         // Without multipathd there are no maps at all, which is said already.
         if of_multipath.iter().all(|warning| warning.reason != PreparedReason::MultipathdMissing) {
             let sessions = self.reader.sessions().await?;
-            facts.warnings.extend(self.unmapped.warning(&self.sys, &sessions, Instant::now())?);
+            facts.warnings.extend(self.unmapped.warning(&self.sys, &sessions, Instant::now()));
         }
         facts.warnings.extend(of_multipath);
         facts.warnings.sort();
@@ -389,9 +389,8 @@ impl Initiator for OpenIscsi {
                 continue;
             }
             session.record_is_kept = access().is_some_and(|access| self.records.is_kept(access, &session.path));
-            // It is logged out in a moment, so nothing may be given up for it.
-            if let Some(rules) = self.names.rules_of_login(&session.path)
-                && sessions::connected_to(&self.sys, session.id).is_some_and(|at| rules.why_refused(at).is_some())
+            if let Some(admitted) = self.names.admitted_by_login(&session.path)
+                && !admitted.is_kept(session.tpgt, sessions::connected_to(&self.sys, session.id))
             {
                 session.state = SessionState::Free;
             }

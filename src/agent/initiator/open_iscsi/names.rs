@@ -30,8 +30,24 @@ struct Known {
     sessions: BTreeMap<u32, KnownSession>,
     /// The address at which the last login of a path has failed.
     failed: BTreeMap<IscsiPath, IpAddr>,
-    /// The rules of the logins that have not ended, by the path by address.
-    logging_in: BTreeMap<IscsiPath, Arc<PortalRules>>,
+    /// What the sessions of the logins must be that have not ended, by the path by address.
+    logging_in: BTreeMap<IscsiPath, Admitted>,
+}
+
+/// What the session of a login must be. Another one is logged out in a moment, so nothing may be given up for it.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    rules: Arc<PortalRules>,
+    tpgt: Option<u16>,
+}
+
+impl Admitted {
+    /// Whether a session with this tag, connected to this address, is kept.
+    #[must_use]
+    pub fn is_kept(&self, tpgt: u16, connected_to: Option<IpAddr>) -> bool {
+        let is_refused = connected_to.is_some_and(|address| self.rules.why_refused(address).is_some());
+        !is_refused && self.tpgt.is_none_or(|only| only == tpgt)
+    }
 }
 
 #[derive(Debug)]
@@ -91,8 +107,9 @@ impl Names {
     }
 
     /// A login begins, on this path by address.
-    pub fn login_begins(&self, by_address: &IscsiPath, rules: &Arc<PortalRules>) {
-        self.known().logging_in.insert(by_address.clone(), rules.clone());
+    pub fn login_begins(&self, by_address: &IscsiPath, login: &Login) {
+        let admitted = Admitted { rules: login.portals.clone(), tpgt: login.only_tpgt };
+        self.known().logging_in.insert(by_address.clone(), admitted);
     }
 
     /// The session of the login was judged.
@@ -100,9 +117,9 @@ impl Names {
         self.known().logging_in.remove(by_address);
     }
 
-    /// The rules for a session on this path by address, if it belongs to a login that has not ended.
+    /// What a session on this path by address must be, if it belongs to a login that has not ended.
     #[must_use]
-    pub fn rules_of_login(&self, by_address: &IscsiPath) -> Option<Arc<PortalRules>> {
+    pub fn admitted_by_login(&self, by_address: &IscsiPath) -> Option<Admitted> {
         self.known().logging_in.get(by_address).cloned()
     }
 

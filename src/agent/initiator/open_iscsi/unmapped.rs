@@ -38,17 +38,10 @@ struct Lun {
 }
 
 impl Unmapped {
-    /// The warning about LUNs that have had no map for a while.
-    ///
-    /// # Errors
-    /// If sysfs cannot be read.
-    pub(super) fn warning(
-        &self,
-        sys: &Path,
-        sessions: &[SessionEntry],
-        now: Instant,
-    ) -> io::Result<Option<HostWarning>> {
-        let found = luns(sys, sessions)?;
+    /// The warning about LUNs that have had no map for a while. What cannot be read of a disk is left out: a warning is not
+    /// worth a turn of the agent.
+    pub(super) fn warning(&self, sys: &Path, sessions: &[SessionEntry], now: Instant) -> Option<HostWarning> {
+        let found = luns(sys, sessions);
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         since.retain(|wwid, _| found.iter().any(|lun| lun.wwid == *wwid));
         let is_settled = |lun: &&Lun| {
@@ -56,32 +49,40 @@ impl Unmapped {
             now.duration_since(since) >= SETTLES_WITHIN
         };
         let luns: Vec<&Lun> = found.iter().filter(is_settled).collect();
-        Ok((!luns.is_empty()).then(|| warning(&luns)))
+        (!luns.is_empty()).then(|| warning(&luns))
     }
 }
 
-fn luns(sys: &Path, sessions: &[SessionEntry]) -> io::Result<Vec<Lun>> {
+fn luns(sys: &Path, sessions: &[SessionEntry]) -> Vec<Lun> {
     let mut disks: BTreeMap<String, Vec<&BlockDevice>> = BTreeMap::new();
     for disk in sessions.iter().filter(|session| session.is_own() && session.is_live()).flat_map(|it| &it.disks) {
-        if let Some(wwid) = attribute(&sys.join("block").join(&*disk.name).join("device/wwid"))? {
+        // The kernel answers ENXIO for a disk without VPD page 0x83.
+        if let Ok(Some(wwid)) = attribute(&sys.join("block").join(&*disk.name).join("device/wwid")) {
             disks.entry(one_line(wwid.trim())).or_default().push(disk);
         }
     }
     let mut luns = Vec::new();
     for (wwid, disks) in disks.into_iter().filter(|(_, disks)| disks.len() > 1) {
-        let mut holders = Vec::new();
-        let mut has_map = false;
-        for holder in disks.iter().map(|disk| disk.holders(sys)).collect::<io::Result<Vec<_>>>()?.into_iter().flatten()
-        {
-            has_map |= holder.map_uuid()?.is_some_and(|uuid| uuid.starts_with("mpath-"));
-            holders.push(holder.name.to_string());
-        }
-        if !has_map {
+        if let Ok(Some(holders)) = holders_without_map(sys, &disks) {
             let disks = disks.iter().map(|disk| disk.name.to_string()).collect();
             luns.push(Lun { wwid, disks, holders });
         }
     }
-    Ok(luns)
+    luns
+}
+
+/// The devices that are stacked on these disks; `None` if a multipath map is among them.
+fn holders_without_map(sys: &Path, disks: &[&BlockDevice]) -> io::Result<Option<Vec<String>>> {
+    let mut names = Vec::new();
+    for disk in disks {
+        for holder in disk.holders(sys)? {
+            if holder.map_uuid()?.is_some_and(|uuid| uuid.starts_with("mpath-")) {
+                return Ok(None);
+            }
+            names.push(holder.name.to_string());
+        }
+    }
+    Ok(Some(names))
 }
 
 fn warning(luns: &[&Lun]) -> HostWarning {
@@ -117,7 +118,7 @@ mod tests {
         let (unmapped, start, sys) = (Unmapped::default(), Instant::now(), host.mount_points().sys);
         let at = |seconds: &u64| {
             let now = start + Duration::from_secs(*seconds);
-            unmapped.warning(&sys, &sessions(&sys).unwrap(), now).unwrap().map(|warning| warning.message)
+            unmapped.warning(&sys, &sessions(&sys).unwrap(), now).map(|warning| warning.message)
         };
         seconds.iter().map(at).collect()
     }
@@ -136,6 +137,15 @@ mod tests {
         host.stack("dm-3", "sda");
         let found = messages(&host, &[0, 60]).remove(1).unwrap();
         assert!(found.contains("held by dm-3"), "{found}");
+    }
+
+    #[test]
+    fn a_disk_that_does_not_tell_its_wwid_hides_no_other_lun() {
+        let host = two_disks();
+        host.session(3, "mb.ens1", "iqn.2003-01.org.example:b", "10.0.1.11").disk(3, 0, "sdc", "8:32");
+        // A directory cannot be read as an attribute, as one for which the kernel has an error.
+        host.sysfs("block/sdc/device/wwid/x", "");
+        assert!(messages(&host, &[0, 60])[1].is_some());
     }
 
     #[test]

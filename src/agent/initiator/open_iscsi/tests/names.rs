@@ -120,18 +120,22 @@ async fn a_session_that_the_target_sends_on_to_a_refused_address_is_logged_out()
 }
 
 #[tokio::test]
-async fn a_session_at_a_refused_address_never_counts_while_its_login_lasts() {
+async fn a_session_that_may_be_undone_never_counts_while_its_login_lasts() {
     let host = TestHost::with_names();
     fs::write(host.file("sent-on-to"), "10.0.9.9\n").unwrap();
     let login = login(path("a", "1", "ens1"));
     host.initiator.login(&login).await.unwrap();
     let policy: PortalPolicy = r#"{"denied": ["10.0.9.0/24"]}"#.parse().unwrap();
+    let refused = Login { portals: policy.rules("frankfurt"), ..login.clone() };
+    let other_tag = Login { only_tpgt: Some(2), ..login.clone() };
     let names = &host.initiator.names;
-    names.login_begins(&login.path, &policy.rules("frankfurt"));
+    names.login_begins(&login.path, &refused);
     assert!(!host.sessions().await[0].is_live(), "it may be undone");
-    names.login_begins(&login.path, &login.portals);
-    assert!(host.sessions().await[0].is_live(), "its address is allowed");
-    names.login_begins(&login.path, &policy.rules("frankfurt"));
+    names.login_begins(&login.path, &other_tag);
+    assert!(!host.sessions().await[0].is_live(), "its portal group is not the wanted one");
+    names.login_begins(&login.path, &login);
+    assert!(host.sessions().await[0].is_live(), "it is as wanted");
+    names.login_begins(&login.path, &refused);
     names.login_ends(&login.path);
     assert!(host.sessions().await[0].is_live(), "an older session is kept");
 }
