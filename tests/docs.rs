@@ -136,7 +136,7 @@ fn the_version_is_the_same_everywhere() {
     }
 }
 
-/// OpenShift has kinds `network` and `dc`, and an add-on of it has `host`: kubectl takes theirs.
+/// On `OpenShift` there are kinds `network` and `dc`, and an add-on of it has `host`: kubectl takes theirs.
 #[test]
 fn every_kubectl_command_names_kinds_that_no_platform_owns() {
     let verb = r"kubectl (?:-\S+ )*(?:get|describe|delete|edit|patch|wait|explain|annotate|label|events)";

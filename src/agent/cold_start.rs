@@ -198,11 +198,10 @@ pub(super) async fn plan_with_stored_credentials(
 ) -> (Plan, BTreeMap<SecretName, SecretState>) {
     let mut stored = BTreeMap::new();
     for path in last.with_chap() {
-        match initiator.stored_credentials(&path).await {
-            Some(credentials) => {
-                stored.insert(path, SecretState::Read(credentials));
-            }
-            None => warn!(%path, "no credentials are stored for the path: it waits for the API server"),
+        if let Some(credentials) = initiator.stored_credentials(&path).await {
+            stored.insert(path, SecretState::Read(credentials));
+        } else {
+            warn!(%path, "no credentials are stored for the path: it waits for the API server");
         }
     }
     let (plan, secrets) = last.plan(&stored);

@@ -19,6 +19,7 @@ struct Cli {
 
 /// The subcommands of `multibond` that run on a node.
 #[derive(Subcommand, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for as long as the program runs")]
 enum Command {
     Agent(agent::Arguments),
     #[command(hide = true)]

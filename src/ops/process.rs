@@ -26,7 +26,7 @@ impl Collector for ProcessMetrics {
             ConstCounter::new(used).encode(counter)?;
         }
         let status = read("self/status");
-        let open = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count());
+        let open = fs::read_dir("/proc/self/fd").ok().map(Iterator::count);
         for (name, help, value) in [
             ("process_resident_memory_bytes", "Resident memory size in bytes.", kilobytes(&status, "VmRSS:")),
             ("process_virtual_memory_bytes", "Virtual memory size in bytes.", kilobytes(&status, "VmSize:")),

@@ -343,7 +343,7 @@ impl Reconciler {
     fn remember_tpgts(&mut self, input: StepInput<'_>) {
         let planned: BTreeSet<(&Iqn, &Portal)> =
             input.plan.paths.keys().map(|path| (&path.target, &path.portal)).collect();
-        self.answered_tpgts.retain(|(target, portal), _| planned.contains(&(&*target, &*portal)));
+        self.answered_tpgts.retain(|(target, portal), _| planned.contains(&(target, portal)));
         for Session { path, tpgt, .. } in &input.inventory.sessions {
             if planned.contains(&(&path.target, &path.portal)) {
                 self.answered_tpgts.insert((path.target.clone(), path.portal.clone()), *tpgt);

@@ -30,6 +30,7 @@ const LONELY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The state of a planned path.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is about another event, and all of them may be true")]
 pub struct PathState {
     /// The time at which it was planned, or this agent has first seen it.
     planned_at: Duration,

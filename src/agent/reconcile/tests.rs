@@ -166,7 +166,7 @@ fn a67_a_plan_that_only_connects_logs_nothing_out_and_deletes_nothing() {
     let mut host = Harness::new(with_secret(only_connects, "stored"));
     host.secrets.insert("stored".into(), password("new"));
     host.sessions.push(session(1, old.clone()));
-    assert_eq!(logins(&host.step()), [one.clone()]);
+    assert_eq!(logins(&host.step()), std::slice::from_ref(&one));
     let step = host.logged_in(2, &one);
     host.sessions[1].credentials = fingerprint(&password("old"));
     for step in [step, host.step_after(600_000)] {

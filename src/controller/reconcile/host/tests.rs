@@ -246,7 +246,9 @@ fn the_reason_of_a_host_is_what_its_phase_does_not_say() {
     assert_eq!(planned["summary"], json!({"paths": "0/32", "reason": "Progressing"}));
     let with = |states: &[(u8, &str, Option<&str>)]| {
         let mut all: Vec<_> = (1..=32).map(|last| (last, "Connected", None)).collect();
-        states.iter().for_each(|state| all[usize::from(state.0) - 1] = *state);
+        for state in states {
+            all[usize::from(state.0) - 1] = *state;
+        }
         connections(&all)
     };
     for (changed, phase, reason) in [
