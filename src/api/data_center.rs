@@ -289,7 +289,7 @@ pub struct DataCenterStatus {
     pub networks: u32,
     /// Storages attached to the data center.
     pub storage: u32,
-    /// Portals that fail on more than one host; of more than 32, those that fail on the most hosts.
+    /// Portals that fail on more than one host, each until it fails on none; at most 32.
     #[schemars(length(max = 32))]
     pub portals: Vec<PortalFailure>,
     /// Texts for print columns.
@@ -318,7 +318,7 @@ pub struct PortalFailure {
     pub failed: u32,
     /// Hosts with such a path, without those whose agent is silent.
     pub hosts: u32,
-    /// Since when it fails on more than one host.
+    /// Since when it is listed.
     #[schemars(schema_with = "schema::time")]
     pub since: Time,
 }

@@ -158,7 +158,7 @@ closed_set! {
         PathsRecovered,
         /// DataCenter: a portal began to fail on more than one host.
         PortalsFailed,
-        /// DataCenter: no portal fails on more than one host any more.
+        /// DataCenter: the portals that failed on more than one host fail on none any more.
         PortalsRecovered,
         /// An object was deleted although hosts had not logged out in time.
         DeletionTimedOut,
@@ -198,7 +198,7 @@ closed_set! {
         AllPathsConnected,
         /// A planned path has failed.
         PathsFailed,
-        /// A portal fails on more than one host.
+        /// A portal fails on more than one host, or did and still fails on one.
         PortalsFailed,
         /// No portal fails on more than one host.
         Reachable,

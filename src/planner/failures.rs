@@ -2,6 +2,7 @@
 //! the cause stands for one line per host.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
@@ -58,13 +59,13 @@ impl Failures {
         }
     }
 
-    /// What fails on more than one host.
+    /// What fails, counted by portal.
     #[must_use]
     pub fn causes(&self) -> Causes {
-        if !self.any {
-            return Causes::default();
-        }
         let mut shares: BTreeMap<Place, Share> = BTreeMap::new();
+        if !self.any {
+            return Causes { shares };
+        }
         for same in self.by_paths.values() {
             // A network on two interfaces of a host gives two paths to one place.
             let mut of_hosts: BTreeMap<Place, u32> = BTreeMap::new();
@@ -78,23 +79,24 @@ impl Failures {
                 share.hosts += same.hosts;
             }
         }
-        Causes::of(&shares)
+        Causes { shares }
     }
 }
 
-/// What fails on more than one host.
+/// What fails on more than one host. A portal that is listed in the status stays until it fails on no host: one that comes
+/// and goes on the second host does not begin to fail each time.
 #[derive(Debug, Default)]
 pub struct Causes {
-    /// The portals, sorted; at most [`MAX_PORTAL_FAILURES`].
-    portals: Vec<(Place, Share)>,
-    /// The same as texts, all portals of a network or of a target as one.
-    texts: Vec<String>,
+    /// All portals; none if no path has failed.
+    shares: BTreeMap<Place, Share>,
 }
 
 impl Causes {
-    fn of(shares: &BTreeMap<Place, Share>) -> Self {
-        let failing: BTreeMap<&Place, Share> =
-            shares.iter().filter(|(_, share)| share.failed > 1).map(|(place, share)| (place, *share)).collect();
+    /// The causes as one text, all portals of a network or of a target as one; `None` if nothing fails on more than one host.
+    /// `known` is `status.portals`.
+    #[must_use]
+    pub fn message(&self, known: &[PortalFailure]) -> Option<String> {
+        let failing = self.failing(&places(known));
         let mut left: BTreeSet<&Place> = failing.keys().copied().collect();
         let mut texts = Vec::new();
         let mut whole = |group: &[&Place], name: String| {
@@ -107,7 +109,7 @@ impl Causes {
         };
         let mut by_network: BTreeMap<&NetworkName, Vec<&Place>> = BTreeMap::new();
         let mut by_target: BTreeMap<&Iqn, Vec<&Place>> = BTreeMap::new();
-        for place in shares.keys() {
+        for place in self.shares.keys() {
             by_target.entry(&place.0).or_default().push(place);
             if let Some(network) = &place.2 {
                 by_network.entry(network).or_default().push(place);
@@ -123,38 +125,39 @@ impl Causes {
             whole(group, format!("target {target}"));
         }
         texts.extend(left.into_iter().map(|place| describe(place, failing[place])));
-        let mut portals: Vec<(Place, Share)> =
-            failing.into_iter().map(|(place, share)| (place.clone(), share)).collect();
-        portals.sort_by(|(a, share_a), (b, share_b)| share_b.failed.cmp(&share_a.failed).then_with(|| a.cmp(b)));
-        portals.truncate(MAX_PORTAL_FAILURES);
-        portals.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Causes { portals, texts }
+        (!texts.is_empty()).then(|| first_few(&texts, SHOWN, Clone::clone))
     }
 
-    /// The causes as one text; `None` if nothing fails on more than one host.
-    #[must_use]
-    pub fn message(&self) -> Option<String> {
-        (!self.texts.is_empty()).then(|| first_few(&self.texts, SHOWN, Clone::clone))
-    }
-
-    /// The entries of `status.portals`. Those that are known keep their time.
+    /// The entries of `status.portals`, sorted; at most [`MAX_PORTAL_FAILURES`]. Those that are known keep their place and
+    /// their time.
     #[must_use]
     pub fn entries(&self, known: &[PortalFailure], now: Timestamp) -> Vec<PortalFailure> {
         let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
-        let entry = |((target, portal, network), share): &(Place, Share)| {
-            let before =
-                known.iter().find(|known| (&known.target, &known.portal, &known.network) == (target, portal, network));
-            PortalFailure {
-                target: target.clone(),
-                portal: portal.clone(),
-                network: network.clone(),
-                failed: share.failed,
-                hosts: share.hosts,
-                since: before.map_or_else(|| now.clone(), |before| before.since.clone()),
-            }
+        let known = places(known);
+        let mut portals: Vec<(&Place, Share)> = self.failing(&known).into_iter().collect();
+        // The sort is stable: equal ones stay sorted by name.
+        portals.sort_by_key(|(place, share)| (!known.contains_key(*place), Reverse(share.failed)));
+        portals.truncate(MAX_PORTAL_FAILURES);
+        portals.sort_by_key(|(place, _)| *place);
+        let entry = |(place, share): (&Place, Share)| {
+            let (target, portal, network) = place.clone();
+            let since = known.get(place).map_or_else(|| now.clone(), |since| (*since).clone());
+            PortalFailure { target, portal, network, failed: share.failed, hosts: share.hosts, since }
         };
-        self.portals.iter().map(entry).collect()
+        portals.into_iter().map(entry).collect()
     }
+
+    fn failing(&self, known: &HashMap<Place, &Time>) -> BTreeMap<&Place, Share> {
+        let fails =
+            |(place, share): &(&Place, &Share)| share.failed > 1 || (share.failed == 1 && known.contains_key(*place));
+        self.shares.iter().filter(fails).map(|(place, share)| (place, *share)).collect()
+    }
+}
+
+/// The portals that are listed, and since when.
+fn places(known: &[PortalFailure]) -> HashMap<Place, &Time> {
+    let place = |it: &PortalFailure| (it.target.clone(), it.portal.clone(), it.network.clone());
+    known.iter().map(|it| (place(it), &it.since)).collect()
 }
 
 fn describe((target, portal, network): &Place, Share { failed, hosts }: Share) -> String {
@@ -196,7 +199,7 @@ mod tests {
     const PATHS: [&str; 4] = ["t1 p1 san-a", "t1 p2 san-b", "t2 p3 san-a", "t2 p4 san-b"];
 
     fn said(hosts: &[&[usize]]) -> String {
-        causes(&PATHS, hosts).message().unwrap_or_default()
+        causes(&PATHS, hosts).message(&[]).unwrap_or_default()
     }
 
     #[test]
@@ -223,8 +226,8 @@ mod tests {
     #[test]
     fn a63_a_network_on_two_cards_fails_when_both_paths_have_failed() {
         let paths = ["t1 p1 san-a", "t1 p1 san-a"];
-        assert_eq!(causes(&paths, &[&[0], &[0]]).message(), None);
-        let message = causes(&paths, &[&[0, 1], &[0, 1]]).message();
+        assert_eq!(causes(&paths, &[&[0], &[0]]).message(&[]), None);
+        let message = causes(&paths, &[&[0, 1], &[0, 1]]).message(&[]);
         assert_eq!(message.as_deref(), Some("portal p1 of t1 through san-a fails on 2 of 2 hosts"));
     }
 
@@ -240,5 +243,33 @@ mod tests {
         let most = entries.last().unwrap();
         assert_eq!((&*most.portal, most.failed, most.hosts), ("p39", 3, 3), "the one that fails on the most hosts");
         assert_eq!(causes.entries(&entries, Timestamp::from_second(200).unwrap()), entries);
+    }
+
+    #[test]
+    fn a63_a_listed_portal_stays_until_it_fails_on_no_host() {
+        let begun = Timestamp::from_second(100).unwrap();
+        let listed = causes(&PATHS, &[&[0], &[0]]).entries(&[], begun);
+        let on_one = causes(&PATHS, &[&[0, 1], &[]]);
+        let still = on_one.entries(&listed, Timestamp::from_second(200).unwrap());
+        let [entry] = &still[..] else { panic!("p2 never failed on two hosts: {still:?}") };
+        assert_eq!((&*entry.portal, entry.failed, entry.hosts, entry.since.0), ("p1", 1, 2, begun));
+        let text = "portal p1 of t1 through san-a fails on 1 of 2 hosts";
+        assert_eq!(on_one.message(&listed).as_deref(), Some(text));
+        let on_none = causes(&PATHS, &[&[1], &[]]);
+        assert_eq!((on_none.entries(&still, begun), on_none.message(&still)), (Vec::new(), None));
+    }
+
+    #[test]
+    fn a63_portals_that_fail_on_more_hosts_later_do_not_displace_listed_ones() {
+        let paths: Vec<String> = (0..40).map(|at| format!("t p{at:02} san-a")).collect();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        let all: Vec<usize> = (0..40).collect();
+        let begun = Timestamp::from_second(100).unwrap();
+        let listed = causes(&paths, &[&all, &all]).entries(&[], begun);
+        let late: Vec<usize> = (32..40).collect();
+        let later = causes(&paths, &[&all, &all, &late]).entries(&listed, Timestamp::from_second(200).unwrap());
+        let portals = |entries: &[PortalFailure]| entries.iter().map(|it| it.portal.clone()).collect::<Vec<_>>();
+        assert_eq!(portals(&later), portals(&listed));
+        assert!(later.iter().all(|entry| entry.since.0 == begun), "{later:?}");
     }
 }

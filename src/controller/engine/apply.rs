@@ -55,6 +55,10 @@ impl Applier {
                 self.publish(kind, &key, uid, event).await;
                 Ok(None)
             }
+            Action::AnnounceStorm { uid, storm, event } => {
+                let (kind, key) = (ObjectKind::DataCenter, &storm.data_center);
+                events::publish_or_fail(&self.client, &self.identity, kind, key, uid, event).await.map(|()| None)
+            }
             Action::SetFinalizers { kind, key, uid, before, after } => {
                 self.set_finalizers(kind, &key, uid.as_deref(), &before, &after).await
             }

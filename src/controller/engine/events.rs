@@ -17,7 +17,7 @@ use kube::{
 use crate::{
     api::{GROUP, ObjectKey, ObjectKind, VERSION},
     controller::reconcile::action::EventSpec,
-    ops::errors::brief,
+    ops::errors::{ErrorReason, brief},
 };
 
 /// events.k8s.io refuses longer notes.
@@ -32,8 +32,21 @@ pub(super) async fn publish(
     uid: Option<String>,
     spec: EventSpec,
 ) {
-    let metadata = ObjectMeta { generate_name: Some(format!("{}-", key.name)), ..ObjectMeta::default() };
-    create(client, key, event(metadata, instance, kind, key, uid, spec)).await;
+    create(client, key, event(generated_name(key), instance, kind, key, uid, spec)).await;
+}
+
+/// Publishes an Event about an object that stands for Events that were left out. A failure that may pass is returned.
+pub(super) async fn publish_or_fail(
+    client: &Client,
+    instance: &str,
+    kind: ObjectKind,
+    key: &ObjectKey,
+    uid: Option<String>,
+    spec: EventSpec,
+) -> kube::Result<()> {
+    let failure = create(client, key, event(generated_name(key), instance, kind, key, uid, spec)).await;
+    let stays = |error: &kube::Error| matches!(ErrorReason::from(error), ErrorReason::Forbidden | ErrorReason::Invalid);
+    failure.filter(|error| !stays(error)).map_or(Ok(()), Err)
 }
 
 /// Publishes an Event about an object that has at most one Event with this reason.
@@ -49,6 +62,10 @@ pub(super) async fn publish_once(
     let name = format!("{}.{uid}", spec.reason.to_lowercase());
     let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
     create(client, key, event(metadata, instance, kind, key, Some(uid), spec)).await;
+}
+
+fn generated_name(key: &ObjectKey) -> ObjectMeta {
+    ObjectMeta { generate_name: Some(format!("{}-", key.name)), ..ObjectMeta::default() }
 }
 
 fn event(
@@ -90,16 +107,17 @@ fn truncated(mut note: String) -> String {
     note
 }
 
-/// A failure is only logged: an Event may be forbidden, or in a namespace that is being deleted, and must not hold up
-/// the write that it is about.
-async fn create(client: &Client, key: &ObjectKey, event: Event) {
+/// A failure is logged and returned: an Event may be forbidden, or in a namespace that is being deleted, and must not hold
+/// up the write that it is about.
+async fn create(client: &Client, key: &ObjectKey, event: Event) -> Option<kube::Error> {
     let api: Api<Event> = Api::namespaced(client.clone(), &key.namespace);
     match api.create(&PostParams::default(), &event).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Ok(_) => None,
+        Err(kube::Error::Api(status)) if status.is_already_exists() => None,
         Err(error) => {
             let (reason, note) = (event.reason.unwrap_or_default(), event.note.unwrap_or_default());
             tracing::info!(reason, note, error = brief(&error), "cannot publish an Event");
+            Some(error)
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     api::ObjectKey,
     controller::{
+        index::state::PhaseChange,
         reconcile::action::Step,
         store::{Written, key::Key},
     },
@@ -28,6 +29,8 @@ pub(super) struct Done {
     pub succeeded: Vec<&'static str>,
     /// Hosts that the API server has refused to create, with its answer.
     pub create_errors: BTreeMap<ObjectKey, String>,
+    /// Storms that have their Event now.
+    pub announced: Vec<PhaseChange>,
     /// The first action that has failed.
     pub failure: Option<(&'static str, kube::Error)>,
 }
@@ -42,8 +45,9 @@ pub(super) struct Executor {
 impl Executor {
     /// Carries out the steps. It stops as soon as this replica does not lead any more.
     pub(super) async fn execute(self, key: Key, steps: Vec<Step>, began: Instant) -> Done {
-        let (written, succeeded) = (Vec::new(), Vec::new());
-        let mut done = Done { key, began, written, succeeded, create_errors: BTreeMap::new(), failure: None };
+        let (written, succeeded, announced) = (Vec::new(), Vec::new(), Vec::new());
+        let mut done =
+            Done { key, began, written, succeeded, create_errors: BTreeMap::new(), announced, failure: None };
         let mut ended: Vec<bool> = Vec::with_capacity(steps.len());
         for Step { action, requires } in steps {
             if !self.leadership.is_leader() {
@@ -54,6 +58,7 @@ impl Executor {
                 continue;
             }
             let (name, created_host) = (action.name(), action.created_host().cloned());
+            let storm = action.announced_storm().cloned();
             let answer = self.applier.apply(action).await;
             self.count(&done.key, name, &answer);
             ended.push(answer.is_ok());
@@ -61,6 +66,7 @@ impl Executor {
                 Ok(written) => {
                     done.written.extend(written.map(|written| (written, Instant::now())));
                     done.succeeded.push(name);
+                    done.announced.extend(storm);
                 }
                 Err(error) => {
                     if matches!(ErrorReason::from(&error), ErrorReason::Invalid | ErrorReason::Forbidden) {

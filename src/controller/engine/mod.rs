@@ -299,7 +299,7 @@ impl Engine {
 
     fn finished(&mut self, done: Result<Done, tokio::task::JoinError>) {
         // A task is aborted only when the leadership is lost, and does not panic.
-        let Ok(Done { key, began, written, succeeded, create_errors, failure }) = done else { return };
+        let Ok(Done { key, began, written, succeeded, create_errors, announced, failure }) = done else { return };
         let _span = span(&key).entered();
         self.ctx.metrics.observe_duration(key.kind(), began.elapsed());
         if let Some(slot) = self.in_flight.remove(&key) {
@@ -307,6 +307,9 @@ impl Engine {
         }
         for (object, at) in written {
             self.index.apply_written(object, at);
+        }
+        for storm in &announced {
+            self.index.storms.announced(storm);
         }
         if let Key::Object(ObjectKind::DataCenter, dc_key) = &key {
             self.index.set_create_errors(dc_key, create_errors);

@@ -333,7 +333,7 @@ impl Index {
 
     /// Stores the part of a decision that later decisions need.
     pub(crate) fn remember(&mut self, key: &Key, memo: Memo, now: Now) {
-        let Memo { host, deletion, evicted_at, loss_shown_at, storage_at_fault, phase_change, storms_announced } = memo;
+        let Memo { host, deletion, evicted_at, loss_shown_at, storage_at_fault, phase_change } = memo;
         if deletion {
             self.deletions.entry(key.clone()).or_insert(now.monotonic);
         }
@@ -356,9 +356,6 @@ impl Index {
                 }
             }
             Key::Object(ObjectKind::DataCenter, key) => {
-                if storms_announced {
-                    self.storms.announced(key);
-                }
                 if let Some(at_fault) = storage_at_fault {
                     self.remember_fault(key, at_fault);
                 }

@@ -27,12 +27,10 @@ pub(crate) struct Memo {
     pub storage_at_fault: Option<bool>,
     /// The change of a host's phase that was announced, or left to its data center.
     pub phase_change: Option<PhaseChange>,
-    /// The storms of the data center are announced.
-    pub storms_announced: bool,
 }
 
 /// A change of hosts of a data center.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PhaseChange {
     pub data_center: ObjectKey,
     pub phase: Phase,

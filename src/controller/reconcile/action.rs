@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     api::{NetworkName, NodeName, ObjectKey, ObjectKind, reason::EventReason},
-    controller::index::state::Memo,
+    controller::index::state::{Memo, PhaseChange},
 };
 
 /// The decision for an object.
@@ -139,6 +139,8 @@ pub(crate) enum Action {
     },
     /// Publishes an Event about an object. With `once` the object gets at most one with this reason, even if this is retried.
     PublishEvent { kind: ObjectKind, key: ObjectKey, uid: Option<String>, event: EventSpec, once: bool },
+    /// Publishes the Event of a data center about hosts that have changed at once. It is tried again until it is published.
+    AnnounceStorm { uid: Option<String>, storm: PhaseChange, event: EventSpec },
     /// Replaces the finalizers of an object, if they are still `before`.
     SetFinalizers { kind: ObjectKind, key: ObjectKey, uid: Option<String>, before: Vec<String>, after: Vec<String> },
     /// Replaces the owner references of this version of an object.
@@ -182,11 +184,19 @@ impl Action {
         }
     }
 
+    /// The storm that has its Event then.
+    pub(crate) fn announced_storm(&self) -> Option<&PhaseChange> {
+        match self {
+            Action::AnnounceStorm { storm, .. } => Some(storm),
+            _ => None,
+        }
+    }
+
     /// Its name in metrics, from a closed set.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Action::WriteStatus { .. } => "status",
-            Action::PublishEvent { .. } => "event",
+            Action::PublishEvent { .. } | Action::AnnounceStorm { .. } => "event",
             Action::SetFinalizers { .. } => "finalizers",
             Action::SetOwners { .. } => "owners",
             Action::DropNetwork { .. } => "drop-network",

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     api::{
-        DataCenter, DataCenterStatus, NonOperationalTaint, ObjectKey, ObjectKind, Phase, PortalFailure, Summary,
+        DataCenter, DataCenterStatus, MAX_PORTAL_FAILURES, NonOperationalTaint, ObjectKey, ObjectKind, Phase,
+        PortalFailure, Summary,
         condition::{self, ConditionUpdate, Status},
         has_finalizer,
         reason::{ConditionType, EventReason, Reason},
@@ -22,7 +23,7 @@ use crate::{
         store::watched::{Undecodable, is_being_deleted},
     },
     ops::Now,
-    planner::{Causes, View, data_center_problems},
+    planner::{View, data_center_problems},
 };
 
 /// Decides for one data center.
@@ -30,7 +31,7 @@ pub(super) fn reconcile(index: &Index, key: &ObjectKey, settings: &Settings, now
     let mut outcome = decide(index, key, settings, now);
     let at_fault = aggregates(index, key).is_some_and(|aggregates| aggregates.storage_at_fault());
     outcome.memo.storage_at_fault = Some(at_fault);
-    outcome.memo.storms_announced = true;
+    announce_storms(index, key, &mut outcome);
     outcome
 }
 
@@ -74,7 +75,7 @@ fn write(
     let hosts = aggregates.as_ref().map(|aggregates| aggregates.phases).unwrap_or_default();
     let causes = aggregates.as_ref().map(|aggregates| &aggregates.causes);
     let portals = causes.map(|causes| causes.entries(&current.portals, now.wall)).unwrap_or_default();
-    let causes = causes.and_then(Causes::message);
+    let causes = causes.and_then(|causes| causes.message(&current.portals));
     let center = index.data_center(key);
     let generation = data_center.metadata.generation;
     let valid = storage_valid(index.view(key).as_deref(), key);
@@ -82,7 +83,7 @@ fn write(
     let evictions_held = held.is_some();
     let ready = ready(index, key, data_center, waiting_for);
     let reachable = portals_reachable(causes.as_deref());
-    let event = event(index, key, &current.portals, &portals, causes);
+    let event = portals_event(&current.portals, &portals, causes);
     let updates = [Some(valid), Some(reachable), hosts_made, held, Some(ready)].into_iter().flatten().collect();
     let mut conditions = condition::merge(&current.conditions, updates, generation, now.wall);
     if data_center.spec.hosts.is_none() {
@@ -146,32 +147,40 @@ fn portals_reachable(causes: Option<&str>) -> ConditionUpdate {
     }
 }
 
-/// The Event about portals that begin to fail on more than one host, or about the last of them. Else about hosts that have
-/// changed at once and have no Event of their own.
-fn event(
-    index: &Index,
-    key: &ObjectKey,
-    before: &[PortalFailure],
-    now: &[PortalFailure],
-    causes: Option<String>,
-) -> Option<EventSpec> {
+/// The Event about portals that begin to fail on more than one host, or about the end of all of these failures.
+fn portals_event(before: &[PortalFailure], now: &[PortalFailure], causes: Option<String>) -> Option<EventSpec> {
     let same =
         |a: &PortalFailure, b: &PortalFailure| (&a.target, &a.portal, &a.network) == (&b.target, &b.portal, &b.network);
-    let begins = now.iter().any(|failure| !before.iter().any(|known| same(known, failure)));
-    if begins && let Some(causes) = causes {
-        return Some(EventSpec::warning(EventReason::PortalsFailed, causes));
-    }
-    if let Some((phase, host)) = index.storms.unannounced(key).first() {
-        let warning = !matches!(phase, Phase::Up | Phase::Maintenance | Phase::Connecting | Phase::Unassigned);
-        let note = format!(
-            "many hosts became {phase} at once, such as {host}, and only the first of them have an Event: see status.hosts and status.portals"
-        );
-        return Some(EventSpec { warning, reason: phase.as_str(), note });
+    let known = now.iter().filter(|failure| before.iter().any(|known| same(known, failure))).count();
+    // What comes into a full list, in place of another, may have failed for long.
+    let may_begin = before.len() < MAX_PORTAL_FAILURES || known == 0;
+    if may_begin && known < now.len() {
+        return causes.map(|causes| EventSpec::warning(EventReason::PortalsFailed, causes));
     }
     let ends = now.is_empty() && !before.is_empty();
-    ends.then(|| {
-        EventSpec::normal(EventReason::PortalsRecovered, "no portal fails on more than one host any more".to_owned())
-    })
+    let note = || "no portal that failed on more than one host fails any more".to_owned();
+    ends.then(|| EventSpec::normal(EventReason::PortalsRecovered, note()))
+}
+
+/// An Event about each storm: hosts that have changed at once, and most of them without an Event of their own. A storm needs
+/// its Event whatever else there is to say about the data center, and whether or not its status changes.
+fn announce_storms(index: &Index, key: &ObjectKey, outcome: &mut Outcome) {
+    let uid = match (index.data_centers.get(key), index.data_centers.get_undecodable(key)) {
+        (Some(data_center), _) => data_center.metadata.uid.clone(),
+        (None, Some(bad)) => bad.outline.as_ref().and_then(|outline| outline.metadata.uid.clone()),
+        (None, None) => return,
+    };
+    for (storm, host) in index.storms.unannounced(key) {
+        let phase = storm.phase;
+        let warning = !matches!(phase, Phase::Up | Phase::Maintenance | Phase::Connecting | Phase::Unassigned);
+        let cause = storm.cause.as_ref().map(|(target, portal)| format!(" (portal {portal} of {target} fails)"));
+        let note = format!(
+            "many hosts became {phase} at once, such as {host}{}, and only the first of them have an Event: see status.hosts and status.portals",
+            cause.unwrap_or_default()
+        );
+        let event = EventSpec { warning, reason: phase.as_str(), note };
+        outcome.push(Action::AnnounceStorm { uid: uid.clone(), storm: storm.clone(), event });
+    }
 }
 
 /// Says that no host is evicted, and why; `None` while evictions are not held back, or not wanted.
@@ -250,8 +259,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::controller::fixtures::{
-        NOW, actions, applied, at, cluster, condition, decide, deleting, key, object, read, status, storage,
+    use crate::controller::{
+        fixtures::{
+            NOW, TARGET, actions, applied, at, cluster, condition, decide, deleting, key, lease, object, read, status,
+            storage,
+        },
+        index::state::PhaseChange,
     };
 
     fn data_center(name: &str) -> Value {
@@ -307,5 +320,104 @@ mod tests {
         assert_eq!(actions(&reconcile(&mut index)), ["status"]);
         let outcome = decide(&mut index, &key(ObjectKind::DataCenter, "dc"), at(120));
         assert_eq!(actions(&outcome), ["finalizers", "event", "status"]);
+    }
+
+    /// A host of `dc` whose only path is in this state.
+    fn report(index: &mut Index, name: &str, state: &str) {
+        let mut host = object("Host", name, &json!({"dataCenter": "dc", "nodeName": name}));
+        host["metadata"]["finalizers"] = json!([crate::api::FINALIZER]);
+        index.apply(applied(lease(name, 40)), NOW);
+        index.apply(applied(host.clone()), NOW);
+        let mut written = status(decide(index, &key(ObjectKind::Host, name), NOW)).unwrap();
+        written["connections"] = json!([{"target": TARGET, "portal": "10.0.0.1:3260", "tpgt": 1, "state": state,
+            "since": "1970-01-01T00:00:00Z"}]);
+        written["agent"] =
+            json!({"observedRevision": written["plan"]["revision"], "observedSequence": written["plan"]["sequence"]});
+        host["status"] = written;
+        index.apply(applied(host), NOW);
+        decide(index, &key(ObjectKind::Host, name), NOW);
+    }
+
+    /// Carries out a decision for `dc`: its status is written and its storms have their Events. Returns all Events.
+    fn events(index: &mut Index) -> Vec<String> {
+        let (mut events, mut object) = (Vec::new(), data_center("dc"));
+        for step in reconcile(index).steps {
+            events.extend(match step.action {
+                Action::WriteStatus { fields, event, .. } => {
+                    object["status"] = Value::Object(fields.0);
+                    index.apply(applied(object.clone()), NOW);
+                    event
+                }
+                Action::AnnounceStorm { storm, event, .. } => {
+                    index.storms.announced(&storm);
+                    Some(event)
+                }
+                action => panic!("{action:?}"),
+            });
+        }
+        events.into_iter().map(|event| event.reason.to_owned()).collect()
+    }
+
+    fn storm(index: &mut Index, phase: Phase) -> PhaseChange {
+        let change = PhaseChange { data_center: ObjectKey::new("ns", "dc"), phase, cause: None };
+        for number in 0..20 {
+            index.storms.note(change.clone(), &format!("h{number}"), NOW.monotonic);
+        }
+        change
+    }
+
+    #[test]
+    fn a68_storms_beside_each_other_and_a_failing_portal_all_have_events() {
+        let mut index = cluster([data_center("dc")]);
+        for host in ["h1", "h2"] {
+            report(&mut index, host, "Failed");
+        }
+        storm(&mut index, Phase::Lost);
+        storm(&mut index, Phase::Degraded);
+        let mut said = events(&mut index);
+        said.sort();
+        assert_eq!(said, ["Degraded", "Lost", "PortalsFailed"]);
+        assert_eq!(events(&mut index), [""; 0], "each has one Event");
+    }
+
+    #[test]
+    fn a68_a_storm_is_announced_until_its_event_is_published() {
+        let mut index = cluster([data_center("dc")]);
+        events(&mut index);
+        let lost = storm(&mut index, Phase::Lost);
+        assert_eq!(actions(&reconcile(&mut index)), ["event"], "the status stays as it is");
+        assert_eq!(actions(&reconcile(&mut index)), ["event"], "it was not published");
+        index.storms.announced(&lost);
+        assert_eq!(actions(&reconcile(&mut index)), [""; 0]);
+    }
+
+    #[test]
+    fn a63_a_portal_that_fails_on_one_host_and_two_in_turn_has_one_event() {
+        let mut index = cluster([data_center("dc")]);
+        let mut said = Vec::new();
+        for state in ["Failed", "Failed", "Connected", "Failed", "Connected"] {
+            for host in ["h1", "h2"] {
+                report(&mut index, host, if host == "h1" { "Failed" } else { state });
+            }
+            said.extend(events(&mut index));
+        }
+        assert_eq!(said, ["PortalsFailed"]);
+        report(&mut index, "h1", "Connected");
+        assert_eq!(events(&mut index), ["PortalsRecovered"]);
+    }
+
+    #[test]
+    fn a63_a_portal_that_comes_into_a_full_list_has_no_event() {
+        let since = json!("1970-01-01T00:00:00Z");
+        let entry = |port: usize| json!({"target": TARGET, "portal": format!("10.0.0.1:{port}"), "failed": 2, "hosts": 2, "since": since});
+        let list =
+            |ports: std::ops::Range<usize>| -> Vec<PortalFailure> { ports.map(|port| read(entry(port))).collect() };
+        let reason = |before: &[PortalFailure], now: &[PortalFailure]| {
+            portals_event(before, now, Some("causes".to_owned())).map(|event| event.reason)
+        };
+        assert_eq!(reason(&list(1..33), &list(2..34)), None, "one of 33 has recovered");
+        assert_eq!(reason(&list(1..33), &list(33..65)), Some("PortalsFailed"), "all are others");
+        assert_eq!(reason(&list(1..32), &list(1..33)), Some("PortalsFailed"));
+        assert_eq!(reason(&list(1..33), &list(1..33)), None);
     }
 }
