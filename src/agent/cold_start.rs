@@ -1,5 +1,5 @@
 //! The cold start: the agent keeps the last plan that it followed in a file on the host, and follows it after a boot while
-//! the API server does not answer. [`last_plan`](super::reconcile::last_plan) decides what is kept and what is used.
+//! the API server does not answer. [`last_plan`] decides what is kept and what is used.
 
 use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::path_state::LOST_AFTER;
 use crate::{api::condition::whole_second, ops::Now};
 
+/// The time that a session may be lost before its path counts as Failed.
+pub const LOST_AFTER: Duration = Duration::from_secs(3);
 /// Without another loss for this long, the losses are forgotten.
 const CALM_AFTER: Duration = Duration::from_secs(600);
 /// The numbers of losses that are reported. What lies between them changes no report, so that a bad cable costs few writes.

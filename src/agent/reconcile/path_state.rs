@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{backoff, flapping::ShortLosses};
+use super::{
+    backoff,
+    flapping::{LOST_AFTER, ShortLosses},
+};
 use crate::{
     agent::{
         initiator::{PathError, Session},
@@ -18,8 +21,6 @@ use crate::{
     ops::Now,
 };
 
-/// The time that a session may be lost before its path counts as Failed.
-pub const LOST_AFTER: Duration = Duration::from_secs(3);
 /// A session that lasted this long resets the number of failures.
 const STABLE_AFTER: Duration = Duration::from_secs(30);
 /// A session that is removed within this time after another one of its path was does not count as stable: something

@@ -13,8 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     backoff,
+    flapping::LOST_AFTER,
     logout::{KeepReason, LogoutDecision},
-    path_state::LOST_AFTER,
 };
 use crate::{
     agent::{
