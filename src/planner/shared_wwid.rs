@@ -13,8 +13,9 @@ use crate::api::{Host, HostWarning, MultipathMap, StorageName, reason::PreparedR
 
 use super::plan::HostPlan;
 
-/// Warns of each multipath map over disks of targets that do not belong together: of different storages, of different
-/// naming authorities in one storage, or of a target that is not planned and not held.
+/// Warns of each multipath map over disks of targets that do not belong together: of different storages, or whose names are
+/// of different naming authorities. A target that is not planned, such as one that was just taken out, belongs to the others
+/// if it has their naming authority, or is held.
 #[must_use]
 pub fn shared_wwid_warnings(host: &Host, plan: &HostPlan) -> Vec<HostWarning> {
     let Some(status) = &host.status else { return Vec::new() };
@@ -30,7 +31,7 @@ pub fn shared_wwid_warnings(host: &Host, plan: &HostPlan) -> Vec<HostWarning> {
             .filter(|entry| !is_held(&entry.target))
             .map(|entry| Disks { entry, storage: storages.get(entry.target.as_str()).copied() })
             .collect();
-        let owners: BTreeSet<_> = disks.iter().map(|disks| disks.storage).collect();
+        let owners: BTreeSet<_> = disks.iter().filter_map(|disks| disks.storage).collect();
         let authorities: BTreeSet<_> = disks.iter().filter_map(Disks::naming_authority).collect();
         if owners.len() > 1 || authorities.len() > 1 {
             warnings.push(HostWarning { reason: PreparedReason::SharedWWID, message: message(&map[0].wwid, &disks) });
@@ -47,10 +48,13 @@ struct Disks<'a> {
 }
 
 impl Disks<'_> {
-    /// Who chose the target's name (RFC 7143, section 4.2.7.4): date and domain. All targets of an array have the same. The
-    /// other forms of names do not tell.
+    /// Who chose the target's name (RFC 7143, section 4.2.7.4): the date, and the first two labels of the domain. What follows
+    /// may be the array's or a host's name, as in `iqn.2003-01.org.linux-iscsi.HOST`. All targets of an array have the same.
+    /// The other forms of names do not tell.
     fn naming_authority(&self) -> Option<&str> {
-        self.entry.target.strip_prefix("iqn.")?.split(':').next()
+        let authority = self.entry.target.strip_prefix("iqn.")?.split(':').next()?;
+        let end = authority.match_indices('.').nth(2).map_or(authority.len(), |(at, _)| at);
+        authority.get(..end)
     }
 }
 
@@ -67,8 +71,8 @@ impl fmt::Display for Disks<'_> {
 fn message(wwid: &str, disks: &[Disks<'_>]) -> String {
     let members: Vec<String> = disks.iter().map(ToString::to_string).collect();
     let members = members.join(", ");
-    let is_one_storage = disks.iter().all(|member| member.storage.is_some() && member.storage == disks[0].storage);
-    if is_one_storage {
+    let storages: BTreeSet<_> = disks.iter().filter_map(|member| member.storage).collect();
+    if storages.len() < 2 {
         format!(
             "multipath map {wwid} combines disks of targets whose names are of different naming authorities: {members}; an \
              array has one; unless these are one array, one of them presents the WWID of the other's LUN and gets its \
@@ -142,9 +146,19 @@ mod tests {
     }
 
     #[test]
-    fn a_target_that_is_not_planned_counts_unless_it_is_held() {
-        let warned = warnings(SECOND, None, &[]);
-        assert!(warned[0].message.contains("sdb of iqn.2003-01.org.example:b (not planned)"), "{warned:?}");
-        assert_eq!(warnings(SECOND, None, &[SECOND]), []);
+    fn a_target_of_somebody_else_that_is_not_planned_counts_unless_it_is_held() {
+        let warned = warnings(OF_ANOTHER, None, &[]);
+        assert!(warned[0].message.contains("sdb of iqn.2020-07.net.evil:b (not planned)"), "{warned:?}");
+        assert_eq!(warnings(OF_ANOTHER, None, &[OF_ANOTHER]), []);
+    }
+
+    #[test]
+    fn a_target_of_the_same_array_that_was_taken_out_is_no_problem() {
+        assert_eq!(warnings(SECOND, None, &[]), []);
+    }
+
+    #[test]
+    fn hosts_that_one_vendor_has_named_may_be_one_storage() {
+        assert_eq!(warnings("iqn.2003-01.org.example.head-2.x8664:sn.1", Some("array-a"), &[]), []);
     }
 }
