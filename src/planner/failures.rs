@@ -255,8 +255,8 @@ mod tests {
         assert_eq!((&*entry.portal, entry.failed, entry.hosts, entry.since.0), ("p1", 1, 2, begun));
         let text = "portal p1 of t1 through san-a fails on 1 of 2 hosts";
         assert_eq!(on_one.message(&listed).as_deref(), Some(text));
-        let on_none = causes(&PATHS, &[&[1], &[]]);
-        assert_eq!((on_none.entries(&still, begun), on_none.message(&still)), (Vec::new(), None));
+        let recovered = causes(&PATHS, &[&[1], &[]]);
+        assert_eq!((recovered.entries(&still, begun), recovered.message(&still)), (Vec::new(), None));
     }
 
     #[test]
