@@ -12,7 +12,7 @@ use super::{
     host::private_file::PrivateFile,
     initiator::{Initiator, PathError},
     reconcile::{
-        last_plan::{self, Followed, Keep, LastPlan, Situation},
+        last_plan::{self, Followed, Keep, LastHost, LastPlan, Situation},
         plan::Plan,
     },
     types::{IscsiPath, credentials::SecretState},
@@ -127,6 +127,11 @@ impl ColdStart {
                 None
             }
         }
+    }
+
+    /// Whether the file has a plan of this Host.
+    pub(super) fn has_plan_of(&self, host: &LastHost) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.host == *host)
     }
 
     /// What to change of the file now that the agent follows this plan; none if it has no plan to follow.

@@ -336,7 +336,7 @@ mod tests {
             Ok(Facts::default())
         }
 
-        fn claim(&self, _: BTreeSet<IscsiPath>) {}
+        fn claim(&self, _: BTreeSet<IscsiPath>, _: BTreeSet<IscsiPath>) {}
 
         fn changes(&self) -> watch::Receiver<()> {
             watch::Sender::new(()).subscribe()

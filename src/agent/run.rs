@@ -250,13 +250,18 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
     /// Keeps the plan that the agent follows for the next cold start.
     fn keep_plan(&mut self, facts: &Facts, inventory: &Inventory, now: Now) {
         let plan = self.plan.borrow().clone();
-        let host = self.served_host().filter(|host| host.status.as_ref().is_some_and(|status| status.plan.is_some()));
-        let host = host.map(|host| LastHost::from(HostId::from(&**host)));
+        let served = self.served_host();
+        let has_plan = served.and_then(|host| host.status.as_ref()).is_some_and(|status| status.plan.is_some());
+        let host = served.map(|host| LastHost::from(HostId::from(&**host)));
         let was_listed = self.hosts.borrow().is_some();
         let Some(cold_start) = &mut self.cold_start else { return };
         let change = if was_listed && !cold_start.finds_no_hosts() {
             let Some(initiator_name) = facts.initiator_name.as_deref() else { return };
-            let followed = plan.as_deref().zip(host.as_ref());
+            // A plan that this version cannot decode counts as absent: the agent goes on with the one before.
+            if !has_plan && host.as_ref().is_some_and(|host| cold_start.has_plan_of(host)) {
+                return;
+            }
+            let followed = plan.as_deref().zip(host.as_ref().filter(|_| has_plan));
             let node = &self.node;
             let followed = followed.map(|(plan, host)| Followed { node, host, initiator_name, plan, inventory });
             cold_start.keep(followed, now.wall)
@@ -304,8 +309,9 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
 
     fn follow_plan(&mut self, status: &HostStatus) {
         let Some(plan) = status.plan.as_ref().map(Plan::from) else { return };
-        let reported = status.connections.iter().filter(|_| self.reconciler.is_none()).map(IscsiPath::from);
-        self.initiator.claim(plan.paths.keys().cloned().chain(reported).collect());
+        let is_first = self.reconciler.as_ref().is_none_or(Reconciler::is_cold);
+        let reported = status.connections.iter().filter(|_| is_first).map(IscsiPath::from);
+        self.initiator.claim(plan.paths.keys().cloned().collect(), reported.collect());
         if self.plan.borrow().as_deref() != Some(&plan) {
             self.watch_secrets(&plan);
             self.plan.send_replace(Some(Arc::new(plan)));

@@ -131,6 +131,20 @@ async fn a67_the_file_goes_with_the_plan_and_with_the_host() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a67_a_plan_that_cannot_be_decoded_leaves_the_file() {
+    let one = path(1, 1, Some(0));
+    let (_directory, node) = planned(std::slice::from_ref(&one)).await;
+    node.api.merge("worker", &json!({"status": {"plan": null}})).unwrap();
+    seconds(600).await;
+    assert!(file(&node).exists(), "an absent plan is one that could not be decoded");
+    node.add_host("other", "2025-01-01T00:00:00Z");
+    node.api.hosts.lock().unwrap().retain(|host| host.metadata.name.as_deref() == Some("other"));
+    node.api.show();
+    seconds(60).await;
+    assert!(!file(&node).exists(), "it is another Host");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a67_a_file_that_somebody_else_could_have_written_is_not_used() {
     use std::os::unix::fs::PermissionsExt as _;
     let one = path(1, 1, Some(0));

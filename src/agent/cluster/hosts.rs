@@ -65,8 +65,10 @@ impl From<&watcher::Error> for Contact {
     fn from(error: &watcher::Error) -> Self {
         use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
         match error {
-            InitialListFailed(kube::Error::HyperError(_) | kube::Error::Service(_))
-            | WatchStartFailed(kube::Error::HyperError(_) | kube::Error::Service(_)) => Contact::Silent,
+            InitialListFailed(kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::Auth(_))
+            | WatchStartFailed(kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::Auth(_)) => {
+                Contact::Silent
+            }
             InitialListFailed(kube::Error::Api(status)) if status.code == 404 => Contact::NoHosts,
             // The connection of a watch that had begun was lost: the next list shows whether anybody answers.
             WatchFailed(_) => Contact::Untried,
@@ -316,6 +318,8 @@ mod tests {
         let list = |error| Contact::from(&watcher::Error::InitialListFailed(error));
         assert_eq!(list(nobody()), Contact::Silent);
         assert_eq!(Contact::from(&watcher::Error::WatchStartFailed(nobody())), Contact::Silent);
+        let no_token = kube::client::AuthError::AuthExec("no token".into());
+        assert_eq!(list(kube::Error::Auth(no_token)), Contact::Silent, "nobody was asked");
         assert_eq!(list(answer(404)), Contact::NoHosts);
         for code in [401, 403, 410, 429, 500, 503] {
             assert_eq!(list(answer(code)), Contact::Answers, "{code}");

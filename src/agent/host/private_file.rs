@@ -97,14 +97,22 @@ impl PrivateFile {
         Ok(fsync(&directory)?)
     }
 
-    /// Removes the file if it exists.
+    /// Removes the file if it exists. After a crash it stays removed.
     ///
     /// # Errors
     /// If it exists and cannot be removed.
     pub fn remove(&self) -> io::Result<()> {
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
         match fs::remove_file(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
+            Err(error) if is_missing(&error) => {}
+            result => result?,
+        }
+        // Also where the file is gone already: the removal before may have failed here.
+        match self.path.parent().map(File::open).transpose() {
+            Ok(Some(directory)) => Ok(fsync(&directory)?),
+            Ok(None) => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

@@ -48,8 +48,8 @@ struct Daemons {
     found: BTreeMap<String, u32>,
     /// Why processes with their names were ignored.
     ignored: LastErrors<String>,
-    /// One of these processes and the reason, if the last search has found no daemon.
-    instead: BTreeMap<String, (u32, String)>,
+    /// Why one of these processes was ignored, if the last search has found no daemon.
+    instead: BTreeMap<String, String>,
 }
 
 impl HostTools {
@@ -85,7 +85,7 @@ impl HostTools {
                     if daemons.ignored.failed(name.to_owned(), &error) {
                         warn!(pid, %error, "a process that is named {name} is not the host's; it is ignored");
                     }
-                    ignored.get_or_insert_with(|| (pid, error.to_string()));
+                    ignored.get_or_insert_with(|| error.to_string());
                 }
             }
         }
@@ -96,17 +96,17 @@ impl HostTools {
         found
     }
 
-    /// For a message: which process is ignored although it has the name of a daemon, if the host has no such daemon. Empty
-    /// if there is none.
+    /// For a message: why a process is ignored although it has the name of a daemon, if the host has no such daemon. Empty if
+    /// there is none. The log has the PID: a process that is started again and again must not change a status each time.
     #[must_use]
     pub fn ignored_daemon(&self, name: &str) -> String {
         if self.daemon(name).is_some() {
             return String::new();
         }
         let daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
-        let described = daemons.instead.get(name).map(|(pid, why)| {
+        let described = daemons.instead.get(name).map(|why| {
             format!(
-                "; process {pid} is named {name} and is ignored, because {why}: if it serves this host, see --host-tools \
+                "; a process is named {name} and is ignored, because {why}: if it serves this host, see --host-tools \
                  (the chart's value agent.hostTools)"
             )
         });
@@ -327,7 +327,7 @@ mod tests {
         fs::remove_dir_all(proc.path().join("301")).unwrap();
         assert_eq!(
             host.ignored_daemon("iscsid"),
-            "; process 300 is named iscsid and is ignored, because it is in another pid namespace than the host's first \
+            "; a process is named iscsid and is ignored, because it is in another pid namespace than the host's first \
              process: if it serves this host, see --host-tools (the chart's value agent.hostTools)"
         );
         process(proc.path(), "700", "iscsid", "host");

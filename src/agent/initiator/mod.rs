@@ -68,9 +68,10 @@ pub trait Initiator: Send + Sync + 'static {
     /// that can carry storage traffic by their kind.
     fn facts(&self, filter: &InterfaceFilter) -> impl Future<Output = Result<Facts, PathError>> + Send;
 
-    /// These paths are the agent's: they are planned, or were planned once as far as is known. A session of the agent is one
-    /// on such a path, or one with a mark that only the agent makes; in both cases it has a name as the agent's have.
-    fn claim(&self, paths: BTreeSet<IscsiPath>);
+    /// These paths are the agent's: they are planned now, or were reported by an agent before it. A session of the agent is
+    /// one that was once seen on such a path, or one with a mark that only the agent makes; in both cases it has a name as
+    /// the agent's have.
+    fn claim(&self, planned: BTreeSet<IscsiPath>, reported: BTreeSet<IscsiPath>);
 
     /// Reads the sessions, their disks, and the multipath maps over the disks. Entries that vanish during the reading are
     /// left out, so the result is consistent.

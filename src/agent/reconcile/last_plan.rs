@@ -233,7 +233,8 @@ pub struct Followed<'a> {
 /// What must be kept of the plan that the agent follows; none if nothing. `kept` is what the file has.
 ///
 /// Kept are the targets that have a connected path. One that was kept stays while it is planned: where the power goes, the
-/// array often goes before the host, and that is what the file is for.
+/// array often goes before the host, and that is what the file is for. A path that [`LastPlan::parse`] would refuse is left
+/// out, as no login is made for it: it must not cost the others their file.
 #[must_use]
 pub fn to_keep(followed: Followed<'_>, kept: Option<&LastPlan>, confirmed_at: Timestamp) -> Option<LastPlan> {
     let Followed { node, host, initiator_name, plan, inventory } = followed;
@@ -250,6 +251,7 @@ pub fn to_keep(followed: Followed<'_>, kept: Option<&LastPlan>, confirmed_at: Ti
             interface: interface.clone(),
             chap: params.chap_secret.is_some(),
         })
+        .filter(|path| why_invalid(path).is_none())
         .collect();
     (!paths.is_empty()).then(|| LastPlan {
         format: FORMAT,
@@ -331,6 +333,7 @@ fn is_object_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, string::string_regex};
     use rstest::rstest;
 
     use super::*;
@@ -339,6 +342,7 @@ mod tests {
             fixtures::{foreign, inventory, lost, path, plan, session, with_secret},
             types::credentials::SecretState,
         },
+        api::schema::{ANY_IQN, IQN, address, interface_name},
         fuzz::{Parsed, fuzz},
     };
 
@@ -396,6 +400,57 @@ mod tests {
         assert_eq!(portals(&kept_of(&only_b, sessions(), Some(&before)).unwrap()), [":b 10.0.1.10:3260"]);
         let of_another_host = LastPlan { host: host("2"), ..before };
         assert_eq!(portals(&kept_of(&both, sessions(), Some(&of_another_host)).unwrap()), [":b 10.0.1.10:3260"]);
+    }
+
+    /// Texts that the schema admits.
+    fn admitted(pattern: &str, longest: usize) -> impl Strategy<Value = String> + use<> {
+        let pattern = pattern.trim_start_matches('^').trim_end_matches('$');
+        let texts = string_regex(&pattern.replace('*', "{0,9}").replace("]+)", "]{1,9})")).unwrap();
+        texts.prop_filter("longer than maxLength", move |text| text.len() <= longest)
+    }
+
+    fn pattern(schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema) -> String {
+        schema(&mut schemars::SchemaGenerator::default()).get("pattern").and_then(|text| text.as_str()).unwrap().into()
+    }
+
+    fn is_an_iqn(text: &str) -> bool {
+        regex::Regex::new(IQN).unwrap().is_match(text)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(multibond_testbed::cases(300)))]
+
+        #[test]
+        fn a67_whatever_the_schema_admits_voids_no_file(
+            target in admitted(ANY_IQN, 223),
+            host in admitted(&pattern(address), 253),
+            port in 1..=u16::MAX,
+            interface in admitted(&pattern(interface_name), 15),
+        ) {
+            let interface = Some(interface.as_str().into());
+            let portal = Portal::new(&host, port);
+            let of = |target: &str| IscsiPath { target: target.into(), portal: portal.clone(), ..path("a", "1", "-") };
+            let good = path("a", "2", "ens2");
+            let odd = IscsiPath { interface, ..of(&target) };
+            let paths = [of(&target), odd, path("a", "1", "ens1"), good.clone()];
+            let sessions = paths.iter().zip(1..).map(|(path, id)| session(id, path.clone())).collect();
+            let kept = kept_of(&plan("r", &paths), sessions, None).unwrap();
+            prop_assert_eq!(LastPlan::parse(&kept.content().unwrap()), Ok(kept.clone()));
+            let kept: Vec<IscsiPath> = kept.paths.iter().map(IscsiPath::from).collect();
+            prop_assert!(kept.contains(&good));
+            prop_assert_eq!(kept.contains(&of(&target)), is_an_iqn(&target), "{}", of(&target));
+        }
+    }
+
+    #[test]
+    fn a67_an_odd_name_of_an_earlier_version_costs_no_other_target_its_file() {
+        let odd = IscsiPath { target: "iqn.2003-01.org.example:array/lun-1".into(), ..path("a", "2", "ens2") };
+        let paths = [path("a", "1", "ens1"), odd.clone()];
+        let sessions = vec![session(1, paths[0].clone()), session(2, odd.clone())];
+        let kept = kept_of(&plan("r", &paths), sessions, None).unwrap();
+        assert_eq!(portals(&kept), [":a 10.0.1.10:3260"]);
+        assert_eq!(LastPlan::parse(&kept.content().unwrap()), Ok(kept));
+        assert_eq!(kept_of(&plan("r", &paths[1..]), vec![session(2, odd)], None), None);
     }
 
     #[test]

@@ -46,10 +46,9 @@ pub struct LoginParams {
 impl From<&PlanStatus> for Plan {
     fn from(status: &PlanStatus) -> Self {
         let PlanStatus { revision, sequence, hold, hold_portals, no_network: _, session, paths } = status;
-        let portals = |target: &Iqn| {
-            let held = hold_portals.iter().find(|held| held.target == *target)?;
-            Some(held.portals.iter().cloned().collect())
-        };
+        let known: BTreeMap<&Iqn, &[Portal]> =
+            hold_portals.iter().map(|held| (&held.target, held.portals.as_slice())).collect();
+        let portals = |target: &Iqn| Some(known.get(target)?.iter().cloned().collect());
         Plan {
             version: PlanVersion { revision: revision.clone(), sequence: *sequence },
             hold: hold.iter().map(|target| (target.clone(), portals(target))).collect(),

@@ -157,7 +157,7 @@ impl OpenIscsi {
     /// Logs in on a path whose portal is an address; `path` has it. A session that is there already is used, unless it is
     /// for another planned path.
     async fn login_by_address(&self, access: &HostAccess, login: &Login, path: &IscsiPath) -> Result<(), PathError> {
-        self.claims.add([path.clone()]);
+        self.claims.prove(path);
         let record = NodeRecord::of(path, login.expected_tpgt)?;
         let sessions = self.reader.sessions().await?;
         if let Some(session) = sessions.iter().find(|session| is_own_on(session, path)) {
@@ -327,9 +327,16 @@ impl OpenIscsi {
         let is_marked = || self.iscsiadm.access().is_ok_and(|access| self.records.is_marked(&access, by_address));
         let is_proven = self.claims.contains(requested) || self.claims.contains(by_address) || is_marked();
         if is_proven {
-            self.claims.add([by_address.clone()]);
+            self.claims.prove(by_address);
         }
         is_proven
+    }
+
+    /// Without a session or a running login, only the plan or the mark of its record claims a path.
+    fn retain_proven(&self, inventory: &Inventory, locked: &BTreeSet<IscsiPath>) {
+        let with_session: BTreeSet<&IscsiPath> =
+            inventory.sessions.iter().filter(|session| session.is_own()).map(|session| &session.path).collect();
+        self.claims.retain_proven(|path| with_session.contains(path) || locked.contains(path));
     }
 
     fn initiator_name(&self, access: &HostAccess) -> Option<String> {
@@ -372,12 +379,15 @@ impl Initiator for OpenIscsi {
         Ok(facts)
     }
 
-    fn claim(&self, paths: BTreeSet<IscsiPath>) {
-        self.claims.add(paths);
+    fn claim(&self, planned: BTreeSet<IscsiPath>, reported: BTreeSet<IscsiPath>) {
+        self.claims.plan(planned, reported);
     }
 
     async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
+        // First, so that a login that ends meanwhile is among them or has its session.
+        let locked = self.path_locks.locked();
         let mut inventory = self.reader.inventory(with_users_of).await?;
+        self.retain_proven(&inventory, &locked);
         self.names.retain(&inventory.sessions.iter().map(|session| session.id).collect());
         let access = OnceCell::new();
         let access = || access.get_or_init(|| self.iscsiadm.access().ok()).as_ref();
@@ -408,8 +418,8 @@ impl Initiator for OpenIscsi {
     }
 
     async fn login(&self, login: &Login) -> Result<(), PathError> {
-        self.claims.add([login.path.clone()]);
         let _lock = self.path_locks.lock(&login.path).await;
+        self.claims.prove(&login.path);
         let mut sessions = self.reader.sessions().await?.into_iter().filter(SessionEntry::is_own);
         if sessions.any(|session| self.requested_path(&session) == login.path) {
             return Ok(());
@@ -489,7 +499,9 @@ impl Initiator for OpenIscsi {
         let keep_node = |record: &NodeRecord| keep.contains(&record.path());
         let keep_interface =
             |record: &InterfaceRecord| keep.iter().any(|path| path.interface.as_deref() == record.device.as_deref());
-        self.records.tidy(&self.iscsiadm.access()?, is_claimed, keep_node, keep_interface).await
+        self.records.tidy(&self.iscsiadm.access()?, is_claimed, keep_node, keep_interface).await?;
+        self.claims.forget_reported();
+        Ok(())
     }
 }
 

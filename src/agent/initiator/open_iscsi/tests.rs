@@ -410,7 +410,7 @@ async fn upgraded() -> TestHost {
 async fn a54_old_records_of_planned_paths_are_hidden_and_marked_without_a_tool() {
     let host = upgraded().await;
     let planned = BTreeSet::from([path("a", "1", "ens1")]);
-    host.initiator.claim(planned.clone());
+    host.initiator.claim(planned.clone(), BTreeSet::new());
     host.initiator.tidy(&planned).await.unwrap();
     assert!(!fs::read_to_string(host.file(INTERFACE)).unwrap().contains("transport"));
     let record = fs::read_to_string(host.file(RECORD)).unwrap();
@@ -427,7 +427,7 @@ async fn a44_a_session_with_our_name_is_ours_if_it_is_claimed_or_marked() {
     let owners = async || host.sessions().await.into_iter().map(|session| session.owner).collect::<Vec<_>>();
     let other = SessionOwner::Other("mb.ens1".into());
     assert_eq!(owners().await, [other.clone(), other.clone()], "the name proves nothing");
-    host.initiator.claim(BTreeSet::from([ours.clone()]));
+    host.initiator.claim(BTreeSet::from([ours.clone()]), BTreeSet::new());
     assert_eq!(owners().await, [SessionOwner::Agent, other.clone()]);
     host.initiator.tidy(&BTreeSet::from([ours])).await.unwrap();
     let later = TestHost { initiator: TestHost::start(host.root.path()), root: host.root };
@@ -437,9 +437,39 @@ async fn a44_a_session_with_our_name_is_ours_if_it_is_claimed_or_marked() {
 }
 
 #[tokio::test]
+async fn a44_plans_of_other_paths_leave_claims_only_of_what_is_there() {
+    let host = upgraded().await;
+    let ours = path("a", "1", "ens1");
+    host.initiator.claim(BTreeSet::from([ours.clone()]), BTreeSet::from([ours.clone(), path("c", "1", "ens1")]));
+    assert_eq!(host.sessions().await[0].owner, SessionOwner::Agent);
+    for port in 1..=1000 {
+        let planned = IscsiPath { portal: format!("10.0.1.10:{port}").as_str().into(), ..path("b", "1", "ens1") };
+        host.initiator.claim(BTreeSet::from([planned]), BTreeSet::new());
+    }
+    host.initiator.tidy(&BTreeSet::new()).await.unwrap();
+    let sessions = host.sessions().await;
+    assert_eq!(sessions[0].owner, SessionOwner::Agent, "it was proven while it was planned");
+    assert_eq!(sessions[1].owner, SessionOwner::Other("mb.ens1".into()));
+    assert_eq!(host.initiator.claims.len(), 2, "the plan and the session");
+    fs::remove_dir_all(host.file("sys/class/iscsi_session/session1")).unwrap();
+    host.sessions().await;
+    assert_eq!((host.initiator.claims.len(), host.initiator.claims.contains(&ours)), (1, false));
+}
+
+#[tokio::test]
+async fn logins_of_paths_that_are_not_planned_any_more_leave_no_claim() {
+    let host = TestHost::new();
+    host.fail("login", &[8, 8, 8]);
+    for portal in ["1", "2", "3"] {
+        host.initiator.login(&login(path("a", portal, "ens1"))).await.unwrap_err();
+    }
+    assert_eq!((host.sessions().await.len(), host.initiator.claims.len()), (0, 0));
+}
+
+#[tokio::test]
 async fn a44_records_with_our_name_that_others_made_stay_with_their_interface() {
     let host = upgraded().await;
-    host.initiator.claim(BTreeSet::from([path("a", "1", "ens1")]));
+    host.initiator.claim(BTreeSet::new(), BTreeSet::from([path("a", "1", "ens1")]));
     for session in 1..=2 {
         fs::remove_dir_all(host.file(&format!("sys/class/iscsi_session/session{session}"))).unwrap();
     }
@@ -485,7 +515,7 @@ async fn a_host_without_open_iscsi_reports_a_warning_and_its_facts() {
     process(&host.file("proc"), "70", "iscsid", "pod");
     let facts = host.initiator.facts(&InterfaceFilter::default()).await.unwrap();
     let missing = &facts.warnings[1].message;
-    assert!(missing.contains("; process 70 is named iscsid and is ignored, because it is in another "), "{missing}");
+    assert!(missing.contains("; a process is named iscsid and is ignored, because it is in another "), "{missing}");
     let error = host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
     assert_eq!(error.reason, PathReason::InitiatorMissing);
 }

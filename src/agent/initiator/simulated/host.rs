@@ -278,7 +278,7 @@ impl Initiator for SimulatedHost {
         })
     }
 
-    fn claim(&self, _paths: BTreeSet<IscsiPath>) {}
+    fn claim(&self, _planned: BTreeSet<IscsiPath>, _reported: BTreeSet<IscsiPath>) {}
 
     async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
         Ok(self.inventory_of(&self.state(), with_users_of))
