@@ -210,7 +210,11 @@ impl Reconciler {
         }
         match (reason, result) {
             (_, Ok(false)) => {}
-            (LogoutReason::Surplus, Ok(true)) => self.surplus.logged_out(id),
+            (LogoutReason::Surplus, Ok(true)) => {
+                self.surplus.logged_out(id);
+                // The plan may be acknowledged since the session was kept, and its interface record tidied around it.
+                self.tidy_at.get_or_insert(now.monotonic);
+            }
             (LogoutReason::NewCredentials, Ok(true)) => {
                 if let Some(state) = path.and_then(|path| self.paths.get_mut(&path)) {
                     state.logged_out_for_relogin(now);

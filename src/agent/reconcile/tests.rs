@@ -390,6 +390,18 @@ fn records_are_tidied_when_the_last_logout_has_ended_and_not_when_its_session_is
 }
 
 #[test]
+fn records_are_tidied_again_when_a_session_that_was_kept_goes() {
+    let mut host = Harness::new(plan("r", &[]));
+    host.sessions = vec![used(session(1, path("a", "1", "ens1")), &DeviceUser::Swap)];
+    assert!(is_tidying(&host.step()), "it is kept, and so is what it needs");
+    host.sessions = vec![session(1, path("a", "1", "ens1"))];
+    assert_eq!(logouts(&host.step_after(10_000)), [(1, LogoutReason::Surplus)]);
+    host.sessions.clear();
+    assert!(is_tidying(&host.logged_out(1, LogoutReason::Surplus)));
+    assert_eq!(host.step().actions.len(), 0, "once");
+}
+
+#[test]
 fn a45_a_record_that_others_changed_is_put_right_but_not_in_a_fight() {
     let one = path("a", "1", "ens1");
     let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
