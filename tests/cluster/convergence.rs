@@ -18,7 +18,7 @@ async fn a10_new_or_reactivated_host_connects_all_planned_paths() {
     let host = site.until_phase("w1", "Up").await;
     assert_eq!(paths(&host), [A, B]);
     let bond = site.until("Ready", "IscsiBond", "storage", ready).await;
-    assert_eq!(bond["status"]["summary"], json!({"hosts": "1/1", "paths": "2/2"}));
+    assert_eq!(bond["status"]["summary"], json!({"hosts": "1/1", "networks": "san-a,san-b", "paths": "2/2"}));
 
     site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
     let host =

@@ -155,7 +155,8 @@ async fn a14_network_kept_by_a_foreign_finalizer_counts_as_deleted() {
     // The data center's deletion does not wait for it either.
     site.delete("DataCenter", "dc").await;
     site.until_gone("DataCenter", "dc").await;
-    assert_eq!(site.events("DataCenter", "dc").await, [""; 0], "nothing has timed out");
+    let timed_out = |events: Vec<String>| events.into_iter().any(|event| event.starts_with("Warning"));
+    assert!(!timed_out(site.events("DataCenter", "dc").await));
     site.patch("Network", "san-a", finalizers(json!([]))).await;
     site.until_gone("Network", "san-a").await;
 }

@@ -36,7 +36,7 @@ async fn a17_one_dead_portal_degrades_the_host_and_keeps_its_bond_ready() {
     assert!(failed["retryEvery"].is_string(), "{failed}");
     let bond = site.until("Ready", "IscsiBond", "storage", ready).await;
     assert_eq!(condition(&bond, "FullyConnected")["status"], "False");
-    assert_eq!(bond["status"]["summary"], json!({"hosts": "0/1", "paths": "1/2"}));
+    assert_eq!(bond["status"]["summary"], json!({"hosts": "0/1", "networks": "san-a,san-b", "paths": "1/2"}));
 
     site.faults("faults: []");
     site.until("healed", "Host", "w1", |host| phase(host) == "Up" && ready(host)).await;

@@ -147,7 +147,9 @@ async fn a30_undecodable_object_can_be_deleted_and_blocks_no_deletion() {
 async fn relax_status_of_hosts(cluster: &ControlPlane) {
     let crds: Api<CustomResourceDefinition> = Api::all(cluster.client().await.unwrap());
     let path = "/spec/versions/0/schema/openAPIV3Schema/properties/status";
-    let anything = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    // Field selectors need the phase.
+    let anything = json!({"type": "object", "properties": {"phase": {"type": "string"}},
+        "x-kubernetes-preserve-unknown-fields": true});
     let steps = json!([{"op": "replace", "path": path, "value": anything}]);
     let steps: Patch<Value> = Patch::Json(serde_json::from_value(steps).unwrap());
     crds.patch("hosts.multibond.dev", &PatchParams::default(), &steps).await.unwrap();
