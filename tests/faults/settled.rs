@@ -7,10 +7,10 @@ use k8s_openapi::{api::events::v1::Event, apimachinery::pkg::apis::meta::v1::Con
 use kube::{Api, Resource, ResourceExt as _, api::ListParams, core::NamespaceResourceScope};
 use multibond::{
     api::{
-        ConnectionState, DataCenter, Host, HostStatus, IscsiBond, Network, PlanStatus, PlannedPath,
-        node_owner::owners_of_nodes, reason::EmptyReason,
+        AgentStatus, ConnectionState, DataCenter, Host, HostStatus, HostWarning, IscsiBond, Network, PlanStatus,
+        PlannedPath, node_owner::owners_of_nodes, reason::EmptyReason,
     },
-    planner::{AgentState, HostPlan, Objects, Observation, PlannedHost, judge, plan_all},
+    planner::{AgentState, HostPlan, Objects, Observation, PlannedHost, View, host_warnings, judge, plan_all},
 };
 use multibond_testbed::eventually;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -82,7 +82,8 @@ async fn flaws(site: &Site) -> kube::Result<Vec<String>> {
         let after = objects.data_centers.iter().find(|center| center.name_any() == host.spec.data_center);
         let after = after.map_or(60, |center| center.spec.non_operational_after_seconds);
         let plan = plans.iter().find(|planned| planned.name == host.name_any()).map(|planned| &planned.plan);
-        flaws.of_host(host, plan, winner, after);
+        let warnings = warnings(host, plan, &objects);
+        flaws.of_host(host, plan, winner, after, &warnings);
     }
     let prefix = format!("{}-", site.namespace);
     for node in site.nodes_held() {
@@ -103,6 +104,20 @@ async fn left_behind(site: &Site, node: &str) -> kube::Result<String> {
     let left = events.list(&ListParams::default().fields("reason=SessionsLeft")).await?.items;
     let notes = left.into_iter().filter_map(|event| event.note).filter(|note| note.contains(&format!("node {node},")));
     Ok(notes.collect::<Vec<_>>().join("\n"))
+}
+
+/// What wants attention on a host: what its agent found, and what its data center explains.
+fn warnings(host: &Host, plan: Option<&HostPlan>, objects: &Objects) -> Vec<HostWarning> {
+    let agent = host.status.as_ref().and_then(|status| status.agent.as_ref());
+    let mut warnings: Vec<_> = agent.into_iter().flat_map(AgentStatus::all_warnings).cloned().collect();
+    let name = &host.spec.data_center;
+    let center = objects.data_centers.iter().find(|center| center.name_any() == *name);
+    if let (Some(center), Some(plan)) = (center, plan) {
+        let networks: Vec<_> = objects.networks.iter().filter(|network| network.spec.data_center == *name).collect();
+        let bonds: Vec<_> = objects.bonds.iter().filter(|bond| bond.spec.data_center == *name).collect();
+        warnings.extend(host_warnings(&View::compile(center, &networks, &bonds, false), host, plan));
+    }
+    warnings
 }
 
 #[derive(Default)]
@@ -172,7 +187,14 @@ impl Flaws {
         self.expect(&of, "paths", &(status.paths.desired, status.paths.connected), &paths);
     }
 
-    fn of_host(&mut self, host: &Host, plan: Option<&HostPlan>, winner: Option<(&str, &str)>, after: u32) {
+    fn of_host(
+        &mut self,
+        host: &Host,
+        plan: Option<&HostPlan>,
+        winner: Option<(&str, &str)>,
+        after: u32,
+        warnings: &[HostWarning],
+    ) {
         let of = format!("Host {}", host.name_any());
         let status = host.status.clone().unwrap_or_default();
         self.of_any(&of, host, status.observed_generation);
@@ -194,13 +216,12 @@ impl Flaws {
 
         let own =
             (host.metadata.namespace.as_deref().unwrap_or_default(), host.metadata.name.as_deref().unwrap_or_default());
-        let warnings = status.agent.as_ref().map(|agent| agent.warnings.clone()).unwrap_or_default();
         let observation = Observation {
             host,
             node_owner: winner.filter(|winner| *winner != own),
             agent: AgentState::Alive,
             non_operational_after: std::time::Duration::from_secs(after.into()),
-            warnings: &warnings,
+            warnings,
         };
         let verdict = judge(plan, &observation, Timestamp::now());
         self.expect(&of, "phase", &status.phase, &Some(verdict.phase));

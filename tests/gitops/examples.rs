@@ -63,15 +63,15 @@ async fn example_data_centers_are_planned_without_problems_once_their_hosts_are_
     assert_eq!(reasons(&frankfurt), ["HostsUnknown"]);
     let host = json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "Host",
         "metadata": {"name": "worker-1", "namespace": "frankfurt"},
-        "spec": {"dataCenter": "frankfurt", "nodeName": "worker-1"},
+        "spec": {"dataCenter": "iscsi", "nodeName": "worker-1"},
         "status": {"interfaces": [{"name": "ens2f0", "addresses": ["10.0.1.21/24"]},
             {"name": "ens2f1", "addresses": ["10.0.2.21/24"]}]}});
     let known = plan_of("frankfurt", &format!("\n---\n{host}\n")).await;
-    for (report, hosts) in [(known, 1), (berlin, 2)] {
+    for (report, hosts, paths) in [(known, 1, 4), (berlin, 2, 2)] {
         assert_eq!(reasons(&report), [""; 0], "{report}");
         let planned: Vec<_> = report["hosts"].as_array().unwrap().iter().map(|host| &host["paths"]).collect();
         assert_eq!(planned.len(), hosts);
-        assert!(planned.iter().all(|paths| paths.as_array().unwrap().len() == 2), "{planned:?}");
+        assert!(planned.iter().all(|planned| planned.as_array().unwrap().len() == paths), "{planned:?}");
     }
 }
 
