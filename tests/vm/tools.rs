@@ -76,7 +76,7 @@ async fn an_agent_in_a_pod_runs_the_hosts_tools_by_nsenter_and_by_chroot(node: &
     let version = node.guest.run_ok("iscsiadm --version").await.unwrap();
     let version = version.trim().rsplit(' ').next().unwrap();
     assert_eq!(host["status"]["agent"]["initiator"], format!("open-iscsi {version} (nsenter)"));
-    assert_eq!(host["status"]["agent"]["initiatorName"], "iqn.2026-11.com.example:host-1");
+    assert_eq!(host["status"]["agent"]["initiatorName"], node.initiator_name());
     node.site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
     node.until_nothing_is_connected().await;
     node.stop_agent().await;
@@ -86,7 +86,7 @@ async fn an_agent_in_a_pod_runs_the_hosts_tools_by_nsenter_and_by_chroot(node: &
     node.site.until(&chroot, "Host", "w1", |host| host["status"]["agent"]["initiator"] == chroot).await;
     node.site.patch("Host", "w1", json!({"spec": {"maintenance": false}})).await;
     let host = node.until_paths("2/2").await;
-    assert_eq!(host["status"]["agent"]["initiatorName"], "iqn.2026-11.com.example:host-1");
+    assert_eq!(host["status"]["agent"]["initiatorName"], node.initiator_name());
     let bound = ["mb.san1 LOGGED_IN 10.0.101.1", "mb.san2 LOGGED_IN 10.0.102.1"];
     assert_eq!(sessions(&node.guest).await, bound.map(|path| format!("{path} {ALPHA}")));
 }

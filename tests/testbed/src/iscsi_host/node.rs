@@ -76,7 +76,20 @@ impl RealNode {
         let token = site.token_of_node(&site.node(name)).await;
         let kubeconfig = site.cluster.kubeconfig_in_guests(&token).unwrap();
         guest.write("/root/kubeconfig", &kubeconfig).await.unwrap();
-        Self { site, guest, name }
+        let node = Self { site, guest, name };
+        // The hosts of all sites are in one cluster, and two with one name are a problem of both.
+        let set = format!(
+            "echo InitiatorName={} >/etc/iscsi/initiatorname.iscsi && systemctl try-restart iscsid.service",
+            node.initiator_name()
+        );
+        node.guest.run_ok(&set).await.unwrap();
+        node
+    }
+
+    /// The initiator name of the host, until it boots again.
+    #[must_use]
+    pub fn initiator_name(&self) -> String {
+        format!("iqn.2026-11.com.example:{}", self.site.node(self.name))
     }
 
     /// Starts the agent as the service `agent`, with a short lease; `more` are additional arguments.
