@@ -156,7 +156,10 @@ async fn until_prepared(node: &RealNode, wanted: &str) -> String {
 async fn a45_sessions_that_a_driver_logs_out_are_healed_under_io_and_named(node: &RealNode) {
     let give_back = format!("iscsiadm -m node -T {ALPHA} --logout; iscsiadm -m node -T {ALPHA} -o delete; true");
     until_paths(&node.guest, 5, 0).await;
-    let writer = Writer::start(&node.guest, &maps_of(&node.guest, ALPHA).await[0]).await;
+    let map = maps_of(&node.guest, ALPHA).await.remove(0);
+    // As a virtual machine does, and not only while it writes: multipathd removes a map without paths that nobody has open.
+    node.guest.spawn("user", &format!("exec sleep infinity <{map}")).await.unwrap();
+    let writer = Writer::start(&node.guest, &map).await;
     let before = session_numbers(&node.guest).await;
     node.guest.run_ok(&give_back).await.unwrap();
     until_healed(node, &before).await;
@@ -177,6 +180,7 @@ async fn a45_sessions_that_a_driver_logs_out_are_healed_under_io_and_named(node:
     node.site.until("several times", "Host", "w1", many).await;
     writer.until_passes(1).await;
     writer.finish().await;
+    node.guest.run_ok("systemctl stop user").await.unwrap();
 }
 
 /// Waits until both planned sessions are there again, both of them new.
