@@ -25,7 +25,7 @@ async fn a11_a_bond_edit_moves_both_hosts_of_a_target() {
     let bound = ["mb.san1 LOGGED_IN 10.0.101.1", "mb.san2 LOGGED_IN 10.0.102.1"].map(|path| format!("{path} {ALPHA}"));
     assert_eq!((sessions(&one.guest).await, sessions(&other.guest).await), (bound.to_vec(), bound.to_vec()));
     let nexuses = one.guest.run_ok("tgtadm --mode target --op show | grep -o 'Initiator: [^ ]*' | sort").await.unwrap();
-    let expected = [1, 1, 2, 2].map(|number| format!("Initiator: iqn.2026-11.com.example:host-{number}\n"));
+    let expected = [&one, &one, &other, &other].map(|node| format!("Initiator: {}\n", node.initiator_name()));
     assert_eq!(nexuses, expected.concat());
 
     let before = one.site.get("Host", one.name).await["status"]["connections"].clone();
