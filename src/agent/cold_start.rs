@@ -12,10 +12,10 @@ use super::{
     host::private_file::PrivateFile,
     initiator::{Initiator, PathError},
     reconcile::{
-        last_plan::{self, Followed, Keep, LastHost, LastPlan, Situation},
+        last_plan::{self, Followed, Keep, LastPlan, Situation},
         plan::Plan,
     },
-    types::{IscsiPath, credentials::SecretState},
+    types::{HostId, IscsiPath, credentials::SecretState},
 };
 use crate::{
     api::{NodeName, SecretName},
@@ -130,7 +130,7 @@ impl ColdStart {
     }
 
     /// Whether the file has a plan of this Host.
-    pub(super) fn has_plan_of(&self, host: &LastHost) -> bool {
+    pub(super) fn has_plan_of(&self, host: &HostId) -> bool {
         self.kept.as_ref().is_some_and(|kept| kept.host == *host)
     }
 

@@ -11,7 +11,7 @@ use tokio::{
 use tracing::{Instrument as _, Span, debug, debug_span, info, info_span, warn};
 
 use super::{
-    cluster::{Cluster, ClusterError, HostId},
+    cluster::{Cluster, ClusterError},
     cold_start::{Change, Changed},
     initiator::{Initiator, Inventory, LiveSettings, Map as MultipathMap, PathError, Session},
     reconcile::{
@@ -19,7 +19,7 @@ use super::{
         logout::{self, LogoutDecision},
         plan::Plan,
     },
-    types::IscsiPath,
+    types::{HostId, IscsiPath},
 };
 use crate::api::{Host, reason::PathReason};
 

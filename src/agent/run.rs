@@ -23,7 +23,7 @@ use tracing::{Instrument as _, info, info_span};
 
 use super::{
     cluster::{
-        Cluster, ClusterError, HostId,
+        Cluster, ClusterError,
         hosts::{HostsOfNode, NodeHosts},
         node_owner,
         outbox::{Due, Outbox},
@@ -35,11 +35,11 @@ use super::{
     reconcile::{
         Reconciler,
         input::StepInput,
-        last_plan::{Followed, LastHost},
+        last_plan::Followed,
         plan::{Plan, PlanVersion},
         report::{PathReport, StatusReport},
     },
-    types::{IscsiPath, credentials::SecretState},
+    types::{HostId, IscsiPath, credentials::SecretState},
 };
 use crate::{
     api::{
@@ -233,7 +233,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         }
         let Some(last) = cold_start.usable(&self.node, facts.initiator_name.as_deref(), now.wall) else { return false };
         let (plan, secrets) = cold_start::plan_with_stored_credentials(&last, &*self.initiator).await;
-        self.served = Some(HostId::from(last.host));
+        self.served = Some(last.host);
         self.stored_secrets = secrets;
         self.plan.send_replace(Some(Arc::new(plan)));
         self.reconciler.get_or_insert_with(|| Reconciler::cold(self.seed));
@@ -252,7 +252,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let plan = self.plan.borrow().clone();
         let served = self.served_host();
         let has_plan = served.and_then(|host| host.status.as_ref()).is_some_and(|status| status.plan.is_some());
-        let host = served.map(|host| LastHost::from(HostId::from(&**host)));
+        let host = served.map(|host| HostId::from(&**host));
         let was_listed = self.hosts.borrow().is_some();
         let Some(cold_start) = &mut self.cold_start else { return };
         let change = if was_listed && !cold_start.finds_no_hosts() {

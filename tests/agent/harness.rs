@@ -13,12 +13,12 @@ use multibond::{
     agent::{
         Agent, ColdStart,
         cluster::{
-            Cluster, ClusterError, HostId,
+            Cluster, ClusterError,
             hosts::{Contact, HostsOfNode, NodeHosts},
         },
         initiator::simulated::{Fault, FaultKind, Faults, SimulatedHost, Simulation},
         metrics::AgentMetrics,
-        types::{IscsiPath, credentials::SecretState},
+        types::{HostId, IscsiPath, credentials::SecretState},
     },
     api::{Connection, ConnectionState, Host, HostStatus, Revision, portal_policy::PortalPolicy, reason::PathReason},
 };

@@ -7,9 +7,9 @@ use kube::{Api, Client, api::PatchParams, runtime::reflector::ObjectRef};
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, watch};
 
-use super::{Cluster, ClusterError, HostId, hosts, secrets::SecretWatches, with_timeout};
+use super::{Cluster, ClusterError, hosts, secrets::SecretWatches, with_timeout};
 use crate::{
-    agent::types::credentials::SecretState,
+    agent::types::{HostId, credentials::SecretState},
     api::{AGENT_MANAGER, Host, Readable},
     ops::patch::status_patch,
 };

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use kube::runtime::reflector::ObjectRef;
 use serde_json::{Map, Value};
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 
-use super::{reconcile::last_plan::LastHost, types::credentials::SecretState};
+use super::types::{HostId, credentials::SecretState};
 use crate::{api::Host, ops::errors::brief};
 
 pub mod hosts;
@@ -50,39 +50,6 @@ impl From<kube::Error> for ClusterError {
             kube::Error::Api(status) if status.is_forbidden() => ClusterError::Forbidden(error),
             _ => ClusterError::Failed(error),
         }
-    }
-}
-
-/// The identity of a Host object. A Host that was deleted and created again has another uid.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostId {
-    /// The namespace.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-    /// The uid; empty for an object that was never in an API server.
-    pub uid: String,
-}
-
-impl From<&Host> for HostId {
-    fn from(host: &Host) -> Self {
-        HostId {
-            namespace: host.namespace().unwrap_or_default(),
-            name: host.name_any(),
-            uid: host.uid().unwrap_or_default(),
-        }
-    }
-}
-
-impl From<LastHost> for HostId {
-    fn from(LastHost { namespace, name, uid }: LastHost) -> Self {
-        HostId { namespace, name, uid }
-    }
-}
-
-impl From<HostId> for LastHost {
-    fn from(HostId { namespace, name, uid }: HostId) -> Self {
-        LastHost { namespace, name, uid }
     }
 }
 

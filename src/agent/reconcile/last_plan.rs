@@ -17,7 +17,7 @@ use super::plan::{LoginParams, Plan};
 use crate::{
     agent::{
         initiator::Inventory,
-        types::{IscsiPath, credentials::SecretState},
+        types::{HostId, IscsiPath, credentials::SecretState},
     },
     api::{ANY_TPGT, InterfaceName, Iqn, NodeName, Portal, SecretName, SessionSettings, iscsi_name},
     ops::one_line,
@@ -37,7 +37,7 @@ pub struct LastPlan {
     /// The node whose agent has followed it.
     pub node: NodeName,
     /// The Host that it was the plan of.
-    pub host: LastHost,
+    pub host: HostId,
     /// The initiator name of the host. Another one is another host, or one whose access at the array has changed.
     pub initiator_name: String,
     /// When the API server last confirmed the plan.
@@ -46,17 +46,6 @@ pub struct LastPlan {
     pub session: SessionSettings,
     /// The paths, sorted.
     pub paths: Vec<LastPath>,
-}
-
-/// The Host whose plan it was.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct LastHost {
-    /// Its namespace, whose rules say which portals may be dialled.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// Its uid: a Host that was deleted and made again is another one.
-    pub uid: String,
 }
 
 /// A path of the last plan.
@@ -140,7 +129,7 @@ impl LastPlan {
         if plan.format != FORMAT {
             return Err(invalid(&format!("its format is {}, and this version knows {FORMAT}", plan.format)));
         }
-        let LastHost { namespace, name, uid } = &plan.host;
+        let HostId { namespace, name, uid } = &plan.host;
         if let Some(text) = [&*plan.node, namespace, name, uid].into_iter().find(|text| !is_object_name(text)) {
             return Err(invalid(&format!("{text:?} is no name of an object")));
         }
@@ -221,7 +210,7 @@ pub struct Followed<'a> {
     /// The node of the agent.
     pub node: &'a NodeName,
     /// The Host whose plan it is.
-    pub host: &'a LastHost,
+    pub host: &'a HostId,
     /// The initiator name of the host.
     pub initiator_name: &'a str,
     /// The plan.
@@ -353,8 +342,8 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
     }
 
-    fn host(uid: &str) -> LastHost {
-        LastHost { namespace: "frankfurt".into(), name: "w1".into(), uid: uid.into() }
+    fn host(uid: &str) -> HostId {
+        HostId { namespace: "frankfurt".into(), name: "w1".into(), uid: uid.into() }
     }
 
     /// What is kept of a plan with these paths while these sessions exist.

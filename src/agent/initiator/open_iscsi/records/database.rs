@@ -135,14 +135,7 @@ impl Database {
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeRecord> {
         let mut records = Vec::new();
-        for nodes in DIRECTORIES.map(|directory| format!("{directory}/nodes")) {
-            for target in self.names(&nodes) {
-                for portal in self.names(&format!("{nodes}/{target}")) {
-                    let found = self.names(&format!("{nodes}/{target}/{portal}")).into_iter();
-                    records.extend(found.filter_map(|name| node(&target, &portal, &name)));
-                }
-            }
-        }
+        self.each_node(|_, target, portal, name| records.extend(node(target, portal, name)));
         records.sort();
         records.dedup();
         records
@@ -152,16 +145,24 @@ impl Database {
     #[must_use]
     pub fn all_settings(&self) -> Vec<Settings> {
         let mut found = Vec::new();
+        self.each_node(|nodes, target, portal, name| {
+            found.extend(self.settings(&format!("{nodes}/{target}/{portal}/{name}")));
+        });
+        found
+    }
+
+    /// Calls `visit` for each file of a node record, with the directory of node records and the names below it: of the
+    /// target, of the portal, and of the file.
+    fn each_node(&self, mut visit: impl FnMut(&str, &str, &str, &str)) {
         for nodes in DIRECTORIES.map(|directory| format!("{directory}/nodes")) {
             for target in self.names(&nodes) {
                 for portal in self.names(&format!("{nodes}/{target}")) {
-                    let portal = format!("{nodes}/{target}/{portal}");
-                    let records = self.names(&portal).into_iter();
-                    found.extend(records.filter_map(|record| self.settings(&format!("{portal}/{record}"))));
+                    for name in self.names(&format!("{nodes}/{target}/{portal}")) {
+                        visit(&nodes, &target, &portal, &name);
+                    }
                 }
             }
         }
-        found
     }
 
     /// The node records of a path, including unreadable ones: one, or several that differ in their portal group tags.

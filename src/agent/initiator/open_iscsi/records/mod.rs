@@ -78,9 +78,19 @@ impl Records {
     /// The credentials that are stored for the next login of a path; none without CHAP.
     #[must_use]
     pub fn stored_credentials(&self, access: &HostAccess, path: &IscsiPath) -> Option<Credentials> {
+        self.find_stored(access, path, |_, settings| credentials(settings))
+    }
+
+    /// What is found in the first readable record of a path by address that has it.
+    fn find_stored<T>(
+        &self,
+        access: &HostAccess,
+        path: &IscsiPath,
+        find: impl Fn(&NodeRecord, &Settings) -> Option<T>,
+    ) -> Option<T> {
         let database = self.database(access).ok()?;
         database.nodes_of(path).iter().find_map(|record| match database.node(record) {
-            StoredRecord::Settings(settings) => credentials(&settings),
+            StoredRecord::Settings(settings) => find(record, &settings),
             StoredRecord::Missing | StoredRecord::Unreadable => None,
         })
     }
@@ -89,13 +99,11 @@ impl Records {
     /// such record.
     #[must_use]
     pub fn requested_path(&self, access: &HostAccess, path: &IscsiPath) -> Option<IscsiPath> {
-        let database = self.database(access).ok()?;
-        database.nodes_of(path).iter().find_map(|record| match database.node(record) {
-            StoredRecord::Settings(settings) => Some(match stored_name(&settings) {
+        self.find_stored(access, path, |record, settings| {
+            Some(match stored_name(settings) {
                 Some(name) => IscsiPath { portal: Portal::new(name, record.port), ..path.clone() },
                 None => path.clone(),
-            }),
-            StoredRecord::Missing | StoredRecord::Unreadable => None,
+            })
         })
     }
 
@@ -142,11 +150,8 @@ impl Records {
     /// Whether the record of a path has what every record of the agent has.
     #[must_use]
     pub fn is_kept(&self, access: &HostAccess, path: &IscsiPath) -> bool {
-        let Ok(database) = self.database(access) else { return false };
-        database.nodes_of(path).iter().any(|record| match database.node(record) {
-            StoredRecord::Settings(current) => settings_to_change(&identity(), &current).is_empty(),
-            StoredRecord::Missing | StoredRecord::Unreadable => false,
-        })
+        let is_kept = |settings: &Settings| settings_to_change(&identity(), settings).is_empty();
+        self.find_stored(access, path, |_, settings| is_kept(settings).then_some(())).is_some()
     }
 
     /// The records, of whomever, by which open-iscsi logs in by itself; sorted.
@@ -161,8 +166,7 @@ impl Records {
     /// Whether the record of a path has the agent's mark.
     #[must_use]
     pub fn is_marked(&self, access: &HostAccess, path: &IscsiPath) -> bool {
-        let Ok(database) = self.database(access) else { return false };
-        database.nodes_of(path).iter().any(|record| is_marked(&database.node(record)))
+        self.find_stored(access, path, |_, settings| has_mark(settings).then_some(())).is_some()
     }
 
     /// Deletes the agent's records, except those to keep: these are hidden and marked. Of the records with the agent's
@@ -370,9 +374,13 @@ const STARTUP: [&str; 2] = ["node.startup", "node.conn[0].startup"];
 /// to change it. The value is "mb" in ASCII.
 const MARK: [&str; 2] = ["node.discovery_port", "28002"];
 
+fn has_mark(settings: &Settings) -> bool {
+    settings.get(MARK[0]).is_some_and(|value| *value == MARK[1])
+}
+
 fn is_marked(record: &StoredRecord) -> bool {
     match record {
-        StoredRecord::Settings(settings) => settings.get(MARK[0]).is_some_and(|value| *value == MARK[1]),
+        StoredRecord::Settings(settings) => has_mark(settings),
         StoredRecord::Missing | StoredRecord::Unreadable => false,
     }
 }
