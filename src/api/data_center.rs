@@ -323,6 +323,14 @@ pub struct PortalFailure {
     pub since: Time,
 }
 
+impl PortalFailure {
+    /// What tells it from others.
+    #[must_use]
+    pub fn place(&self) -> (&Iqn, &Portal, Option<&NetworkName>) {
+        (&self.target, &self.portal, self.network.as_ref())
+    }
+}
+
 /// Hosts of a data center by phase.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -16,7 +16,7 @@ pub fn is_explained_by(host: &HostStatus, portals: &[PortalFailure]) -> bool {
     let planned = host.plan.as_ref().map(|plan| &*plan.paths).unwrap_or_default();
     let mut failed = planned.iter().filter(|path| failed.contains(&path.key())).peekable();
     let is_of = |portal: &PortalFailure, path: &PlannedPath| {
-        (&portal.target, &portal.portal, &portal.network) == (&path.target, &path.portal, &path.network)
+        portal.place() == (&path.target, &path.portal, path.network.as_ref())
     };
     failed.peek().is_some() && failed.all(|path| portals.iter().any(|portal| is_of(portal, path)))
 }

@@ -57,7 +57,7 @@ impl Applier {
             }
             Action::AnnounceStorm { uid, storm, event } => {
                 let (kind, key) = (ObjectKind::DataCenter, &storm.data_center);
-                events::publish_or_fail(&self.client, &self.identity, kind, key, uid, event).await.map(|()| None)
+                events::publish(&self.client, &self.identity, kind, key, uid, event).await.map(|()| None)
             }
             Action::SetFinalizers { kind, key, uid, before, after } => {
                 self.set_finalizers(kind, &key, uid.as_deref(), &before, &after).await
@@ -88,7 +88,8 @@ impl Applier {
     }
 
     async fn publish(&self, kind: ObjectKind, key: &ObjectKey, uid: Option<String>, event: EventSpec) {
-        events::publish(&self.client, &self.identity, kind, key, uid, event).await;
+        // It is logged there, and must not hold up the write that the Event is about.
+        let _ = events::publish(&self.client, &self.identity, kind, key, uid, event).await;
     }
 
     async fn write_status(

@@ -23,7 +23,7 @@ use crate::{
 /// events.k8s.io refuses longer notes.
 const LONGEST_NOTE: usize = 1000;
 
-/// Publishes an Event about an object.
+/// Publishes an Event about an object. A failure that may pass is returned, for an Event that stands for others.
 pub(super) async fn publish(
     client: &Client,
     instance: &str,
@@ -31,20 +31,9 @@ pub(super) async fn publish(
     key: &ObjectKey,
     uid: Option<String>,
     spec: EventSpec,
-) {
-    create(client, key, event(generated_name(key), instance, kind, key, uid, spec)).await;
-}
-
-/// Publishes an Event about an object that stands for Events that were left out. A failure that may pass is returned.
-pub(super) async fn publish_or_fail(
-    client: &Client,
-    instance: &str,
-    kind: ObjectKind,
-    key: &ObjectKey,
-    uid: Option<String>,
-    spec: EventSpec,
 ) -> kube::Result<()> {
-    let failure = create(client, key, event(generated_name(key), instance, kind, key, uid, spec)).await;
+    let metadata = ObjectMeta { generate_name: Some(format!("{}-", key.name)), ..ObjectMeta::default() };
+    let failure = create(client, key, event(metadata, instance, kind, key, uid, spec)).await;
     let stays = |error: &kube::Error| matches!(ErrorReason::from(error), ErrorReason::Forbidden | ErrorReason::Invalid);
     failure.filter(|error| !stays(error)).map_or(Ok(()), Err)
 }
@@ -58,14 +47,10 @@ pub(super) async fn publish_once(
     uid: Option<String>,
     spec: EventSpec,
 ) {
-    let Some(uid) = uid else { return publish(client, instance, kind, key, uid, spec).await };
+    let Some(uid) = uid else { return drop(publish(client, instance, kind, key, uid, spec).await) };
     let name = format!("{}.{uid}", spec.reason.to_lowercase());
     let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
     create(client, key, event(metadata, instance, kind, key, Some(uid), spec)).await;
-}
-
-fn generated_name(key: &ObjectKey) -> ObjectMeta {
-    ObjectMeta { generate_name: Some(format!("{}-", key.name)), ..ObjectMeta::default() }
 }
 
 fn event(

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{NetworkName, NodeName, ObjectKey, ObjectKind, reason::EventReason},
+    api::{NetworkName, NodeName, ObjectKey, ObjectKind, Phase, reason::EventReason},
     controller::index::state::{Memo, PhaseChange},
 };
 
@@ -95,6 +95,15 @@ impl EventSpec {
 
     pub(crate) fn normal(reason: EventReason, note: String) -> Self {
         EventSpec { warning: false, reason: reason.as_str(), note }
+    }
+
+    /// About hosts that have come into this phase.
+    pub(crate) fn of_phase(phase: Phase, note: String) -> Self {
+        let warning = match phase {
+            Phase::Lost | Phase::NonOperational | Phase::Degraded | Phase::Unknown => true,
+            Phase::Unassigned | Phase::Maintenance | Phase::Connecting | Phase::Up => false,
+        };
+        EventSpec { warning, reason: phase.as_str(), note }
     }
 }
 

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     api::{
-        DataCenter, DataCenterStatus, MAX_PORTAL_FAILURES, NonOperationalTaint, ObjectKey, ObjectKind, Phase,
-        PortalFailure, Summary,
+        DataCenter, DataCenterStatus, MAX_PORTAL_FAILURES, NonOperationalTaint, ObjectKey, ObjectKind, PortalFailure,
+        Summary,
         condition::{self, ConditionUpdate, Status},
         has_finalizer,
         reason::{ConditionType, EventReason, Reason},
@@ -149,9 +149,7 @@ fn portals_reachable(causes: Option<&str>) -> ConditionUpdate {
 
 /// The Event about portals that begin to fail on more than one host, or about the end of all of these failures.
 fn portals_event(before: &[PortalFailure], now: &[PortalFailure], causes: Option<String>) -> Option<EventSpec> {
-    let same =
-        |a: &PortalFailure, b: &PortalFailure| (&a.target, &a.portal, &a.network) == (&b.target, &b.portal, &b.network);
-    let known = now.iter().filter(|failure| before.iter().any(|known| same(known, failure))).count();
+    let known = now.iter().filter(|failure| before.iter().any(|known| known.place() == failure.place())).count();
     // What comes into a full list, in place of another, may have failed for long.
     let may_begin = before.len() < MAX_PORTAL_FAILURES || known == 0;
     if may_begin && known < now.len() {
@@ -172,13 +170,12 @@ fn announce_storms(index: &Index, key: &ObjectKey, outcome: &mut Outcome) {
     };
     for (storm, host) in index.storms.unannounced(key) {
         let phase = storm.phase;
-        let warning = !matches!(phase, Phase::Up | Phase::Maintenance | Phase::Connecting | Phase::Unassigned);
         let cause = storm.cause.as_ref().map(|(target, portal)| format!(" (portal {portal} of {target} fails)"));
         let note = format!(
             "many hosts became {phase} at once, such as {host}{}, and only the first of them have an Event: see status.hosts and status.portals",
             cause.unwrap_or_default()
         );
-        let event = EventSpec { warning, reason: phase.as_str(), note };
+        let event = EventSpec::of_phase(phase, note);
         outcome.push(Action::AnnounceStorm { uid: uid.clone(), storm: storm.clone(), event });
     }
 }
@@ -259,6 +256,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::Phase;
     use crate::controller::{
         fixtures::{
             NOW, TARGET, actions, applied, at, cluster, condition, decide, deleting, key, lease, object, read, status,

@@ -373,12 +373,10 @@ fn maintenance_event(before: &HostStatus, now: &ControllerPart, verdict: &HostVe
 
 /// The Event about a change of phase.
 fn phase_event(before: Option<Phase>, verdict: &HostVerdict) -> Option<EventSpec> {
-    let warning = match verdict.phase {
-        // A new Host has not changed.
-        Phase::Unassigned | Phase::Connecting | Phase::Unknown if before.is_none() => return None,
-        Phase::Lost | Phase::NonOperational | Phase::Degraded | Phase::Unknown => true,
-        Phase::Unassigned | Phase::Maintenance | Phase::Connecting | Phase::Up => false,
-    };
+    // A new Host has not changed.
+    if before.is_none() && matches!(verdict.phase, Phase::Unassigned | Phase::Connecting | Phase::Unknown) {
+        return None;
+    }
     let described_by = match verdict.phase {
         Phase::Degraded => ConditionType::FullyConnected,
         Phase::Unassigned
@@ -396,5 +394,5 @@ fn phase_event(before: Option<Phase>, verdict: &HostVerdict) -> Option<EventSpec
         note = [note, message(ConditionType::Ready)].into_iter().flatten().reduce(|a, b| format!("{a}; {b}"));
     }
     let was = before.map(|phase| format!("was {}: ", phase.as_str())).unwrap_or_default();
-    Some(EventSpec { warning, reason: verdict.phase.as_str(), note: format!("{was}{}", note.unwrap_or_default()) })
+    Some(EventSpec::of_phase(verdict.phase, format!("{was}{}", note.unwrap_or_default())))
 }
