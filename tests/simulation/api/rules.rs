@@ -1,0 +1,57 @@
+//! The CEL rules of our kinds, written once more in Rust. A rule that is not here fails the reading of the CRD, so that a
+//! new rule cannot be forgotten.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A rule of a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub enum Rule {
+    /// The value does not change.
+    Immutable,
+    /// The name of the object is a DNS label.
+    NameIsLabel,
+    /// The values of a node selector's requirement fit its operator.
+    ValuesFitOperator,
+}
+
+/// A rule as a CRD has it.
+#[derive(Deserialize)]
+struct Written {
+    rule: String,
+}
+
+impl TryFrom<Written> for Rule {
+    type Error = String;
+
+    fn try_from(Written { rule }: Written) -> Result<Self, String> {
+        Ok(match &*rule {
+            "self == oldSelf" => Rule::Immutable,
+            "self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')" => {
+                Rule::NameIsLabel
+            }
+            "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : !has(self.values) || self.values.size() == 0" => {
+                Rule::ValuesFitOperator
+            }
+            other => return Err(format!("the model of the API server does not know this rule: {other}")),
+        })
+    }
+}
+
+impl Rule {
+    /// Whether a value obeys it.
+    pub fn holds(self, value: &Value, old: Option<&Value>) -> bool {
+        match self {
+            Rule::Immutable => old.is_none_or(|old| old == value),
+            Rule::NameIsLabel => {
+                let name = value["metadata"]["name"].as_str().unwrap_or_default();
+                name.len() <= 63 && !name.contains('.')
+            }
+            Rule::ValuesFitOperator => {
+                let some = value["values"].as_array().is_some_and(|values| !values.is_empty());
+                some == matches!(value["operator"].as_str(), Some("In" | "NotIn"))
+            }
+        }
+    }
+}
