@@ -15,7 +15,7 @@ use self::{
     interference::{Interfered, Interference},
     lost_maps::LostMaps,
     path_state::{PathState, PendingLogin},
-    plan::{LoginParams, Plan, PlanVersion},
+    plan::{Plan, PlanVersion},
     schedule::Attempt,
     silence::Silence,
     surplus::SurplusSessions,
@@ -28,20 +28,23 @@ use super::{
     },
 };
 use crate::{
-    api::{ANY_TPGT, Connection, HostWarning, Iqn, MultipathMap, Portal, SecretName, reason::PathReason},
+    api::{Connection, HostWarning, Iqn, MultipathMap, Portal, SecretName, reason::PathReason},
     ops::Now,
 };
 
 pub mod backoff;
 pub mod flapping;
 pub mod foreign;
+mod group_tags;
 pub mod input;
 pub mod interference;
 pub mod last_plan;
 pub mod logout;
 pub mod lost_maps;
+mod neighbours;
 pub mod path_state;
 pub mod plan;
+mod relogin;
 pub mod report;
 pub mod schedule;
 pub mod silence;
@@ -307,60 +310,6 @@ impl Reconciler {
         }
     }
 
-    /// What others have changed since the last step. A record that they have changed is put right, but not in a fight.
-    fn observe_interference(&mut self, input: StepInput<'_>) -> Vec<Interfered> {
-        let StepInput { plan, inventory, now, .. } = input;
-        let going = self
-            .logouts
-            .values()
-            .chain(self.paths.iter().filter(|(_, state)| state.awaits_relogin()).map(|(path, _)| path));
-        let going = going.cloned().collect();
-        let failed = self.ended_logins.iter().filter(|(_, result)| result.is_err());
-        let refused = failed.map(|(path, _)| path.clone()).collect();
-        let interfered = self.interference.observe(plan, inventory, &going, &refused, now);
-        if interfered.contains(&Interfered::Record) {
-            let not_before = self.tidied_at.map_or(now.monotonic, |at| at + TIDY_PAUSE).max(now.monotonic);
-            self.tidy_at.get_or_insert(not_before);
-        }
-        interfered
-    }
-
-    /// After sessions that others have logged out, a path waits longer each time, so that two tools do not fight. But not
-    /// while nothing else keeps its target.
-    fn hasten_lonely_targets(&mut self, inventory: &Inventory) {
-        let live = inventory.sessions.iter().filter(|session| session.is_live());
-        let kept: BTreeSet<&str> = live.map(|session| &*session.path.target).collect();
-        for (path, state) in &mut self.paths {
-            if !kept.contains(&*path.target) {
-                state.hasten();
-            }
-        }
-    }
-
-    fn warnings(&self, input: StepInput<'_>) -> Vec<HostWarning> {
-        let StepInput { plan, inventory, facts, .. } = input;
-        let mut warnings = foreign::warnings(plan, inventory, facts);
-        warnings.extend(self.interference.warning());
-        warnings
-    }
-
-    fn remember_tpgts(&mut self, input: StepInput<'_>) {
-        let planned: BTreeSet<(&Iqn, &Portal)> =
-            input.plan.paths.keys().map(|path| (&path.target, &path.portal)).collect();
-        self.answered_tpgts.retain(|(target, portal), _| planned.contains(&(target, portal)));
-        for Session { path, tpgt, .. } in &input.inventory.sessions {
-            if planned.contains(&(&path.target, &path.portal)) {
-                self.answered_tpgts.insert((path.target.clone(), path.portal.clone()), *tpgt);
-            }
-        }
-    }
-
-    /// The portal group tag that the target will probably answer on a path.
-    fn expected_tpgt(&self, path: &IscsiPath, only: Option<u16>) -> u16 {
-        let answered = self.answered_tpgts.get(&(path.target.clone(), path.portal.clone()));
-        answered.copied().or(only).unwrap_or(ANY_TPGT)
-    }
-
     fn apply_login_results(&mut self, sessions: &BTreeMap<&IscsiPath, &Session>, now: Now) {
         for (path, result) in std::mem::take(&mut self.ended_logins) {
             let seed = self.path_seed(&path);
@@ -437,77 +386,6 @@ impl Reconciler {
             }
         }
         actions
-    }
-
-    /// Planned sessions with old credentials are logged in again: one at a time for each target, and none whose login would
-    /// not even be tried. A session that is lost counts too once its path has failed: the initiator would try to get it back
-    /// with the old credentials for ever.
-    fn relogins(&mut self, input: StepInput<'_>, sessions: &BTreeMap<&IscsiPath, &Session>) -> Vec<Action> {
-        let StepInput { plan, inventory, secrets, now, .. } = input;
-        let mut actions = Vec::new();
-        if self.relogin_after.is_some_and(|after| after > now.monotonic) {
-            return actions;
-        }
-        for (path, params) in &plan.paths {
-            let Some(session) = sessions.get(path).filter(|session| session.is_own()) else { continue };
-            let Some(new) = self.new_credentials(session, params, secrets) else { continue };
-            let is_blocked = PathInput::new(path, params, Some(session), None, input).is_blocked();
-            if (session.is_live() || self.has_failed(path))
-                && !is_blocked
-                && self.may_rotate(session, new, sessions)
-                && self.may_start_logout(inventory, session)
-                && logout::may_relogin(plan, inventory, session, &self.logging_out())
-            {
-                self.relogged_in.insert(path.clone(), new);
-                actions.push(self.log_out(session, LogoutReason::NewCredentials));
-            }
-        }
-        actions
-    }
-
-    /// The credentials of the Secret, if the session was authenticated with others and a new login may change that. It does
-    /// not if the path was logged in again for them already: by this agent, or, as the initiator's store shows, before
-    /// its start.
-    fn new_credentials(
-        &self,
-        session: &Session,
-        params: &LoginParams,
-        secrets: &BTreeMap<SecretName, SecretState>,
-    ) -> Option<Fingerprint> {
-        let wanted = credentials(params, secrets)?.fingerprint();
-        // A live session without CHAP works. Once it is lost, a target that asks for CHAP now refuses it for ever.
-        let is_old = session.credentials.map_or(!session.is_live(), |found| found != wanted);
-        let was_tried =
-            self.relogged_in.get(&session.path) == Some(&wanted) || session.stored_credentials == Some(wanted);
-        (is_old && !was_tried).then_some(wanted)
-    }
-
-    fn has_failed(&self, path: &IscsiPath) -> bool {
-        self.paths.get(path).is_some_and(|state| state.failure().is_some())
-    }
-
-    /// Whether a session may be logged in again with the wanted credentials, as far as the other paths of its target tell.
-    ///
-    /// No path of the target is being connected or has just lost its session, and the wanted credentials are not known to
-    /// be refused. And a live session stays while another path was taken out for the same credentials and has not come
-    /// back, for whatever reason: a full disk or a locked database must not take one path after the other.
-    fn may_rotate(&self, session: &Session, wanted: Fingerprint, sessions: &BTreeMap<&IscsiPath, &Session>) -> bool {
-        let target = &session.path.target;
-        let works = sessions
-            .values()
-            .any(|other| other.path.target == *target && other.is_live() && other.credentials == Some(wanted));
-        let mut same_target = self.paths.iter().filter(|(other, _)| other.target == *target);
-        same_target.all(|(other, state)| {
-            let Some(reason) = state.failure() else {
-                return sessions.contains_key(other) && !state.is_first_attempt();
-            };
-            let is_back = sessions.get(other).is_some_and(|session| session.is_live());
-            let taken_out = self.relogged_in.get(other) == Some(&wanted) && !is_back;
-            let under_way = self.logins.contains_key(other) || state.awaits_relogin();
-            let refused = !works && may_be_refusal(reason, taken_out);
-            let costs_another = taken_out && session.is_live();
-            !(under_way || refused || costs_another)
-        })
     }
 
     fn log_out(&mut self, session: &Session, reason: LogoutReason) -> Action {
@@ -645,12 +523,6 @@ impl Reconciler {
     fn path_seed(&self, path: &IscsiPath) -> u64 {
         hash((self.seed, path))
     }
-}
-
-/// Whether a login may have failed because of its credentials. With mutual CHAP, a target that cannot prove who it is
-/// counts as not found; but where the path had no session before, there may be no such target.
-fn may_be_refusal(reason: PathReason, had_session: bool) -> bool {
-    reason == PathReason::AuthenticationFailed || (had_session && reason == PathReason::TargetNotFound)
 }
 
 /// The time for a first attempt before its path is reported as Failed.
