@@ -6,19 +6,20 @@ mod names;
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
+    path::Path,
 };
 
 use futures::future::join_all;
 use tempfile::TempDir;
 
-use super::*;
+use super::{installed::initiator_name, *};
 use crate::{
     agent::{
         fixtures::path,
-        host::processes::fake::process,
+        host::{host_root::HostRoot, processes::fake::process},
         types::credentials::{Account, Credentials, Password},
     },
-    api::SessionSettings,
+    api::{SessionSettings, reason::PathReason},
     fuzz::{Parsed, fuzz, lossy},
 };
 

@@ -1,0 +1,184 @@
+//! How a login is made and checked.
+
+use std::collections::BTreeSet;
+
+use super::{
+    OpenIscsi, iscsiadm::outcome::CommandOutcome, names, record::NodeRecord, resolver, sessions::SessionEntry,
+};
+use crate::{
+    agent::{
+        host::access::HostAccess,
+        initiator::{Login, PathError},
+        types::{IscsiPath, credentials::Credentials},
+    },
+    api::reason::PathReason,
+};
+
+impl OpenIscsi {
+    /// Logs in at a portal with a DNS name, at one of its addresses.
+    pub(super) async fn login_by_name(&self, access: &HostAccess, login: &Login, port: u16) -> Result<(), PathError> {
+        let resolved = resolver::resolve(&self.tools, access, login.path.portal.host()).await?;
+        let own = self.reader.sessions().await?.into_iter().filter(SessionEntry::is_own);
+        let sessions = own.map(|session| (session.path.clone(), self.requested_path(&session))).collect();
+        let address = names::choose(login, port, &resolved, &sessions, self.names.failed_at(&login.path))?;
+        let by_address = names::at(&login.path, address, port);
+        let _lock = self.path_locks.lock(&by_address).await;
+        let result = self.login_by_address(access, login, &by_address).await;
+        self.names.tried(&login.path, address, result.is_err());
+        result
+    }
+
+    /// Logs in on a path whose portal is an address; `path` has it. A session that is there already is used, unless it is
+    /// for another planned path.
+    pub(super) async fn login_by_address(
+        &self,
+        access: &HostAccess,
+        login: &Login,
+        path: &IscsiPath,
+    ) -> Result<(), PathError> {
+        self.claims.prove(path);
+        let record = NodeRecord::of(path, login.expected_tpgt)?;
+        let sessions = self.reader.sessions().await?;
+        if let Some(session) = sessions.iter().find(|session| is_own_on(session, path)) {
+            return self.use_session(access, login, session).await;
+        }
+        let before: BTreeSet<u32> = sessions.iter().map(|session| session.id).collect();
+        self.names.login_begins(path, login);
+        let result = self.connect(access, login, &record).await;
+        let result = self.verify_login(access, login, &record, &before, result).await;
+        self.names.login_ends(path);
+        result
+    }
+
+    async fn use_session(&self, access: &HostAccess, login: &Login, session: &SessionEntry) -> Result<(), PathError> {
+        let requested = self.requested_path(session);
+        if requested == login.path {
+            return Ok(());
+        }
+        if login.siblings.contains(&requested) {
+            let (portal, other) = (&login.path.portal, &requested.portal);
+            let message =
+                format!("the portals {portal} and {other} are the same: remove one of them in the DataCenter");
+            return Err(PathError::new(PathReason::NameNotResolved, message));
+        }
+        // The session counts anyway. Without the new name in its record, an agent that is started later would make another
+        // session before it logs this one out.
+        if let Err(error) = self.records.rename(access, &session.path, &login.path).await {
+            tracing::debug!(path = %session.path, %error, "the record keeps the portal's other name");
+        }
+        self.names.set(session.id, &session.path, &login.path);
+        Ok(())
+    }
+
+    /// Prepares the records and logs in. If the tool cannot use the existing records, it tries once more with new ones.
+    async fn connect(&self, access: &HostAccess, login: &Login, record: &NodeRecord) -> Result<(), PathError> {
+        match self.connect_once(access, login, record, false).await {
+            Err(error) if error.reason == PathReason::InvalidRecord => {
+                tracing::info!(%record, %error, "recreating the record");
+                self.connect_once(access, login, record, true).await
+            }
+            result => result,
+        }
+    }
+
+    async fn connect_once(
+        &self,
+        access: &HostAccess,
+        login: &Login,
+        record: &NodeRecord,
+        recreate: bool,
+    ) -> Result<(), PathError> {
+        self.records.prepare(access, login, record, recreate).await?;
+        let outcome = self.iscsiadm.login(access, record, login.settings, login.credentials.as_ref()).await?;
+        let Err(error) = outcome.into_result() else { return Ok(()) };
+        Err(match error.reason {
+            PathReason::TargetNotFound => hint_mutual_chap(login, error),
+            _ => error,
+        })
+    }
+
+    /// Checks in the kernel whether the login succeeded. The result of the tool does not count.
+    async fn verify_login(
+        &self,
+        access: &HostAccess,
+        login: &Login,
+        record: &NodeRecord,
+        before: &BTreeSet<u32>,
+        result: Result<(), PathError>,
+    ) -> Result<(), PathError> {
+        let sessions = self.reader.sessions().await?;
+        let new = || sessions.iter().filter(|session| !before.contains(&session.id) && is_of_record(session, record));
+        let why_refused = |session: &SessionEntry| login.portals.why_refused(session.connected_to?);
+        let path = record.path();
+        // A target that sends the login on may change the portal group tag, too, so this is not always the wanted session.
+        if let Some((session, why)) = new().find_map(|session| Some((session, why_refused(session)?))) {
+            let found = format!("{} has sent the login on to an address that is not dialled: {why}", path.portal);
+            return Err(self.undo_login(access, session, PathReason::PortalUnreachable, &found).await);
+        }
+        let mut wanted = sessions.iter().filter(|session| is_own_on(session, &path));
+        if let Some(session) = wanted.find(|session| session.is_live() || result.is_ok()) {
+            if let Some(only) = login.only_tpgt.filter(|only| *only != session.tpgt) {
+                let found = format!(
+                    "the portal belongs to portal group {}, and the data center says {only} (tpgt): correct it there, or \
+                     leave it out; the session is not wanted",
+                    session.tpgt
+                );
+                return Err(self.undo_login(access, session, PathReason::TargetNotFound, &found).await);
+            }
+            self.names.set(session.id, &session.path, &login.path);
+            return Ok(());
+        }
+        if let Some(session) = new().find(|session| session.path.interface != path.interface) {
+            let found = session.path.interface.as_deref().unwrap_or("no device");
+            let wanted = login.path.interface.as_deref().unwrap_or("no device");
+            let found = format!("the session came up bound to {found} instead of {wanted}");
+            return Err(self.undo_login(access, session, PathReason::WrongInterface, &found).await);
+        }
+        result?;
+        Err(PathError::internal("iscsiadm reported that the login succeeded, but the kernel has no such session"))
+    }
+
+    /// Logs out a session that came up otherwise than wanted. This is the only logout that the logout rule does not decide:
+    /// the session is a moment old.
+    async fn undo_login(
+        &self,
+        access: &HostAccess,
+        session: &SessionEntry,
+        reason: PathReason,
+        found: &str,
+    ) -> PathError {
+        let undone = match self.iscsiadm.logout(access, session.id).await.and_then(CommandOutcome::into_result) {
+            Ok(()) => "it was logged out again".to_owned(),
+            Err(error) => format!("logging it out again has failed: {error}"),
+        };
+        PathError::new(reason, format!("{found}; {undone}"))
+    }
+}
+
+/// iscsiadm reports the same error if the target does not exist and if it fails mutual CHAP; only the journal of iscsid
+/// tells them apart.
+fn hint_mutual_chap(login: &Login, error: PathError) -> PathError {
+    match &login.credentials {
+        Some(Credentials { incoming: Some(_), .. }) => PathError::new(
+            error.reason,
+            format!(
+                "{error}; or the target's own name and password are not those of the Secret \
+                 (node.session.auth.password_in)"
+            ),
+        ),
+        Some(Credentials { incoming: None, .. }) | None => error,
+    }
+}
+
+/// Whether this is a session of the agent on the path.
+fn is_own_on(session: &SessionEntry, path: &IscsiPath) -> bool {
+    session.is_own() && session.path == *path
+}
+
+/// Whether the session was made with this record. It may have come up with another interface or portal group tag.
+fn is_of_record(session: &SessionEntry, record: &NodeRecord) -> bool {
+    let wanted = record.path();
+    *session.record == *record.interface.name()
+        && session.path.target == wanted.target
+        && session.path.portal == wanted.portal
+}
