@@ -134,8 +134,9 @@ struct SurplusSession {
 struct Explanation {
     reason: Option<PathReason>,
     message: String,
-    /// The kind of thing that keeps it. The message is replaced when the kind changes, but not with each name in it.
-    kind: Discriminant<KeepReason>,
+    /// The kind of thing that keeps it; none if only the error of a logout does. The message is replaced when the kind
+    /// changes, but not with each name in it.
+    kind: Option<Discriminant<KeepReason>>,
 }
 
 /// The input of a step about one surplus session.
@@ -178,12 +179,12 @@ impl SurplusSession {
     fn observe(&mut self, observation: &Observation<'_>, now: Now) {
         let explanation = match (&observation.kept, &self.logout_error) {
             (Some(kept), _) => {
-                Some(Explanation { reason: kept.reason(), message: kept.to_string(), kind: discriminant(kept) })
+                Some(Explanation { reason: kept.reason(), message: kept.to_string(), kind: Some(discriminant(kept)) })
             }
             (None, Some(error)) => Some(Explanation {
                 reason: Some(error.reason),
                 message: format!("the logout has failed: {error}"),
-                kind: discriminant(&KeepReason::NoOtherPath),
+                kind: None,
             }),
             (None, None) => None,
         };
@@ -281,6 +282,6 @@ fn lost_explanation(kept: Option<&Explanation>) -> Explanation {
     Explanation {
         reason: Some(PathReason::PortalUnreachable),
         message: format!("the session is not planned, and it is lost{kept_too}"),
-        kind: kept.map_or(discriminant(&KeepReason::Held), |kept| kept.kind),
+        kind: kept.and_then(|kept| kept.kind),
     }
 }

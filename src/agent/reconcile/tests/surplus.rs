@@ -84,6 +84,22 @@ fn a_logout_that_fails_is_reported_and_retried() {
 }
 
 #[test]
+fn a55_the_error_of_a_logout_replaces_what_kept_the_session_before() {
+    let (new, old) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&new)));
+    host.sessions = vec![session(1, old)];
+    host.step();
+    host.refused(&new, PathReason::PortalUnreachable);
+    assert_eq!(logouts(&host.logged_in(2, &new)), [(1, LogoutReason::Surplus)]);
+    let mounted = PathError::new(PathReason::InUse, "set iscsid.safe_logout = No");
+    host.reconciler.logout_ended(1, LogoutReason::Surplus, Err(mounted), host.clock.now());
+    let step = host.step();
+    assert_eq!(states(&step)[1], (Retained, Some(PathReason::InUse)), "the reason is the same, its cause is not");
+    let message = step.connections[1].message.as_deref();
+    assert_eq!(message, Some("the logout has failed: set iscsid.safe_logout = No"));
+}
+
+#[test]
 fn a_planned_path_waits_for_the_end_of_its_logout() {
     let one = path("a", "1", "ens1");
     let mut host = Harness::new(plan("none", &[]));

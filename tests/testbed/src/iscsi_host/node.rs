@@ -79,14 +79,15 @@ impl RealNode {
         let node = Self { site, guest, name };
         // The hosts of all sites are in one cluster, and two with one name are a problem of both.
         let set = format!(
-            "echo InitiatorName={} >/etc/iscsi/initiatorname.iscsi && systemctl try-restart iscsid.service",
+            "echo InitiatorName={} >/etc/iscsi/initiatorname.iscsi && sync /etc/iscsi/initiatorname.iscsi &&
+             systemctl try-restart iscsid.service",
             node.initiator_name()
         );
         node.guest.run_ok(&set).await.unwrap();
         node
     }
 
-    /// The initiator name of the host, until it boots again.
+    /// The initiator name of the host.
     #[must_use]
     pub fn initiator_name(&self) -> String {
         format!("iqn.2026-11.com.example:{}", self.site.node(self.name))
