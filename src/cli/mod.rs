@@ -6,10 +6,12 @@
 
 mod agent;
 mod check;
+mod completion;
 mod console;
 mod controller;
 mod crds;
 mod enter;
+mod explain;
 mod handover;
 mod import;
 pub mod node;
@@ -30,7 +32,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tracing_subscriber::EnvFilter;
 
-use crate::ops::errors::causes;
+use crate::ops::{self, errors::causes};
 
 /// The read time-out of requests. Without it, a dead connection (say, of an API server whose machine failed) would be
 /// noticed after a quarter of an hour. Watches are not cut off: they get a bookmark every minute.
@@ -51,12 +53,15 @@ struct Cli {
 enum Command {
     Agent(agent::Arguments),
     Check(check::Arguments),
+    Completion(completion::Arguments),
     Console(console::Arguments),
     Controller(controller::Arguments),
     Crds(crds::Arguments),
     #[command(hide = true)]
     Enter(enter::Arguments),
+    Explain(explain::Arguments),
     Import(import::Arguments),
+    Man(completion::ManArguments),
     Plan(plan::Arguments),
     Release(release::Arguments),
     Simulate(simulate::Arguments),
@@ -76,18 +81,20 @@ impl Program for Cli {
         &self.global
     }
 
-    /// Subcommands that talk to a cluster start a runtime ([`in_runtime`]). `plan` and `crds` need none, and start faster
-    /// without it.
+    /// Subcommands that talk to a cluster start a runtime ([`in_runtime`]). The others start faster without it.
     fn run(self) -> anyhow::Result<ExitCode> {
         let global = &self.global;
         match self.command {
             Command::Agent(arguments) => agent::run(arguments, global),
             Command::Check(arguments) => check::run(arguments, global),
+            Command::Completion(arguments) => completion::run(&arguments),
             Command::Console(arguments) => console::run(arguments, global),
             Command::Controller(arguments) => controller::run(arguments, global),
             Command::Crds(arguments) => crds::run(&arguments),
             Command::Enter(arguments) => Ok(enter::run(&arguments)),
+            Command::Explain(arguments) => explain::run(&arguments),
             Command::Import(arguments) => import::run(arguments),
+            Command::Man(arguments) => completion::run_man(&arguments),
             Command::Plan(arguments) => plan::run(arguments),
             Command::Release(arguments) => release::run(arguments, global),
             Command::Simulate(arguments) => simulate::run(arguments, global),
@@ -115,6 +122,26 @@ pub struct Global {
     /// The context of the kubeconfig file; default: its current one
     #[arg(long, env = "MULTIBOND_CONTEXT", value_name = "NAME", global = true, help_heading = "Global options")]
     context: Option<String>,
+    /// The user to act as, as for kubectl; needs the permission to impersonate it
+    #[arg(long = "as", env = "MULTIBOND_AS", value_name = "NAME", global = true, help_heading = "Global options")]
+    impersonate: Option<String>,
+}
+
+/// The argument of the subcommands that ask a few times and end. A watch would not survive a short time-out.
+#[derive(Args, Debug)]
+struct Asking {
+    /// How long to wait for each answer of the API server; default: longer than a working cluster needs
+    #[arg(long, env = "MULTIBOND_REQUEST_TIMEOUT", value_name = "DURATION", value_parser = ops::positive_duration)]
+    request_timeout: Option<Duration>,
+}
+
+impl Asking {
+    /// The configuration of the cluster for these requests, as [`Global::cluster`]; they usually wait for `usual`.
+    async fn cluster(&self, global: &Global, usual: Duration) -> anyhow::Result<kube::Config> {
+        let mut config = global.cluster().await?;
+        config.read_timeout = Some(self.request_timeout.unwrap_or(usual));
+        Ok(config)
+    }
 }
 
 /// The format of log lines.
@@ -134,6 +161,9 @@ impl Global {
     pub async fn cluster(&self) -> anyhow::Result<kube::Config> {
         let mut config = self.find_cluster().await?;
         config.read_timeout = Some(ANSWER_WITHIN);
+        if self.impersonate.is_some() {
+            config.auth_info.impersonate.clone_from(&self.impersonate);
+        }
         // The time-out counts from the request, not from the last use of the connection.
         config.reset_reader_on_write = true;
         Ok(config)

@@ -5,6 +5,7 @@
 
 mod crds;
 mod examples;
+mod explain;
 mod import;
 mod plan;
 mod plan_schema;

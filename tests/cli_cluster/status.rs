@@ -58,6 +58,9 @@ async fn status_shows_what_may_be_read_and_names_the_rest() {
     let (code, stdout, stderr) = status(&kubeconfig, &["-n", "storage"]).await;
     assert_eq!((code, stderr.as_str()), (0, ""));
     insta::assert_snapshot!("status_of_what_was_just_created", stdout);
+    let (code, stdout, stderr) = status(&kubeconfig, &["-n", "storage", "--as", "nobody"]).await;
+    assert_eq!((code, stdout.as_str()), (1, ""));
+    assert!(stderr.contains("no permission to read anything") && stderr.contains("\"nobody\""), "{stderr}");
     assert!(!stdout.contains('\x1b'), "colours without a terminal");
     let (_, everywhere, _) = status(&kubeconfig, &["-A", "-o", "json"]).await;
     let everywhere: Value = serde_json::from_str(&everywhere).unwrap();

@@ -10,7 +10,7 @@ use kube::Client;
 use tokio::time::{Instant, sleep};
 
 use super::output::{self, Format};
-use super::{Global, in_runtime, process};
+use super::{Asking, Global, in_runtime, process};
 use crate::check::{self, CheckOutcome, Stage};
 use crate::ops;
 
@@ -44,17 +44,18 @@ pub struct Arguments {
     /// The form of the output
     #[arg(short, long, env = "MULTIBOND_OUTPUT", value_enum, default_value = "table")]
     output: Format,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Checks the cluster, and prints the report.
 pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
-    let Arguments { pre, namespace, wait, output: format } = arguments;
+    let Arguments { pre, namespace, wait, output: format, asking } = arguments;
     let stage = if pre { Stage::Before } else { Stage::After };
     let namespace = process::own_namespace(namespace);
     in_runtime(async {
-        let mut config = global.cluster().await?;
+        let mut config = asking.cluster(global, ANSWER_WITHIN).await?;
         config.connect_timeout = Some(CONNECT_WITHIN);
-        config.read_timeout = Some(ANSWER_WITHIN);
         let url = config.cluster_url.to_string();
         let client = Client::try_from(config)?;
         let until = Instant::now() + wait;

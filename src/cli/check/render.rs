@@ -36,7 +36,9 @@ fn shown(line: &Line) -> String {
             let more = found.len().saturating_sub(SHOWN);
             text.extend((more > 0).then(|| format!("      and {more} more\n")));
             text.extend(hint.iter().map(|hint| format!("    → {hint}\n")));
-            text + &format!("    → {documentation}\n")
+            // The page is in the program too.
+            let section = documentation.split_once('#').map_or(&documentation[..], |(_, anchor)| anchor);
+            text + &format!("    → multibond explain {section}\n")
         }
     }
 }

@@ -13,7 +13,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use super::output::{self, Format};
-use super::{Global, in_runtime};
+use super::{ANSWER_WITHIN, Asking, Global, in_runtime};
 use crate::api::{DataCenter, Host, IscsiBond, Network, Readable};
 use crate::ops::{self, errors::causes};
 use crate::status_view::json::Document;
@@ -37,6 +37,8 @@ pub struct Arguments {
     /// The output format
     #[arg(short, long, env = "MULTIBOND_OUTPUT", value_enum, default_value = "table")]
     output: Format,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Why nothing can be shown.
@@ -60,9 +62,9 @@ pub(super) enum Error {
 
 /// Reads the cluster once, and shows it.
 pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
-    let Arguments { namespace, all_namespaces, output: format } = arguments;
+    let Arguments { namespace, all_namespaces, output: format, asking } = arguments;
     in_runtime(async {
-        let config = global.cluster().await?;
+        let config = asking.cluster(global, ANSWER_WITHIN).await?;
         let url = config.cluster_url.to_string();
         let namespace = (!all_namespaces).then(|| namespace.unwrap_or_else(|| config.default_namespace.clone()));
         let client = Client::try_from(config)?;
