@@ -1,7 +1,7 @@
 # Shortcuts for people; `make` alone lists them. Cargo does the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test lint image long soak test-hosts nodes gitops bench crds readme cargo
+.PHONY: help demo unit test lint image long soak test-hosts nodes gitops bench book crds readme cargo
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ bench: cargo ## The benchmarks
 	cargo bench --bench planner
 	cargo bench --bench control_plane -- 100 500 1000 5000
 	cargo bench --bench host
+
+book: cargo ## The documentation as a book with search, in target/book/html; the first run builds mdBook, which takes minutes
+	@docs/book/build
 
 crds: cargo ## Generate crds/ and the chart's copy from src/api
 	cargo run --quiet -- crds --out-dir crds

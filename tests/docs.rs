@@ -1,5 +1,6 @@
-//! The documentation is complete: reasons, metrics, checks, acceptance rows, threats; and every link has a target.
-#![allow(clippy::unwrap_used, reason = "what serves a test fails it")]
+//! The documentation is complete: reasons, metrics, checks, timers, acceptance rows, threats; every link has a target, also in
+//! the book that docs/book/build makes.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -59,7 +60,7 @@ fn the_troubleshooting_page_names_every_reason() {
 
 #[test]
 fn every_check_has_a_heading_on_the_troubleshooting_page() {
-    let anchors: Vec<_> = read("docs/troubleshooting.md").lines().filter_map(anchor_of).collect();
+    let anchors = anchors(&read("docs/troubleshooting.md"));
     for check in Check::ALL {
         let anchor = check.anchor();
         assert!(anchors.iter().any(|known| known == anchor), "{check:?}: docs/troubleshooting.md has no {anchor}");
@@ -97,18 +98,113 @@ fn the_operations_page_names_every_metric() {
 
 #[test]
 fn every_link_has_a_target() {
-    let link = Regex::new(r"\]\(([^)]+)\)").unwrap();
     for page in pages() {
-        let text = read(&page);
-        for target in link.captures_iter(&text).map(|link| link[1].to_owned()).filter(|link| !link.contains("://")) {
-            let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
-            let file = if file.is_empty() { root().join(&page) } else { beside(&page).join(file) };
-            assert!(file.exists(), "{page} links to {target}");
+        for Link { target, file, anchor } in links(&page) {
+            assert!(root().join(&file).exists(), "{page} links to {target}");
             if !anchor.is_empty() {
-                let anchors: Vec<_> = fs::read_to_string(&file).unwrap().lines().filter_map(anchor_of).collect();
-                assert!(anchors.iter().any(|known| known == anchor), "{page} links to {target}");
+                let anchors = anchors(&read(&file));
+                assert!(anchors.iter().any(|known| *known == anchor), "{page} links to {target}");
             }
         }
+    }
+}
+
+#[test]
+fn the_book_has_every_page_once() {
+    let mut in_book = pages_of_the_book();
+    in_book.sort();
+    let listed: BTreeSet<_> = in_book.iter().cloned().collect();
+    assert_eq!(in_book.len(), listed.len(), "docs/SUMMARY.md lists a page twice: {in_book:?}");
+    let pages = pages().into_iter().filter(|page| page.starts_with("docs/") && page != SUMMARY);
+    let missing: Vec<_> = pages.filter(|page| !listed.contains(page)).collect();
+    assert!(missing.is_empty(), "docs/SUMMARY.md does not list {missing:?}");
+}
+
+/// A directory has no page in the book: docs/book/build leaves only its name, if the link ends with `/`.
+#[test]
+fn every_link_of_the_book_leads_into_the_book() {
+    let in_book: BTreeSet<_> = pages_of_the_book().into_iter().collect();
+    for page in &in_book {
+        for Link { target, file, .. } in links(page) {
+            let copied = ["LICENSE", "charts/", "docs/", "examples/"].iter().any(|copied| file.starts_with(copied));
+            let leads = if file.ends_with(".md") {
+                in_book.contains(&file)
+            } else if root().join(&file).is_dir() {
+                target.ends_with('/')
+            } else {
+                copied
+            };
+            assert!(leads, "{page} links to {target}, which docs/book/build does not put into the book");
+        }
+    }
+}
+
+#[test]
+fn each_of_twenty_questions_has_a_place_for_its_answer() {
+    let row = Regex::new(r"(?m)^\| (\d+) \| ([^|]+\?) \| [^|]+ \| [^|]*\]\([^|]+ \|$").unwrap();
+    let page = read("docs/questions.md");
+    let numbers: Vec<u32> = row.captures_iter(&page).map(|row| row[1].parse().unwrap()).collect();
+    assert_eq!(numbers, (1..=20).collect::<Vec<_>>(), "a question, its answer in short, and a link, in each row");
+}
+
+#[test]
+fn the_timers_have_the_values_of_code_and_chart() {
+    let page = read("docs/timelines.md");
+    let table = page.split_once("\n## The timers\n").unwrap().1.split("\n## ").next().unwrap();
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split(" | ").collect()).collect();
+    let shown = |timer: &str| {
+        let row = rows.iter().find(|row| row[0].trim_start_matches("| ") == timer);
+        row.unwrap_or_else(|| panic!("docs/timelines.md has no timer {timer:?}"))[1]
+    };
+    let seconds = |name: &str| format!(r"\b{name}: Duration = Duration::from_secs\((\d+)\)");
+    let session = "src/api/data_center.rs";
+    let node = "src/controller/reconcile/node.rs";
+    for (timer, file, pattern, unit) in [
+        ("how often an idle connection is probed", session, r"noop_interval_seconds: (\d+),".to_owned(), "s"),
+        ("how long a probe may take", session, r"noop_timeout_seconds: (\d+),".to_owned(), "s"),
+        ("how long a login may take", session, r"login_timeout_seconds: (\d+),".to_owned(), "s"),
+        ("from Lost to NonOperational", session, r"NON_OPERATIONAL_AFTER_SECONDS: u32 = (\d+)".to_owned(), "s"),
+        ("how often the agent reads the states of sessions", "src/agent/host/events.rs", seconds("POLL_INTERVAL"), "s"),
+        (
+            "how long a session is lost before its path is Failed",
+            "src/agent/reconcile/flapping.rs",
+            seconds("LOST_AFTER"),
+            "s",
+        ),
+        (
+            "how long the agent collects changes before it reports",
+            "src/agent/cluster/outbox.rs",
+            seconds("COLLECT"),
+            "s, 5 s while first attempts end",
+        ),
+        (
+            "how long the controller collects changes of an object",
+            "src/controller/engine/queue.rs",
+            r"DEBOUNCE: Duration = Duration::from_millis\((\d+)\)".to_owned(),
+            "ms",
+        ),
+        ("from Lost until the Node shows it", node, seconds("LOSS_SHOWN"), "s"),
+        ("between two evictions", node, seconds("EVICTION_PAUSE"), "s"),
+        (
+            "how long an agent counts as alive",
+            "src/cli/agent.rs",
+            r#"default_value = "(\d+)s", value_parser = [\w:]+\)\]\s+lease_duration"#.to_owned(),
+            "s",
+        ),
+    ] {
+        let source = read(file);
+        let value = Regex::new(&pattern).unwrap().captures(&source);
+        let value = value.unwrap_or_else(|| panic!("{file} has nothing like {pattern}"))[1].to_owned();
+        assert_eq!(shown(timer), format!("{value} {unit}"), "docs/timelines.md, {timer}: {file} has {value}");
+    }
+    let alerts = read("charts/multibond/files/alerts.yaml");
+    for row in rows.iter().filter(|row| row[0].starts_with("| `Multibond")) {
+        let name = row[0].trim_start_matches("| `").trim_end_matches('`');
+        let rule = alerts.split(&format!("- alert: {name}\n")).nth(1);
+        let rule = rule.unwrap_or_else(|| panic!("docs/timelines.md names {name}, which is no alert"));
+        let mut rule = rule.lines().map(str::trim).take_while(|line| !line.starts_with("- alert: "));
+        let waits = rule.find_map(|line| line.strip_prefix("for: ")).unwrap();
+        assert_eq!(row[1], format!("`for: {waits}`"), "docs/timelines.md, {name}");
     }
 }
 
@@ -283,12 +379,58 @@ fn files_below(directories: &[&str], extensions: &[&str]) -> Vec<PathBuf> {
     files
 }
 
-fn beside(page: &str) -> PathBuf {
-    root().join(Path::new(page).parent().unwrap())
+/// The list of the book's pages.
+const SUMMARY: &str = "docs/SUMMARY.md";
+
+/// The pages of the book, relative to the root.
+fn pages_of_the_book() -> Vec<String> {
+    let pages: Vec<_> = links(SUMMARY).into_iter().map(|link| link.file).collect();
+    assert!(pages.len() > 30, "{SUMMARY} lists {pages:?}");
+    pages
 }
 
-/// The anchor that a heading gets.
-fn anchor_of(line: &str) -> Option<String> {
-    let heading = line.strip_prefix('#')?.trim_start_matches('#').trim().to_lowercase();
-    Some(heading.chars().filter(|c| c.is_alphanumeric() || *c == ' ').collect::<String>().replace(' ', "-"))
+/// A link of a page to something in the project.
+struct Link {
+    /// As it is written.
+    target: String,
+    /// What it leads to, relative to the root.
+    file: String,
+    anchor: String,
+}
+
+fn links(page: &str) -> Vec<Link> {
+    let link = Regex::new(r"\]\(([^)]+)\)").unwrap();
+    let directory = Path::new(page).parent().unwrap();
+    let text = read(page);
+    let targets = link.captures_iter(&text).map(|link| link[1].to_owned()).filter(|link| !link.contains("://"));
+    let links = targets.map(|target| {
+        let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
+        let file = if file.is_empty() { page.to_owned() } else { without_dots(&directory.join(file)) };
+        Link { file, anchor: anchor.to_owned(), target }
+    });
+    links.collect()
+}
+
+fn without_dots(path: &Path) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.iter().map(|part| part.to_str().unwrap()) {
+        if part == ".." {
+            parts.pop().unwrap();
+        } else {
+            parts.push(part);
+        }
+    }
+    parts.join("/")
+}
+
+/// The anchors of a page's headings, as Git hosters and mdBook make them.
+fn anchors(page: &str) -> Vec<String> {
+    let blocks = page.split("\n```").step_by(2);
+    let headings = blocks.flat_map(str::lines).filter_map(|line| line.strip_prefix('#'));
+    let anchor = |heading: &str| {
+        let heading = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+        kept.collect::<String>().replace(' ', "-")
+    };
+    headings.map(anchor).collect()
 }
