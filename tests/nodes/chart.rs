@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     by_hand::sessions,
-    impostors::an_unprivileged_pod_named_like_a_daemon_gets_nothing_and_is_logged,
+    impostors::pods_named_like_a_daemon_get_nothing_and_are_logged,
     nodes::{AGENT, NODES, Nodes, chart},
     site::phase,
 };
@@ -14,7 +14,7 @@ use crate::{
 async fn a36_chart_and_manifests_connect_nodes_and_pods_may_restart() {
     let nodes = Nodes::connected("chart").await;
     says_how_it_reaches_the_tools(&nodes).await;
-    an_unprivileged_pod_named_like_a_daemon_gets_nothing_and_is_logged(&nodes).await;
+    pods_named_like_a_daemon_get_nothing_and_are_logged(&nodes).await;
     a_pulled_cable_degrades_its_host_and_heals(&nodes).await;
     the_death_of_an_agent_costs_no_session(&nodes).await;
     an_upgrade_costs_no_session(&nodes).await;

@@ -73,6 +73,19 @@ pub enum HostError {
         /// The cause.
         message: String,
     },
+    /// A process that is not root's listens where the tools look for the daemon.
+    #[error(
+        "a process of user {user} listens in place of {daemon} ({address}), so {daemon} is not asked for anything; end \
+         that process (ss -xlp shows it), and start {daemon}"
+    )]
+    OtherListener {
+        /// The daemon.
+        daemon: String,
+        /// Its address.
+        address: String,
+        /// The user of the process.
+        user: u32,
+    },
     /// A multipath map still exists after it was flushed.
     #[error("the multipath map {map} cannot be removed: {message}")]
     MapNotFlushed {
@@ -97,6 +110,7 @@ impl HostError {
     pub fn reason(&self) -> PathReason {
         match self {
             HostError::ToolMissing { .. } => PathReason::InitiatorMissing,
+            HostError::OtherListener { .. } => PathReason::InitiatorDown,
             HostError::ToolTimedOut { .. } => PathReason::Timeout,
             HostError::MapNotFlushed { .. } => PathReason::InUse,
             HostError::ToolNotStarted { .. }

@@ -14,6 +14,7 @@ pub mod events;
 pub mod exec;
 pub mod host_root;
 pub mod interfaces;
+pub mod listener;
 pub mod loop_device;
 pub mod mount_points;
 pub mod multipath;

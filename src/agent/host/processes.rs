@@ -30,6 +30,32 @@ pub enum NotOfHost {
     Unreadable(#[from] io::Error),
 }
 
+/// How near a process is to being the host's: the check that it did not pass. The checks are in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NearHost {
+    /// Nobody knows.
+    Unknown,
+    /// It does not run as root.
+    OtherUser,
+    /// It is in a container.
+    OtherNamespace,
+    /// It is in a pod, in the host's namespaces.
+    InPod,
+}
+
+impl NotOfHost {
+    /// The check that failed.
+    #[must_use]
+    pub fn near_host(&self) -> NearHost {
+        match self {
+            NotOfHost::Unreadable(_) => NearHost::Unknown,
+            NotOfHost::NotRoot(_) => NearHost::OtherUser,
+            NotOfHost::OtherNamespace(_) => NearHost::OtherNamespace,
+            NotOfHost::InPod => NearHost::InPod,
+        }
+    }
+}
+
 /// Whether a process has this name. The name does not prove that the process is the host's.
 #[must_use]
 pub fn has_name(proc: &Path, pid: u32, name: &str) -> bool {
@@ -72,7 +98,7 @@ pub fn may_be_root(proc: &Path, pid: u32) -> bool {
 }
 
 /// The real, effective, saved and file system user of a process.
-fn users(status: &str) -> Vec<u32> {
+pub(super) fn users(status: &str) -> Vec<u32> {
     let uids = field(status, "Uid").unwrap_or_default();
     uids.split_ascii_whitespace().filter_map(|uid| uid.parse().ok()).collect()
 }

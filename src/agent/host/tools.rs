@@ -5,7 +5,7 @@
 //! the daemon that the tool talks to ([`exec`]).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs, io,
     path::PathBuf,
@@ -22,10 +22,11 @@ use super::{
     error::HostError,
     exec::{self, ExecError, OpenNamespaces, Place},
     host_root::HostRoot,
-    processes::{NotOfHost, check_host_daemon, has_name, may_be_root},
+    listener::foreign_listener,
+    processes::{NearHost, NotOfHost, check_host_daemon, has_name, may_be_root},
     run_tool::{self, RunError, ToolOutput},
 };
-use crate::ops::{log_once::LastErrors, one_line};
+use crate::ops::one_line;
 
 /// The directories in which tools are searched for, on all distributions.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/current-system/sw/bin";
@@ -46,9 +47,9 @@ pub struct HostTools {
 struct Daemons {
     /// The PIDs of the daemons that were found. A search reads `/proc` for thousands of processes.
     found: BTreeMap<String, u32>,
-    /// Why processes with their names were ignored.
-    ignored: LastErrors<String>,
-    /// Why one of these processes was ignored, if the last search has found no daemon.
+    /// Why processes with their names were ignored, each reason once: whoever starts such processes must not fill the log.
+    ignored: BTreeSet<(String, NearHost)>,
+    /// Why the process that is nearest to being the daemon was ignored, if the last search has found no daemon.
     instead: BTreeMap<String, String>,
 }
 
@@ -76,21 +77,21 @@ impl HostTools {
         }
         daemons.found.remove(name);
         daemons.instead.remove(name);
-        let (mut found, mut ignored) = (None, None);
+        let (mut found, mut ignored) = (None, BTreeMap::new());
         for pid in self.processes().filter(|pid| has_name(&self.proc, *pid, name)) {
             match check_host_daemon(&self.proc, pid) {
                 Ok(()) => found = Some(found.map_or(pid, |other: u32| other.min(pid))),
                 Err(NotOfHost::Unreadable(_)) => {}
                 Err(error) => {
-                    if daemons.ignored.failed(name.to_owned(), &error) {
+                    if daemons.ignored.insert((name.to_owned(), error.near_host())) {
                         warn!(pid, %error, "a process that is named {name} is not the host's; it is ignored");
                     }
-                    ignored.get_or_insert_with(|| error.to_string());
+                    ignored.entry(error.near_host()).or_insert_with(|| error.to_string());
                 }
             }
         }
         if found.is_none() {
-            daemons.instead.extend(ignored.map(|ignored| (name.to_owned(), ignored)));
+            daemons.instead.extend(ignored.pop_last().map(|(_, nearest)| (name.to_owned(), nearest)));
         }
         daemons.found.extend(found.map(|pid| (name.to_owned(), pid)));
         found
@@ -111,6 +112,17 @@ impl HostTools {
             )
         });
         described.unwrap_or_default()
+    }
+
+    /// Checks that no process of another user than root listens at the abstract address of a daemon.
+    ///
+    /// # Errors
+    /// If one does.
+    pub fn check_listener(&self, daemon: &str, address: &str) -> Result<(), HostError> {
+        match foreign_listener(&self.proc, daemon, address) {
+            Some(user) => Err(HostError::OtherListener { daemon: daemon.into(), address: address.into(), user }),
+            None => Ok(()),
+        }
     }
 
     fn is_host_daemon(&self, pid: u32, name: &str) -> bool {
@@ -336,6 +348,30 @@ mod tests {
         // A process of a pod gets its ID.
         set_users(proc.path(), "700", 65534, "0000000000000000");
         assert_eq!(host.daemon("iscsid"), None);
+    }
+
+    #[test]
+    fn many_processes_named_like_a_daemon_give_one_line_for_each_reason() {
+        let proc = tempfile::tempdir().unwrap();
+        process(proc.path(), "1", "systemd", "host");
+        let host = HostTools::new(AccessMode::Auto, proc.path().into());
+        for (pid, container, uid) in
+            [("300", "host", 65534), ("301", "pod", 0), ("302", "host", 65533), ("303", "pod", 0)]
+        {
+            process(proc.path(), pid, "iscsid", container);
+            set_users(proc.path(), pid, uid, "0000000000000000");
+            assert_eq!(host.daemon("iscsid"), None);
+            assert_eq!(host.daemon("iscsid"), None);
+        }
+        let logged = host.daemons.lock().unwrap().ignored.clone();
+        let named = |near| ("iscsid".to_owned(), near);
+        assert_eq!(logged, [named(NearHost::OtherUser), named(NearHost::OtherNamespace)].into());
+        // The status does not depend on who is first in procfs.
+        assert!(
+            host.ignored_daemon("iscsid").contains("in another pid namespace"),
+            "{}",
+            host.ignored_daemon("iscsid")
+        );
     }
 
     #[test]

@@ -16,7 +16,11 @@ use super::{installed::initiator_name, *};
 use crate::{
     agent::{
         fixtures::path,
-        host::{host_root::HostRoot, processes::fake::process},
+        host::{
+            host_root::HostRoot,
+            listener::fake::listen,
+            processes::fake::{process, set_users},
+        },
         types::credentials::{Account, Credentials, Password},
     },
     api::{SessionSettings, reason::PathReason},
@@ -326,6 +330,21 @@ async fn a_logout_succeeds_only_if_the_session_is_gone() {
     host.calls();
     assert_eq!(host.initiator.logout(&session).await, Ok(()), "it is gone already");
     assert_eq!(host.calls(), [""; 0]);
+}
+
+#[tokio::test]
+async fn another_user_who_listens_in_place_of_iscsid_is_told_nothing() {
+    let host = TestHost::new();
+    let proc = host.file("proc");
+    process(&proc, "300", "iscsid", "host");
+    set_users(&proc, "300", 65534, "0000000000000000");
+    listen(&proc, "300", "@ISCSIADM_ABSTRACT_NAMESPACE");
+    let error = host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
+    assert_eq!(error.reason, PathReason::InitiatorDown);
+    assert!(error.message.contains("user 65534 listens in place of iscsid"), "{error}");
+    assert_eq!(host.calls(), [""; 0], "nor is it asked for a configuration file");
+    set_users(&proc, "300", 0, "000001ffffffffff");
+    host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
 }
 
 #[tokio::test]

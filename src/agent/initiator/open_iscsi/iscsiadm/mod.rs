@@ -33,6 +33,8 @@ use crate::{
 const TOOL: &str = "iscsiadm";
 /// The daemon that iscsiadm talks to.
 pub const DAEMON: &str = "iscsid";
+/// Where the daemon listens, as procfs shows it.
+const ADDRESS: &str = "@ISCSIADM_ABSTRACT_NAMESPACE";
 /// The timeout of a query.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout of a change of a record. iscsiadm itself waits 30 s for the lock, and longer under load.
@@ -164,6 +166,9 @@ impl Iscsiadm {
                     return Ok(CommandOutcome::Failed(locked(&what, Printed::new("", &[]))));
                 }
             }
+            // Not only a login has something to say to the daemon: to make a record, iscsiadm asks it which configuration
+            // file to read.
+            self.tools.check_listener(DAEMON, ADDRESS)?;
             let output = self.tools.run(access, TOOL, &command.arguments(), limit).await?;
             let text = format!("{}\n{}", output.stdout, output.stderr);
             let printed = Printed::new(&text, secrets);

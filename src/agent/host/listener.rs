@@ -1,0 +1,142 @@
+//! Finds out who listens in place of a daemon.
+//!
+//! iscsid listens at an abstract address. It belongs to whoever takes it first in the network namespace, and that needs no
+//! right. So while iscsid does not run, a pod in the host's network can take it. It would get the credentials of the next
+//! login, and tell iscsiadm which configuration file to read.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use super::processes::{has_name, users};
+
+/// The flag of a socket that listens (`__SO_ACCEPTCON` of the kernel).
+const LISTENS: u32 = 1 << 16;
+
+/// The user other than root whose process listens at an abstract address, if no process of root has the socket. A listener
+/// that nobody has, or whose process is not seen, is none.
+#[must_use]
+pub fn foreign_listener(proc: &Path, daemon: &str, address: &str) -> Option<u32> {
+    let sockets = fs::read(proc.join("1/net/unix")).unwrap_or_default();
+    // The kernel shows names as they are, so with a line break in a name anybody can write another line. The true line is
+    // there all the same: each socket is looked for.
+    let mut owners: BTreeMap<String, Option<u32>> =
+        listeners(&String::from_utf8_lossy(&sockets), address).map(|socket| (socket, None)).collect();
+    let mut processes: Vec<u32> = fs::read_dir(proc)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    // systemd listens for daemons that it starts on demand. The others need not be read if one of these has the socket.
+    processes.sort_by_cached_key(|pid| (*pid != 1 && !has_name(proc, *pid, daemon), *pid));
+    for pid in processes {
+        if owners.is_empty() {
+            break;
+        }
+        let process = proc.join(pid.to_string());
+        for socket in open_files(&process).filter(|file| owners.contains_key(file)).collect::<Vec<_>>() {
+            let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+            let user = users(&status).into_iter().max();
+            if user == Some(0) {
+                owners.remove(&socket);
+            } else {
+                owners.insert(socket, user);
+            }
+        }
+    }
+    owners.into_values().flatten().next()
+}
+
+/// The sockets that listen at an address, as links in the directory of a process name them.
+fn listeners(sockets: &str, address: &str) -> impl Iterator<Item = String> {
+    sockets.lines().filter_map(move |line| {
+        let [_, _, _, flags, _, _, inode, found] = line.split_ascii_whitespace().collect::<Vec<_>>().try_into().ok()?;
+        let flags = u32::from_str_radix(flags, 16).ok()?;
+        (found == address && flags & LISTENS != 0).then(|| format!("socket:[{inode}]"))
+    })
+}
+
+fn open_files(process: &Path) -> impl Iterator<Item = String> {
+    let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    files.filter_map(|file| fs::read_link(file.path()).ok()?.into_os_string().into_string().ok())
+}
+
+#[cfg(test)]
+pub(in crate::agent) mod fake {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Makes a process of a fake procfs listen at an address, with its first socket.
+    pub fn listen(proc: &Path, pid: &str, address: &str) {
+        fs::create_dir_all(proc.join("1/net")).unwrap();
+        let sockets = format!(
+            "Num       RefCount Protocol Flags    Type St Inode Path\n\
+             0000000000000000: 00000002 00000000 00010000 0001 01 77{pid} {address}\n\
+             0000000000000000: 00000003 00000000 00000000 0001 03 88{pid} {address}\n"
+        );
+        fs::write(proc.join("1/net/unix"), sockets).unwrap();
+        has_socket(proc, pid, pid);
+    }
+
+    /// Gives a process the listening socket of another one.
+    pub fn has_socket(proc: &Path, pid: &str, of: &str) {
+        fs::create_dir_all(proc.join(pid).join("fd")).unwrap();
+        symlink(format!("socket:[77{of}]"), proc.join(pid).join("fd/3")).unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        agent::host::processes::fake::{process, set_users},
+        fuzz::{Parsed, fuzz, lossy},
+    };
+
+    fn host() -> tempfile::TempDir {
+        let proc = tempfile::tempdir().unwrap();
+        process(proc.path(), "1", "systemd", "host");
+        process(proc.path(), "300", "iscsid", "host");
+        set_users(proc.path(), "300", 65534, "0000000000000000");
+        process(proc.path(), "700", "iscsid", "host");
+        proc
+    }
+
+    #[test]
+    fn a_socket_of_root_is_the_daemons_whoever_else_has_it() {
+        for owner in ["1", "700"] {
+            let proc = host();
+            fake::listen(proc.path(), owner, "@DAEMON");
+            fake::has_socket(proc.path(), "300", owner);
+            assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), None, "{owner}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_line_break_hides_no_listener() {
+        let proc = host();
+        fake::listen(proc.path(), "300", "@DAEMON");
+        fake::has_socket(proc.path(), "1", "1");
+        let sockets = proc.path().join("1/net/unix");
+        let forged = "0: 00000002 00000000 00010000 0001 01 99 @x\n0: 00000002 00000000 00010000 0001 01 771 @DAEMON\n";
+        fs::write(&sockets, forged.to_owned() + &fs::read_to_string(&sockets).unwrap()).unwrap();
+        assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), Some(65534));
+    }
+
+    #[test]
+    fn a_listener_of_another_user_is_named() {
+        let proc = host();
+        assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), None, "nobody listens");
+        fake::listen(proc.path(), "300", "@DAEMON");
+        assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), Some(65534));
+        assert_eq!(foreign_listener(proc.path(), "iscsid", "@OTHER"), None);
+        fs::remove_dir_all(proc.path().join("300")).unwrap();
+        assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), None, "it has ended");
+    }
+
+    fuzz! {
+        any_list_of_sockets_is_read: "unix-sockets" => |input| {
+            let text = lossy(input);
+            Parsed::new().texts(listeners(&text, "@DAEMON"))
+        };
+    }
+}
