@@ -8,5 +8,6 @@ mod chart;
 mod impostors;
 mod nodes;
 mod outages;
+mod workloads;
 
 use multibond_testbed::{iscsi_host::by_hand, site};

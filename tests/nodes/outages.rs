@@ -1,10 +1,14 @@
-//! A36: nodes that are drained, deleted or lose power.
+//! A36: nodes whose services restart, and that are drained, deleted or lose power.
 
-use crate::nodes::{CONTROLLER, Nodes};
+use crate::{
+    nodes::{CONTROLLER, Nodes},
+    workloads::a_map_in_a_pod_loses_no_byte_and_no_session,
+};
 
 #[tokio::test]
-async fn a36_sessions_survive_drain_and_node_deletion_and_a_power_cut_heals() {
+async fn a36_sessions_survive_restarts_drain_and_node_deletion_and_a_power_cut() {
     let mut nodes = Nodes::connected("outages").await;
+    a_map_in_a_pod_loses_no_byte_and_no_session(&nodes).await;
     a_drain_costs_no_session_and_moves_the_controller(&nodes).await;
     a_deleted_node_costs_no_session_and_comes_back(&nodes).await;
     a_power_cut_is_known_and_made_good(&mut nodes).await;

@@ -22,7 +22,7 @@ const CONTROLLERS: [&str; 6] = [
 
 /// The additional controllers if real nodes join: those that create pods, provide what pods need, and handle pods of
 /// nodes that are drained, silent or deleted.
-const CONTROLLERS_FOR_NODES: [&str; 9] = [
+const CONTROLLERS_FOR_NODES: [&str; 10] = [
     "daemonset-controller",
     "deployment-controller",
     "replicaset-controller",
@@ -32,6 +32,7 @@ const CONTROLLERS_FOR_NODES: [&str; 9] = [
     "node-lifecycle-controller",
     "taint-eviction-controller",
     "pod-garbage-collector-controller",
+    "persistentvolume-binder-controller",
 ];
 
 /// The directory with the data of etcd, in the directory of the control plane.
