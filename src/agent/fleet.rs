@@ -29,7 +29,7 @@ use crate::{
         metrics::{AgentMetrics, WatchGauge},
     },
     api::{NodeName, portal_policy::PortalPolicy},
-    ops::log_once::LogOnce,
+    ops::{Tasks, log_once::LogOnce},
 };
 
 /// The concurrent requests of a whole fleet. 4 to 16 use an API server fully; more only make each request slower.
@@ -86,7 +86,7 @@ impl Fleet {
     /// If the saved sessions of a host cannot be read.
     pub async fn follow_hosts(mut self, client: Client, config: watcher::Config) -> io::Result<()> {
         let requests = Arc::new(Semaphore::new(FLEET_REQUESTS));
-        let cluster = Arc::new(KubeCluster::new(client.clone(), requests.clone()));
+        let cluster = Arc::new(KubeCluster::new(client.clone(), requests.clone(), Tasks::default()));
         let events =
             hosts::events(client.clone(), config, WatchGauge::new(self.metrics.clone()), watch::Sender::default());
         pin_mut!(events);
@@ -144,7 +144,7 @@ impl Fleet {
             }
             let client = client_with(config, token).map_err(io::Error::other)?;
             let requests = Arc::new(Semaphore::new(FLEET_REQUESTS));
-            let cluster = Arc::new(KubeCluster::new(client.clone(), requests.clone()));
+            let cluster = Arc::new(KubeCluster::new(client.clone(), requests.clone(), Tasks::default()));
             self.start_agent(node, client.clone(), cluster, requests, None)?;
             if let Some(agent) = self.agents.get(node) {
                 let (seen, stop) = (agent.seen.clone(), agent.stop.clone());

@@ -21,7 +21,10 @@ use super::{
     },
     types::{HostId, IscsiPath},
 };
-use crate::api::{Host, reason::PathReason};
+use crate::{
+    api::{Host, reason::PathReason},
+    ops::Tasks,
+};
 
 /// A span whose log lines name the path. The name of a span is a constant, so this cannot be a function.
 macro_rules! path_span {
@@ -54,11 +57,17 @@ pub(super) struct Jobs<I, C> {
     /// The current plan. A logout looks at it again just before it acts.
     plan: watch::Receiver<Option<Arc<Plan>>>,
     running: JoinSet<JobResult>,
+    tasks: Tasks,
 }
 
 impl<I: Initiator, C: Cluster> Jobs<I, C> {
     pub(super) fn new(initiator: Arc<I>, cluster: Arc<C>, plan: watch::Receiver<Option<Arc<Plan>>>) -> Self {
-        Jobs { initiator, cluster, plan, running: JoinSet::new() }
+        Jobs { initiator, cluster, plan, running: JoinSet::new(), tasks: Tasks::default() }
+    }
+
+    /// Starts jobs as tasks of this process.
+    pub(super) fn use_tasks(&mut self, tasks: Tasks) {
+        self.tasks = tasks;
     }
 
     /// Starts an action of the initiator.
@@ -110,7 +119,7 @@ impl<I: Initiator, C: Cluster> Jobs<I, C> {
     }
 
     fn spawn(&mut self, span: Span, job: impl Future<Output = JobResult> + Send + 'static) {
-        self.running.spawn(job.instrument(span));
+        self.tasks.spawn_in(&mut self.running, job.instrument(span));
     }
 
     /// Waits for the next job to end; None if there is none. Cancel safe.

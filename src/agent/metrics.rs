@@ -26,7 +26,7 @@ use prometheus_client::{
 
 use crate::{
     api::{Connection, ConnectionState, InterfaceName, Iqn, Portal, reason::PathReason},
-    ops::{Readiness, registered},
+    ops::{self, Readiness, registered},
 };
 
 /// The label `outcome`: how a login, a logout or a request ended.
@@ -169,7 +169,7 @@ impl Collector for RetainedAges {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let help = "For how long the oldest Retained path has been kept; 0 if there is none.";
         let gauge = encoder.encode_descriptor("oldest_retained_path_seconds", help, None, MetricType::Gauge)?;
-        ConstGauge::new(self.oldest(Timestamp::now())).encode(gauge)
+        ConstGauge::new(self.oldest(ops::time_of_day())).encode(gauge)
     }
 }
 

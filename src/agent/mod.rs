@@ -13,6 +13,7 @@ mod jobs;
 pub mod metrics;
 pub mod reconcile;
 mod run;
+pub mod serve;
 pub mod types;
 
 pub use cold_start::ColdStart;

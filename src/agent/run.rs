@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     future::pending,
-    hash::{BuildHasher as _, RandomState},
     sync::Arc,
     time::Duration,
 };
@@ -46,7 +45,7 @@ use crate::{
         AgentStatus, Connection, Host, HostStatus, NodeName, SecretName, portal_policy::PortalPolicy,
         reason::PathReason,
     },
-    ops::{Clock, Now, log_once::LogOnce},
+    ops::{Clock, Now, Platform, backoff::random_seed, log_once::LogOnce},
 };
 
 /// The interval at which everything is read even if no change was announced.
@@ -110,7 +109,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             cluster,
             hosts,
             clock: Clock::start(),
-            seed: RandomState::new().hash_one(&node),
+            seed: random_seed(),
             portals,
             served: None,
             plan_source: None,
@@ -127,6 +126,14 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             metrics,
             node,
         }
+    }
+
+    /// Takes the time from another clock, and starts its jobs as tasks of another process.
+    #[must_use]
+    pub fn on(mut self, platform: Platform) -> Self {
+        self.clock = platform.clock;
+        self.jobs.use_tasks(platform.tasks);
+        self
     }
 
     /// Keeps the last plan in a file, and follows it while the API server does not answer after a start.

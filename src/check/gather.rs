@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     api::{self, Readable},
-    ops::errors::causes,
+    ops::{self, errors::causes},
 };
 
 /// Concurrent permission reviews.
@@ -38,7 +38,7 @@ const REQUESTS: usize = 16;
 
 /// Requests all facts of a stage. If the API server does not answer, nothing more is requested.
 pub(crate) async fn gather(client: &Client, url: &str, namespace: &str, stage: Stage) -> ClusterFacts {
-    let mut facts = ClusterFacts::not_asked(namespace, Timestamp::now());
+    let mut facts = ClusterFacts::not_asked(namespace, ops::time_of_day());
     match server(client, url).await {
         Ok((server, time)) => {
             facts.server = Ok(server);

@@ -4,19 +4,13 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
-use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::{Global, in_runtime, plan::metadata, process};
 use crate::{
     agent::{
-        Agent, ColdStart,
-        cluster::{
-            KubeCluster,
-            hosts::{self, Contact},
-            lease::{LeaseRenewer, LeaseTiming},
-        },
+        cluster::lease::LeaseTiming,
         host::{access::AccessMode, mount_points::MountPoints},
         initiator::{
             Initiator,
@@ -24,13 +18,11 @@ use crate::{
             simulated::{self, Faults, NodeFacts, Simulation},
         },
         metrics::AgentMetrics,
+        serve,
     },
-    api::{NodeName, portal_policy::PortalPolicy},
-    ops,
+    api::portal_policy::PortalPolicy,
+    ops::{self, Platform},
 };
-
-/// Concurrent writes of one agent: a status and a lease, and some for Hosts that it does not serve.
-const MAX_REQUESTS: usize = 4;
 
 /// Holds the iSCSI sessions of one node, as its Host's plan asks for
 #[derive(Args, Debug)]
@@ -130,11 +122,11 @@ pub struct ColdStartArguments {
 }
 
 impl ColdStartArguments {
-    /// The cold start by a file, if there is one. `contact` says whether the API server answers.
-    fn with_contact(self, contact: watch::Receiver<Contact>) -> anyhow::Result<Option<ColdStart>> {
+    /// The file with the last plan, if one is kept, and how old the plan may be.
+    fn file(self) -> anyhow::Result<Option<(PathBuf, Duration)>> {
         let Some(file) = self.last_plan else { return Ok(None) };
         ensure!(file.is_absolute(), "--last-plan is {}: it must be an absolute path", file.display());
-        Ok(Some(ColdStart::new(file, self.last_plan_max_age, contact)))
+        Ok(Some((file, self.last_plan_max_age)))
     }
 }
 
@@ -228,29 +220,15 @@ async fn serve(
     global: &Global,
     stop: CancellationToken,
 ) -> anyhow::Result<ExitCode> {
-    let timing = arguments.lease.timing()?;
-    let node: NodeName = arguments.node_name.into();
+    let options = serve::Options {
+        lease: arguments.lease.timing()?,
+        node: arguments.node_name.into(),
+        namespace: arguments.lease.namespace(),
+        portals: arguments.allowed_portals,
+        last_plan: arguments.cold_start.file()?,
+    };
     let client = global.client().await?;
     let metrics = arguments.health.start(stop.clone()).await?;
-    let requests = Arc::new(Semaphore::new(MAX_REQUESTS));
-    let (sender, node_hosts) = watch::channel(None);
-    let (contact, contact_seen) = watch::channel(Contact::default());
-    let cold_start = arguments.cold_start.with_contact(contact_seen)?;
-
-    let namespace = arguments.lease.namespace();
-    let renewer =
-        LeaseRenewer::new(client.clone(), &namespace, node.clone(), timing, requests.clone(), metrics.clone());
-    let lease = tokio::spawn(renewer.run());
-    let hosts = tokio::spawn(hosts::watch_node(client.clone(), node.clone(), sender, contact, metrics.clone()));
-    info!(%node, "serving");
-    let cluster = Arc::new(KubeCluster::new(client, requests));
-    let mut agent = Agent::new(node.clone(), initiator, cluster, node_hosts, metrics, arguments.allowed_portals);
-    if let Some(cold_start) = cold_start {
-        agent = agent.with_cold_start(cold_start);
-    }
-    agent.run(stop).await;
-    lease.abort();
-    hosts.abort();
-    info!(%node, "stopped; sessions stay");
+    serve::serve(Platform::start(), client, initiator, options, metrics, stop).await;
     Ok(ExitCode::SUCCESS)
 }

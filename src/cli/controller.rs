@@ -72,6 +72,6 @@ pub(super) fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitC
 /// The host's name (in a pod: the pod's), and a number that no other process of it has had.
 fn default_identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let started = jiff::Timestamp::now().as_millisecond();
+    let started = ops::time_of_day().as_millisecond();
     format!("{}_{}_{started:x}", host.trim(), std::process::id())
 }

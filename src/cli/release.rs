@@ -4,7 +4,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use jiff::Timestamp;
 
 use super::{Global, in_runtime, output, process};
 use crate::{
@@ -43,7 +42,7 @@ pub(super) fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitC
             return Ok(ExitCode::from(if held.is_empty() { 0 } else { 2 }));
         }
         // Different from all controllers, and from itself at another time.
-        let identity = format!("release_{}_{:x}", std::process::id(), Timestamp::now().as_millisecond());
+        let identity = format!("release_{}_{:x}", std::process::id(), ops::time_of_day().as_millisecond());
         let mut released = 0;
         let left = release::release(&client, &namespace, &identity, wait, |what| {
             released += 1;

@@ -19,12 +19,13 @@ use std::{net::SocketAddr, time::Duration};
 
 use kube::{Api, Client};
 use tokio::{
+    net::TcpListener,
     sync::{mpsc, oneshot},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::ops::{self, Readiness};
+use crate::ops::{self, Platform, Readiness};
 use engine::{
     Context, Engine,
     health::{Health, HealthState},
@@ -63,6 +64,22 @@ pub struct Options {
 pub async fn run(client: Client, options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = ops::bind(options.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "serving metrics and health");
+    run_on(Platform::start(), client, options, Some(listener), shutdown).await
+}
+
+/// Runs the controller on a platform, as [`run`] does. It serves metrics and health if there is a listener; the address in
+/// the options does not matter then.
+///
+/// # Errors
+/// If one of its tasks has panicked.
+pub async fn run_on(
+    platform: Platform,
+    client: Client,
+    options: Options,
+    listener: Option<TcpListener>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let tasks = platform.tasks.clone();
     let mut registry = ops::process_registry();
     let metrics = ControllerMetrics::new(&mut registry);
     let (changes, received) = mpsc::channel(4096);
@@ -75,14 +92,15 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
         changes,
         errors: errors.clone(),
         metrics: metrics.clone(),
+        tasks: tasks.clone(),
     }
     .start();
     let timing = Timing { lease: options.lease_duration, renew: options.renew_deadline, retry: options.retry_period };
     let leases = Api::namespaced(client.clone(), &options.namespace);
-    let (election, leadership) = LeaderElection::new(leases, options.identity.clone(), timing);
+    let (election, leadership) = LeaderElection::new(leases, options.identity.clone(), timing, platform.clock);
     // The lease must be released after the last write.
     let drained = CancellationToken::new();
-    let election = tokio::spawn(election.run(drained.clone()));
+    let election = tasks.spawn(election.run(drained.clone()));
     let readiness = {
         let health = health.clone();
         move || readiness(&health, &errors)
@@ -97,9 +115,11 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
             }
         }
     };
-    let server = tokio::spawn(ops::serve(listener, registry, refresh, readiness, drained.clone()));
+    let serve = |listener| tasks.spawn(ops::serve(listener, registry, refresh, readiness, drained.clone()));
+    let server = listener.map(serve);
     let ctx = Context {
         client,
+        platform,
         identity: options.identity,
         settings: Settings { deletion_timeout: options.deletion_timeout },
         metrics,
@@ -112,7 +132,9 @@ pub async fn run(client: Client, options: Options, shutdown: CancellationToken) 
     Engine::new(ctx).run().await;
     drained.cancel();
     election.await?;
-    server.await?;
+    if let Some(server) = server {
+        server.await?;
+    }
     Ok(())
 }
 

@@ -23,7 +23,10 @@ use super::{
 };
 use crate::{
     api::{DataCenter, Host, LEADER_LEASE, Network, NodeName, NodePart, ObjectKey, ObjectKind},
-    ops::errors::{ErrorReason, brief},
+    ops::{
+        Clock,
+        errors::{ErrorReason, brief},
+    },
 };
 
 /// The times of its leader election; they are the defaults of the controller.
@@ -147,7 +150,7 @@ async fn release_all(
     lead: &Lead,
     mut tell: impl FnMut(&str),
 ) -> Result<Vec<String>, Error> {
-    let applier = Applier { client: client.clone(), identity: identity.to_owned() };
+    let applier = Applier { client: client.clone(), identity: identity.to_owned(), clock: Clock::start() };
     let mut failures = HashMap::new();
     let mut left = held(client).await?;
     for _ in 0..ROUNDS {
@@ -187,7 +190,8 @@ impl Lead {
     /// Takes part in the election until it leads.
     async fn take(client: &Client, namespace: &str, identity: &str, patience: Duration) -> Result<Self, Error> {
         let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-        let (election, mut leadership) = LeaderElection::new(leases.clone(), identity.to_owned(), TIMING);
+        let (election, mut leadership) =
+            LeaderElection::new(leases.clone(), identity.to_owned(), TIMING, Clock::start());
         let done = CancellationToken::new();
         let election = tokio::spawn(election.run(done.clone()));
         let until = Instant::now() + patience;

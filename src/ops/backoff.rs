@@ -5,7 +5,7 @@
 //! that state and draw from a random generator, so they do not fit here.
 
 use std::{
-    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash},
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher, Hash, RandomState},
     time::Duration,
 };
 
@@ -35,6 +35,13 @@ pub fn fraction(whole: Duration, seed: impl Hash) -> Duration {
     let drawn = BuildHasherDefault::<DefaultHasher>::default().hash_one(seed);
     let thousandths = u32::try_from(drawn % 1001).unwrap_or(0);
     whole.saturating_mul(thousandths) / 1000
+}
+
+/// A seed by chance, so that processes that fail together do not try again together. The standard library takes its chance
+/// from the system.
+#[must_use]
+pub fn random_seed() -> u64 {
+    RandomState::new().hash_one(())
 }
 
 #[cfg(test)]

@@ -21,19 +21,32 @@ pub struct Now {
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
+    wall: fn() -> Timestamp,
 }
 
 impl Clock {
     /// A clock whose monotonic time begins now.
     #[must_use]
     pub fn start() -> Self {
-        Clock { started: Instant::now() }
+        Clock::with_wall(time_of_day)
+    }
+
+    /// A clock whose monotonic time begins now, and whose wall time is what `wall` returns.
+    #[must_use]
+    pub fn with_wall(wall: fn() -> Timestamp) -> Self {
+        Clock { started: Instant::now(), wall }
     }
 
     /// Reads both clocks. In a tokio runtime whose time is paused, the monotonic time stands still too.
     #[must_use]
     pub fn now(&self) -> Now {
-        Now { wall: Timestamp::now(), monotonic: self.started.elapsed() }
+        Now { wall: self.wall(), monotonic: self.started.elapsed() }
+    }
+
+    /// Reads the wall clock.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        (self.wall)()
     }
 
     /// The instant of a monotonic time, for tokio's timers.
@@ -41,4 +54,10 @@ impl Clock {
     pub fn instant(&self, monotonic: Duration) -> Instant {
         self.started + monotonic
     }
+}
+
+/// The machine's time of day, for what is shown to people. The controller and the agents have a [`Clock`].
+#[must_use]
+pub fn time_of_day() -> Timestamp {
+    Timestamp::now()
 }

@@ -7,7 +7,6 @@
 use std::fmt::Debug;
 
 use futures::{Stream, StreamExt as _, stream};
-use jiff::Timestamp;
 use kube::{
     Api, Resource,
     runtime::watcher::{self, Event, watcher},
@@ -15,7 +14,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 
-use super::backoff::Backoff;
+use super::backoff::{Backoff, random_seed};
 
 /// Watches until the stream is dropped. After an error it pauses, the longer the more errors follow each other, and begins
 /// with a list.
@@ -27,6 +26,7 @@ pub fn watch_from_list<K>(
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
+    let seed = random_seed();
     stream::unfold((None, 0_u32), move |(running, failures)| {
         let (api, config) = (api.clone(), config.clone());
         async move {
@@ -34,7 +34,7 @@ where
                 events
             } else {
                 if failures > 0 {
-                    sleep(retry.pause(failures, (api.resource_url(), Timestamp::now()))).await;
+                    sleep(retry.pause(failures, (api.resource_url(), seed))).await;
                 }
                 watcher(api, config).boxed()
             };

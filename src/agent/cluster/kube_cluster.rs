@@ -11,7 +11,7 @@ use super::{Cluster, ClusterError, hosts, secrets::SecretWatches, with_timeout};
 use crate::{
     agent::types::{HostId, credentials::SecretState},
     api::{AGENT_MANAGER, Host, Readable},
-    ops::patch::status_patch,
+    ops::{Tasks, patch::status_patch},
 };
 
 /// A real API server.
@@ -25,8 +25,8 @@ pub struct KubeCluster {
 impl KubeCluster {
     /// `requests` bounds the concurrent writes of all clusters that share it: more than a few only make each slower.
     #[must_use]
-    pub fn new(client: Client, requests: Arc<Semaphore>) -> Self {
-        KubeCluster { secrets: SecretWatches::new(client.clone()), client, requests }
+    pub fn new(client: Client, requests: Arc<Semaphore>, tasks: Tasks) -> Self {
+        KubeCluster { secrets: SecretWatches::new(client.clone(), tasks), client, requests }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
@@ -20,7 +19,7 @@ use tokio::{
 use crate::{
     agent::metrics::{AgentMetrics, OutcomeLabel},
     api::{AGENT_LEASE_PREFIX, AGENT_MANAGER, NodeName},
-    ops::{backoff, errors::brief, log_once::LogOnce},
+    ops::{Clock, backoff, errors::brief, log_once::LogOnce},
 };
 
 /// The name of a node's lease. It is valid, because the name of a node is a DNS subdomain.
@@ -46,6 +45,7 @@ pub struct LeaseRenewer {
     timing: LeaseTiming,
     requests: Arc<Semaphore>,
     metrics: AgentMetrics,
+    clock: Clock,
 }
 
 impl LeaseRenewer {
@@ -59,7 +59,14 @@ impl LeaseRenewer {
         requests: Arc<Semaphore>,
         metrics: AgentMetrics,
     ) -> Self {
-        LeaseRenewer { api: Api::namespaced(client, namespace), node, timing, requests, metrics }
+        let (api, clock) = (Api::namespaced(client, namespace), Clock::start());
+        LeaseRenewer { api, node, timing, requests, metrics, clock }
+    }
+
+    /// Takes the time from another clock.
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        LeaseRenewer { clock, ..self }
     }
 
     /// Renews the lease until the future is dropped. The lease is not released then: an agent that is restarted must
@@ -85,7 +92,7 @@ impl LeaseRenewer {
     async fn renew(&self) -> kube::Result<()> {
         let Ok(_permit) = self.requests.acquire().await else { return Ok(()) };
         let name = lease_name(&self.node);
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(self.clock.wall());
         let seconds = i32::try_from(self.timing.duration.as_secs()).unwrap_or(i32::MAX);
         let renewal = json!({"spec": {
             "holderIdentity": self.node, "leaseDurationSeconds": seconds, "renewTime": now,

@@ -25,7 +25,7 @@ use tokio::{
 use super::{ClusterError, with_timeout};
 use crate::{
     agent::types::credentials::{Credentials, SecretState},
-    ops::log_once::LogOnce,
+    ops::{Tasks, log_once::LogOnce},
 };
 
 /// The interval at which a Secret is read that cannot be watched, or could not be read.
@@ -45,6 +45,7 @@ const WATCH_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct SecretWatches {
     client: Client,
+    tasks: Tasks,
     senders: Arc<Mutex<HashMap<ObjectRef<Secret>, Senders>>>,
 }
 
@@ -59,8 +60,8 @@ struct Senders {
 impl SecretWatches {
     /// No watches yet.
     #[must_use]
-    pub fn new(client: Client) -> Self {
-        SecretWatches { client, senders: Arc::default() }
+    pub fn new(client: Client, tasks: Tasks) -> Self {
+        SecretWatches { client, tasks, senders: Arc::default() }
     }
 
     /// Watches a Secret for as long as a receiver lives.
@@ -73,7 +74,7 @@ impl SecretWatches {
         let (state, receiver) = watch::channel(SecretState::Unread);
         let senders = Senders { state, failed_at: watch::Sender::new(None) };
         all.insert(secret.clone(), senders.clone());
-        tokio::spawn(self.clone().follow(secret.clone(), senders));
+        self.tasks.spawn(self.clone().follow(secret.clone(), senders));
         receiver
     }
 

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use jiff::Timestamp;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -75,7 +74,7 @@ pub fn run(arguments: Arguments, global: &Global) -> anyhow::Result<ExitCode> {
             Format::Table if status.data_centers.is_empty() && status.unreadable.is_empty() => {
                 output::print(&nothing_in(namespace.as_deref()))?;
             }
-            Format::Table => output::print_styled(&render::tree(&status, Timestamp::now()))?,
+            Format::Table => output::print_styled(&render::tree(&status, ops::time_of_day()))?,
         }
         Ok(ExitCode::SUCCESS)
     })

@@ -12,7 +12,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::events;
+use super::events::{self, Source};
 use crate::{
     api::{
         CONTROLLER_MANAGER, DataCenter, Host, HostSpec, IscsiBond, LeasePart, MADE_FOR_LABEL, NODE_CONDITION,
@@ -22,7 +22,10 @@ use crate::{
         reconcile::action::{Action, EventSpec, NodeCondition, StatusFields},
         store::{Written, watched::Watched},
     },
-    ops::patch::{json_patch, status_patch},
+    ops::{
+        Clock,
+        patch::{json_patch, status_patch},
+    },
 };
 
 /// The client and the settings that every request needs.
@@ -31,6 +34,7 @@ pub(crate) struct Applier {
     pub client: Client,
     /// The name of this replica, for Events.
     pub identity: String,
+    pub clock: Clock,
 }
 
 /// The answer to a write: the new version of the object, unless it is deleted or not needed.
@@ -48,7 +52,7 @@ impl Applier {
                 Ok(Some(written))
             }
             Action::PublishEvent { kind, key, uid, event, once: true } => {
-                events::publish_once(&self.client, &self.identity, kind, &key, uid, event).await;
+                events::publish_once(&self.client, self.source(), kind, &key, uid, event).await;
                 Ok(None)
             }
             Action::PublishEvent { kind, key, uid, event, once: false } => {
@@ -57,7 +61,7 @@ impl Applier {
             }
             Action::AnnounceStorm { uid, storm, event } => {
                 let (kind, key) = (ObjectKind::DataCenter, &storm.data_center);
-                events::publish(&self.client, &self.identity, kind, key, uid, event).await.map(|()| None)
+                events::publish(&self.client, self.source(), kind, key, uid, event).await.map(|()| None)
             }
             Action::SetFinalizers { kind, key, uid, before, after } => {
                 self.set_finalizers(kind, &key, uid.as_deref(), &before, &after).await
@@ -87,9 +91,13 @@ impl Applier {
         }
     }
 
+    fn source(&self) -> Source<'_> {
+        Source { instance: &self.identity, time: self.clock.wall() }
+    }
+
     async fn publish(&self, kind: ObjectKind, key: &ObjectKey, uid: Option<String>, event: EventSpec) {
         // It is logged there, and must not hold up the write that the Event is about.
-        let _ = events::publish(&self.client, &self.identity, kind, key, uid, event).await;
+        let _ = events::publish(&self.client, self.source(), kind, key, uid, event).await;
     }
 
     async fn write_status(

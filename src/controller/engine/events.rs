@@ -23,17 +23,26 @@ use crate::{
 /// events.k8s.io refuses longer notes.
 const LONGEST_NOTE: usize = 1000;
 
+/// Who publishes an Event, and when.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// The name of the replica.
+    pub instance: &'a str,
+    /// The wall time.
+    pub time: Timestamp,
+}
+
 /// Publishes an Event about an object. A failure that may pass is returned, for an Event that stands for others.
 pub(super) async fn publish(
     client: &Client,
-    instance: &str,
+    source: Source<'_>,
     kind: ObjectKind,
     key: &ObjectKey,
     uid: Option<String>,
     spec: EventSpec,
 ) -> kube::Result<()> {
     let metadata = ObjectMeta { generate_name: Some(format!("{}-", key.name)), ..ObjectMeta::default() };
-    let failure = create(client, key, event(metadata, instance, kind, key, uid, spec)).await;
+    let failure = create(client, key, event(metadata, source, kind, key, uid, spec)).await;
     let stays = |error: &kube::Error| matches!(ErrorReason::from(error), ErrorReason::Forbidden | ErrorReason::Invalid);
     failure.filter(|error| !stays(error)).map_or(Ok(()), Err)
 }
@@ -41,21 +50,21 @@ pub(super) async fn publish(
 /// Publishes an Event about an object that has at most one Event with this reason.
 pub(super) async fn publish_once(
     client: &Client,
-    instance: &str,
+    source: Source<'_>,
     kind: ObjectKind,
     key: &ObjectKey,
     uid: Option<String>,
     spec: EventSpec,
 ) {
-    let Some(uid) = uid else { return drop(publish(client, instance, kind, key, uid, spec).await) };
+    let Some(uid) = uid else { return drop(publish(client, source, kind, key, uid, spec).await) };
     let name = format!("{}.{uid}", spec.reason.to_lowercase());
     let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
-    create(client, key, event(metadata, instance, kind, key, Some(uid), spec)).await;
+    create(client, key, event(metadata, source, kind, key, Some(uid), spec)).await;
 }
 
 fn event(
     metadata: ObjectMeta,
-    instance: &str,
+    source: Source<'_>,
     kind: ObjectKind,
     key: &ObjectKey,
     uid: Option<String>,
@@ -63,9 +72,9 @@ fn event(
 ) -> Event {
     Event {
         metadata: ObjectMeta { namespace: Some(key.namespace.to_string()), ..metadata },
-        event_time: Some(MicroTime(Timestamp::now())),
+        event_time: Some(MicroTime(source.time)),
         reporting_controller: Some(format!("{GROUP}/controller")),
-        reporting_instance: Some(instance.to_owned()),
+        reporting_instance: Some(source.instance.to_owned()),
         action: Some("Reconcile".to_owned()),
         reason: Some(reason.to_owned()),
         note: Some(truncated(note)),

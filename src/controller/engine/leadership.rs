@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::api::LEADER_LEASE;
+use crate::{api::LEADER_LEASE, ops::Clock};
 
 /// The times of an election; the defaults are those of client-go.
 #[derive(Clone, Copy, Debug)]
@@ -93,14 +93,15 @@ pub(crate) struct LeaderElection {
     leases: Api<Lease>,
     identity: String,
     timing: Timing,
+    clock: Clock,
     leadership: watch::Sender<Option<Instant>>,
 }
 
 impl LeaderElection {
     /// A candidate, and its leadership.
-    pub(crate) fn new(leases: Api<Lease>, identity: String, timing: Timing) -> (Self, Leadership) {
+    pub(crate) fn new(leases: Api<Lease>, identity: String, timing: Timing, clock: Clock) -> (Self, Leadership) {
         let (leadership, receiver) = watch::channel(None);
-        (LeaderElection { leases, identity, timing, leadership }, Leadership(receiver))
+        (LeaderElection { leases, identity, timing, clock, leadership }, Leadership(receiver))
     }
 
     /// Runs until `shutdown`. Then it releases the lease, so that another replica need not wait until it expires.
@@ -154,7 +155,7 @@ impl LeaderElection {
     /// Takes or renews the lease. Returns whether this replica has it now.
     async fn attempt(&self, seen: &mut Option<SeenLease>) -> kube::Result<bool> {
         let Some(lease) = self.leases.get_opt(LEADER_LEASE).await? else {
-            let lease = renewal(None, &self.identity, self.timing.lease, Timestamp::now());
+            let lease = renewal(None, &self.identity, self.timing.lease, self.clock.wall());
             let created = self.leases.create(&PostParams::default(), &lease).await;
             return ours_unless_taken(created, seen);
         };
@@ -163,7 +164,7 @@ impl LeaderElection {
         if !read.is_free_for(&self.identity, now) {
             return Ok(false);
         }
-        let renewal = renewal(Some(&read.lease), &self.identity, self.timing.lease, Timestamp::now());
+        let renewal = renewal(Some(&read.lease), &self.identity, self.timing.lease, self.clock.wall());
         let replaced = self.leases.replace(LEADER_LEASE, &PostParams::default(), &renewal).await;
         ours_unless_taken(replaced, seen)
     }
@@ -176,7 +177,7 @@ impl LeaderElection {
             let Some(spec) = lease.spec.as_mut().filter(ours) else { return Ok(()) };
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
-            spec.renew_time = Some(MicroTime(Timestamp::now()));
+            spec.renew_time = Some(MicroTime(self.clock.wall()));
             match self.leases.replace(LEADER_LEASE, &PostParams::default(), &lease).await {
                 Err(kube::Error::Api(status)) if status.is_conflict() => {}
                 released => return released.map(drop),

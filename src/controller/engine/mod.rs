@@ -27,7 +27,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use kube::Client;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -45,8 +44,8 @@ use crate::{
         store::{Change, key::Key},
     },
     ops::{
-        Clock,
-        backoff::Backoff,
+        Clock, Platform,
+        backoff::{Backoff, random_seed},
         errors::{ErrorReason, brief},
     },
 };
@@ -75,6 +74,7 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// The dependencies of the engine.
 pub(crate) struct Context {
     pub client: Client,
+    pub platform: Platform,
     /// The name of this replica.
     pub identity: String,
     pub settings: Settings,
@@ -91,6 +91,8 @@ pub(crate) struct Context {
 pub(crate) struct Engine {
     ctx: Context,
     clock: Clock,
+    /// For the jitter of retries.
+    seed: u64,
     index: Index,
     queue: Queue,
     tasks: JoinSet<Done>,
@@ -114,8 +116,9 @@ impl Engine {
     /// An engine with an empty index.
     pub(crate) fn new(ctx: Context) -> Self {
         Engine {
+            clock: ctx.platform.clock,
+            seed: random_seed(),
             ctx,
-            clock: Clock::start(),
             index: Index::default(),
             queue: Queue::default(),
             tasks: JoinSet::new(),
@@ -290,11 +293,16 @@ impl Engine {
         self.slots.take(slot.clone());
         self.in_flight.insert(key.clone(), slot);
         let executor = Executor {
-            applier: Applier { client: self.ctx.client.clone(), identity: self.ctx.identity.clone() },
+            applier: Applier {
+                client: self.ctx.client.clone(),
+                identity: self.ctx.identity.clone(),
+                clock: self.clock,
+            },
             metrics: self.ctx.metrics.clone(),
             leadership: self.ctx.leadership.clone(),
         };
-        self.tasks.spawn(executor.execute(key, outcome.steps, began).instrument(span));
+        let task = executor.execute(key, outcome.steps, began).instrument(span);
+        self.ctx.platform.tasks.spawn_in(&mut self.tasks, task);
     }
 
     fn finished(&mut self, done: Result<Done, tokio::task::JoinError>) {
@@ -346,7 +354,7 @@ impl Engine {
         } else {
             tracing::warn!(action, error = brief(error), "a write has failed; trying again");
         }
-        let pause = RETRY.pause(*failures, (&key, Timestamp::now()));
+        let pause = RETRY.pause(*failures, (&key, self.seed));
         let item = self.item(key);
         self.queue.add_at(item, self.clock.now().monotonic + pause);
     }

@@ -20,6 +20,7 @@ use crate::{
         watched::{Event, Watched},
     },
     ops::{
+        Tasks,
         backoff::Backoff,
         errors::{ErrorReason, brief},
         log_once::LastErrors,
@@ -62,6 +63,7 @@ pub(crate) struct Watches {
     pub changes: mpsc::Sender<Change>,
     pub errors: WatchErrors,
     pub metrics: ControllerMetrics,
+    pub tasks: Tasks,
 }
 
 /// Whether the list is refused: the kind does not exist, or this controller may not read it.
@@ -89,7 +91,7 @@ impl Watches {
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
     {
         let watches = self.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let mut failures = 0_u32;
             let mut undecodable = UndecodableObjects::default();
             let mut events = pin!(watch_from_list(api, watcher::Config::default().timeout(WATCH_LASTS), RETRY));
