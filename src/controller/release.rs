@@ -150,7 +150,12 @@ async fn release_all(
     lead: &Lead,
     mut tell: impl FnMut(&str),
 ) -> Result<Vec<String>, Error> {
-    let applier = Applier { client: client.clone(), identity: identity.to_owned(), clock: Clock::start() };
+    let applier = Applier {
+        client: client.clone(),
+        identity: identity.to_owned(),
+        clock: Clock::start(),
+        leadership: lead.leadership.clone(),
+    };
     let mut failures = HashMap::new();
     let mut left = held(client).await?;
     for _ in 0..ROUNDS {

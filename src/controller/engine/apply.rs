@@ -12,7 +12,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::events::{self, Source};
+use super::{
+    events::{self, Source},
+    leadership::Leadership,
+};
 use crate::{
     api::{
         CONTROLLER_MANAGER, DataCenter, Host, HostSpec, IscsiBond, LeasePart, MADE_FOR_LABEL, NODE_CONDITION,
@@ -35,6 +38,8 @@ pub(crate) struct Applier {
     /// The name of this replica, for Events.
     pub identity: String,
     pub clock: Clock,
+    /// The lead, which may end between the two requests of an action; none if nobody can have it.
+    pub leadership: Option<Leadership>,
 }
 
 /// The answer to a write: the new version of the object, unless it is deleted or not needed.
@@ -96,6 +101,9 @@ impl Applier {
     }
 
     async fn publish(&self, kind: ObjectKind, key: &ObjectKey, uid: Option<String>, event: EventSpec) {
+        if self.leadership.as_ref().is_some_and(|leadership| !leadership.is_leader()) {
+            return;
+        }
         // It is logged there, and must not hold up the write that the Event is about.
         let _ = events::publish(&self.client, self.source(), kind, key, uid, event).await;
     }

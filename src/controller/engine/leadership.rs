@@ -137,6 +137,8 @@ impl LeaderElection {
             }
             tokio::select! {
                 () = tokio::time::sleep(self.timing.retry) => {}
+                // The engine learns at once that the lead is over.
+                () = until(renewed.map(|at| at + self.timing.renew)) => {}
                 () = shutdown.cancelled() => break,
             }
         }

@@ -297,6 +297,7 @@ impl Engine {
                 client: self.ctx.client.clone(),
                 identity: self.ctx.identity.clone(),
                 clock: self.clock,
+                leadership: Some(self.ctx.leadership.clone()),
             },
             metrics: self.ctx.metrics.clone(),
             leadership: self.ctx.leadership.clone(),
