@@ -1,7 +1,7 @@
 # Shortcuts for people; `make` alone lists them. Cargo does the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test lint image long soak test-hosts nodes gitops bench book crds readme cargo
+.PHONY: help demo unit test lint image long simulate-faults soak test-hosts nodes gitops bench book crds readme cargo
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,10 @@ long: cargo ## Many rounds of the random tests of which `make test` runs a few: 
 	MULTIBOND_ROUNDS=$${MULTIBOND_ROUNDS:-50} cargo test --locked --lib any_
 	MULTIBOND_ROUNDS=$${MULTIBOND_ROUNDS:-50} cargo test --locked --test faults kills:: -- --nocapture
 	MULTIBOND_ROUNDS=$${MULTIBOND_ROUNDS:-50} cargo test --locked --test vm restarts:: -- --nocapture
+
+simulate-faults: cargo ## The simulated cluster, with one seed after another until Ctrl-C; prints those that fail (docs/dev/simulation.md)
+	@for ((first = $${SIMULATION_FIRST:-1}; ; first += 100)); do \
+	  SIMULATION_FIRST=$$first SIMULATION_SEEDS=100 cargo test --quiet --locked --test simulation a58_ -- --nocapture || true; done
 
 soak: cargo ## Ten minutes of random faults on a real host, in a virtual machine (tests/vm/README.md)
 	MULTIBOND_SOAK_SECONDS=$${MULTIBOND_SOAK_SECONDS:-600} cargo test --locked --test vm soak:: -- --ignored --nocapture

@@ -40,6 +40,22 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// Modules that decide: they have no client, no clock and no async.
 const PURE: &[&str] = &["planner", "controller::index", "controller::reconcile", "agent::reconcile", "check::judge"];
 
+/// What takes time, chance or tasks from the machine, in the layers that a simulation drives: it could not repeat them.
+const OF_THE_MACHINE: &str = r"\bTimestamp::now\b|\bSystemTime\b|std::time::Instant|\btokio::spawn\b|\bset\.spawn\b|\bthread::|\bRandomState::new\b|\bgetrandom\b|\btime_of_day\b";
+
+/// Where that is right: a real host, files, a fleet of another process, and what is for people or is only compared.
+const ON_THE_MACHINE: &[&str] = &[
+    "agent::host",
+    "agent::initiator::open_iscsi",
+    "agent::initiator::simulated::files",
+    // The age that is computed for a scrape.
+    "agent::metrics",
+    // A key that never decides an order.
+    "agent::types::credentials",
+    // The subcommand `release`, a process of its own.
+    "controller::release",
+];
+
 /// The source of each module, by its path in the crate, such as `planner::view`. Unit tests are left out.
 type Sources = BTreeMap<String, String>;
 
@@ -270,6 +286,22 @@ fn pure_modules_have_no_client_no_clock_and_no_async() {
         })
         .collect();
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn controller_and_agent_take_time_chance_and_tasks_from_their_platform() {
+    let machine = Regex::new(OF_THE_MACHINE).unwrap();
+    let sources = sources();
+    let driven = sources.iter().filter(|(module, _)| {
+        ["controller", "agent"].iter().any(|layer| is_within(module, layer))
+            && !ON_THE_MACHINE.iter().any(|room| is_within(module, room))
+    });
+    let found: Vec<String> = driven
+        .flat_map(|(module, source)| {
+            machine.find_iter(source).map(move |word| format!("{module} has {}", word.as_str()))
+        })
+        .collect();
+    assert!(found.is_empty(), "ops::Platform has them:\n{}", found.join("\n"));
 }
 
 #[test]
