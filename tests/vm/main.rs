@@ -2,6 +2,7 @@
 //! it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
+mod busy_neighbour;
 mod chap;
 mod cold_start;
 mod connect;

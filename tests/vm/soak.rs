@@ -1,4 +1,5 @@
-//! Random faults, several at once, under continuous I/O. The end state must be the planned one, and all data correct.
+//! Random faults, several at once, under continuous I/O and beside a busy neighbour. The end state must be the planned
+//! one, all data correct, and nothing of the neighbour's touched.
 
 use std::{
     env,
@@ -9,8 +10,10 @@ use multibond_testbed::{Chance, Nic};
 use serde_json::json;
 
 use crate::{
+    busy_neighbour::BusyNeighbour,
     by_hand::{ALPHA, maps_of, until_paths, until_sessions},
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
+    site::reason,
     writer::Writer,
 };
 
@@ -87,9 +90,29 @@ async fn plan(node: &RealNode, networks: &[&str]) {
     node.site.patch("IscsiBond", "storage", json!({"spec": {"networks": networks}})).await;
 }
 
+/// Lets up to three things fail at once, again and again, with a moment between in which all faults are over.
+async fn let_fail(node: &RealNode, writer: &Writer<'_>, chance: &mut Chance, goes_on: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while goes_on() {
+        let mut faults = chance.some_of(&Fault::ALL, 3);
+        println!("{:>4} s: {faults:?}", begun.elapsed().as_secs());
+        for fault in &faults {
+            fault.begin(node, chance).await;
+            chance.pause(Duration::from_secs(3)).await;
+        }
+        chance.pause(Duration::from_secs(12)).await;
+        chance.shuffle(&mut faults);
+        for fault in &faults {
+            fault.end(node).await;
+            chance.pause(Duration::from_secs(3)).await;
+        }
+        writer.until_passes(1).await;
+    }
+}
+
 #[tokio::test]
 #[ignore = "takes minutes by chance: `make soak` runs it"]
-async fn a26_random_faults_end_in_the_planned_state_with_every_byte_right() {
+async fn a26_random_faults_beside_a_neighbour_cost_no_byte_and_nothing_of_its_own() {
     let length = env::var(LENGTH).map_or(SHORT, |seconds| Duration::from_secs(seconds.parse().unwrap()));
     let node = RealNode::new("soak").await;
     node.site.apply(ALPHA_ON_BOTH_FABRICS).await;
@@ -102,22 +125,9 @@ async fn a26_random_faults_end_in_the_planned_state_with_every_byte_right() {
     let writer = Writer::start(&node.guest, &maps_of(&node.guest, ALPHA).await[0]).await;
 
     let (mut chance, begun) = (Chance::new(), Instant::now());
-    while begun.elapsed() < length {
-        let mut faults = chance.some_of(&Fault::ALL, 3);
-        println!("{:>4} s: {faults:?}", begun.elapsed().as_secs());
-        for fault in &faults {
-            fault.begin(&node, &mut chance).await;
-            chance.pause(Duration::from_secs(3)).await;
-        }
-        chance.pause(Duration::from_secs(12)).await;
-        chance.shuffle(&mut faults);
-        for fault in &faults {
-            fault.end(&node).await;
-            chance.pause(Duration::from_secs(3)).await;
-        }
-        // All faults are over for at least a moment.
-        writer.until_passes(1).await;
-    }
+    let neighbour = BusyNeighbour::new(&node.guest, chance.fork()).await;
+    let goes_on = || begun.elapsed() < length;
+    tokio::join!(neighbour.stay_while(goes_on), let_fail(&node, &writer, &mut chance, goes_on));
 
     let planned = ["san1", "san1", "san2", "san2"]
         .iter()
@@ -125,9 +135,10 @@ async fn a26_random_faults_end_in_the_planned_state_with_every_byte_right() {
         .map(|(interface, address)| format!("mb.{interface} LOGGED_IN {address} {ALPHA}"));
     until_sessions(&node.guest, &planned.collect::<Vec<_>>()).await;
     node.until_paths("4/4").await;
-    node.site.until_phase("w1", "Up").await;
+    let host = node.site.until_phase("w1", "Up").await;
     until_paths(&node.guest, 8, 0).await;
     node.until_records(&PORTALS.map(|address| format!("{address}:3260,1 {ALPHA}"))).await;
-    println!("{:>4} s: as planned; the writer's last: {}", begun.elapsed().as_secs(), writer.last_pass().await);
+    let (seconds, last) = (begun.elapsed().as_secs(), writer.last_pass().await);
+    println!("{seconds:>4} s: as planned, HostPrepared: {}; the writer's last: {last}", reason(&host, "HostPrepared"));
     writer.finish().await;
 }

@@ -57,6 +57,12 @@ impl Chance {
         Chance(fastrand::Rng::with_seed(seed))
     }
 
+    /// Another generator, for what happens at the same time. It is drawn from this one, so one seed repeats both.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        Self(self.0.fork())
+    }
+
     /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0.u64(..end)
