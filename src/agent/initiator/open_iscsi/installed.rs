@@ -93,3 +93,20 @@ pub(super) fn initiator_name_from_kernel(sys: &Path) -> Option<String> {
     let names = sysfs::names(&hosts).ok()?;
     names.iter().find_map(|host| sysfs::attribute(&hosts.join(host).join("initiatorname")).ok()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzz::{Parsed, fuzz, lossy};
+
+    #[test]
+    fn the_title_says_how_the_tools_are_reached() {
+        assert_eq!(title("2.1.8", &HostAccess::Direct), "open-iscsi 2.1.8");
+        assert_eq!(title("2.1.8", &HostAccess::Namespaces(7)), "open-iscsi 2.1.8 (nsenter)");
+        assert_eq!(title("2.1.8", &HostAccess::Chroot("/host".into())), "open-iscsi 2.1.8 (chroot /host)");
+    }
+
+    fuzz! {
+        any_initiatorname_file_is_read: "initiator-name" => |input| Parsed::new().shown(initiator_name(&lossy(input)));
+    }
+}

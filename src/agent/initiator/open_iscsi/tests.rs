@@ -12,7 +12,7 @@ use std::{
 use futures::future::join_all;
 use tempfile::TempDir;
 
-use super::{installed::initiator_name, *};
+use super::*;
 use crate::{
     agent::{
         fixtures::path,
@@ -24,7 +24,6 @@ use crate::{
         types::credentials::{Account, Credentials, Password},
     },
     api::{SessionSettings, reason::PathReason},
-    fuzz::{Parsed, fuzz, lossy},
 };
 
 /// A fake host in a directory.
@@ -538,15 +537,4 @@ async fn a_host_without_open_iscsi_reports_a_warning_and_its_facts() {
     assert!(missing.contains("; a process is named iscsid and is ignored, because it is in another "), "{missing}");
     let error = host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
     assert_eq!(error.reason, PathReason::InitiatorMissing);
-}
-
-#[test]
-fn the_title_says_how_the_tools_are_reached() {
-    assert_eq!(title("2.1.8", &HostAccess::Direct), "open-iscsi 2.1.8");
-    assert_eq!(title("2.1.8", &HostAccess::Namespaces(7)), "open-iscsi 2.1.8 (nsenter)");
-    assert_eq!(title("2.1.8", &HostAccess::Chroot("/host".into())), "open-iscsi 2.1.8 (chroot /host)");
-}
-
-fuzz! {
-    any_initiatorname_file_is_read: "initiator-name" => |input| Parsed::new().shown(initiator_name(&lossy(input)));
 }
