@@ -11,6 +11,7 @@ mod planner {
     mod model;
     mod node_owner;
     mod pairing;
+    mod problem_model;
     mod problems;
     mod properties;
     mod revision;
@@ -19,5 +20,6 @@ mod planner {
     mod storage;
     mod timeline;
     mod transitions;
+    mod verdict_model;
     mod verdicts;
 }

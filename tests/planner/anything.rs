@@ -7,9 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ObjectMeta;
 use multibond::{
     api::{
-        CarriedNetwork, CarrySource, DataCenter, DataCenterSpec, DefaultNetwork, Host, HostInterface, HostSpec,
-        HostStatus, InterfaceNetworks, IscsiBond, IscsiBondSpec, Network, NetworkSpec, Pairing, PortalSpec, Storage,
-        Target,
+        AgentStatus, CarriedNetwork, CarrySource, DataCenter, DataCenterSpec, DefaultNetwork, Host, HostInterface,
+        HostSpec, HostStatus, InterfaceNetworks, IscsiBond, IscsiBondSpec, Network, NetworkSpec, Pairing, PortalSpec,
+        Storage, Target,
     },
     planner::Objects,
 };
@@ -116,9 +116,13 @@ fn bonds() -> impl Strategy<Value = Vec<IscsiBond>> {
 fn status() -> impl Strategy<Value = Option<HostStatus>> {
     let reported = btree_map(select(&INTERFACES[..]), btree_set(select(&ADDRESSES[..]), 0..3), 0..3);
     let remembered = btree_map((network_name(), select(&INTERFACES[..])), select(&ADDRESSES[..]), 0..3);
-    option::weighted(0.8, (option::weighted(0.9, reported), remembered, data_center_name())).prop_map(|status| {
-        status.map(|(reported, remembered, data_center)| HostStatus {
+    // Cloned machines have one initiator name.
+    let initiator = option::weighted(0.5, (0..8_u8).prop_map(|n| format!("iqn.1993-08.org.debian:01:{n}")));
+    let status = (option::weighted(0.9, reported), remembered, data_center_name(), initiator);
+    option::weighted(0.8, status).prop_map(|status| {
+        status.map(|(reported, remembered, data_center, initiator_name)| HostStatus {
             data_center: Some(data_center),
+            agent: Some(AgentStatus { initiator_name, ..AgentStatus::default() }),
             interfaces: reported.map(|interfaces| {
                 let interface = |(name, addresses): (&str, std::collections::BTreeSet<&str>)| HostInterface {
                     name: name.into(),

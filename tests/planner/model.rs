@@ -19,6 +19,8 @@ pub type Paths = BTreeMap<(String, u16, Option<String>), (BTreeSet<String>, BTre
 pub struct Outcome {
     pub paths: Paths,
     pub held: bool,
+    /// The portals whose sessions a hold keeps: those that the data center still has.
+    pub kept: BTreeSet<String>,
     pub no_network: bool,
 }
 
@@ -56,7 +58,8 @@ pub fn outcomes(objects: &Objects, data_center: &str, carried: &[CarriedNetwork]
         let listed = bonds.iter().flat_map(|bond| &bond.spec.targets);
         let mut nearly = listed.filter(|listed| !targets.contains_key(*listed) && is_near_miss(listed, iqn));
         let held = named.clone().any(unknown) || (covering.is_empty() && nearly.next().is_some());
-        let outcome = Outcome { held, ..Outcome::default() };
+        let kept = unique(portals).into_keys().filter(|_| held).collect();
+        let outcome = Outcome { held, kept, ..Outcome::default() };
         if named.clone().any(has) {
             let auto = pair(&covering, &networks, portals, carried, |bond| bond.spec.pairing);
             let all = || pair(&covering, &networks, portals, carried, |_| Pairing::AllPairs);

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::{
     anything::{objects, shuffled},
     model::{Outcome, Paths, outcomes},
+    problem_model::{Mistake, REASONS, mistakes},
 };
 
 fn plans(objects: &Objects) -> Vec<PlannedHost> {
@@ -67,10 +68,14 @@ proptest! {
     #[test]
     fn every_target_has_the_outcome_of_the_model(objects in objects()) {
         for planned in plans(&objects).into_iter().filter(|planned| planned.plan.reason.is_none()) {
-            let HostPlan { networks, hold, no_network, paths, .. } = planned.plan;
+            let HostPlan { networks, hold, hold_portals, no_network, paths, .. } = planned.plan;
             let mut found: BTreeMap<String, Outcome> = BTreeMap::new();
             for target in hold {
                 found.entry(target.to_string()).or_default().held = true;
+            }
+            for HeldPortals { target, portals } in hold_portals {
+                found.entry(target.to_string()).or_default().kept =
+                    portals.iter().map(ToString::to_string).collect();
             }
             for target in no_network {
                 found.entry(target.to_string()).or_default().no_network = true;
@@ -94,6 +99,16 @@ proptest! {
             }
             prop_assert_eq!(found, expected);
         }
+    }
+
+    #[test]
+    fn every_mistake_between_objects_is_that_of_the_model(objects in objects()) {
+        let report = plan_all(&objects);
+        let known = |kind: &str, reason: &str| REASONS.iter().any(|(of, reasons)| *of == kind && reasons.contains(&reason));
+        let found = report.problems.iter().filter(|problem| known(problem.kind.as_str(), problem.reason));
+        let found: BTreeSet<Mistake> =
+            found.map(|problem| (problem.kind.as_str(), problem.name.clone(), problem.reason)).collect();
+        prop_assert_eq!(found, mistakes(&objects, &report.hosts));
     }
 
     #[test]

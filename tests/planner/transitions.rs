@@ -1,8 +1,11 @@
 //! The verdict depends on the state and not on its history (behaviour 2 and 3).
 
-use super::timeline::{Timeline, line};
+use super::{
+    timeline::{Timeline, line},
+    verdict_model::VerdictModel,
+};
 use multibond::{
-    api::{ConnectionState, Phase, reason::ConditionType},
+    api::{ConnectionState, DefaultNetwork, Phase, reason::ConditionType},
     planner::{AgentState, HostVerdict},
 };
 use proptest::prelude::*;
@@ -43,6 +46,7 @@ fn visible(verdict: &HostVerdict) -> String {
 /// Brings a host to a final state: the bond names `networks`, the agent reports `states`, and the delay passes.
 fn finish(timeline: &mut Timeline, networks: &[&str], states: &str) -> String {
     bond_networks(timeline, networks);
+    apply(timeline, &Event::DefaultNetwork(DefaultNetwork::Use));
     timeline.host().spec.maintenance = false;
     "hall".clone_into(&mut timeline.host().spec.data_center);
     timeline.agent = AgentState::Alive;
@@ -118,6 +122,7 @@ enum Event {
     Reports([char; 8]),
     Also(ConnectionState),
     Wait(u64),
+    DefaultNetwork(DefaultNetwork),
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -130,6 +135,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         prop::array::uniform8(prop::sample::select(vec!['C', 'F', 'c', '-', 'R', 'D'])).prop_map(Event::Reports),
         prop::sample::select(vec![ConnectionState::Connected, ConnectionState::Retained]).prop_map(Event::Also),
         (0..100_u64).prop_map(Event::Wait),
+        prop::sample::select(vec![DefaultNetwork::Use, DefaultNetwork::Never]).prop_map(Event::DefaultNetwork),
     ];
     prop::collection::vec(event, 0..12)
 }
@@ -146,6 +152,9 @@ fn apply(timeline: &mut Timeline, event: &Event) {
         }
         Event::Also(state) => drop(timeline.also("alpha", *state)),
         Event::Wait(seconds) => drop(timeline.wait(*seconds)),
+        Event::DefaultNetwork(wanted) => {
+            timeline.objects.data_centers.iter_mut().for_each(|center| center.spec.default_network = *wanted);
+        }
     }
 }
 
@@ -167,6 +176,17 @@ proptest! {
             used.judge();
         }
         prop_assert_eq!(finish(&mut used, networks, &states), finish(&mut new_timeline("?-a", delay), networks, &states));
+    }
+
+    #[test]
+    fn every_phase_is_that_of_the_model(story in events(), delay in prop::sample::select(vec![0_u64, 1, 60])) {
+        let mut timeline = new_timeline("?-a", delay);
+        let mut model = VerdictModel::default();
+        for event in &story {
+            apply(&mut timeline, event);
+            let expected = model.phase(&timeline, &timeline.plan());
+            prop_assert_eq!(timeline.judge().phase, expected);
+        }
     }
 
     #[test]
