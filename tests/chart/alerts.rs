@@ -150,6 +150,47 @@ async fn every_alert_has_a_runbook_and_a_severity() {
 }
 
 #[tokio::test]
+async fn single_alerts_are_changed_or_left_out_by_values() {
+    let all = rules(&groups().await).clone();
+    let alerts = json!({
+        "MultibondHostDegraded": {"severity": "info", "for": "1h"},
+        "MultibondPathsFlapping": {"for": "5m"},
+        "MultibondNoLeader": {"enabled": false},
+    });
+    let mut values = all_options();
+    values["monitoring"]["rules"]["alerts"] = alerts;
+    let objects = rendered(values).await;
+    let changed = of_kind(&objects, "PrometheusRule").remove(0)["spec"]["groups"].take();
+    let changed = rules(&changed);
+    let named = |rules: &[Value], name: &str| rules.iter().find(|rule| rule["alert"] == name).cloned();
+    for rule in &all {
+        let name = rule["alert"].as_str().unwrap();
+        let mut expected = Some(rule.clone());
+        match (name, &mut expected) {
+            ("MultibondHostDegraded", Some(rule)) => {
+                rule["labels"]["severity"] = json!("info");
+                rule["for"] = json!("1h");
+            }
+            ("MultibondPathsFlapping", Some(rule)) => rule["for"] = json!("5m"),
+            ("MultibondNoLeader", expected) => *expected = None,
+            _ => {}
+        }
+        assert_eq!(named(changed, name), expected, "{name}");
+    }
+}
+
+#[test]
+fn the_schema_knows_the_names_of_all_alerts() {
+    let read = |file: &str| fs::read_to_string(crate::root().join("charts/multibond").join(file)).unwrap();
+    let schema: Value = serde_json::from_str(&read("values.schema.json")).unwrap();
+    let rules = &schema["properties"]["monitoring"]["properties"]["rules"];
+    let known = &rules["properties"]["alerts"]["propertyNames"]["enum"];
+    let alerts = read("files/alerts.yaml");
+    let alerts: Vec<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert_eq!(*known, json!(alerts));
+}
+
+#[tokio::test]
 async fn every_alert_fires_when_it_should_and_not_else() {
     let groups = groups().await;
     let of_bond = |name: &str| format!("multibond_bond_paths_{name}{{namespace=\"f\",data_center=\"f\",bond=\"b\"}}");

@@ -118,6 +118,8 @@ fn the_schema_has_exactly_the_values_of_values_yaml() {
 #[case::an_invalid_account_name(json!({"agent": {"serviceAccount": {"name": "A B"}}}), "at '/agent/serviceAccount/name'")]
 #[case::an_address_for_a_subnet(json!({"portals": {"allowed": ["10.0.1.10"]}}), "at '/portals/allowed/0': '10.0.1.10' does not match pattern")]
 #[case::no_subnet_at_all(json!({"portals": {"byNamespace": {"a": ["fd00:::/64"]}}}), "at '/portals/byNamespace/a/0': 'fd00:::/64' does not match")]
+#[case::an_unknown_alert(json!({"monitoring": {"rules": {"alerts": {"MultibondHostLosst": {"enabled": false}}}}}), "MultibondHostLosst")]
+#[case::a_duration_without_unit(json!({"monitoring": {"rules": {"alerts": {"MultibondHostLost": {"for": "30"}}}}}), "for': '30' does not match pattern")]
 #[case::a_namespace_without_subnets(json!({"portals": {"byNamespace": {"a": []}}}), "at '/portals/byNamespace/a': minItems: got 0, want 1")]
 #[tokio::test]
 async fn a_wrong_value_is_refused_with_its_path_and_the_expected_form(#[case] values: Value, #[case] words: &str) {

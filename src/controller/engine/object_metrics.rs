@@ -4,7 +4,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -76,6 +76,15 @@ pub(crate) struct PortalLabel {
     pub state: &'static str,
 }
 
+/// Paths through a network in a state; the name is empty for the default network.
+#[derive(Clone, Debug, EncodeLabelSet)]
+pub(crate) struct NetworkLabel {
+    pub namespace: String,
+    pub data_center: String,
+    pub network: String,
+    pub state: &'static str,
+}
+
 /// A condition of an object, with its present status.
 #[derive(Clone, Debug, EncodeLabelSet)]
 pub(crate) struct ConditionLabel {
@@ -123,6 +132,7 @@ pub(super) struct Snapshot {
     host_desired: Vec<(HostLabel, u32)>,
     host_paths: Vec<(HostStateLabel, u32)>,
     portal_paths: Vec<(PortalLabel, u32)>,
+    network_paths: Vec<(NetworkLabel, u32)>,
     conditions: Vec<(ConditionLabel, u32)>,
 }
 
@@ -183,15 +193,20 @@ impl Snapshot {
 
     fn add_paths(&mut self, index: &Index, key: &ObjectKey, center: &DataCenterIndex) {
         let mut portals: HashMap<(&str, &str), States> = HashMap::new();
+        // A data center has at most 1,024 networks (`planner::MAX_NETWORKS`).
+        let mut networks: BTreeMap<&str, States> = BTreeMap::new();
         for name in &center.hosts {
             let host_key = key.beside(name.clone());
             let (Some(host), Some(state)) = (index.hosts.get(&host_key), index.host_state(&host_key)) else { continue };
             for (at, path) in state.plan.paths.iter().enumerate() {
                 let states = portals.entry((path.target.as_str(), path.portal.as_str())).or_default();
                 states.count(state.connected[at], state.failed[at]);
+                let states = networks.entry(path.network.as_deref().unwrap_or_default()).or_default();
+                states.count(state.connected[at], state.failed[at]);
             }
             self.add_host(key, &host_key, host, state);
         }
+        self.add_networks(key, networks);
         let mut portals: Vec<_> = portals.into_iter().collect();
         portals.sort_by_key(|(portal, states)| (Reverse(states.failed), *portal));
         portals.truncate(MAX_PORTALS);
@@ -205,6 +220,20 @@ impl Snapshot {
                     state: state.as_str(),
                 };
                 self.portal_paths.push((label, count));
+            }
+        }
+    }
+
+    fn add_networks(&mut self, key: &ObjectKey, networks: BTreeMap<&str, States>) {
+        for (network, states) in networks {
+            for (state, count) in states.all() {
+                let label = NetworkLabel {
+                    namespace: key.namespace.to_string(),
+                    data_center: key.name.to_string(),
+                    network: network.to_owned(),
+                    state: state.as_str(),
+                };
+                self.network_paths.push((label, count));
             }
         }
     }
@@ -271,6 +300,7 @@ impl Collector for ObjectMetrics {
         gauges(encoder, "host_paths_desired", "Planned paths of each host, also without a bond.", &all.host_desired)?;
         gauges(encoder, "host_paths", "Paths of each host by state.", &all.host_paths)?;
         gauges(encoder, "portal_paths", "Planned paths to each portal of a target by state.", &all.portal_paths)?;
+        gauges(encoder, "network_paths", "Planned paths through each network by state.", &all.network_paths)?;
         gauges(encoder, "condition", "1 for each condition of an object, with its status.", &all.conditions)
     }
 }
@@ -331,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_have_gauges_by_host_and_by_portal() {
+    fn paths_have_gauges_by_host_portal_and_network() {
         let host = |name: &str, state: &str, reason: Option<&str>| {
             let mut host = object("Host", name, &json!({"dataCenter": "dc", "nodeName": format!("node-{name}")}));
             host["status"] = json!({"connections": [{"target": TARGET, "portal": "10.0.0.1:3260", "tpgt": 1,
@@ -356,6 +386,7 @@ mod tests {
                 &format!("multibond_host_paths{{{of_host},state=\"Connected\"}} 0"),
                 &format!("multibond_portal_paths{{{of_portal},state=\"Connected\"}} 1"),
                 &format!("multibond_portal_paths{{{of_portal},state=\"Failed\"}} 2"),
+                "multibond_network_paths{namespace=\"ns\",data_center=\"dc\",network=\"\",state=\"Failed\"} 2",
             ],
         );
     }
