@@ -21,6 +21,7 @@ mod model;
 mod page;
 mod portal_line;
 mod preview;
+mod reach;
 mod router;
 mod state;
 mod views;

@@ -3,7 +3,7 @@
 use fantoccini::key::Key;
 
 use super::console::{BARE, Console, FACTS, PULLED_CABLE, STORAGE, connected};
-use super::site::{Site, paths, ready};
+use super::site::{Site, condition, paths, ready};
 
 #[tokio::test]
 async fn six_steps_with_the_mouse_create_a_bond() {
@@ -112,5 +112,32 @@ async fn an_open_page_shows_a_pulled_cable() {
     assert_eq!(browser.run("return window.loadedOnce").await, true, "the page was loaded again");
     let same = browser.run("return held.isConnected && document.activeElement === held").await;
     assert_eq!(same, true, "another element has taken the button's place");
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_dead_portal_is_shown_beside_the_portal_and_under_wrong() {
+    let (site, _agents) = connected("portal").await;
+    // Both hosts are on both fabrics.
+    site.facts(&FACTS.replace("192.168.1.22/24", "10.0.1.22/24', '10.0.2.22/24"));
+    let on_both = |host: &serde_json::Value| paths(host).len() == 4 && ready(host);
+    site.until("on both fabrics", "Host", "worker-2", on_both).await;
+    site.faults("faults: [{portal: '10.0.1.11:3260', fault: Unreachable}]");
+    let fails = |center: &serde_json::Value| condition(center, "PortalsReachable")["status"] == "False";
+    site.until("the portal fails", "DataCenter", "frankfurt", fails).await;
+
+    let console = Console::of(&site).await;
+    let browser = console.browser().await;
+    browser.go(&console.page(&site, "storage")).await;
+    browser.until("#storage", "10.0.1.11 ✕ 0/2 hosts").await;
+    browser.until("#storage", "10.0.1.10 ✓ 2/2 hosts").await;
+    let form = "edit/storage?storage=array-a&target=iqn.2003-01.org.example%3Aarray-a";
+    browser.go(&console.page(&site, form)).await;
+    browser.until("form", "10.0.1.11: 0/2 hosts").await;
+    browser.go(&format!("{}/?show=wrong", console.origin())).await;
+    browser.until("#data-centers", "10.0.1.11").await;
+    site.faults("faults: []");
+    browser.go(&console.page(&site, "storage")).await;
+    browser.until("#storage", "10.0.1.11 ✓ 2/2 hosts").await;
     browser.close().await;
 }

@@ -17,6 +17,8 @@ pub struct Input {
     pub label: &'static str,
     /// The help text below it.
     pub hint: &'static str,
+    /// The present state of what its lines name, a line for each.
+    pub state: Vec<String>,
     /// The field of the API that it fills, without indices. Errors of the API server about it are shown at the input.
     pub field: &'static str,
     /// The kind of the input.
@@ -53,7 +55,7 @@ pub struct Choice {
 
 impl Input {
     fn new(name: &'static str, label: &'static str, kind: InputKind) -> Input {
-        Input { name, label, hint: "", field: "", kind }
+        Input { name, label, hint: "", state: Vec::new(), field: "", kind }
     }
 
     /// One line.
@@ -85,6 +87,12 @@ impl Input {
     #[must_use]
     pub fn hint(self, hint: &'static str) -> Input {
         Input { hint, ..self }
+    }
+
+    /// Sets the lines about the present state.
+    #[must_use]
+    pub fn state(self, state: Vec<String>) -> Input {
+        Input { state, ..self }
     }
 
     /// Sets the field of the API that it fills.

@@ -7,6 +7,7 @@ use crate::console::fields::Fields;
 use crate::console::location::DataCenterRef;
 use crate::console::model::Model;
 use crate::console::portal_line;
+use crate::console::reach::Reaches;
 
 /// The inputs of the form.
 pub fn inputs(model: &Model, dc: &DataCenterRef, iqn: &str) -> Vec<Input> {
@@ -26,11 +27,20 @@ pub fn inputs(model: &Model, dc: &DataCenterRef, iqn: &str) -> Vec<Input> {
             .hint("Its iSCSI name, such as iqn.2003-01.org.example:array-a.")
             .of("spec.storage.targets.iqn")
             .fixed(!iqn.is_empty()),
-        Input::lines("portals", "Portals").hint(portals).of("spec.storage.targets.portals"),
+        Input::lines("portals", "Portals").hint(portals).state(reached(model, dc, iqn)).of("spec.storage.targets.portals"),
         Input::line("secret", "CHAP secret")
             .hint("The name of a Secret of type kubernetes.io/iscsi-chap in the same namespace. Leave it empty if CHAP is not used.")
             .of("spec.storage.targets.chap"),
     ]
+}
+
+/// The portals of a target with the number of hosts that reach them, before the change; none for a new target.
+fn reached(model: &Model, dc: &DataCenterRef, iqn: &str) -> Vec<String> {
+    let (Some(view), Some(data_center)) = (model.view(dc), model.data_center(dc)) else { return Vec::new() };
+    let reaches = Reaches::of(view);
+    let targets = data_center.spec.storage.iter().flat_map(|storage| &storage.targets);
+    let portals = targets.filter(|target| target.iqn == iqn).flat_map(|target| &target.portals);
+    portals.map(|portal| format!("{}: {}", portal_line::format(portal), reaches.portal(iqn, portal))).collect()
 }
 
 /// The values of the form for a target; `None` when it does not exist.

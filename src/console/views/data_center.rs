@@ -18,6 +18,7 @@ use crate::console::location::{DataCenterRef, Filter, Tab};
 use crate::console::model::Model;
 use crate::console::page::Page;
 use crate::console::portal_line;
+use crate::console::reach::{Reach, Reaches};
 use crate::status_view::{BondView, DataCenterView, HostView, NetworkView};
 
 /// The largest number of events that are shown.
@@ -33,7 +34,7 @@ pub fn data_center(model: &Model, dc: &DataCenterRef, tab: Tab, filter: &Filter)
         Fragment::Block { id: "tools", content: tools(view, dc, tab, filter) },
     ];
     fragments.push(Fragment::Table(match tab {
-        Tab::Storage => storage(spec, dc),
+        Tab::Storage => storage(view, spec, dc),
         Tab::Networks => networks(model, view, dc),
         Tab::Bonds => bonds(view, dc, filter),
         Tab::Hosts => hosts(view.hosts.iter().filter(|host| filter.matches(host)), dc),
@@ -110,13 +111,20 @@ fn actions<'a, R>(
     .class("actions")
 }
 
-fn storage(spec: Option<&DataCenter>, dc: &DataCenterRef) -> Table {
+fn storage(view: &DataCenterView, spec: Option<&DataCenter>, dc: &DataCenterRef) -> Table {
+    let reaches = Reaches::of(view);
     type Row<'a> = (&'a Storage, &'a Target);
     let columns = [
         Column::new("Storage", |(storage, _): &Row| html! { (storage.name) }).row_header(),
         Column::new("Target", |(_, target): &Row| html! { (target.iqn) }).class("code"),
         Column::new("Portals", |(_, target): &Row| {
-            html! { ul .plain { @for portal in &target.portals { li .code { (portal_line::format(portal)) } } } }
+            html! {
+                ul .plain {
+                    @for portal in &target.portals {
+                        li { span .code { (portal_line::format(portal)) } " " (reached(reaches.portal(&target.iqn, portal))) }
+                    }
+                }
+            }
         }),
         Column::new("CHAP", |(_, target): &Row| {
             html! { @match &target.chap { Some(chap) => { "Secret " span .code { (chap.secret_ref.name) } }, None => "–" } }
@@ -132,6 +140,17 @@ fn storage(spec: Option<&DataCenter>, dc: &DataCenterRef) -> Table {
     });
     let empty = html! { p { "No iSCSI storage is attached to this data center yet: " strong { "New" } " adds some." } };
     Table::new("storage", "iSCSI storage", &columns, rows, empty)
+}
+
+/// On how many hosts a portal is reached.
+fn reached(reach: Reach) -> Markup {
+    let severity = match reach {
+        Reach { hosts: 0, .. } => Severity::Quiet,
+        Reach { connected, hosts, .. } if connected == hosts => Severity::Good,
+        Reach { failed, hosts, .. } if failed == hosts => Severity::Bad,
+        _ => Severity::Warning,
+    };
+    badge(severity, &reach.to_string())
 }
 
 fn networks(model: &Model, view: &DataCenterView, dc: &DataCenterRef) -> Table {

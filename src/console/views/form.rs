@@ -79,7 +79,7 @@ pub fn form(scope: &Scope, form: &Form<'_>, outlook: &Markup) -> Markup {
 }
 
 fn field(input: &Input, values: &Fields, wrong: &[&str], number: usize) -> Markup {
-    let Input { name, label, hint, field: _, kind } = input;
+    let Input { name, label, hint, state, field: _, kind } = input;
     let (hint_id, wrong_id) = (format!("{name}-hint"), format!("{name}-wrong"));
     let described = format!(
         "{}{}",
@@ -90,6 +90,7 @@ fn field(input: &Input, values: &Fields, wrong: &[&str], number: usize) -> Marku
     let invalid = (!wrong.is_empty()).then_some("true");
     let notes = html! {
         @if !hint.is_empty() { p .hint id=(hint_id) { (hint) } }
+        @if !state.is_empty() { ul .plain .hint { @for line in state { li { (line) } } } }
         @if !wrong.is_empty() { div .wrong id=(wrong_id) { @for message in wrong { p { (message) } } } }
     };
     let value = values.get(name);
