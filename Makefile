@@ -1,7 +1,7 @@
 # Shortcuts for people; `make` alone lists them. Cargo does the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test lint image long simulate-faults soak test-hosts nodes gitops bench book crds readme cargo
+.PHONY: help demo unit test lint image long simulate-faults soak test-hosts test-skew nodes gitops bench book crds readme cargo
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,9 @@ soak: cargo ## Ten minutes of random faults on a real host, in a virtual machine
 
 test-hosts: cargo ## All tests on a real host once more, with the next Debian release in the virtual machine
 	MULTIBOND_TEST_HOST=trixie cargo test --locked --test vm -- --nocapture
+
+test-skew: cargo ## Upgrade, rollback and every mixture with the first version; builds it from the history, which takes minutes
+	cargo test --locked --test skew -- --nocapture --test-threads=1
 
 gitops: cargo ## The chart and a data center under Flux; the first run builds Flux's controller, which takes minutes
 	cargo test --locked --test gitops -- --ignored

@@ -33,7 +33,7 @@ lint() {
   step clippy
   cargo clippy --workspace --all-targets --locked -- -D warnings
   # The tests that `--all-targets` leaves out, as `cargo test` does.
-  cargo clippy --workspace "${apart[@]}" --test nodes --locked -- -D warnings
+  cargo clippy --workspace "${apart[@]}" --test nodes --test skew --locked -- -D warnings
   step documentation
   # There are no examples in Rust; asking for them makes cargo choose the features of the tests.
   RUSTDOCFLAGS="-D warnings" cargo doc --workspace --lib --examples --no-deps --document-private-items --locked

@@ -10,6 +10,7 @@ mod planner {
     mod lifecycle;
     mod model;
     mod node_owner;
+    mod older;
     mod pairing;
     mod problem_model;
     mod problems;

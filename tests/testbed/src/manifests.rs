@@ -128,7 +128,10 @@ impl ControlPlane {
 
     /// The API server loads new policies about once a second, all at once, and does not report it. So one more policy
     /// is created last: when it is enforced, those before it are too.
-    async fn await_policies(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// If it is not enforced in time.
+    pub async fn await_policies(&self) -> Result<()> {
         let client = self.client().await?;
         let name = &format!("multibond-testbed-{}", self.next_number());
         let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());

@@ -74,12 +74,17 @@ pub async fn shared_controller() -> &'static Process {
 
 /// A controller under its own service account, with quick elections.
 pub async fn controller(cluster: &ControlPlane, more: &[&str]) -> Process {
+    controller_of(&multibond(), cluster, more).await
+}
+
+/// Like [`controller`], with the program of another version.
+pub async fn controller_of(program: &Path, cluster: &ControlPlane, more: &[&str]) -> Process {
     let token = cluster.service_account_token(SYSTEM, "multibond-controller", None).await.unwrap();
     let kubeconfig = cluster.kubeconfig_for_token(&token).unwrap();
     let quick = ["--leader-lease-duration", "3s", "--leader-renew-deadline", "2s", "--leader-retry-period", "500ms"];
     let listen = if more.contains(&"--listen") { &[][..] } else { &["--listen", "127.0.0.1:0"][..] };
     let arguments = [&["controller", "--namespace", SYSTEM][..], &quick, listen, more].concat();
-    Process::spawn(multibond(), arguments, [("KUBECONFIG", kubeconfig)], "controller").unwrap()
+    Process::spawn(program, arguments, [("KUBECONFIG", kubeconfig)], "controller").unwrap()
 }
 
 /// A namespace with nodes and simulated hosts of its own.
@@ -132,6 +137,12 @@ impl Site {
     /// Creates nodes, and on each starts an agent with its own simulated host and token. Sessions survive the process,
     /// as they do on a real host.
     pub async fn agents(&self, names: &[&str]) -> Process {
+        self.prepare_nodes(names).await;
+        self.simulate()
+    }
+
+    /// Creates nodes, and the tokens of their agents.
+    pub async fn prepare_nodes(&self, names: &[&str]) {
         let tokens = self.file("tokens");
         std::fs::create_dir_all(&tokens).unwrap();
         for name in names {
@@ -139,7 +150,6 @@ impl Site {
             let token = self.token_of_node(&node).await;
             std::fs::write(tokens.join(node), token).unwrap();
         }
-        self.simulate()
     }
 
     /// Creates a node if it does not exist, and a token for its agent.
@@ -155,6 +165,11 @@ impl Site {
 
     /// Starts the agents of the nodes that have tokens.
     pub fn simulate(&self) -> Process {
+        self.simulate_with(&multibond())
+    }
+
+    /// Like [`Site::simulate`], with the program of another version.
+    pub fn simulate_with(&self, program: &Path) -> Process {
         for (file, empty) in [("faults.yaml", "faults: []"), ("facts.yaml", "facts: []")] {
             if !self.file(file).exists() {
                 self.replace_file(file, empty);
@@ -171,7 +186,7 @@ impl Site {
         ];
         let arguments = arguments.iter().flat_map(|(flag, value)| [flag.to_string(), value.display().to_string()]);
         let arguments = std::iter::once("simulate".to_owned()).chain(arguments);
-        Process::spawn(multibond(), arguments, [("KUBECONFIG", self.cluster.kubeconfig())], &self.namespace).unwrap()
+        Process::spawn(program, arguments, [("KUBECONFIG", self.cluster.kubeconfig())], &self.namespace).unwrap()
     }
 
     /// The content of the state file of a node's simulated host; `null` when there is none.
