@@ -93,13 +93,12 @@ impl VerdictModel {
         let first_attempts = !states.iter().all(ended);
 
         let seen = self.seen.entry(name.to_owned()).or_default();
-        if live || connected {
-            if !seen.session {
-                // From now on it can be lost.
-                *seen = Seen { session: true, without: None };
-            }
+        if (live || connected) && !seen.session {
+            // From now on it can be lost.
+            *seen = Seen { session: true, without: None };
         }
-        if if held { live } else { connected } {
+        let reached = if held { live } else { connected };
+        if reached {
             seen.without = None;
             return Part::Reachable;
         }

@@ -112,8 +112,8 @@ fn actions<'a, R>(
 }
 
 fn storage(view: &DataCenterView, spec: Option<&DataCenter>, dc: &DataCenterRef) -> Table {
-    let reaches = Reaches::of(view);
     type Row<'a> = (&'a Storage, &'a Target);
+    let reaches = Reaches::of(view);
     let columns = [
         Column::new("Storage", |(storage, _): &Row| html! { (storage.name) }).row_header(),
         Column::new("Target", |(_, target): &Row| html! { (target.iqn) }).class("code"),
