@@ -228,8 +228,9 @@ impl<'a> BusyNeighbour<'a> {
     async fn leave(self) {
         let log_out = OWN.map(|target| format!("iscsiadm -m node -T {target} --logout"));
         let delete = format!("iscsiadm -m node -I default -o delete; rm -rf {}/send_targets", self.guest.records());
-        self.guest.run(&format!("{}; {delete}", log_out.join("; "))).await.unwrap();
+        // A fault may still last, such as an iscsid that is stopped.
         eventually("no session of the neighbour", PATIENCE, async || {
+            self.guest.run(&format!("{}; {delete}", log_out.join("; "))).await.unwrap();
             let sessions = Belongings::on(self.guest).await.sessions;
             if sessions.is_empty() { Ok(()) } else { Err(format!("{sessions:?}")) }
         })
