@@ -16,6 +16,7 @@ use multibond::{
     },
     planner::{HostPlan, MAX_BOND_NAMES, MAX_BONDS, MAX_NETWORKS, Objects, PlanTooLarge, Planner, View, plan_all},
 };
+use rstest::rstest;
 
 /// A data center in which every address is in every network, and every bond names every network.
 #[derive(Clone, Copy)]
@@ -255,26 +256,23 @@ fn worst(plan: &HostPlan) -> (Host, HostStatus) {
     (host, controller)
 }
 
-#[test]
-fn the_largest_host_fits_into_an_object_with_the_longest_messages() {
-    let base = Shape { targets: 0, portals: 1, networks: 2, bonds: 1, interfaces: 1, iqn: 60 };
-    let shapes = [
-        base,
-        Shape { iqn: 223, ..base },
-        Shape { interfaces: 4, portals: 4, ..base },
-        Shape { bonds: 8, portals: 8, ..base },
-        Shape { networks: 64, interfaces: 32, ..base },
-    ];
-    for shape in shapes {
-        let plan = largest(shape);
-        let (host, controller) = worst(&plan);
-        let (size, own) = (json_length(&host), json_length(&controller));
-        assert!(size + 100_000 < OBJECT_LIMIT, "{} paths need {size} bytes", plan.paths.len());
-        let names: usize = plan.paths.iter().map(|path| path.bonds.len()).sum();
-        let is_full =
-            own * 10 > CONTROLLER_ROOM * 8 || plan.paths.len() * (iqn_bytes(&plan) + 300) * 10 > AGENT_ROOM * 8;
-        assert!(is_full || names * 10 > MAX_BOND_NAMES * 8, "{} paths are far from the limit", plan.paths.len());
-    }
+/// One target portal after the other, until the plan is full.
+const BASE: Shape = Shape { targets: 0, portals: 1, networks: 2, bonds: 1, interfaces: 1, iqn: 60 };
+
+#[rstest]
+#[case::short_names(BASE)]
+#[case::long_names(Shape { iqn: 223, ..BASE })]
+#[case::four_interfaces(Shape { interfaces: 4, portals: 4, ..BASE })]
+#[case::eight_bonds(Shape { bonds: 8, portals: 8, ..BASE })]
+#[case::many_networks(Shape { networks: 64, interfaces: 32, ..BASE })]
+fn the_largest_host_fits_into_an_object_with_the_longest_messages(#[case] shape: Shape) {
+    let plan = largest(shape);
+    let (host, controller) = worst(&plan);
+    let (size, own) = (json_length(&host), json_length(&controller));
+    assert!(size + 100_000 < OBJECT_LIMIT, "{} paths need {size} bytes", plan.paths.len());
+    let names: usize = plan.paths.iter().map(|path| path.bonds.len()).sum();
+    let is_full = own * 10 > CONTROLLER_ROOM * 8 || plan.paths.len() * (iqn_bytes(&plan) + 300) * 10 > AGENT_ROOM * 8;
+    assert!(is_full || names * 10 > MAX_BOND_NAMES * 8, "{} paths are far from the limit", plan.paths.len());
 }
 
 fn iqn_bytes(plan: &HostPlan) -> usize {
