@@ -45,13 +45,12 @@ pub(super) struct ManArguments {
 }
 
 pub(super) fn run_man(arguments: &ManArguments) -> anyhow::Result<ExitCode> {
-    match &arguments.out_dir {
-        Some(directory) => write(directory)?,
-        None => {
-            let mut page = Vec::new();
-            Man::new(super::command()).render(&mut page)?;
-            output::print(&String::from_utf8_lossy(&page))?;
-        }
+    if let Some(directory) = &arguments.out_dir {
+        write(directory)?;
+    } else {
+        let mut page = Vec::new();
+        Man::new(super::command()).render(&mut page)?;
+        output::print(&String::from_utf8_lossy(&page))?;
     }
     Ok(ExitCode::SUCCESS)
 }

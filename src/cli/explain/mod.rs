@@ -54,12 +54,10 @@ fn explain(name: &str) -> anyhow::Result<String> {
         }
         return Ok(similar);
     }
-    let names_it = |section: &&Section| {
-        section.is_leaf && section.text.to_lowercase().contains(&format!("`{}`", name.to_lowercase()))
-    };
-    for section in sections.iter().filter(names_it).filter(|it| !is_table(it)).take(SECTIONS_SHOWN) {
-        text += &format!("More: multibond explain {}\n", section.anchor);
-    }
+    let name = format!("`{}`", name.to_lowercase());
+    let names_it = |section: &&Section| section.is_leaf && section.text.to_lowercase().contains(&name);
+    let more = sections.iter().filter(names_it).filter(|section| !is_table(section)).take(SECTIONS_SHOWN);
+    text.extend(more.map(|section| format!("More: multibond explain {}\n", section.anchor)));
     Ok(text)
 }
 
@@ -96,7 +94,7 @@ mod tests {
         assert_eq!(lines[0], "SharedWWID (Reasons of HostPrepared)");
         assert!(lines[1].starts_with("  Meaning     A multipath map has paths"), "{text}");
         assert!(lines[2].starts_with("  What to do  If they are one array"), "{text}");
-        assert_eq!(lines[4..], ["More: multibond explain something-on-a-host-wants-attention"], "{text}");
+        assert_eq!(lines[4], "More: multibond explain something-on-a-host-wants-attention", "{text}");
     }
 
     #[test]

@@ -1,13 +1,22 @@
 //! The pages of `docs/` that the program carries, so that a hint leads somewhere also where only the program is.
 
 /// The pages, in the order in which a name is looked for.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 16] = [
     include_str!("../../../docs/troubleshooting.md"),
     include_str!("../../../docs/first-data-center.md"),
+    include_str!("../../../docs/concepts.md"),
     include_str!("../../../docs/hosts.md"),
+    include_str!("../../../docs/multipath.md"),
+    include_str!("../../../docs/timelines.md"),
     include_str!("../../../docs/workloads.md"),
+    include_str!("../../../docs/operations.md"),
+    include_str!("../../../docs/install.md"),
+    include_str!("../../../docs/performance.md"),
+    include_str!("../../../docs/support.md"),
     include_str!("../../../docs/security.md"),
     include_str!("../../../docs/gitops.md"),
+    include_str!("../../../docs/migrating-from-ovirt.md"),
+    include_str!("../../../docs/console.md"),
     REFERENCE,
 ];
 /// The page with a table for each kind of word.
@@ -155,6 +164,16 @@ mod tests {
         for check in Check::ALL {
             assert!(anchors.iter().any(|anchor| anchor == check.anchor()), "{check:?}");
         }
+    }
+
+    #[test]
+    fn every_command_that_a_link_becomes_shows_a_section() {
+        let anchors: Vec<_> = sections().into_iter().map(|section| section.anchor).collect();
+        let shown = PAGES.map(without_links).concat();
+        let named: Vec<_> = shown.split("(multibond explain ").skip(1).filter_map(|it| it.split(')').next()).collect();
+        assert!(named.len() > 50, "{named:?}");
+        let lost: Vec<_> = named.into_iter().filter(|name| !anchors.iter().any(|known| known == name)).collect();
+        assert!(lost.is_empty(), "{lost:?}");
     }
 
     #[test]
