@@ -4,15 +4,20 @@
 //! renew a lease nor read its devices. So a server limits its connections, and closes idle ones.
 
 use std::{
-    io,
+    io::{self, IoSlice},
     net::{IpAddr, SocketAddr},
-    pin::pin,
-    sync::{Arc, Weak},
+    pin::{Pin, pin},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use axum::{
     Router,
+    body::Bytes,
     http::{
         HeaderMap, StatusCode,
         header::{ACCEPT, CONTENT_TYPE},
@@ -30,9 +35,11 @@ use hyper_util::{
 };
 use prometheus_client::registry::Registry;
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    sync::Mutex,
     task::{AbortHandle, JoinSet},
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -46,10 +53,11 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// The limits for the clients of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientLimits {
-    /// The largest number of connections. One more closes the oldest for which no answer is being made, so that idle
-    /// clients cannot keep others out.
+    /// The largest number of connections. One more closes the oldest for which no answer is being made or written, so that
+    /// idle clients cannot keep others out.
     pub connections: usize,
-    /// The longest wait for a complete request header, on a new connection and between requests.
+    /// The longest wait for a complete request header, on a new connection and between requests; and for a client to take
+    /// a part of an answer.
     pub header_timeout: Duration,
 }
 
@@ -106,13 +114,13 @@ pub async fn serve<Fut: Future<Output = ()> + Send + 'static>(
     readiness: impl Fn() -> Readiness + Send + Sync + 'static,
     shutdown: CancellationToken,
 ) {
-    let registry = Arc::new(registry);
+    let exposition = Arc::new(Exposition { registry, begun: AtomicU64::new(0), latest: Mutex::default() });
     let readiness = Arc::new(readiness);
     let metrics = move |headers: HeaderMap| async move {
         refresh().await;
         let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let format = Format::asked_for(accept);
-        match format.exposition(&registry) {
+        match exposition.text(format).await {
             Some(text) => ([(CONTENT_TYPE, format.content_type())], text).into_response(),
             None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }
@@ -127,6 +135,38 @@ pub async fn serve<Fut: Future<Output = ()> + Send + 'static>(
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready));
     serve_router(listener, router, ClientLimits::METRICS, shutdown).await;
+}
+
+/// The text of the metrics. It may have megabytes, and anybody who reaches the port can ask for it all the time. So one is
+/// made at a time, and all who have asked before it was begun share it.
+struct Exposition {
+    registry: Registry,
+    begun: AtomicU64,
+    latest: Mutex<Vec<Encoded>>,
+}
+
+/// The newest text in a format.
+struct Encoded {
+    format: Format,
+    /// The number of texts that were begun, with this one.
+    number: u64,
+    text: Bytes,
+}
+
+impl Exposition {
+    /// None if the metrics cannot be encoded.
+    async fn text(&self, format: Format) -> Option<Bytes> {
+        let asked = self.begun.load(Ordering::SeqCst);
+        let mut latest = self.latest.lock().await;
+        if let Some(fresh) = latest.iter().find(|known| known.format == format && known.number > asked) {
+            return Some(fresh.text.clone());
+        }
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let text = Bytes::from(format.exposition(&self.registry)?);
+        latest.retain(|known| known.format != format);
+        latest.push(Encoded { format, number, text: text.clone() });
+        Some(text)
+    }
 }
 
 /// Serves a router until `shutdown`; requests that are being answered then end.
@@ -144,10 +184,11 @@ pub async fn serve_router(listener: TcpListener, router: Router, limits: ClientL
                         oldest_first.remove(idle.unwrap_or(0)).task.abort();
                     }
                     let requests = Arc::new(());
+                    let written = Arc::new(AtomicBool::new(true));
                     let waiting = Arc::downgrade(&requests);
-                    let connection =
-                        serve_connection(stream, router.clone(), requests, limits.header_timeout, shutdown.clone());
-                    oldest_first.push(Open { task: connections.spawn(connection), requests: waiting });
+                    let stream = Client { stream, written: written.clone(), limit: limits.header_timeout, stalled: None };
+                    let connection = serve_connection(stream, router.clone(), requests, shutdown.clone());
+                    oldest_first.push(Open { task: connections.spawn(connection), requests: waiting, written });
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept a connection");
@@ -164,27 +205,93 @@ struct Open {
     task: AbortHandle,
     /// Shared by the connection and each request for which an answer is being made.
     requests: Weak<()>,
+    /// Whether the client has taken all that was made for it.
+    written: Arc<AtomicBool>,
 }
 
 impl Open {
     fn is_answering(&self) -> bool {
-        self.requests.strong_count() > 1
+        self.requests.strong_count() > 1 || !self.written.load(Ordering::Acquire)
     }
 }
 
-async fn serve_connection(
+/// The stream of a client, which has to take what is written for it.
+struct Client {
     stream: TcpStream,
-    router: Router,
-    requests: Arc<()>,
-    header_timeout: Duration,
-    shutdown: CancellationToken,
-) {
+    written: Arc<AtomicBool>,
+    /// The longest wait for the client to take something.
+    limit: Duration,
+    /// Runs while the client takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Client {
+    /// The result of a write, or an error if the client has taken nothing for too long.
+    fn progress(&mut self, result: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.written.store(false, Ordering::Release);
+        if result.is_ready() {
+            self.stalled = None;
+            return result;
+        }
+        let limit = self.limit;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Client {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Client {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.progress(result, context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.progress(result, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes when it has written all that it has.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(context));
+        self.written.store(true, Ordering::Release);
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+async fn serve_connection(stream: Client, router: Router, requests: Arc<()>, shutdown: CancellationToken) {
+    let header_timeout = stream.limit;
+    let written = stream.written.clone();
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request| {
         let request_of_connection = requests.clone();
+        let written = written.clone();
         let answer = router.call(request);
         async move {
             let answer = answer.await;
+            written.store(false, Ordering::Release);
             drop(request_of_connection);
             answer
         }
@@ -288,6 +395,41 @@ mod tests {
         closed(&mut idle[7]).await;
         finish.notify_one();
         assert!(answer.await.unwrap().ends_with("here"));
+    }
+
+    /// More than the buffers of a connection hold.
+    const LARGE: usize = 32 << 20;
+
+    /// A client that has asked for a large page, and has not read the answer yet.
+    async fn ask_for_a_large_page(limits: ClientLimits) -> (SocketAddr, TcpStream) {
+        let address = serve_page(limits, get(|| async { "x".repeat(LARGE) })).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        client.peek(&mut [0]).await.unwrap();
+        (address, client)
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_being_written_is_not_cut_off_by_new_connections() {
+        let patient = ClientLimits { header_timeout: Duration::from_secs(3600), ..LIMITS };
+        let (address, mut client) = ask_for_a_large_page(patient).await;
+        let mut idle = Vec::new();
+        for _ in 0..10 {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        closed(&mut idle[7]).await;
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert!(answer.len() > LARGE, "only {} bytes", answer.len());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_of_its_answer_is_closed() {
+        let (_, mut client) = ask_for_a_large_page(LIMITS).await;
+        sleep(LIMITS.header_timeout * 2).await;
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer).await;
+        assert!(answer.len() < LARGE, "it was served {} bytes", answer.len());
     }
 
     #[tokio::test]
