@@ -4,6 +4,7 @@
 //! also finds a file system that was unmounted lazily, which no mount table shows.
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet, HashSet},
     fs,
     io::{self, BufRead, BufReader},
@@ -166,15 +167,24 @@ type Place = (u64, String);
 struct Look {
     found: BTreeSet<Opened>,
     /// The mappings that had vanished before they were looked at.
-    missed: BTreeSet<Place>,
+    missed: BTreeMap<Place, Missed>,
+}
+
+/// A mapping that could not be looked at.
+#[derive(Clone, Copy, Debug)]
+struct Missed {
+    end: u64,
+    /// It had another end at the look before: the process makes it anew all the time.
+    moves: bool,
 }
 
 /// The wanted files that a process has mapped. A mapping keeps a file open, even after its descriptor was closed.
 ///
 /// The table of mappings shows of a device node only where the node is. So each mapped file is looked at. A mapping that
-/// vanishes meanwhile is no use of its file: nobody keeps data in it. Only one that is in its place whenever the table is
-/// read, and can never be looked at, is not understood. So no process can, by mapping new files all the time, make it
-/// unknown what the devices of its host are used for.
+/// vanishes meanwhile is no use of its file: nobody keeps data in it. Neither is one whose end moves at every look, if not
+/// even its beginning is seen once. Only one that is in its place whenever the table is read, and can never be looked at, is
+/// not understood. So no process can, by mapping new files or moving its mappings all the time, make it unknown what the
+/// devices of its host are used for.
 fn mapped(process: &Path, wanted: &Wanted, others: &Others) -> io::Result<BTreeSet<Opened>> {
     let table = process.join("maps");
     mapped_in(|| Ok(BufReader::new(fs::File::open(&table)?)), process, wanted, others)
@@ -199,8 +209,8 @@ fn mapped_in<T: BufRead>(
             break;
         }
     }
-    match look.missed.first() {
-        Some((address, file)) if process.exists() => {
+    match look.missed.iter().find(|(_, missed)| !missed.moves) {
+        Some(((address, file), _)) if process.exists() => {
             let message = format!("expected to see the mapped file {file} at {address:x}, and it was never there");
             Err(read_error(&table, &io::Error::other(message)))
         }
@@ -214,25 +224,47 @@ fn look_at(
     process: &Path,
     wanted: &Wanted,
     others: &Others,
-    places: Option<&BTreeSet<Place>>,
+    places: Option<&BTreeMap<Place, Missed>>,
 ) -> io::Result<Look> {
     let mut look = Look::default();
+    let directory = process.join("map_files");
+    let by_begin = OnceCell::new();
+    let see = |name: &str| {
+        let entry = directory.join(name);
+        unless_vanished(&entry, |entry| Ok(statx(CWD, entry, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)?))
+    };
     for line in table.split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         let Some(mapping) = Mapping::parse(&line) else { continue };
-        if places.is_some_and(|places| !places.contains(&mapping.place())) || others.contains(mapping.file) {
+        let before = places.map(|places| places.get(&mapping.place()));
+        if before.is_some_and(|before| before.is_none()) || others.contains(mapping.file) {
             continue;
         }
-        let entry = process.join("map_files").join(mapping.range());
-        let file = unless_vanished(&entry, |entry| Ok(statx(CWD, entry, AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)?))?;
+        let mut file = see(&mapping.range())?;
+        // Its end may have moved, and then the kernel lists it under another name.
+        if file.is_none()
+            && let Some(name) = by_begin.get_or_init(|| names_by_begin(&directory)).get(&mapping.begin)
+        {
+            file = see(name)?;
+        }
         match file.map(|file| wanted.find(&file)) {
             Some(Some(opened)) => _ = look.found.insert(opened),
             Some(None) => others.add(mapping.file),
-            None => _ = look.missed.insert(mapping.place()),
+            None => {
+                let moves = before.flatten().is_some_and(|before| before.moves || before.end != mapping.end);
+                look.missed.insert(mapping.place(), Missed { end: mapping.end, moves });
+            }
         }
     }
     Ok(look)
+}
+
+/// The names in `map_files` by the address at which each begins.
+fn names_by_begin(directory: &Path) -> BTreeMap<u64, String> {
+    let begin = |name: &str| u64::from_str_radix(name.split_once('-')?.0, 16).ok();
+    let names = names(directory).unwrap_or_default();
+    names.into_iter().filter_map(|name| Some((begin(&name)?, name))).collect()
 }
 
 /// A line of `/proc/PID/maps` about a file (`proc_pid_maps(5)`).
@@ -361,6 +393,18 @@ mod tests {
         let moving: Vec<String> = (1..20).map(|page| line(page * 0x10_0000, 7)).collect();
         let tables: Vec<&str> = moving.iter().map(String::as_str).collect();
         assert_eq!(process.mapped(&tables).unwrap(), BTreeSet::new(), "one file at new addresses");
+    }
+
+    #[test]
+    fn a_process_that_moves_the_end_of_a_mapping_all_the_time_hides_nothing() {
+        let upto = |end: u64| format!("1000-{end:x} rw-s 00000000 00:01 7    /memfd:x (deleted)\n");
+        let moving: Vec<String> = (2..20).map(|page| upto(page * 0x1000)).collect();
+        let tables: Vec<&str> = moving.iter().map(String::as_str).collect();
+        assert_eq!(FakeProcess::new().mapped(&tables).unwrap(), BTreeSet::new(), "it is never seen");
+        let device = FakeProcess::new().maps_null("1000-fff000");
+        assert_eq!(device.mapped(&tables).unwrap(), BTreeSet::from([Opened::Device(SDA)]), "its beginning is seen");
+        let then_stays = [&tables[..3], &[tables[3]; 1]].concat();
+        assert_eq!(FakeProcess::new().mapped(&then_stays).unwrap(), BTreeSet::new(), "it has moved once");
     }
 
     #[test]
