@@ -22,8 +22,8 @@ pub struct PortalPolicy {
 /// The rules for the portals of one namespace. Without lists only addresses are refused at which no storage can be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortalRules {
-    /// If there are some, a portal must be in one of them.
-    allowed: Vec<IpNet>,
+    /// If there is a list, a portal must be in one of its subnets.
+    allowed: Option<Vec<IpNet>>,
     /// A portal must be in none of them.
     denied: Vec<IpNet>,
 }
@@ -46,21 +46,15 @@ impl FromStr for PortalPolicy {
             format!("expected JSON with allowed, denied and byNamespace, such as {{\"allowed\": [\"10.0.1.0/24\"]}}: {error}")
         })?;
         let denied = subnets(&denied)?;
-        let rules = |allowed: &[String]| -> Result<Arc<PortalRules>, String> {
-            Ok(Arc::new(PortalRules { allowed: subnets(allowed)?, denied: denied.clone() }))
-        };
+        let rules = |allowed| Arc::new(PortalRules { allowed, denied: denied.clone() });
         let mut of_namespaces = BTreeMap::new();
         for (namespace, allowed) in by_namespace {
-            if allowed.is_empty() {
-                // Who writes this means "none", and the other lists mean "all" by it.
-                return Err(format!(
-                    "byNamespace: expected a subnet or more for {namespace:?}, found an empty list; leave the namespace \
-                     out for what `allowed` says, or name 192.0.2.0/32, which is never used, for no portal at all"
-                ));
-            }
-            of_namespaces.insert(namespace, rules(&allowed)?);
+            // Who writes an empty list here means "none". The chart refuses it, because the other lists mean "all" by it; an
+            // agent that is started without the chart must not stop for it.
+            of_namespaces.insert(namespace, rules(Some(subnets(&allowed)?)));
         }
-        Ok(PortalPolicy { default: rules(&allowed)?, by_namespace: of_namespaces })
+        let allowed = Some(subnets(&allowed)?).filter(|allowed| !allowed.is_empty());
+        Ok(PortalPolicy { default: rules(allowed), by_namespace: of_namespaces })
     }
 }
 
@@ -80,11 +74,6 @@ impl PortalPolicy {
 }
 
 impl PortalRules {
-    /// Whether only listed addresses are allowed.
-    fn has_list(&self) -> bool {
-        !self.allowed.is_empty()
-    }
-
     /// Why this address must not be dialled; `None` if it may.
     #[must_use]
     pub fn why_refused(&self, address: IpAddr) -> Option<String> {
@@ -94,8 +83,11 @@ impl PortalRules {
             Some(format!("{address} is {kind}, where no storage can be"))
         } else if let Some(subnet) = within(&self.denied) {
             Some(format!("{address} is in {subnet}, which the administrator has denied (portals.denied of the chart)"))
-        } else if self.has_list() && within(&self.allowed).is_none() {
-            let subnets: Vec<String> = self.allowed.iter().map(ToString::to_string).collect();
+        } else if let Some(allowed) = self.allowed.as_ref().filter(|allowed| within(allowed).is_none()) {
+            if allowed.is_empty() {
+                return Some("the administrator allows no portal for this namespace (portals.byNamespace)".to_owned());
+            }
+            let subnets: Vec<String> = allowed.iter().map(ToString::to_string).collect();
             let subnets = subnets.join(", ");
             Some(format!(
                 "{address} is in none of the subnets that the administrator allows for this namespace: {subnets}"
@@ -217,14 +209,18 @@ mod tests {
         assert!(!may("munich", "10.0.1.1") && may("munich", "10.0.2.1") && !may("munich", "10.0.2.9"));
     }
 
+    #[test]
+    fn an_empty_list_of_a_namespace_allows_no_portal_there() {
+        let policy: PortalPolicy = r#"{"byNamespace": {"guests": []}}"#.parse().unwrap();
+        let why = |namespace: &str| policy.rules(namespace).why_portal_refused(&portal("10.0.1.10"));
+        assert!(why("guests").unwrap().contains("allows no portal for this namespace"));
+        assert_eq!(why("frankfurt"), None);
+    }
+
     #[rstest]
     #[case("allowed", "expected JSON with allowed, denied and byNamespace")]
     #[case(r#"{"allow": []}"#, "unknown field `allow`")]
     #[case(r#"{"allowed": ["10.0.0.1"]}"#, "expected a subnet such as 10.0.1.0/24 or fd00:1::/64, found \"10.0.0.1\"")]
-    #[case(
-        r#"{"byNamespace": {"guests": []}}"#,
-        "byNamespace: expected a subnet or more for \"guests\", found an empty list"
-    )]
     fn rules_that_cannot_be_read_are_an_error(#[case] text: &str, #[case] message: &str) {
         let error = text.parse::<PortalPolicy>().unwrap_err();
         assert!(error.contains(message), "{error}");

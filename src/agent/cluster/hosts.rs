@@ -53,11 +53,14 @@ pub enum Contact {
     /// None has ended yet.
     #[default]
     Untried,
-    /// It answers, be it with an error.
+    /// It answers what was asked.
     Answers,
+    /// It answers that it does not: the agent may not, or nobody can read the answer.
+    Refuses,
     /// It answers that it has no Hosts at all, not even their kind.
     NoHosts,
-    /// The request has failed without any HTTP answer.
+    /// Nobody has answered for it: the request has failed without an HTTP answer, or with one of those that a load balancer
+    /// gives in its place, and an API server whose etcd is away. After a power cut both mean the same.
     Silent,
 }
 
@@ -70,9 +73,14 @@ impl From<&watcher::Error> for Contact {
                 Contact::Silent
             }
             InitialListFailed(kube::Error::Api(status)) if status.code == 404 => Contact::NoHosts,
+            InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status))
+                if status.code >= 500 =>
+            {
+                Contact::Silent
+            }
             // The connection of a watch that had begun was lost: the next list shows whether anybody answers.
             WatchFailed(_) => Contact::Untried,
-            _ => Contact::Answers,
+            _ => Contact::Refuses,
         }
     }
 }
@@ -321,10 +329,13 @@ mod tests {
         let no_token = kube::client::AuthError::AuthExec("no token".into());
         assert_eq!(list(kube::Error::Auth(no_token)), Contact::Silent, "nobody was asked");
         assert_eq!(list(answer(404)), Contact::NoHosts);
-        for code in [401, 403, 410, 429, 500, 503] {
-            assert_eq!(list(answer(code)), Contact::Answers, "{code}");
+        for code in [401, 403, 410, 429] {
+            assert_eq!(list(answer(code)), Contact::Refuses, "{code}");
         }
-        assert_eq!(Contact::from(&watcher::Error::WatchStartFailed(answer(404))), Contact::Answers);
+        for code in [500, 502, 503, 504] {
+            assert_eq!(list(answer(code)), Contact::Silent, "{code} of a load balancer, or without etcd");
+        }
+        assert_eq!(Contact::from(&watcher::Error::WatchStartFailed(answer(404))), Contact::Refuses);
         assert_eq!(Contact::from(&watcher::Error::WatchFailed(nobody())), Contact::Untried);
     }
 
