@@ -26,15 +26,18 @@ pub fn host_warnings(view: &View, host: &Host, plan: &HostPlan) -> Vec<HostWarni
 }
 
 /// The warning of a host whose initiator name another host has too. An array identifies a host by this name: each of the
-/// two ends the sessions of the other.
+/// two ends the sessions of the other. Who may read one namespace learns nothing of another one: `namespace` is that of the host
+/// with the warning.
 #[must_use]
-pub fn duplicate_initiator_name(name: &str, other: &Host) -> HostWarning {
+pub fn duplicate_initiator_name(name: &str, namespace: &str, other: &Host) -> HostWarning {
     let metadata = &other.metadata;
-    let (namespace, host) = (metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref());
+    let host = if metadata.namespace.as_deref() == Some(namespace) {
+        format!("Host {namespace}/{} on node {}", metadata.name.as_deref().unwrap_or_default(), other.spec.node_name)
+    } else {
+        "a Host of another namespace".to_owned()
+    };
     let message = format!(
-        "Host {namespace}/{} on node {} has the initiator name {name} too, so arrays take the two for one: write a unique name (`iscsi-iname` prints one) into /etc/iscsi/initiatorname.iscsi on one of them, and restart iscsid",
-        host.unwrap_or_default(),
-        other.spec.node_name
+        "{host} has the initiator name {name} too, so arrays take the two for one: write a unique name (`iscsi-iname` prints one) into /etc/iscsi/initiatorname.iscsi on one of them, and restart iscsid"
     );
     HostWarning { reason: PreparedReason::DuplicateInitiatorName, message }
 }
@@ -132,4 +135,22 @@ fn mtu_mismatches(view: &View, host: &Host, networks: &[CarriedNetwork]) -> Vec<
         (found != 0 && found != needed).then_some(HostWarning { reason: PreparedReason::MTUMismatch, message })
     };
     networks.iter().filter_map(warning).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::HostSpec;
+
+    #[test]
+    fn a56_a_host_of_another_namespace_with_the_same_name_is_not_named() {
+        let mut other = Host::new("secret-host", HostSpec { node_name: "secret-node".into(), ..HostSpec::default() });
+        other.metadata.namespace = Some("munich".into());
+        let message = |namespace| duplicate_initiator_name("iqn.a", namespace, &other).message;
+        assert!(
+            message("munich").starts_with("Host munich/secret-host on node secret-node has the initiator name iqn.a")
+        );
+        assert!(message("frankfurt").starts_with("a Host of another namespace has the initiator name iqn.a"));
+        assert!(!message("frankfurt").contains("secret"));
+    }
 }

@@ -163,7 +163,9 @@ fn duplicate_initiator_names(hosts: &[&Host]) -> Vec<Problem> {
     for (name, hosts) in by_name {
         for host in &hosts {
             let other = hosts.iter().find(|other| other.spec.node_name != host.spec.node_name);
-            let warning = other.map(|other| duplicate_initiator_name(name, other));
+            let warning = other.map(|other| {
+                duplicate_initiator_name(name, host.metadata.namespace.as_deref().unwrap_or_default(), other)
+            });
             problems.extend(warning.map(|warning| host_problem(host, warning.reason.as_str(), warning.message)));
         }
     }

@@ -275,12 +275,15 @@ impl Index {
         self.hosts_of_node.get(node).into_iter().flatten()
     }
 
-    /// The first host on another node that reports the same initiator name.
+    /// The first host on another node that reports the same initiator name; one of the same namespace, if there is one.
     pub(crate) fn other_host_with_initiator(&self, key: &ObjectKey, initiator: &str) -> Option<&ObjectKey> {
         let node = &self.hosts.get(key)?.spec.node_name;
         let on_another_node =
             |other: &&ObjectKey| self.hosts.get(other).is_some_and(|host| host.spec.node_name != *node);
-        self.initiators.with(initiator).iter().find(on_another_node)
+        let mut others = self.initiators.with(initiator).iter().filter(on_another_node);
+        let first = others.next()?;
+        let is_near = |other: &&ObjectKey| other.namespace == key.namespace;
+        if is_near(&first) { Some(first) } else { others.find(is_near).or(Some(first)) }
     }
 
     /// The time of the first decision about the deletion of an object, on the monotonic clock; `None` before it.

@@ -236,7 +236,7 @@ fn warnings(index: &Index, key: &ObjectKey, dc_key: &ObjectKey, host: &Host, pla
     let initiator = agent.and_then(|agent| agent.initiator_name.as_deref());
     warnings.extend(initiator.and_then(|initiator| {
         let other = index.hosts.get(index.other_host_with_initiator(key, initiator)?)?;
-        Some(duplicate_initiator_name(initiator, other))
+        Some(duplicate_initiator_name(initiator, &key.namespace, other))
     }));
     warnings.extend(agent.into_iter().flat_map(AgentStatus::all_warnings).cloned());
     if let Some(view) = index.view(dc_key) {
