@@ -111,6 +111,7 @@ fn select(
             let interface = interface(link, usable.get(&link.header.index))?;
             let is_named = filter.names(&interface.name);
             let can_carry_storage = !interface.addresses.is_empty()
+                && !is_beside_its_lower(link, &usable)
                 && (leads_out(link, &interface.name, &uplinked) || is_hardware(&interface.name));
             (is_named || can_carry_storage).then_some((!is_named, interface))
         })
@@ -179,6 +180,20 @@ fn leads_out(link: &LinkMessage, name: &str, uplinked: &BTreeSet<u32>) -> bool {
         Some(InfoKind::Other(kind)) => kind == OPEN_VSWITCH && !name.starts_with(OVN_KUBERNETES),
         _ => false,
     }
+}
+
+/// Whether this is a macvlan or ipvlan with an address in a subnet of the interface that it is stacked on. That one carries
+/// the subnet; this one is there so that the host reaches its own pods or virtual machines.
+fn is_beside_its_lower(link: &LinkMessage, addresses: &BTreeMap<u32, BTreeSet<(IpAddr, u8)>>) -> bool {
+    let lower = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Link(index) => addresses.get(index),
+        _ => None,
+    });
+    let (Some(own), Some(lower)) = (addresses.get(&link.header.index), lower) else { return false };
+    let subnets = |of: &BTreeSet<(IpAddr, u8)>| -> BTreeSet<IpNet> {
+        of.iter().filter_map(|(address, length)| Some(IpNet::new(*address, *length).ok()?.trunc())).collect()
+    };
+    matches!(kind(link), Some(InfoKind::MacVlan | InfoKind::IpVlan)) && !subnets(own).is_disjoint(&subnets(lower))
 }
 
 /// Whether a port of a bridge has a pod or a virtual machine at its other end.
@@ -302,6 +317,25 @@ mod tests {
         ];
         message.attributes.extend(kind.map(|kind| LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)])));
         message
+    }
+
+    /// A link that is stacked on another one.
+    fn stacked(mut link: LinkMessage, lower: u32) -> LinkMessage {
+        link.attributes.push(LinkAttribute::Link(lower));
+        link
+    }
+
+    #[test]
+    fn a_macvlan_beside_its_own_interface_carries_nothing_unless_it_is_named() {
+        let links = [link(1, "ens1", None), stacked(link(2, "shim", Some(InfoKind::MacVlan)), 1)];
+        let found = |of_shim: &str, filter: &InterfaceFilter| -> Vec<String> {
+            let addresses = [address(1, "10.0.1.21/24"), address(2, of_shim)];
+            let found = select(&links, &addresses, |name| name == "ens1", filter);
+            found.iter().map(|interface| interface.name.to_string()).collect()
+        };
+        assert_eq!(found("10.0.1.22/24", &named(&[], &[])), ["ens1"]);
+        assert_eq!(found("10.0.1.22/24", &named(&["shim"], &[])), ["ens1", "shim"]);
+        assert_eq!(found("10.0.2.22/24", &named(&[], &[])), ["ens1", "shim"], "it has a network of its own");
     }
 
     fn address(index: u32, text: &str) -> AddressMessage {
