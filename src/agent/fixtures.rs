@@ -44,14 +44,16 @@ pub fn holding(mut plan: Plan, target: &str) -> Plan {
 pub fn session(id: u32, path: IscsiPath) -> Session {
     Session {
         id,
+        dialled: path.portal.clone(),
         path,
         tpgt: 1,
         owner: SessionOwner::Agent,
         state: SessionState::LoggedIn,
+        refused: None,
         credentials: None,
         stored_credentials: None,
         live_settings: None,
-        record_is_kept: true,
+        record_is_kept: Some(true),
         disks: vec![disk(id, &[])],
     }
 }
@@ -66,6 +68,11 @@ pub fn foreign(session: Session) -> Session {
 
 pub fn lost(session: Session) -> Session {
     Session { state: SessionState::Failed, ..session }
+}
+
+/// A session that its target has sent on to an address that is not dialled.
+pub fn refused(session: Session) -> Session {
+    Session { state: SessionState::Free, refused: Some("127.0.0.1 is a loopback address".into()), ..session }
 }
 
 pub fn used(session: Session, by: &DeviceUser) -> Session {

@@ -220,7 +220,7 @@ async fn log_out_flushing(
         match reason {
             LogoutReason::NewCredentials if logout::may_relogin(&plan, &inventory, found, logging_out) => {}
             LogoutReason::NewCredentials => return Ok(false),
-            LogoutReason::Surplus => {
+            LogoutReason::Surplus | LogoutReason::Refused => {
                 let decisions = logout::decide(&plan, &inventory, logging_out);
                 let decision = decisions.into_iter().find(|(session, _)| session.id == found.id);
                 match decision.map(|(_, decision)| decision) {
@@ -258,7 +258,10 @@ fn find<'a>(inventory: &'a Inventory, session: &Session) -> Option<&'a Session> 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Mutex, PoisonError};
+    use std::{
+        collections::BTreeMap,
+        sync::{Mutex, PoisonError},
+    };
 
     use super::*;
     use crate::agent::{
@@ -266,6 +269,7 @@ mod tests {
         initiator::{Facts, InterfaceFilter, Login},
         types::credentials::Credentials,
     };
+    use crate::api::portal_policy::PortalRules;
 
     /// A host with one session over two maps, which nobody uses. It writes down what is done to the maps.
     struct TwoMaps {
@@ -341,11 +345,13 @@ mod tests {
             Ok(())
         }
 
-        async fn facts(&self, _: &InterfaceFilter) -> Result<Facts, PathError> {
-            Ok(Facts::default())
+        async fn read(&self, _: &InterfaceFilter) -> Result<(Facts, Inventory), PathError> {
+            Ok((Facts::default(), Inventory::default()))
         }
 
-        fn claim(&self, _: BTreeSet<IscsiPath>, _: BTreeSet<IscsiPath>) {}
+        fn claim(&self, _: BTreeSet<IscsiPath>, _: BTreeMap<IscsiPath, Option<u32>>) {}
+
+        fn judge_by(&self, _: Arc<PortalRules>) {}
 
         fn changes(&self) -> watch::Receiver<()> {
             watch::Sender::new(()).subscribe()

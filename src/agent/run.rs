@@ -42,7 +42,8 @@ use super::{
 };
 use crate::{
     api::{
-        AgentStatus, Connection, Host, HostStatus, NodeName, SecretName, portal_policy::PortalPolicy,
+        AgentStatus, Connection, Host, HostStatus, NodeName, SecretName,
+        portal_policy::{PortalPolicy, PortalRules},
         reason::PathReason,
     },
     ops::{Clock, Now, Platform, backoff::random_seed, log_once::LogOnce},
@@ -56,6 +57,10 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// The pause before a host is read again whose devices could not be read.
 const READ_RETRY: Duration = Duration::from_secs(5);
+
+/// After this time without a look at the host the agent does not count as alive: what it reported last may be untrue, and it
+/// repairs nothing.
+const BLIND_AFTER: Duration = Duration::from_secs(60);
 
 /// The agent of one node.
 pub struct Agent<I, C> {
@@ -87,6 +92,9 @@ pub struct Agent<I, C> {
     progress_at: Option<Duration>,
     write_log: LogOnce,
     read_log: LogOnce,
+    /// Since when the host cannot be read.
+    blind_since: Option<Duration>,
+    is_alive: watch::Sender<bool>,
     metrics: AgentMetrics,
     path_gauge: PathGauge,
 }
@@ -120,6 +128,8 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             stored_secrets: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             progress_at: None,
+            blind_since: None,
+            is_alive: watch::Sender::new(true),
             write_log: LogOnce::new(format!("write the status of the Host of node {node}")),
             read_log: LogOnce::new(format!("read the devices of node {node}")),
             path_gauge: PathGauge::new(&metrics),
@@ -134,6 +144,12 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         self.clock = platform.clock;
         self.jobs.use_tasks(platform.tasks);
         self
+    }
+
+    /// Whether the agent may count as alive: not while it cannot read its host.
+    #[must_use]
+    pub fn is_alive(&self) -> watch::Receiver<bool> {
+        self.is_alive.subscribe()
     }
 
     /// Keeps the last plan in a file, and follows it while the API server does not answer after a start.
@@ -185,10 +201,15 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             Ok(read) => read,
             Err(error) => {
                 self.read_log.failed(error);
-                return self.clock.now().monotonic + READ_RETRY;
+                let now = self.clock.now().monotonic;
+                let since = *self.blind_since.get_or_insert(now);
+                self.set_alive(now.saturating_sub(since) < BLIND_AFTER);
+                return now + READ_RETRY;
             }
         };
         self.read_log.recovered();
+        self.blind_since = None;
+        self.set_alive(true);
         let now = self.clock.now();
         if self.begin_or_end_cold_start(&facts, now).await {
             // The interfaces to read depend on the plan.
@@ -200,9 +221,12 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         [wake_at, write_at].into_iter().flatten().fold(now.monotonic + RESYNC, Duration::min)
     }
 
+    fn set_alive(&self, is_alive: bool) {
+        self.is_alive.send_if_modified(|known| std::mem::replace(known, is_alive) != is_alive);
+    }
+
     async fn read_host(&self) -> Result<(Facts, Inventory), PathError> {
-        let facts = self.initiator.facts(&self.interface_filter()).await?;
-        let inventory = self.initiator.inventory(&BTreeSet::new()).await?;
+        let (facts, inventory) = self.initiator.read(&self.interface_filter()).await?;
         let candidates = match (&self.reconciler, &*self.plan.borrow()) {
             (Some(reconciler), Some(plan)) => reconciler.logout_candidates(plan, &inventory, &self.secret_states()),
             _ => BTreeSet::new(),
@@ -219,6 +243,11 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let read = self.secrets.iter();
         let read = read.map(|(secret, state)| (secret.name.as_str().into(), state.borrow().clone()));
         read.chain(self.stored_secrets.clone()).collect()
+    }
+
+    /// Which portals the data center of the served Host may have.
+    fn rules(&self) -> Arc<PortalRules> {
+        self.portals.rules(self.served.as_ref().map_or("", |host| host.namespace.as_str()))
     }
 
     fn follows_last_plan(&self) -> bool {
@@ -241,6 +270,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let Some(last) = cold_start.usable(&self.node, facts.initiator_name.as_deref(), now.wall) else { return false };
         let (plan, secrets) = cold_start::plan_with_stored_credentials(&last, &*self.initiator).await;
         self.served = Some(last.host);
+        self.initiator.judge_by(self.rules());
         self.stored_secrets = secrets;
         self.plan.send_replace(Some(Arc::new(plan)));
         self.reconciler.get_or_insert_with(|| Reconciler::cold(self.seed));
@@ -317,8 +347,10 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
     fn follow_plan(&mut self, status: &HostStatus) {
         let Some(plan) = status.plan.as_ref().map(Plan::from) else { return };
         let is_first = self.reconciler.as_ref().is_none_or(Reconciler::is_cold);
-        let reported = status.connections.iter().filter(|_| is_first).map(IscsiPath::from);
+        let reported = status.connections.iter().filter(|_| is_first);
+        let reported = reported.map(|connection| (IscsiPath::from(connection), connection.session_id));
         self.initiator.claim(plan.paths.keys().cloned().collect(), reported.collect());
+        self.initiator.judge_by(self.rules());
         if self.plan.borrow().as_deref() != Some(&plan) {
             self.watch_secrets(&plan);
             self.plan.send_replace(Some(Arc::new(plan)));
@@ -360,7 +392,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let mut warnings = Vec::new();
         let plan = self.plan.borrow().clone();
         let secrets = self.secret_states();
-        let portals = self.portals.rules(self.served.as_ref().map_or("", |host| host.namespace.as_str()));
+        let portals = self.rules();
         if let (Some(plan), Some(reconciler)) = (plan, &mut self.reconciler) {
             let input = StepInput { plan: &plan, inventory, facts: &facts, secrets: &secrets, portals: &portals, now };
             let step = reconciler.step(input);

@@ -56,14 +56,14 @@ pub async fn serve(
     let (contact, contact_seen) = watch::channel(Contact::default());
     let renewer = LeaseRenewer::new(client.clone(), &namespace, node.clone(), lease, requests.clone(), metrics.clone())
         .with_clock(platform.clock);
-    let lease = tasks.spawn(renewer.run());
     let hosts = tasks.spawn(hosts::watch_node(client.clone(), node.clone(), sender, contact, metrics.clone()));
     info!(%node, "serving");
-    let cluster = Arc::new(KubeCluster::new(client, requests, tasks));
+    let cluster = Arc::new(KubeCluster::new(client, requests, tasks.clone()));
     let mut agent = Agent::new(node.clone(), initiator, cluster, node_hosts, metrics, portals).on(platform);
     if let Some((file, max_age)) = last_plan {
         agent = agent.with_cold_start(ColdStart::new(file, max_age, contact_seen));
     }
+    let lease = tasks.spawn(renewer.run(agent.is_alive()));
     agent.run(stop).await;
     lease.abort();
     hosts.abort();

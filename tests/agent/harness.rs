@@ -143,6 +143,8 @@ pub struct TestNode {
     pub last_plan: Option<PathBuf>,
     /// Whether the API server answers.
     pub contact: watch::Sender<Contact>,
+    /// Whether the lease of the agent is renewed.
+    pub is_alive: watch::Receiver<bool>,
     agent: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -158,7 +160,15 @@ impl TestNode {
         let simulation = Simulation::new(None);
         let host = simulation.host(&"node-1".into()).unwrap();
         let contact = watch::Sender::new(Contact::Answers);
-        let mut node = TestNode { api: FakeApi::new(), simulation, host, last_plan, contact, agent: None };
+        let mut node = TestNode {
+            api: FakeApi::new(),
+            simulation,
+            host,
+            last_plan,
+            contact,
+            is_alive: watch::channel(true).1,
+            agent: None,
+        };
         node.start_agent();
         node
     }
@@ -180,6 +190,7 @@ impl TestNode {
             Some(cold_start) => agent.with_cold_start(cold_start),
             None => agent,
         };
+        self.is_alive = agent.is_alive();
         self.agent = Some((stop.clone(), tokio::spawn(agent.run(stop))));
     }
 

@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::json;
 use tokio::{
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 
@@ -69,23 +69,29 @@ impl LeaseRenewer {
         LeaseRenewer { clock, ..self }
     }
 
-    /// Renews the lease until the future is dropped. The lease is not released then: an agent that is restarted must
-    /// not count as dead meanwhile.
-    pub async fn run(self) {
+    /// Renews the lease until the future is dropped, while the agent is alive. The lease is not released then: an agent that
+    /// is restarted must not count as dead meanwhile.
+    pub async fn run(self, is_alive: watch::Receiver<bool>) {
         let mut log = LogOnce::new(format!("renew the lease of node {}", self.node));
         for round in 0_u64.. {
-            // Boxed, so that the thousands of renewers of a simulation are small while they sleep.
-            let renewal = Box::pin(timeout(self.timing.duration / 2, self.renew())).await;
-            let outcome = OutcomeLabel::of_request(matches!(renewal, Ok(Ok(()))));
-            self.metrics.renewals.get_or_create(&outcome).inc();
-            match renewal {
-                Ok(Ok(())) => log.recovered(),
-                Ok(Err(error)) => log.failed(brief(&error)),
-                Err(_) => log.failed("the API server does not answer"),
+            if *is_alive.borrow() {
+                self.renew_once(&mut log).await;
             }
             // A tenth of jitter, so that agents that were started together do not always renew together.
             let tenth = self.timing.renew_every / 10;
             sleep(tenth.saturating_mul(9) + backoff::fraction(tenth, (&self.node, round))).await;
+        }
+    }
+
+    async fn renew_once(&self, log: &mut LogOnce) {
+        // Boxed, so that the thousands of renewers of a simulation are small while they sleep.
+        let renewal = Box::pin(timeout(self.timing.duration / 2, self.renew())).await;
+        let outcome = OutcomeLabel::of_request(matches!(renewal, Ok(Ok(()))));
+        self.metrics.renewals.get_or_create(&outcome).inc();
+        match renewal {
+            Ok(Ok(())) => log.recovered(),
+            Ok(Err(error)) => log.failed(brief(&error)),
+            Err(_) => log.failed("the API server does not answer"),
         }
     }
 

@@ -6,8 +6,13 @@
 pub mod open_iscsi;
 pub mod simulated;
 
-use std::{collections::BTreeSet, fmt, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    sync::Arc,
+};
 
+use ipnet::IpNet;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -64,14 +69,18 @@ impl From<io::Error> for PathError {
 /// Each call ends by itself; a login takes little longer than its login timeout. The agent never cancels a call, because
 /// a tool that is stopped half way may leave a lock behind.
 pub trait Initiator: Send + Sync + 'static {
-    /// Reads the interfaces and the initiator of the host. The filter names interfaces to report in addition to those
-    /// that can carry storage traffic by their kind.
-    fn facts(&self, filter: &InterfaceFilter) -> impl Future<Output = Result<Facts, PathError>> + Send;
+    /// Reads the interfaces and the initiator of the host, and its inventory without users of devices. The filter names
+    /// interfaces to report in addition to those that can carry storage traffic by their kind.
+    fn read(&self, filter: &InterfaceFilter) -> impl Future<Output = Result<(Facts, Inventory), PathError>> + Send;
 
-    /// These paths are the agent's: they are planned now, or were reported by an agent before it. A session of the agent is
+    /// These paths are the agent's: they are planned now, or were reported by an agent before it, with their sessions. A session of the agent is
     /// one that was once seen on such a path, or one with a mark that only the agent makes; in both cases it has a name as
     /// the agent's have.
-    fn claim(&self, planned: BTreeSet<IscsiPath>, reported: BTreeSet<IscsiPath>);
+    fn claim(&self, planned: BTreeSet<IscsiPath>, reported: BTreeMap<IscsiPath, Option<u32>>);
+
+    /// Where sessions of the agent may be connected to, from now on: a target may send a session on to another address, also
+    /// when the session is restored.
+    fn judge_by(&self, portals: Arc<PortalRules>);
 
     /// Reads the sessions, their disks, and the multipath maps over the disks. Entries that vanish during the reading are
     /// left out, so the result is consistent.
@@ -164,12 +173,16 @@ pub struct Session {
     pub id: u32,
     /// Its path: with the portal that was requested, which may be a DNS name, and the interface that it is bound to.
     pub path: IscsiPath,
+    /// Its portal as the initiator has dialled it: by address.
+    pub dialled: Portal,
     /// The portal group tag that the target has answered.
     pub tpgt: u16,
     /// The maker of the session. The agent changes only its own sessions.
     pub owner: SessionOwner,
-    /// Whether the session works.
+    /// Whether the session works. One that is refused counts as free.
     pub state: SessionState,
+    /// For a session of the agent: why it must not be connected to where its target has sent it on.
+    pub refused: Option<Arc<str>>,
     /// The credentials it was authenticated with, if they are known.
     pub credentials: Option<Fingerprint>,
     /// The credentials that the initiator has stored for its path, and would use for the next login; none if it has stored
@@ -177,8 +190,9 @@ pub struct Session {
     pub stored_credentials: Option<Fingerprint>,
     /// Its settings that can be changed, if they are known.
     pub live_settings: Option<LiveSettings>,
-    /// For a session of the agent: whether what the initiator has stored for its path is as the agent keeps it.
-    pub record_is_kept: bool,
+    /// For a session of the agent: whether what the initiator has stored for its path is as the agent keeps it. None if that
+    /// is not known.
+    pub record_is_kept: Option<bool>,
     /// Its disks.
     pub disks: Vec<Disk>,
 }
@@ -294,4 +308,8 @@ pub struct Login {
     pub expected_tpgt: u16,
     /// The only portal group tag that it may answer; none if it may answer any.
     pub only_tpgt: Option<u16>,
+    /// Differs between hosts, so that they choose different addresses of a DNS name.
+    pub seed: u64,
+    /// The subnets of the path's interface.
+    pub subnets: Vec<IpNet>,
 }

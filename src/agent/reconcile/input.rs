@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
+
 use super::{
     path_state::{PathObservation, PendingLogin},
     plan::{LoginParams, Plan},
@@ -47,6 +49,8 @@ pub struct StepInput<'a> {
 #[derive(Debug)]
 pub(super) struct PathInput<'a> {
     session: Option<&'a Session>,
+    /// Its session is where it must not be.
+    is_refused: bool,
     pub login: Option<PendingLogin>,
     /// Why an attempt would be pointless.
     blocker: Option<PathError>,
@@ -69,9 +73,12 @@ impl<'a> PathInput<'a> {
         let secret = params.chap_secret.as_ref().map(|name| secrets.get(name).cloned().unwrap_or_default());
         let fingerprint = credentials(params, secrets).map(Credentials::fingerprint);
         PathInput {
+            is_refused: session.is_some_and(|session| session.refused.is_some()),
             session,
             login,
-            blocker: name_problem(path)
+            blocker: session
+                .and_then(|session| redirect_problem(path, session))
+                .or_else(|| name_problem(path))
                 .or_else(|| portal_problem(path, portals))
                 .or_else(|| interface_problem(path, device))
                 .or_else(|| secret_problem(params, secret.as_ref())),
@@ -89,8 +96,14 @@ impl<'a> PathInput<'a> {
         self.blocker.is_some()
     }
 
+    /// Whether its session is where it must not be. It is no session of the path, and no other is made beside it.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
     pub fn observation(&self) -> PathObservation<'_> {
-        PathObservation { session: self.session, blocker: self.blocker.as_ref(), login: self.login }
+        let session = self.session.filter(|_| !self.is_refused);
+        PathObservation { session, blocker: self.blocker.as_ref(), login: self.login }
     }
 }
 
@@ -98,6 +111,23 @@ impl<'a> PathInput<'a> {
 fn device_identity(device: &HostInterface) -> impl Hash {
     let HostInterface { name, mac, mtu, up, addresses } = device;
     (name, mac, mtu, up, addresses)
+}
+
+/// A target may send a session on to another address whenever it is made or restored.
+fn redirect_problem(path: &IscsiPath, session: &Session) -> Option<PathError> {
+    let why = session.refused.as_ref()?;
+    let message = format!(
+        "{} has sent the session on to an address that is not dialled: {why}; it does not count, and is logged out as soon \
+         as nothing needs it",
+        path.portal
+    );
+    Some(PathError::new(PathReason::PortalUnreachable, message))
+}
+
+/// The subnets of a path's interface.
+pub(super) fn subnets(path: &IscsiPath, facts: &Facts) -> Vec<IpNet> {
+    let device = facts.interfaces.iter().find(|device| path.interface.as_deref() == Some(&*device.name));
+    device.into_iter().flat_map(|device| &device.addresses).filter_map(|address| address.parse().ok()).collect()
 }
 
 /// The schema refuses such a name, but the data center may be older than that rule.

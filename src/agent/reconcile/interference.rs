@@ -71,7 +71,7 @@ pub struct Interference {
 struct Seen {
     path: IscsiPath,
     disks: BTreeSet<Arc<str>>,
-    record_is_kept: bool,
+    record_is_kept: Option<bool>,
 }
 
 /// A time of interference, until it is quiet again.
@@ -119,13 +119,14 @@ impl Interference {
             false
         });
         for session in &live {
-            let was_kept = self.seen.get(&session.id).is_some_and(|seen| seen.record_is_kept);
-            if was_kept && !session.record_is_kept {
+            let was_kept = self.seen.get(&session.id).is_some_and(|seen| seen.record_is_kept == Some(true));
+            if was_kept && session.record_is_kept == Some(false) {
                 let what = format!("the record of the session to {} was deleted or changed", session.path);
                 found.push((Interfered::Record, what));
             }
         }
-        self.seen = live.into_iter().map(|session| (session.id, Seen::of(session))).collect();
+        let before = std::mem::take(&mut self.seen);
+        self.seen = live.into_iter().map(|session| (session.id, Seen::of(session, before.get(&session.id)))).collect();
         for (_, what) in &found {
             self.count(what, now);
         }
@@ -204,11 +205,11 @@ impl Interference {
 }
 
 impl Seen {
-    fn of(session: &Session) -> Self {
+    fn of(session: &Session, before: Option<&Seen>) -> Self {
         Seen {
             path: session.path.clone(),
             disks: session.disks.iter().map(|disk| disk.name.clone()).collect(),
-            record_is_kept: session.record_is_kept,
+            record_is_kept: session.record_is_kept.or_else(|| before?.record_is_kept),
         }
     }
 }
@@ -324,7 +325,9 @@ mod tests {
         assert_eq!(host.see_after(2, std::slice::from_ref(&bare)), [Interfered::Disk]);
         assert_eq!(host.see_after(2, std::slice::from_ref(&bare)), [], "once");
         assert!(host.said().contains("the disk sd1 of the session to"), "{}", host.said());
-        let changed = Session { record_is_kept: false, ..bare };
+        let unknown = Session { record_is_kept: None, ..bare.clone() };
+        assert_eq!(host.see_after(2, &[unknown]), [], "it could not be read");
+        let changed = Session { record_is_kept: Some(false), ..bare };
         assert_eq!(host.see_after(2, std::slice::from_ref(&changed)), [Interfered::Record]);
         assert_eq!(host.see_after(2, &[changed]), [], "once");
     }

@@ -6,6 +6,9 @@
 //! - each of its disks is unused, or in a multipath map that keeps an active path over a session that *stays*. A session
 //!   stays if it is planned, works, and is not being logged out.
 //!
+//! A session that its target has sent on to an address that must not be dialled is no path to storage, planned or not: it is
+//! logged out without another one, but never from under a device in use.
+//!
 //! For a plan that only connects nothing is logged out.
 
 use std::{
@@ -84,8 +87,8 @@ impl fmt::Display for KeepReason {
     }
 }
 
-/// Decides for every session of ours that is not planned, and for every session of a held target that is not planned.
-/// Sorted by path.
+/// Decides for every session of ours that is not planned or is refused, and for every session of a held target that is not
+/// planned. Sorted by path.
 ///
 /// `logging_out` are sessions that are being logged out already: they do not stay, planned or not.
 #[must_use]
@@ -101,8 +104,8 @@ pub fn decide<'a>(
     let mut decisions: Vec<_> = inventory
         .sessions
         .iter()
-        .filter(|session| !plan.paths.contains_key(&session.path))
-        .filter(|session| session.is_own() || plan.holds(&session.path))
+        .filter(|session| !plan.paths.contains_key(&session.path) || session.refused.is_some())
+        .filter(|session| session.is_own() || plan.holds(session))
         .map(|session| (session, devices.decide(plan, session)))
         .collect();
     decisions.sort_by(|(a, _), (b, _)| (&a.path, a.id).cmp(&(&b.path, b.id)));
@@ -129,7 +132,7 @@ pub fn candidates(plan: &Plan, inventory: &Inventory, logging_out: &BTreeSet<u32
 /// given up for a held target. One that is lost gives up nothing.
 #[must_use]
 pub fn waits_for_hold(plan: &Plan, session: &Session) -> bool {
-    session.is_live() && plan.holds(&session.path)
+    session.is_live() && plan.holds(session)
 }
 
 /// Whether a planned session may be logged out to log it in again with new credentials.
@@ -191,10 +194,11 @@ impl<'a> Devices<'a> {
 
     fn decide(&self, plan: &Plan, session: &'a Session) -> LogoutDecision<'a> {
         let target = &session.path.target;
-        if plan.holds(&session.path) {
+        let is_wanted = session.refused.is_none();
+        if is_wanted && plan.holds(session) {
             return LogoutDecision::Keep(KeepReason::Held);
         }
-        if plan.has_target(target) && !self.connected_targets.contains(target.as_str()) {
+        if is_wanted && plan.has_target(target) && !self.connected_targets.contains(target.as_str()) {
             return LogoutDecision::Keep(KeepReason::NoOtherPath);
         }
         let mut flush: Vec<&Map> = Vec::new();
@@ -242,9 +246,11 @@ fn has_all_paths(session: &Session, map: &Map) -> bool {
 mod tests {
     use super::*;
     use crate::agent::{
-        fixtures::{disk, foreign, holding, inventory, lost, map, path, plan, session, used},
+        fixtures::{disk, foreign, holding, inventory, lost, map, path, plan, refused, session, used},
         initiator::{DeviceUser, Disk},
+        types::IscsiPath,
     };
+    use crate::api::Portal;
 
     /// For each session that is decided on: `go`, `flush` (go, after its map was removed), or why it is kept.
     fn decisions(plan: &Plan, inventory: &Inventory) -> Vec<(u32, String)> {
@@ -278,6 +284,49 @@ mod tests {
         let elsewhere = plan("r", &[path("b", "1", "ens1")]);
         check("another target is planned", &elsewhere, &old_only, &[(2, "go")]);
         check("nothing is planned", &plan("r", &[]), &old_only, &[(2, "go")]);
+    }
+
+    #[test]
+    fn a_session_at_a_refused_address_goes_without_another_path_unless_in_use() {
+        let one = path("a", "1", "ens1");
+        let wanted = plan("r", std::slice::from_ref(&one));
+        let by = DeviceUser::Mount("/data".into());
+        let astray = refused(session(1, one.clone()));
+        let alone = |session: Session| inventory(vec![session], vec![]);
+        check("it is planned", &wanted, &alone(astray.clone()), &[(1, "go")]);
+        check("it is held", &holding(wanted.clone(), "a"), &alone(astray.clone()), &[(1, "go")]);
+        check(
+            "its disk is used",
+            &wanted,
+            &alone(used(astray.clone(), &by)),
+            &[(1, "kept, because its disk sd1 is mounted at /data")],
+        );
+        let mapped = |paths: &[(u32, bool)]| {
+            inventory(vec![astray.clone(), session(2, path("a", "2", "ens2"))], vec![map(1, paths)])
+        };
+        let both = plan("r", &[one.clone(), path("a", "2", "ens2")]);
+        check("its map has another path", &both, &mapped(&[(1, true), (2, true)]), &[(1, "go")]);
+        check("its map has no other path", &both, &mapped(&[(1, true), (2, false)]), &[(1, MAP_OPEN)]);
+    }
+
+    #[test]
+    fn a_held_session_stays_however_its_portal_is_written() {
+        let by_address = session(1, path("a", "1", "ens1"));
+        let by_name = |name: &str| IscsiPath { portal: Portal::new(name, 3260), ..path("a", "1", "ens1") };
+        let named = Session { path: by_name("san.example.com"), ..by_address.clone() };
+        for (session, portal, is_held) in [
+            (&by_address, "10.0.1.10:3260", true),
+            (&by_address, "san.example.com:3260", true),
+            (&by_address, "10.0.1.11:3260", false),
+            (&named, "10.0.1.10:3260", true),
+            (&named, "san.example.com:3260", true),
+            (&named, "10.0.1.11:3260", false),
+        ] {
+            let mut held = plan("r", &[]);
+            held.hold.insert(session.path.target.clone(), Some(BTreeSet::from([portal.into()])));
+            let word = if is_held { HELD } else { "go" };
+            check(portal, &held, &inventory(vec![session.clone()], vec![]), &[(1, word)]);
+        }
     }
 
     #[test]

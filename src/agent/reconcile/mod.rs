@@ -11,8 +11,9 @@ use std::{
 };
 
 use self::{
-    input::{PathInput, StepInput, credentials, hash, sessions_by_path},
+    input::{PathInput, StepInput, credentials, hash, sessions_by_path, subnets},
     interference::{Interfered, Interference},
+    logout::LogoutDecision,
     lost_maps::LostMaps,
     path_state::{PathState, PendingLogin},
     plan::{Plan, PlanVersion},
@@ -100,6 +101,16 @@ pub enum LogoutReason {
     Surplus,
     /// The Secret has new credentials: the session is logged in again with them.
     NewCredentials,
+    /// Its target has sent it on to an address that must not be dialled.
+    Refused,
+}
+
+/// The sessions that the logout rule allows to log out.
+struct MayGo<'a> {
+    /// They are not planned.
+    surplus: Vec<&'a Session>,
+    /// They are planned, and at an address that must not be dialled.
+    refused: Vec<&'a Session>,
 }
 
 /// The result of [`Reconciler::step`].
@@ -139,7 +150,7 @@ pub struct Reconciler {
     /// The credentials for which a path was last logged out. It is not logged out for the same again, whatever its session
     /// shows afterwards.
     relogged_in: BTreeMap<IscsiPath, Fingerprint>,
-    /// Until then no session is logged in again with new credentials, because the last logout for it has failed.
+    /// Until then no planned session is logged out, because the last such logout has failed.
     relogin_after: Option<Duration>,
     /// The time to delete our records of paths that are not planned: with every new plan, after a failure, and once
     /// after a start, because the agent may have been killed between its acknowledgement and the deletion.
@@ -226,7 +237,10 @@ impl Reconciler {
             (LogoutReason::Surplus, Err(cause)) => {
                 self.surplus.logout_failed(id, cause, now, hash((self.seed, id)));
             }
-            (LogoutReason::NewCredentials, Err(_)) => self.relogin_after = Some(now.monotonic + RELOGIN_PAUSE),
+            (LogoutReason::Refused, Ok(true)) => {}
+            (LogoutReason::NewCredentials | LogoutReason::Refused, Err(_)) => {
+                self.relogin_after = Some(now.monotonic + RELOGIN_PAUSE)
+            }
         }
     }
 
@@ -267,7 +281,8 @@ impl Reconciler {
         self.fail_untried(&path_inputs, input.now);
         let may_go = self.observe_surplus(input);
 
-        let mut actions = self.surplus_logouts(input, &may_go);
+        let mut actions = self.surplus_logouts(input, &may_go.surplus);
+        actions.extend(self.refused_logouts(input, &may_go.refused));
         actions.extend(self.relogins(input, &sessions));
         actions.extend(self.due_logins(input, &mut path_inputs));
         actions.extend(self.adjustments(input));
@@ -364,15 +379,32 @@ impl Reconciler {
         }
     }
 
-    /// Returns the surplus sessions that the logout rule allows to log out.
-    fn observe_surplus<'a>(&mut self, input: StepInput<'a>) -> Vec<&'a Session> {
+    /// Returns the sessions that the logout rule allows to log out.
+    fn observe_surplus<'a>(&mut self, input: StepInput<'a>) -> MayGo<'a> {
         let decisions = logout::decide(input.plan, input.inventory, &self.logging_out());
+        let is_planned = |session: &Session| input.plan.paths.contains_key(&session.path);
+        let (planned, decisions): (Vec<_>, Vec<_>) =
+            decisions.into_iter().partition(|(session, _)| is_planned(session));
+        let allowed = planned.into_iter().filter(|(_, decision)| matches!(decision, LogoutDecision::LogOut { .. }));
+        let refused = allowed.map(|(session, _)| session).collect();
         let first_attempts = self.paths.iter().filter(|(_, state)| state.is_first_attempt());
         let connecting_targets = first_attempts.map(|(path, _)| path.target.clone()).collect();
-        let may_go = self.surplus.observe(decisions, &connecting_targets, &mut self.reported, input.now);
+        let surplus = self.surplus.observe(decisions, &connecting_targets, &mut self.reported, input.now);
         // The last report before the start serves the first step only.
         self.reported.clear();
-        may_go
+        MayGo { surplus, refused }
+    }
+
+    /// Sessions of planned paths at addresses that must not be dialled.
+    fn refused_logouts(&mut self, input: StepInput<'_>, may_go: &[&Session]) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for session in may_go {
+            let is_due = self.relogin_after.is_none_or(|after| after <= input.now.monotonic);
+            if is_due && !self.logins.contains_key(&session.path) && self.may_start_logout(input.inventory, session) {
+                actions.push(self.log_out(session, LogoutReason::Refused));
+            }
+        }
+        actions
     }
 
     fn surplus_logouts(&mut self, input: StepInput<'_>, may_go: &[&Session]) -> Vec<Action> {
@@ -439,7 +471,7 @@ impl Reconciler {
         input: StepInput<'_>,
         path_inputs: &mut BTreeMap<IscsiPath, PathInput<'_>>,
     ) -> Option<Action> {
-        let StepInput { plan, secrets, portals, now, .. } = input;
+        let StepInput { plan, secrets, portals, facts, now, .. } = input;
         let params = plan.paths.get(&path)?;
         let path_input = path_inputs.get_mut(&path)?;
         self.paths.get_mut(&path)?.attempt_started(path_input.fingerprint);
@@ -449,6 +481,8 @@ impl Reconciler {
             siblings: plan.siblings(&path),
             expected_tpgt: self.expected_tpgt(&path, params.only_tpgt),
             only_tpgt: params.only_tpgt,
+            seed: self.path_seed(&path),
+            subnets: subnets(&path, facts),
             path,
             network: params.network.clone(),
             settings: plan.settings,
@@ -460,13 +494,14 @@ impl Reconciler {
     fn adjustments(&mut self, input: StepInput<'_>) -> Vec<Action> {
         let StepInput { plan, inventory, .. } = input;
         let wanted = LiveSettings::from(plan.settings);
-        let ids: BTreeSet<u32> = inventory.sessions.iter().map(|session| session.id).collect();
+        // A session that was lost may have come back with other settings.
+        let ids: BTreeSet<u32> = inventory.sessions.iter().filter(|it| it.is_live()).map(|it| it.id).collect();
         self.adjusted.retain(|id, _| ids.contains(id));
         let mut actions = Vec::new();
         for session in &inventory.sessions {
             let is_ours = session.is_own() && plan.paths.contains_key(&session.path);
             let differs = session.live_settings.is_some_and(|settings| settings != wanted);
-            if is_ours && differs && self.adjusted.insert(session.id, wanted) != Some(wanted) {
+            if is_ours && session.is_live() && differs && self.adjusted.insert(session.id, wanted) != Some(wanted) {
                 actions.push(Action::Adjust { session: session.clone(), settings: wanted });
             }
         }
@@ -513,7 +548,8 @@ impl Reconciler {
             .iter()
             .filter_map(|(path, state)| state.wake_at(path_inputs.get(path)?.observation(), now))
             .min();
-        let recheck = self.surplus.is_any_in_use().then(|| now.monotonic + USAGE_RECHECK);
+        let is_any_in_use = self.surplus.is_any_in_use() || path_inputs.values().any(PathInput::is_refused);
+        let recheck = is_any_in_use.then(|| now.monotonic + USAGE_RECHECK);
         let relogin = self.relogin_after.filter(|after| *after > now.monotonic);
         let tidy = self.tidy_at.filter(|at| *at > now.monotonic);
         let interference = self.interference.wake_at(now);

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    agent::types::IscsiPath,
-    api::{InterfaceName, Iqn, NetworkName, PlanStatus, PlannedPath, Portal, Revision, SecretName, SessionSettings},
+    agent::{initiator::Session, types::IscsiPath},
+    api::{
+        InterfaceName, Iqn, NetworkName, PlanStatus, PlannedPath, Portal, Revision, SecretName, SessionSettings,
+        address::parse_ip,
+    },
 };
 
 /// The plan of a host: the paths to connect, and the targets to leave alone.
@@ -92,11 +95,16 @@ impl Plan {
         of_target.filter(|other| other.interface == path.interface && *other != path).cloned().collect()
     }
 
-    /// Whether a session on this path stays as it is, planned or not.
+    /// Whether a session stays as it is, planned or not. A portal of the plan with a DNS name may be that of any session:
+    /// whoever writes a portal otherwise takes no session out.
     #[must_use]
-    pub fn holds(&self, path: &IscsiPath) -> bool {
-        let portals = self.hold.get(&path.target);
-        portals.is_some_and(|portals| portals.as_ref().is_none_or(|portals| portals.contains(&path.portal)))
+    pub fn holds(&self, session: &Session) -> bool {
+        let is_among = |portals: &BTreeSet<Portal>| {
+            [&session.path.portal, &session.dialled].iter().any(|portal| portals.contains(*portal))
+                || portals.iter().any(|portal| parse_ip(portal.host()).is_none())
+        };
+        let portals = self.hold.get(&session.path.target);
+        portals.is_some_and(|portals| portals.as_ref().is_none_or(is_among))
     }
 
     /// Whether some path leads to the target.

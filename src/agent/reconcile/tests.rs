@@ -12,7 +12,9 @@ use self::credentials::rotating;
 use super::*;
 use crate::{
     agent::{
-        fixtures::{TestClock, facts, foreign, holding, inventory, lost, map, path, plan, session, used, with_secret},
+        fixtures::{
+            TestClock, facts, foreign, holding, inventory, lost, map, path, plan, refused, session, used, with_secret,
+        },
         initiator::{DeviceUser, Facts, LiveSettings, Map},
         types::credentials::{Account, Credentials, Fingerprint, Password, SecretState},
     },

@@ -3,7 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::{
-    OpenIscsi, iscsiadm::outcome::CommandOutcome, names, record::NodeRecord, resolver, sessions::SessionEntry,
+    OpenIscsi,
+    iscsiadm::outcome::CommandOutcome,
+    names::{self, Tried},
+    record::NodeRecord,
+    resolver,
+    sessions::SessionEntry,
 };
 use crate::{
     agent::{
@@ -20,11 +25,11 @@ impl OpenIscsi {
         let resolved = resolver::resolve(&self.tools, access, login.path.portal.host()).await?;
         let own = self.reader.sessions().await?.into_iter().filter(SessionEntry::is_own);
         let sessions = own.map(|session| (session.path.clone(), self.requested_path(&session))).collect();
-        let address = names::choose(login, port, &resolved, &sessions, self.names.failed_at(&login.path))?;
+        let address = names::choose(login, port, &resolved, &sessions, self.names.last_tried(&login.path))?;
         let by_address = names::at(&login.path, address, port);
         let _lock = self.path_locks.lock(&by_address).await;
         let result = self.login_by_address(access, login, &by_address).await;
-        self.names.tried(&login.path, address, result.is_err());
+        self.names.tried(&login.path, Tried { address, has_failed: result.is_err() });
         result
     }
 
@@ -126,6 +131,12 @@ impl OpenIscsi {
                 return Err(self.undo_login(access, session, PathReason::TargetNotFound, &found).await);
             }
             self.names.set(session.id, &session.path, &login.path);
+            if session.tpgt != record.tpgt
+                && let Err(error) = self.records.retag(access, record, session.tpgt).await
+            {
+                // Until the next login, an iscsid that is restarted uses its own timeouts for the session.
+                tracing::debug!(%record, %error, "the record keeps its portal group tag");
+            }
             return Ok(());
         }
         if let Some(session) = new().find(|session| session.path.interface != path.interface) {

@@ -25,7 +25,13 @@ mod tests;
 
 pub use reader::Reader;
 
-use std::{cell::OnceCell, collections::BTreeSet, fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{Mutex, watch},
@@ -38,8 +44,12 @@ use self::{
     iscsiadm::{DAEMON, Iscsiadm, outcome::CommandOutcome},
     names::Names,
     path_locks::PathLocks,
-    record::{InterfaceRecord, NodeRecord, record_name},
-    records::Records,
+    reader::Read,
+    record::{InterfaceRecord, NodeRecord},
+    records::{
+        Records,
+        stored::{Stored, StoredNode},
+    },
     sessions::SessionEntry,
     unmapped::Unmapped,
 };
@@ -58,7 +68,7 @@ use crate::{
         },
         types::{IscsiPath, credentials::Credentials},
     },
-    api::{HostWarning, address::parse_ip, reason::PreparedReason},
+    api::{HostWarning, address::parse_ip, portal_policy::PortalRules, reason::PreparedReason},
 };
 
 /// The time for the kernel to remove a session after its logout.
@@ -151,8 +161,7 @@ impl OpenIscsi {
     }
 
     /// Whether a session with a name of the agent's is the agent's: one on this path by address, for the requested path.
-    fn is_proven(&self, by_address: &IscsiPath, requested: &IscsiPath) -> bool {
-        let is_marked = || self.iscsiadm.access().is_ok_and(|access| self.records.is_marked(&access, by_address));
+    fn is_proven(&self, by_address: &IscsiPath, requested: &IscsiPath, is_marked: impl FnOnce() -> bool) -> bool {
         let is_proven = self.claims.contains(requested) || self.claims.contains(by_address) || is_marked();
         if is_proven {
             self.claims.prove(by_address);
@@ -160,21 +169,44 @@ impl OpenIscsi {
         is_proven
     }
 
-    /// Without a session or a running login, only the plan or the mark of its record claims a path.
-    fn retain_proven(&self, inventory: &Inventory, locked: &BTreeSet<IscsiPath>) {
-        let with_session: BTreeSet<&IscsiPath> =
-            inventory.sessions.iter().filter(|session| session.is_own()).map(|session| &session.path).collect();
-        self.claims.retain_proven(|path| with_session.contains(path) || locked.contains(path));
+    /// The node records on the host; none if it cannot be reached.
+    fn stored(&self) -> Stored {
+        self.iscsiadm.access().map(|access| self.records.read(&access)).unwrap_or_default()
     }
-}
 
-impl Initiator for OpenIscsi {
-    async fn facts(&self, filter: &InterfaceFilter) -> Result<Facts, PathError> {
+    /// The inventory, with what the records say of our sessions.
+    fn judged(&self, read: Read, stored: &Stored, locked: &BTreeSet<IscsiPath>) -> Inventory {
+        let Read { sessions: entries, mut inventory } = read;
+        self.retain_proven(&inventory, locked);
+        self.names.retain(&inventory.sessions.iter().map(|session| session.id).collect());
+        for (session, entry) in inventory.sessions.iter_mut().zip(&entries).filter(|(session, _)| session.is_own()) {
+            let record = stored.of(&entry.path);
+            let requested =
+                self.names.requested_path(entry.id, &entry.path, || record.map(|it| it.requested(&entry.path)));
+            let is_marked = || record.is_some_and(StoredNode::is_marked);
+            if !self.is_proven(&entry.path, &requested, is_marked) {
+                session.owner = SessionOwner::Other(entry.record.clone());
+                continue;
+            }
+            session.record_is_kept = stored.is_kept(&entry.path, &requested);
+            session.refused = self.names.why_refused(&entry.path, entry.connected_to).map(Into::into);
+            if session.refused.is_some() || self.names.may_be_undone(entry) {
+                session.state = SessionState::Free;
+            }
+            if session.credentials.is_some() {
+                session.stored_credentials = record.and_then(StoredNode::credentials).map(Credentials::fingerprint);
+            }
+            session.path = requested;
+        }
+        inventory
+    }
+
+    async fn facts(&self, filter: &InterfaceFilter, read: &Read, stored: &Stored) -> Result<Facts, PathError> {
         let mut facts = self.reader.facts(filter).await?;
         match self.tool_state().await {
             Ok(state) => {
                 facts.initiator_name = self.initiator_name(&state.access);
-                facts.automatic_records = self.records.automatic(&state.access);
+                facts.automatic_records.clone_from(&stored.automatic);
                 facts.initiator = state.version.as_ref().ok().map(|version| title(version, &state.access));
                 let warning = tool_warning(&state, self.iscsiadm.has_version_mismatch());
                 facts.warnings.extend(warning.map(|HostWarning { reason, message }| HostWarning {
@@ -194,46 +226,44 @@ impl Initiator for OpenIscsi {
         let of_multipath = self.multipath.warnings().await;
         // Without multipathd there are no maps at all, which is said already.
         if of_multipath.iter().all(|warning| warning.reason != PreparedReason::MultipathdMissing) {
-            let sessions = self.reader.sessions().await?;
-            facts.warnings.extend(self.unmapped.warning(&self.sys, &sessions, Instant::now()));
+            facts.warnings.extend(self.unmapped.warning(&self.sys, read, Instant::now()));
         }
         facts.warnings.extend(of_multipath);
         facts.warnings.sort();
         Ok(facts)
     }
 
-    fn claim(&self, planned: BTreeSet<IscsiPath>, reported: BTreeSet<IscsiPath>) {
-        self.claims.plan(planned, reported);
+    /// Without a session or a running login, only the plan or the mark of its record claims a path.
+    fn retain_proven(&self, inventory: &Inventory, locked: &BTreeSet<IscsiPath>) {
+        let with_session: BTreeSet<&IscsiPath> =
+            inventory.sessions.iter().filter(|session| session.is_own()).map(|session| &session.path).collect();
+        self.claims.retain_proven(|path| with_session.contains(path) || locked.contains(path));
+    }
+}
+
+impl Initiator for OpenIscsi {
+    async fn read(&self, filter: &InterfaceFilter) -> Result<(Facts, Inventory), PathError> {
+        // First, so that a login that ends meanwhile is among them or has its session.
+        let locked = self.path_locks.locked();
+        let read = self.reader.inventory(&BTreeSet::new()).await?;
+        let stored = self.stored();
+        let facts = self.facts(filter, &read, &stored).await?;
+        Ok((facts, self.judged(read, &stored, &locked)))
+    }
+
+    fn claim(&self, planned: BTreeSet<IscsiPath>, reported: BTreeMap<IscsiPath, Option<u32>>) {
+        self.names.reported(&reported);
+        self.claims.plan(planned, reported.into_keys().collect());
+    }
+
+    fn judge_by(&self, portals: Arc<PortalRules>) {
+        self.names.judge_by(portals);
     }
 
     async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
-        // First, so that a login that ends meanwhile is among them or has its session.
         let locked = self.path_locks.locked();
-        let mut inventory = self.reader.inventory(with_users_of).await?;
-        self.retain_proven(&inventory, &locked);
-        self.names.retain(&inventory.sessions.iter().map(|session| session.id).collect());
-        let access = OnceCell::new();
-        let access = || access.get_or_init(|| self.iscsiadm.access().ok()).as_ref();
-        for session in inventory.sessions.iter_mut().filter(|session| session.is_own()) {
-            let stored = || self.records.requested_path(access()?, &session.path);
-            let requested = self.names.requested_path(session.id, &session.path, stored);
-            if !self.is_proven(&session.path, &requested) {
-                session.owner = SessionOwner::Other(record_name(session.path.interface.as_deref()).into());
-                continue;
-            }
-            session.record_is_kept = access().is_some_and(|access| self.records.is_kept(access, &session.path));
-            if let Some(admitted) = self.names.admitted_by_login(&session.path)
-                && !admitted.is_kept(session.tpgt, sessions::connected_to(&self.sys, session.id))
-            {
-                session.state = SessionState::Free;
-            }
-            if session.credentials.is_some() {
-                let stored = access().and_then(|access| self.records.stored_credentials(access, &session.path));
-                session.stored_credentials = stored.as_ref().map(Credentials::fingerprint);
-            }
-            session.path = requested;
-        }
-        Ok(inventory)
+        let read = self.reader.inventory(with_users_of).await?;
+        Ok(self.judged(read, &self.stored(), &locked))
     }
 
     fn changes(&self) -> watch::Receiver<()> {
@@ -314,7 +344,7 @@ impl Initiator for OpenIscsi {
         // Those with the agent's names: a record that a session uses stays, whoever made them.
         let sessions = self.reader.sessions().await?;
         let mut keep = keep.clone();
-        self.names.retain_failed(&keep);
+        self.names.retain_tried(&keep);
         // By address, as their records are.
         keep.extend(sessions.into_iter().filter(SessionEntry::is_own).map(|session| session.path));
         keep.extend(self.path_locks.locked());
@@ -322,7 +352,8 @@ impl Initiator for OpenIscsi {
         let keep_node = |record: &NodeRecord| keep.contains(&record.path());
         let keep_interface =
             |record: &InterfaceRecord| keep.iter().any(|path| path.interface.as_deref() == record.device.as_deref());
-        self.records.tidy(&self.iscsiadm.access()?, is_claimed, keep_node, keep_interface).await?;
+        let requested = |path: &IscsiPath| self.names.requested_of(path);
+        self.records.tidy(&self.iscsiadm.access()?, is_claimed, keep_node, keep_interface, requested).await?;
         self.claims.forget_reported();
         Ok(())
     }

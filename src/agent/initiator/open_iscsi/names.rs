@@ -12,12 +12,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use ipnet::IpNet;
+
+use super::{record::record_name, sessions::SessionEntry};
 use crate::{
     agent::{
         initiator::{Login, PathError},
         types::IscsiPath,
     },
-    api::{Portal, portal_policy::PortalRules, reason::PathReason},
+    api::{Portal, address::parse_ip, portal_policy::PortalRules, reason::PathReason},
 };
 
 /// What is known about the sessions and portals with a name.
@@ -28,26 +31,24 @@ pub struct Names(Mutex<Known>);
 struct Known {
     /// By the kernel's session number. The record is read once for each session.
     sessions: BTreeMap<u32, KnownSession>,
-    /// The address at which the last login of a path has failed.
-    failed: BTreeMap<IscsiPath, IpAddr>,
-    /// What the sessions of the logins must be that have not ended, by the path by address.
-    logging_in: BTreeMap<IscsiPath, Admitted>,
-}
-
-/// What the session of a login must be. Another one is logged out in a moment, so nothing may be given up for it.
-#[derive(Clone, Debug)]
-pub struct Admitted {
+    /// The names of sessions as an agent before this one has reported them, by the kernel's session number.
+    reported: BTreeMap<u32, IscsiPath>,
+    /// The address of the last login of a path, and whether it has failed.
+    tried: BTreeMap<IscsiPath, Tried>,
+    /// The only portal group tags that the sessions of the logins may have that have not ended, by the path by address. A
+    /// session with another one is logged out in a moment, so nothing may be given up for it.
+    logging_in: BTreeMap<IscsiPath, Option<u16>>,
+    /// Where sessions may be connected to.
     rules: Arc<PortalRules>,
-    tpgt: Option<u16>,
 }
 
-impl Admitted {
-    /// Whether a session with this tag, connected to this address, is kept.
-    #[must_use]
-    pub fn is_kept(&self, tpgt: u16, connected_to: Option<IpAddr>) -> bool {
-        let is_refused = connected_to.is_some_and(|address| self.rules.why_refused(address).is_some());
-        !is_refused && self.tpgt.is_none_or(|only| only == tpgt)
-    }
+/// The last login of a path whose portal has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Where it was.
+    pub address: IpAddr,
+    /// Whether it has failed.
+    pub has_failed: bool,
 }
 
 #[derive(Debug)]
@@ -69,9 +70,36 @@ impl Names {
         if let Some(known) = self.known().sessions.get(&id).filter(|known| known.by_address == *by_address) {
             return known.requested.clone();
         }
-        let Some(requested) = stored() else { return by_address.clone() };
+        let stored = stored();
+        let named = stored.clone().filter(|stored| stored != by_address);
+        let was_reported = || self.known().reported.get(&id).filter(|path| is_for_name(by_address, path)).cloned();
+        let Some(requested) = named.or_else(was_reported).or(stored) else { return by_address.clone() };
         self.set(id, by_address, &requested);
         requested
+    }
+
+    /// These paths were reported by an agent before this one, with the numbers of their sessions. They tell the name of a
+    /// session whose record has lost it.
+    pub fn reported(&self, paths: &BTreeMap<IscsiPath, Option<u32>>) {
+        let mut known = self.known();
+        for (path, id) in paths {
+            let Some(id) = id.filter(|_| parse_ip(path.portal.host()).is_none()) else { continue };
+            known.reported.insert(id, path.clone());
+            if let Some(session) = known.sessions.get(&id).filter(|session| session.requested == session.by_address)
+                && is_for_name(&session.by_address, path)
+            {
+                let by_address = session.by_address.clone();
+                known.sessions.insert(id, KnownSession { by_address, requested: path.clone() });
+            }
+        }
+    }
+
+    /// The path that a session on this path by address was made for, if there is one.
+    #[must_use]
+    pub fn requested_of(&self, by_address: &IscsiPath) -> Option<IscsiPath> {
+        let known = self.known();
+        let found = known.sessions.values().find(|session| session.by_address == *by_address);
+        found.map(|session| session.requested.clone())
     }
 
     /// The session is for this path from now on.
@@ -82,34 +110,30 @@ impl Names {
 
     /// Forgets all sessions but these.
     pub fn retain(&self, ids: &BTreeSet<u32>) {
-        self.known().sessions.retain(|id, _| ids.contains(id));
+        let mut known = self.known();
+        known.sessions.retain(|id, _| ids.contains(id));
+        known.reported.retain(|id, _| ids.contains(id));
     }
 
-    /// Where the last login of a path has failed.
+    /// The last login of a path.
     #[must_use]
-    pub fn failed_at(&self, path: &IscsiPath) -> Option<IpAddr> {
-        self.known().failed.get(path).copied()
+    pub fn last_tried(&self, path: &IscsiPath) -> Option<Tried> {
+        self.known().tried.get(path).copied()
     }
 
     /// A login of a path has ended.
-    pub fn tried(&self, path: &IscsiPath, address: IpAddr, has_failed: bool) {
-        let mut known = self.known();
-        if has_failed {
-            known.failed.insert(path.clone(), address);
-        } else {
-            known.failed.remove(path);
-        }
+    pub fn tried(&self, path: &IscsiPath, tried: Tried) {
+        self.known().tried.insert(path.clone(), tried);
     }
 
-    /// Forgets where logins of all paths but these have failed.
-    pub fn retain_failed(&self, paths: &BTreeSet<IscsiPath>) {
-        self.known().failed.retain(|path, _| paths.contains(path));
+    /// Forgets the logins of all paths but these.
+    pub fn retain_tried(&self, paths: &BTreeSet<IscsiPath>) {
+        self.known().tried.retain(|path, _| paths.contains(path));
     }
 
     /// A login begins, on this path by address.
     pub fn login_begins(&self, by_address: &IscsiPath, login: &Login) {
-        let admitted = Admitted { rules: login.portals.clone(), tpgt: login.only_tpgt };
-        self.known().logging_in.insert(by_address.clone(), admitted);
+        self.known().logging_in.insert(by_address.clone(), login.only_tpgt);
     }
 
     /// The session of the login was judged.
@@ -117,10 +141,28 @@ impl Names {
         self.known().logging_in.remove(by_address);
     }
 
-    /// What a session on this path by address must be, if it belongs to a login that has not ended.
+    /// Whether a session may be undone for its portal group tag or its interface, because its login has not ended.
     #[must_use]
-    pub fn admitted_by_login(&self, by_address: &IscsiPath) -> Option<Admitted> {
-        self.known().logging_in.get(by_address).cloned()
+    pub fn may_be_undone(&self, session: &SessionEntry) -> bool {
+        let SessionEntry { path, tpgt, record, .. } = session;
+        self.known().logging_in.iter().any(|(login, only)| {
+            let is_of_login = (&login.target, &login.portal) == (&path.target, &path.portal)
+                && **record == record_name(login.interface.as_deref());
+            is_of_login && (login.interface != path.interface || only.is_some_and(|only| only != *tpgt))
+        })
+    }
+
+    /// Sessions are judged by these rules from now on.
+    pub fn judge_by(&self, rules: Arc<PortalRules>) {
+        self.known().rules = rules;
+    }
+
+    /// Why a session on this path by address must not be connected to where it is. Only a session that was sent on is
+    /// judged: another one is where the path was planned, and whoever changes the rules does not end it.
+    #[must_use]
+    pub fn why_refused(&self, by_address: &IscsiPath, connected_to: Option<IpAddr>) -> Option<String> {
+        let (wanted, found) = (parse_ip(by_address.portal.host())?, connected_to?);
+        if found == wanted { None } else { self.known().rules.why_refused(found) }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -134,9 +176,35 @@ pub fn at(path: &IscsiPath, address: IpAddr, port: u16) -> IscsiPath {
     IscsiPath { portal: Portal::new(&address.to_string(), port), ..path.clone() }
 }
 
+/// Whether a session on this path by address may be for a path with this name.
+fn is_for_name(by_address: &IscsiPath, named: &IscsiPath) -> bool {
+    let port = |path: &IscsiPath| path.portal.rsplit_once(':').map(|(_, port)| port.to_owned());
+    (&by_address.target, &by_address.interface) == (&named.target, &named.interface) && port(by_address) == port(named)
+}
+
+/// The addresses of a name in the order in which a host tries them. Those in a subnet of the interface come first: they are
+/// reached without a router. The resolver says which family it prefers; among its addresses each host begins at another
+/// one, so that not all of them go to the same port of the array.
+fn in_order(resolved: &[IpAddr], subnets: &[IpNet], seed: u64) -> Vec<IpAddr> {
+    let (near, far): (Vec<IpAddr>, Vec<IpAddr>) =
+        resolved.iter().partition(|address| subnets.iter().any(|subnet| subnet.contains(*address)));
+    let rank = |address: &IpAddr| resolved.iter().position(|other| other.is_ipv4() == address.is_ipv4());
+    let mut order = Vec::new();
+    for mut group in [near, far] {
+        group.sort();
+        group.sort_by_key(rank);
+        for family in group.chunk_by_mut(|one, other| one.is_ipv4() == other.is_ipv4()) {
+            let length = u64::try_from(family.len()).unwrap_or(1).max(1);
+            family.rotate_left(usize::try_from(seed % length).unwrap_or_default());
+            order.extend_from_slice(family);
+        }
+    }
+    order
+}
+
 /// Chooses the address for a login at a portal with a name: one that may be dialled and belongs to no other path. One with a
-/// session that is for no planned path comes first, because that session can be used; then the one after the address that
-/// has failed last.
+/// session that is for no planned path comes first, because that session can be used; then the one where the last login has
+/// succeeded, or the one after that where it has failed.
 ///
 /// `sessions` are our sessions, by the path by address, with the path that each was made for.
 ///
@@ -145,17 +213,18 @@ pub fn at(path: &IscsiPath, address: IpAddr, port: u16) -> IscsiPath {
 pub fn choose(
     login: &Login,
     port: u16,
-    resolved: &BTreeSet<IpAddr>,
+    resolved: &[IpAddr],
     sessions: &BTreeMap<IscsiPath, IscsiPath>,
-    failed: Option<IpAddr>,
+    tried: Option<Tried>,
 ) -> Result<IpAddr, PathError> {
     let name = login.path.portal.host();
     let not_resolved = |message| PathError::new(PathReason::NameNotResolved, message);
     let Some(first) = resolved.first() else {
         return Err(not_resolved(format!("the host cannot resolve the portal's name {name}")));
     };
-    let allowed: BTreeSet<IpAddr> =
-        resolved.iter().copied().filter(|address| login.portals.why_refused(*address).is_none()).collect();
+    let in_order = in_order(resolved, &login.subnets, login.seed);
+    let allowed: Vec<IpAddr> =
+        in_order.iter().copied().filter(|address| login.portals.why_refused(*address).is_none()).collect();
     let Some(first_allowed) = allowed.first() else {
         let why = login.portals.why_refused(*first).unwrap_or_default();
         return Err(not_resolved(format!("no address of the portal's name {name} may be dialled: {why}")));
@@ -165,10 +234,17 @@ pub fn choose(
         login.siblings.contains(&at(&login.path, *address, port))
             || session_at(address).is_some_and(|requested| login.siblings.contains(requested))
     };
-    let free: BTreeSet<IpAddr> = allowed.iter().copied().filter(|address| !belongs_to_sibling(address)).collect();
+    let free: Vec<IpAddr> = allowed.iter().copied().filter(|address| !belongs_to_sibling(address)).collect();
     let with_session = free.iter().find(|address| session_at(address).is_some());
-    let after_failed = || free.iter().find(|address| failed.is_some_and(|failed| **address > failed));
-    match with_session.or_else(after_failed).or(free.first()) {
+    let after_last = || {
+        let Tried { address, has_failed } = tried?;
+        if !has_failed {
+            return free.iter().find(|free| **free == address);
+        }
+        let at = in_order.iter().position(|other| *other == address)?;
+        in_order[at + 1..].iter().find_map(|next| free.iter().find(|free| *free == next))
+    };
+    match with_session.or_else(after_last).or(free.first()) {
         Some(address) => Ok(*address),
         None => Err(not_resolved(format!(
             "the portal's name {name} has no address of its own: at {first_allowed} the target has another portal of the \
@@ -202,13 +278,20 @@ mod tests {
             siblings: siblings.iter().cloned().collect(),
             expected_tpgt: 1,
             only_tpgt: None,
+            seed: 0,
+            subnets: Vec::new(),
         }
     }
 
     /// The choice among these addresses, with these sessions, after a failure at an address.
     fn choice(login: &Login, resolved: &[&str], sessions: &[(IscsiPath, IscsiPath)], failed: &str) -> String {
-        let resolved = resolved.iter().map(|address| address.parse().unwrap()).collect();
-        match choose(login, 3260, &resolved, &sessions.iter().cloned().collect(), failed.parse().ok()) {
+        let tried = failed.parse().ok().map(|address| Tried { address, has_failed: true });
+        chosen(login, resolved, sessions, tried)
+    }
+
+    fn chosen(login: &Login, resolved: &[&str], sessions: &[(IscsiPath, IscsiPath)], tried: Option<Tried>) -> String {
+        let resolved: Vec<IpAddr> = resolved.iter().map(|address| address.parse().unwrap()).collect();
+        match choose(login, 3260, &resolved, &sessions.iter().cloned().collect(), tried) {
             Ok(address) => address.to_string(),
             Err(error) => {
                 assert_eq!(error.reason, PathReason::NameNotResolved);
@@ -221,7 +304,7 @@ mod tests {
     #[case(&[], "the host cannot resolve the portal's name san.example.com")]
     #[case(&["127.0.0.1"], "127.0.0.1 is a loopback address")]
     #[case(&["::ffff:169.254.169.254"], "169.254.169.254 is a link-local address")]
-    #[case(&["fe80::1", "ff02::1", "::"], ":: is the unspecified address")]
+    #[case(&["fe80::1", "ff02::1", "::"], "fe80::1 is a link-local address")]
     #[case(&["10.96.0.1"], "which the administrator has denied")]
     fn a_name_leads_to_no_refused_address(#[case] resolved: &[&str], #[case] why: &str) {
         let login = login(r#"{"denied": ["10.96.0.0/12"]}"#, &[]);
@@ -244,7 +327,63 @@ mod tests {
         let resolved = ["10.0.1.10", "10.0.2.10", "fd00::10"];
         let tried = ["", "10.0.1.10", "10.0.1.99", "10.0.2.10", "fd00::10"];
         let next = tried.map(|failed| choice(&login, &resolved, &[], failed));
-        assert_eq!(next, ["10.0.1.10", "10.0.2.10", "10.0.2.10", "fd00::10", "10.0.1.10"]);
+        assert_eq!(next, ["10.0.1.10", "10.0.2.10", "10.0.1.10", "fd00::10", "10.0.1.10"]);
+        let worked = Tried { address: "10.0.2.10".parse().unwrap(), has_failed: false };
+        assert_eq!(chosen(&login, &resolved, &[], Some(worked)), "10.0.2.10", "where it was connected");
+    }
+
+    #[test]
+    fn hosts_begin_at_different_addresses_of_a_name() {
+        let resolved = ["10.0.1.10", "10.0.1.11", "10.0.1.12"];
+        let first = |seed| choice(&Login { seed, ..login("{}", &[]) }, &resolved, &[], "");
+        assert_eq!([first(0), first(1), first(2)], resolved);
+        let fails_all = |seed| {
+            let login = Login { seed, ..login("{}", &[]) };
+            let mut failed = choice(&login, &resolved, &[], "");
+            let tried: BTreeSet<String> = std::iter::repeat_with(|| {
+                failed = choice(&login, &resolved, &[], &failed);
+                failed.clone()
+            })
+            .take(3)
+            .collect();
+            tried.len()
+        };
+        assert_eq!(fails_all(1), 3, "each is tried in turn");
+    }
+
+    #[test]
+    fn an_address_in_the_networks_of_the_interface_comes_first() {
+        let resolved = ["10.0.1.10", "10.0.2.10"];
+        let through = |subnet: &str| Login { subnets: vec![subnet.parse().unwrap()], ..login("{}", &[]) };
+        assert_eq!(choice(&through("10.0.2.21/24"), &resolved, &[], ""), "10.0.2.10");
+        assert_eq!(choice(&through("10.0.3.21/24"), &resolved, &[], ""), "10.0.1.10", "in none");
+    }
+
+    #[test]
+    fn the_family_that_the_resolver_prefers_comes_first() {
+        assert_eq!(choice(&login("{}", &[]), &["fd00::10", "10.0.1.10"], &[], ""), "fd00::10");
+        assert_eq!(choice(&login("{}", &[]), &["10.0.1.10", "fd00::10"], &[], ""), "10.0.1.10");
+    }
+
+    #[test]
+    fn a_session_that_was_reported_by_name_keeps_it_without_its_record() {
+        let (one, name) = (path("a", "1", "ens1"), by_name("san.example.com"));
+        let elsewhere = IscsiPath { interface: Some("ens2".into()), ..name.clone() };
+        let after = |reported: &IscsiPath, is_read_first: bool| {
+            let names = Names::default();
+            // A discovery of another tool has taken the record.
+            let stored = || Some(one.clone());
+            if is_read_first {
+                names.requested_path(1, &one, stored);
+            }
+            names.reported(&BTreeMap::from([(reported.clone(), Some(1))]));
+            names.requested_path(1, &one, stored)
+        };
+        for is_read_first in [false, true] {
+            assert_eq!(after(&name, is_read_first), name);
+            assert_eq!(after(&elsewhere, is_read_first), one, "another session had the number");
+            assert_eq!(after(&path("a", "2", "ens1"), is_read_first), one, "it was by address");
+        }
     }
 
     #[test]

@@ -20,6 +20,15 @@ use crate::agent::{
     initiator::{DeviceUser, Disk, Facts, InterfaceFilter, Inventory, LiveSettings, Map, PathError, Session},
 };
 
+/// What was read of the host at one time.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The sessions as sysfs shows them.
+    pub sessions: Vec<SessionEntry>,
+    /// The same sessions, in the same order, and the maps over their disks.
+    pub inventory: Inventory,
+}
+
 /// Reads the host. It caches nothing.
 #[derive(Clone, Debug)]
 pub struct Reader {
@@ -52,7 +61,7 @@ impl Reader {
     ///
     /// # Errors
     /// If sysfs cannot be read.
-    pub async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
+    pub async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Read, PathError> {
         let reader = self.clone();
         let with_users_of = with_users_of.clone();
         blocking(move || reader.read(&with_users_of)).await
@@ -77,16 +86,17 @@ impl Reader {
         Ok(Facts { interfaces, warnings, ..Facts::default() })
     }
 
-    fn read(&self, with_users_of: &BTreeSet<u32>) -> io::Result<Inventory> {
+    pub(super) fn read(&self, with_users_of: &BTreeSet<u32>) -> io::Result<Read> {
         let sys = &self.mount_points.sys;
         let sessions = sessions(sys)?;
         let maps = maps(sys, &*self.mapper, sessions.iter().flat_map(|session| &session.disks))?;
         let inspected = sessions.iter().filter(|session| with_users_of.contains(&session.id));
         let users = self.users.of(inspected.flat_map(|session| &session.disks), &maps)?;
-        Ok(Inventory {
-            sessions: sessions.into_iter().map(|session| session_with_users(session, &users)).collect(),
+        let inventory = Inventory {
+            sessions: sessions.iter().map(|session| session_with_users(session.clone(), &users)).collect(),
             maps: maps.into_iter().map(|map| map_with_users(map, &users)).collect(),
-        })
+        };
+        Ok(Read { sessions, inventory })
     }
 }
 
@@ -107,8 +117,21 @@ fn session_with_users(entry: SessionEntry, users: &BTreeMap<DeviceNumber, Vec<De
         .into_iter()
         .map(|BlockDevice { name, number, .. }| Disk { users: users.get(&number).cloned(), name })
         .collect();
-    let (stored_credentials, record_is_kept) = (None, true);
-    Session { id, path, tpgt, owner, state, credentials, stored_credentials, live_settings, record_is_kept, disks }
+    let (refused, stored_credentials, record_is_kept) = (None, None, None);
+    Session {
+        id,
+        dialled: path.portal.clone(),
+        path,
+        tpgt,
+        owner,
+        state,
+        refused,
+        credentials,
+        stored_credentials,
+        live_settings,
+        record_is_kept,
+        disks,
+    }
 }
 
 fn map_with_users(entry: MapEntry, users: &BTreeMap<DeviceNumber, Vec<DeviceUser>>) -> Map {
@@ -152,7 +175,7 @@ mod tests {
     }
 
     fn read(host: &FakeHost) -> Inventory {
-        host.reader().read(&all()).unwrap()
+        host.reader().read(&all()).unwrap().inventory
     }
 
     /// The users of the disks of session 1, and of the first map.
@@ -229,10 +252,10 @@ mod tests {
     fn users_are_looked_for_only_where_that_is_asked() {
         let host = two_paths(1, BOTH_ACTIVE);
         host.process(7, "qemu", "1", "9 1 253:0 / /data rw - ext4 /dev/mapper/mpatha rw\n", &[]);
-        let inventory = host.reader().read(&BTreeSet::new()).unwrap();
+        let inventory = host.reader().read(&BTreeSet::new()).unwrap().inventory;
         assert!(inventory.sessions.iter().all(|session| session.disks.iter().all(|disk| disk.users.is_none())));
         assert_eq!((inventory.maps[0].open_count, &*inventory.maps[0].users), (1, &[][..]));
-        let of_second = host.reader().read(&BTreeSet::from([2])).unwrap();
+        let of_second = host.reader().read(&BTreeSet::from([2])).unwrap().inventory;
         let disks: Vec<_> = of_second.sessions.iter().map(|session| session.disks[0].users.clone()).collect();
         assert_eq!(disks, [None, Some(vec![])]);
         assert_eq!(of_second.maps[0].users, [DeviceUser::Mount("/data".into())]);
@@ -258,7 +281,7 @@ mod tests {
         // It is still in sysfs, but the device mapper does not know it any more.
         let forgetful = FakeHost::new();
         let reader = Reader::with_fakes(host.mount_points(), forgetful.mapper(), host.nodes());
-        assert_eq!(reader.read(&all()).unwrap().maps, []);
+        assert_eq!(reader.read(&all()).unwrap().inventory.maps, []);
     }
 
     #[test]
@@ -270,7 +293,7 @@ mod tests {
         };
         let host = two_paths(0, BOTH_ACTIVE);
         let mute = Reader::with_fakes(host.mount_points(), MuteMapper, host.nodes());
-        check(mute.read(&BTreeSet::new()).unwrap(), "perhaps in use (cannot open /dev/mapper/control");
+        check(mute.read(&BTreeSet::new()).unwrap().inventory, "perhaps in use (cannot open /dev/mapper/control");
         check(read(&two_paths(0, ("multipath", "2 0 0 0 1 1"))), "found \"2 0 0 0 1 1\"");
     }
 
@@ -278,7 +301,8 @@ mod tests {
     fn the_device_mapper_is_not_asked_if_there_is_no_map() {
         let host = FakeHost::new();
         host.session(1, "mb.ens1", A, "10.0.1.10").disk(1, 0, "sda", "8:0");
-        let inventory = Reader::with_fakes(host.mount_points(), MuteMapper, host.nodes()).read(&all()).unwrap();
+        let inventory =
+            Reader::with_fakes(host.mount_points(), MuteMapper, host.nodes()).read(&all()).unwrap().inventory;
         assert_eq!((inventory.sessions.len(), inventory.maps.len()), (1, 0));
         assert_eq!(inventory.sessions[0].state, SessionState::LoggedIn);
     }
@@ -405,7 +429,7 @@ mod tests {
     fn if_the_kernel_does_not_tell_a_disk_may_be_in_use() {
         let host = bare_disk();
         let mute = || Reader::with_fakes(host.mount_points(), host.mapper(), MuteNodes);
-        let found = || mute().read(&all()).unwrap().sessions[0].disks[0].users.clone().unwrap();
+        let found = || mute().read(&all()).unwrap().inventory.sessions[0].disks[0].users.clone().unwrap();
         assert_eq!(found(), [DeviceUser::Unknown("opening sda takes longer than 2 s".into())]);
         host.device("loop0", "7:0", &[("loop/backing_file", "/var/lib/images/disk")]);
         assert_eq!(found(), [DeviceUser::Unknown("opening loop0 takes longer than 2 s".into())]);

@@ -121,8 +121,7 @@ fn session(sys: &Path, directory: &Path, id: u32) -> io::Result<Option<SessionEn
 }
 
 /// The address that a session is connected to; see [`SessionEntry::connected_to`].
-#[must_use]
-pub fn connected_to(sys: &Path, id: u32) -> Option<IpAddr> {
+fn connected_to(sys: &Path, id: u32) -> Option<IpAddr> {
     // The kernel asks the socket, so there is an error while there is none.
     parse_ip(&attribute(&connection(sys, id).join("address")).ok().flatten()?)
 }

@@ -4,6 +4,7 @@
 mod names;
 
 use std::{
+    collections::BTreeMap,
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
     path::Path,
@@ -95,7 +96,8 @@ impl TestHost {
 fn login(path: IscsiPath) -> Login {
     let (settings, portals, siblings) = Default::default();
     let (network, credentials, only_tpgt) = (None, None, None);
-    Login { path, network, settings, credentials, portals, siblings, expected_tpgt: 1, only_tpgt }
+    let (seed, subnets) = Default::default();
+    Login { path, network, settings, credentials, portals, siblings, expected_tpgt: 1, only_tpgt, seed, subnets }
 }
 
 fn with_chap(login: Login, password: &str) -> Login {
@@ -282,12 +284,16 @@ async fn a_record_that_the_tool_reads_and_does_not_delete_is_removed_as_a_file()
 }
 
 #[tokio::test]
-async fn a64_a_record_gets_the_answered_tag_at_the_next_login() {
+async fn a64_a_record_gets_the_answered_tag_with_the_login() {
     let host = TestHost::new();
     let first = with_chap(login(path("a", "1", "ens1")), "hunter2");
     fs::write(host.file("new-tag"), "1046").unwrap();
     host.initiator.login(&first).await.unwrap();
-    assert_eq!((host.sessions().await[0].tpgt, host.records()), (1046, vec!["10.0.1.10:3260,1".to_owned()]));
+    assert_eq!((host.sessions().await[0].tpgt, host.records()), (1046, vec!["10.0.1.10:3260,1046".to_owned()]));
+    let file = host.file("etc/iscsi/nodes/iqn.2003-01.org.example:a");
+    assert!(!file.join("10.0.1.10,3260,1").exists(), "it leaves nothing behind");
+    let record = fs::read_to_string(file.join("10.0.1.10,3260,1046/mb.ens1")).unwrap();
+    assert!(record.contains("node.tpgt = 1046\n") && record.contains("replacement_timeout = 15\n"), "{record}");
     for (name, text) in [("username", "ann"), ("password", "another")] {
         fs::write(host.file(&format!("sys/class/iscsi_session/session1/{name}")), text).unwrap();
     }
@@ -297,6 +303,7 @@ async fn a64_a_record_gets_the_answered_tag_at_the_next_login() {
     fs::remove_dir_all(host.file("sys/class/iscsi_session/session1")).unwrap();
     host.initiator.login(&Login { expected_tpgt: 1046, ..first }).await.unwrap();
     assert_eq!(host.records(), ["10.0.1.10:3260,1046"], "it has only one");
+    assert_eq!(host.calls().last().unwrap(), "node login", "and is not made again");
     host.initiator.logout(&host.sessions().await[0]).await.unwrap();
     assert_eq!(host.records(), [""; 0]);
 }
@@ -429,7 +436,7 @@ async fn upgraded() -> TestHost {
 async fn a54_old_records_of_planned_paths_are_hidden_and_marked_without_a_tool() {
     let host = upgraded().await;
     let planned = BTreeSet::from([path("a", "1", "ens1")]);
-    host.initiator.claim(planned.clone(), BTreeSet::new());
+    host.initiator.claim(planned.clone(), BTreeMap::new());
     host.initiator.tidy(&planned).await.unwrap();
     assert!(!fs::read_to_string(host.file(INTERFACE)).unwrap().contains("transport"));
     let record = fs::read_to_string(host.file(RECORD)).unwrap();
@@ -446,7 +453,7 @@ async fn a44_a_session_with_our_name_is_ours_if_it_is_claimed_or_marked() {
     let owners = async || host.sessions().await.into_iter().map(|session| session.owner).collect::<Vec<_>>();
     let other = SessionOwner::Other("mb.ens1".into());
     assert_eq!(owners().await, [other.clone(), other.clone()], "the name proves nothing");
-    host.initiator.claim(BTreeSet::from([ours.clone()]), BTreeSet::new());
+    host.initiator.claim(BTreeSet::from([ours.clone()]), BTreeMap::new());
     assert_eq!(owners().await, [SessionOwner::Agent, other.clone()]);
     host.initiator.tidy(&BTreeSet::from([ours])).await.unwrap();
     let later = TestHost { initiator: TestHost::start(host.root.path()), root: host.root };
@@ -459,11 +466,12 @@ async fn a44_a_session_with_our_name_is_ours_if_it_is_claimed_or_marked() {
 async fn a44_plans_of_other_paths_leave_claims_only_of_what_is_there() {
     let host = upgraded().await;
     let ours = path("a", "1", "ens1");
-    host.initiator.claim(BTreeSet::from([ours.clone()]), BTreeSet::from([ours.clone(), path("c", "1", "ens1")]));
+    host.initiator
+        .claim(BTreeSet::from([ours.clone()]), BTreeMap::from([(ours.clone(), None), (path("c", "1", "ens1"), None)]));
     assert_eq!(host.sessions().await[0].owner, SessionOwner::Agent);
     for port in 1..=1000 {
         let planned = IscsiPath { portal: format!("10.0.1.10:{port}").as_str().into(), ..path("b", "1", "ens1") };
-        host.initiator.claim(BTreeSet::from([planned]), BTreeSet::new());
+        host.initiator.claim(BTreeSet::from([planned]), BTreeMap::new());
     }
     host.initiator.tidy(&BTreeSet::new()).await.unwrap();
     let sessions = host.sessions().await;
@@ -488,7 +496,7 @@ async fn logins_of_paths_that_are_not_planned_any_more_leave_no_claim() {
 #[tokio::test]
 async fn a44_records_with_our_name_that_others_made_stay_with_their_interface() {
     let host = upgraded().await;
-    host.initiator.claim(BTreeSet::new(), BTreeSet::from([path("a", "1", "ens1")]));
+    host.initiator.claim(BTreeSet::new(), BTreeMap::from([(path("a", "1", "ens1"), None)]));
     for session in 1..=2 {
         fs::remove_dir_all(host.file(&format!("sys/class/iscsi_session/session{session}"))).unwrap();
     }
@@ -514,7 +522,7 @@ async fn the_version_of_the_initiator_is_reported_and_read_once() {
     fs::write(host.file("etc/iscsi/initiatorname.iscsi"), "## a name\nInitiatorName=iqn.2003-01.org.example:me\n")
         .unwrap();
     for _ in 0..2 {
-        let facts = host.initiator.facts(&InterfaceFilter::default()).await.unwrap();
+        let facts = host.initiator.read(&InterfaceFilter::default()).await.unwrap().0;
         assert_eq!(facts.initiator.as_deref(), Some("open-iscsi 2.1.8"));
         assert_eq!(facts.initiator_name.as_deref(), Some("iqn.2003-01.org.example:me"));
         let reasons: Vec<_> = facts.warnings.iter().map(|warning| warning.reason).collect();
@@ -527,14 +535,42 @@ async fn the_version_of_the_initiator_is_reported_and_read_once() {
 async fn a_host_without_open_iscsi_reports_a_warning_and_its_facts() {
     let host = TestHost::new();
     fs::remove_file(host.file("bin/iscsiadm")).unwrap();
-    let facts = host.initiator.facts(&InterfaceFilter::default()).await.unwrap();
+    let facts = host.initiator.read(&InterfaceFilter::default()).await.unwrap().0;
     let reasons: Vec<_> = facts.warnings.iter().map(|warning| warning.reason).collect();
     assert_eq!(reasons, [PreparedReason::MultipathdMissing, PreparedReason::InitiatorMissing]);
     process(&host.file("proc"), "1", "systemd", "host");
     process(&host.file("proc"), "70", "iscsid", "pod");
-    let facts = host.initiator.facts(&InterfaceFilter::default()).await.unwrap();
+    let facts = host.initiator.read(&InterfaceFilter::default()).await.unwrap().0;
     let missing = &facts.warnings[1].message;
     assert!(missing.contains("; a process is named iscsid and is ignored, because it is in another "), "{missing}");
     let error = host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap_err();
     assert_eq!(error.reason, PathReason::InitiatorMissing);
+}
+
+/// The number of times that the files of node records were read.
+fn reads(host: &TestHost) -> usize {
+    host.initiator.records.reads()
+}
+
+#[tokio::test]
+async fn a_turn_reads_only_the_records_that_have_changed() {
+    let host = TestHost::new();
+    for portal in ["1", "2"] {
+        host.initiator.login(&login(path("a", portal, "ens1"))).await.unwrap();
+    }
+    let theirs = host.file("etc/iscsi/nodes/iqn.2003-01.org.example:b/10.0.9.10,3260,1");
+    fs::create_dir_all(&theirs).unwrap();
+    let text = "node.name = iqn.b\nnode.conn[0].address = 10.0.9.10\nnode.conn[0].port = 3260\n";
+    for name in ["default", "iface0", "10.0.9.10:3260:pv-1"] {
+        fs::write(theirs.join(name), text).unwrap();
+    }
+    let turn = async || host.initiator.read(&InterfaceFilter::default()).await.unwrap();
+    let (_, inventory) = turn().await;
+    assert_eq!((reads(&host), inventory.sessions[0].record_is_kept), (5, Some(true)));
+    turn().await;
+    host.sessions().await;
+    assert_eq!(reads(&host), 5, "nothing has changed");
+    fs::write(theirs.join("default"), format!("{text}node.startup = automatic\n")).unwrap();
+    let (facts, _) = turn().await;
+    assert_eq!((reads(&host), facts.automatic_records.len()), (6, 1));
 }

@@ -1,16 +1,16 @@
 //! LUNs of our sessions with several disks and no multipath map: no path takes over for another.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use super::sessions::SessionEntry;
+use super::reader::Read;
 use crate::{
     agent::host::sysfs::{BlockDevice, attribute},
     api::{HostWarning, first_few, reason::PreparedReason},
@@ -25,6 +25,8 @@ const SHOWN: usize = 3;
 /// The LUNs without a map, and since when each has none.
 #[derive(Debug, Default)]
 pub(super) struct Unmapped {
+    /// By the directory of a disk, which has the number of its session. Only of disks without a map: usually there are none.
+    wwids: Mutex<BTreeMap<PathBuf, Option<String>>>,
     since: Mutex<BTreeMap<String, Instant>>,
 }
 
@@ -40,8 +42,8 @@ struct Lun {
 impl Unmapped {
     /// The warning about LUNs that have had no map for a while. What cannot be read of a disk is left out: a warning is not
     /// worth a turn of the agent.
-    pub(super) fn warning(&self, sys: &Path, sessions: &[SessionEntry], now: Instant) -> Option<HostWarning> {
-        let found = luns(sys, sessions);
+    pub(super) fn warning(&self, sys: &Path, read: &Read, now: Instant) -> Option<HostWarning> {
+        let found = self.luns(sys, read);
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         since.retain(|wwid, _| found.iter().any(|lun| lun.wwid == *wwid));
         let is_settled = |lun: &&Lun| {
@@ -51,16 +53,34 @@ impl Unmapped {
         let luns: Vec<&Lun> = found.iter().filter(is_settled).collect();
         (!luns.is_empty()).then(|| warning(&luns))
     }
+
+    fn luns(&self, sys: &Path, read: &Read) -> Vec<Lun> {
+        let in_map: BTreeSet<&str> =
+            read.inventory.maps.iter().flat_map(|map| &map.paths).map(|path| &*path.disk).collect();
+        let sessions = read.sessions.iter().filter(|session| session.is_own() && session.is_live());
+        let bare: Vec<&BlockDevice> =
+            sessions.flat_map(|session| &session.disks).filter(|disk| !in_map.contains(&*disk.name)).collect();
+        let mut disks: BTreeMap<String, Vec<&BlockDevice>> = BTreeMap::new();
+        let mut wwids = self.wwids.lock().unwrap_or_else(PoisonError::into_inner);
+        wwids.retain(|directory, _| bare.iter().any(|disk| disk.directory == *directory));
+        for disk in bare {
+            let wwid = wwids.entry(disk.directory.clone()).or_insert_with(|| wwid(sys, disk));
+            if let Some(wwid) = wwid {
+                disks.entry(wwid.clone()).or_default().push(disk);
+            }
+        }
+        drop(wwids);
+        luns_of(sys, disks)
+    }
 }
 
-fn luns(sys: &Path, sessions: &[SessionEntry]) -> Vec<Lun> {
-    let mut disks: BTreeMap<String, Vec<&BlockDevice>> = BTreeMap::new();
-    for disk in sessions.iter().filter(|session| session.is_own() && session.is_live()).flat_map(|it| &it.disks) {
-        // The kernel answers ENXIO for a disk without VPD page 0x83.
-        if let Ok(Some(wwid)) = attribute(&sys.join("block").join(&*disk.name).join("device/wwid")) {
-            disks.entry(one_line(wwid.trim())).or_default().push(disk);
-        }
-    }
+/// None for a disk without VPD page 0x83, for which the kernel answers ENXIO.
+fn wwid(sys: &Path, disk: &BlockDevice) -> Option<String> {
+    let wwid = attribute(&sys.join("block").join(&*disk.name).join("device/wwid")).ok()??;
+    Some(one_line(wwid.trim()))
+}
+
+fn luns_of(sys: &Path, disks: BTreeMap<String, Vec<&BlockDevice>>) -> Vec<Lun> {
     let mut luns = Vec::new();
     for (wwid, disks) in disks.into_iter().filter(|(_, disks)| disks.len() > 1) {
         if let Ok(Some(holders)) = holders_without_map(sys, &disks) {
@@ -101,7 +121,7 @@ fn warning(luns: &[&Lun]) -> HostWarning {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::initiator::open_iscsi::{fixtures::FakeHost, sessions::sessions};
+    use crate::agent::initiator::open_iscsi::fixtures::FakeHost;
 
     const TARGET: &str = "iqn.2003-01.org.example:a";
 
@@ -118,7 +138,8 @@ mod tests {
         let (unmapped, start, sys) = (Unmapped::default(), Instant::now(), host.mount_points().sys);
         let at = |seconds: &u64| {
             let now = start + Duration::from_secs(*seconds);
-            unmapped.warning(&sys, &sessions(&sys).unwrap(), now).map(|warning| warning.message)
+            let read = host.reader().read(&BTreeSet::new()).unwrap();
+            unmapped.warning(&sys, &read, now).map(|warning| warning.message)
         };
         seconds.iter().map(at).collect()
     }

@@ -30,7 +30,7 @@ use crate::{
     },
     api::{
         ANY_TPGT, HostInterface, InterfaceName, Iqn, NetworkName, NodeName, ObjectName, Portal, SessionSettings,
-        reason::PathReason,
+        portal_policy::PortalRules, reason::PathReason,
     },
     ops::backoff,
 };
@@ -63,6 +63,7 @@ struct SimulatedState {
     /// The file with the saved sessions.
     file: Option<PathBuf>,
     harm: Vec<String>,
+    is_unreadable: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -118,6 +119,12 @@ impl SimulatedHost {
         let live_settings = SessionSettings::default().into();
         let record = record.into();
         self.state().connect(Entry { path, tpgt: ANY_TPGT, record, network: None, credentials: None, live_settings });
+        self.announce();
+    }
+
+    /// From now on the host cannot be read, or can be read again.
+    pub fn make_unreadable(&self, is_unreadable: bool) {
+        self.state().is_unreadable = is_unreadable;
         self.announce();
     }
 
@@ -219,14 +226,16 @@ impl SimulatedHost {
             }
             sessions.push(Session {
                 id: *id,
+                dialled: entry.path.portal.clone(),
                 path: entry.path.clone(),
                 tpgt: entry.tpgt,
                 owner: entry.owner(),
                 state: if lost { SessionState::Failed } else { SessionState::LoggedIn },
+                refused: None,
                 credentials: entry.credentials,
                 stored_credentials: None,
                 live_settings: Some(entry.live_settings),
-                record_is_kept: true,
+                record_is_kept: Some(true),
                 disks: vec![Disk {
                     name: disk,
                     users: with_users_of
@@ -262,23 +271,29 @@ impl SimulatedHost {
 }
 
 impl Initiator for SimulatedHost {
-    async fn facts(&self, filter: &InterfaceFilter) -> Result<Facts, PathError> {
+    async fn read(&self, filter: &InterfaceFilter) -> Result<(Facts, Inventory), PathError> {
         let mut state = self.state();
+        if state.is_unreadable {
+            return Err(PathError::internal("the host cannot be read (simulated)"));
+        }
         // The interfaces of a node do not vanish with its Host.
         if filter.host.is_some() {
             state.host.clone_from(&filter.host);
             state.named.clone_from(&filter.in_spec);
         }
-        Ok(Facts {
+        let facts = Facts {
             interfaces: self.interfaces(&state),
             initiator_name: Some(format!("iqn.2014-01.dev.multibond.simulated:{}", self.node)),
             initiator: Some("simulated".into()),
             warnings: Vec::new(),
             automatic_records: Vec::new(),
-        })
+        };
+        Ok((facts, self.inventory_of(&state, &BTreeSet::new())))
     }
 
-    fn claim(&self, _planned: BTreeSet<IscsiPath>, _reported: BTreeSet<IscsiPath>) {}
+    fn claim(&self, _planned: BTreeSet<IscsiPath>, _reported: BTreeMap<IscsiPath, Option<u32>>) {}
+
+    fn judge_by(&self, _portals: Arc<PortalRules>) {}
 
     async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
         Ok(self.inventory_of(&self.state(), with_users_of))

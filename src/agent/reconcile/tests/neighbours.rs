@@ -73,7 +73,7 @@ fn a45_a_record_that_others_changed_is_put_right_but_not_in_a_fight() {
     host.clock.pass(120_000);
     host.step();
     let changed = |host: &mut Harness, is_kept: bool, milliseconds: u64| {
-        host.sessions[0].record_is_kept = is_kept;
+        host.sessions[0].record_is_kept = Some(is_kept);
         let step = host.step_after(milliseconds);
         (step.interfered.len(), is_tidying(&step))
     };

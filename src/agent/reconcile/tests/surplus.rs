@@ -127,3 +127,23 @@ fn a_planned_path_whose_logout_was_refused_is_connected() {
     assert_eq!(states(&step), [ok(Connected)]);
     assert_eq!(step.acknowledged.map(|version| version.revision).as_deref(), Some("one"));
 }
+
+#[test]
+fn a_session_at_a_refused_address_fails_its_path_and_is_logged_out() {
+    let one = path("a", "1", "ens1");
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
+    host.step();
+    host.logged_in(1, &one);
+    host.sessions = vec![used(refused(session(1, one.clone())), &DeviceUser::Mount("/data".into()))];
+    let step = host.step_after(1000);
+    assert_eq!((logouts(&step), logins(&step)), (vec![], vec![]), "its disk is in use");
+    let step = host.step_after(4000);
+    assert_eq!(states(&step), [bad(PathReason::PortalUnreachable)]);
+    let message = step.connections[0].message.as_deref().unwrap();
+    assert!(message.contains("10.0.1.10:3260") && message.contains("127.0.0.1"), "{message}");
+    assert_eq!(wakes_in(&step, &host), Some(USAGE_RECHECK), "the end of use is not announced");
+    host.sessions = vec![refused(session(1, one.clone()))];
+    assert_eq!(logouts(&host.step_after(1000)), [(1, LogoutReason::Refused)]);
+    let step = host.logged_out(1, LogoutReason::Refused);
+    assert_eq!(logins(&step), [one], "it is tried again");
+}

@@ -12,11 +12,11 @@
 use std::{
     fs::File,
     io::{self, Write as _},
-    os::fd::AsFd,
+    os::{fd::AsFd, unix::fs::MetadataExt as _},
 };
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat},
+    fs::{AtFlags, Mode, OFlags, mkdirat, openat, renameat, unlinkat},
     io::Errno,
 };
 
@@ -52,6 +52,14 @@ const EMPTY_RECORD: &[u8] = b"# BEGIN RECORD\n# END RECORD\n";
 #[derive(Clone, Debug)]
 pub struct Database {
     root: HostRoot,
+}
+
+/// What changes when the content of a file does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    inode: (u64, u64),
+    size: u64,
+    changed: (i64, i64),
 }
 
 /// A record as it is stored.
@@ -141,19 +149,9 @@ impl Database {
         records
     }
 
-    /// The settings of every node record, of whomever.
-    #[must_use]
-    pub fn all_settings(&self) -> Vec<Settings> {
-        let mut found = Vec::new();
-        self.each_node(|nodes, target, portal, name| {
-            found.extend(self.settings(&format!("{nodes}/{target}/{portal}/{name}")));
-        });
-        found
-    }
-
     /// Calls `visit` for each file of a node record, with the directory of node records and the names below it: of the
     /// target, of the portal, and of the file.
-    fn each_node(&self, mut visit: impl FnMut(&str, &str, &str, &str)) {
+    pub(super) fn each_node(&self, mut visit: impl FnMut(&str, &str, &str, &str)) {
         for nodes in DIRECTORIES.map(|directory| format!("{directory}/nodes")) {
             for target in self.names(&nodes) {
                 for portal in self.names(&format!("{nodes}/{target}")) {
@@ -220,6 +218,39 @@ impl Database {
         result
     }
 
+    /// Moves a node record to another portal group tag: a record of the tag that the target has answered is the one that
+    /// iscsid finds when it is restarted. The caller holds open-iscsi's lock.
+    ///
+    /// # Errors
+    /// If there is no such record, or it cannot be written or removed.
+    pub fn retag(&self, record: &NodeRecord, tpgt: u16) -> io::Result<()> {
+        let old = self.first(&node_file(record)).ok_or(io::ErrorKind::NotFound)?;
+        let wanted = NodeRecord { tpgt, ..record.clone() };
+        let tag = Setting { name: "node.tpgt", value: Value::Plain(tpgt.to_string()) };
+        let text = changed(&self.root.read(&old)?, &[tag]).map_err(not_kept)?;
+        let new = old.replace(&node_file(record), &node_file(&wanted));
+        let old_directory = old.rsplit_once('/').map_or("", |(directory, _)| directory);
+        let target = self.root.open_parent(old_directory)?;
+        match mkdirat(&target, portal_directory(&wanted), Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.replace(&new, &record.interface.name(), &text)?;
+        self.root.remove_file(&old)?;
+        match unlinkat(&target, portal_directory(record), AtFlags::REMOVEDIR) {
+            // With a record of another interface.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What changes when the content of a file does; none if there is no such file.
+    pub(super) fn stamp(&self, file: &str) -> Option<Stamp> {
+        let metadata = self.root.metadata(file).ok()?;
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Some(Stamp { inode: (metadata.dev(), metadata.ino()), size: metadata.len(), changed })
+    }
+
     /// Removes what an agent that was killed in a change has left.
     ///
     /// # Errors
@@ -253,7 +284,7 @@ impl Database {
     }
 
     /// None if the file cannot be read.
-    fn settings(&self, file: &str) -> Option<Settings> {
+    pub(super) fn settings(&self, file: &str) -> Option<Settings> {
         Some(parse(&self.root.read(file).ok()?))
     }
 }
@@ -287,7 +318,7 @@ fn node_file(record: &NodeRecord) -> String {
 }
 
 /// A node record from the names of its directories and its file; none if it is not the agent's.
-fn node(target: &str, portal: &str, name: &str) -> Option<NodeRecord> {
+pub(super) fn node(target: &str, portal: &str, name: &str) -> Option<NodeRecord> {
     let interface = InterfaceRecord::from_name(name)?;
     let mut parts = portal.rsplitn(3, ',');
     let (tpgt, port) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
@@ -301,7 +332,7 @@ fn portal_directory(NodeRecord { address, port, tpgt, .. }: &NodeRecord) -> Stri
     format!("{address},{port},{tpgt}")
 }
 
-fn describes(settings: &Settings, record: &NodeRecord) -> bool {
+pub(super) fn describes(settings: &Settings, record: &NodeRecord) -> bool {
     settings.get("node.name").is_some_and(|target| record.target == *target)
         && settings.get("node.conn[0].address").is_some_and(|address| record.address == *address)
         && settings.get("node.conn[0].port") == Some(&record.port.to_string())
@@ -317,11 +348,7 @@ fn binds(settings: &Settings, record: &InterfaceRecord) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        os::unix::fs::{MetadataExt as _, symlink},
-        path::PathBuf,
-    };
+    use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
     use super::*;
     use crate::agent::{initiator::open_iscsi::records::settings::Value, types::credentials::Password};

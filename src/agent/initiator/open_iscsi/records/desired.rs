@@ -17,13 +17,15 @@ use crate::{
 };
 
 /// What every record of the agent has, for as long as it exists.
-pub(super) fn identity() -> [Setting; 4] {
+pub(super) fn identity() -> [Setting; 5] {
     [
         plain(TRANSPORT, TCP),
         plain(MARK[0], MARK[1]),
         // Only the agent logs in and out; nothing does so at boot or shutdown.
         plain(STARTUP[0], "manual"),
         plain(STARTUP[1], "manual"),
+        // A discovery of another tool writes what the portal's name and the mark would mean then.
+        plain(DISCOVERY[0], DISCOVERY[1]),
     ]
 }
 
@@ -81,8 +83,10 @@ pub(super) fn desired_settings(login: &Login) -> Vec<Setting> {
 
 /// The DNS name of a portal, in its record by address. open-iscsi reads this setting only for portals that it has
 /// discovered, and keeps it for all.
-const PORTAL_NAME: &str = "node.discovery_address";
+pub(super) const PORTAL_NAME: &str = "node.discovery_address";
 
+/// How a record was discovered: not at all.
+const DISCOVERY: [&str; 2] = ["node.discovery_type", "static"];
 const AUTH_METHOD: &str = "node.session.auth.authmethod";
 
 const CHAP: &str = "CHAP";
@@ -105,7 +109,7 @@ pub(super) fn portal_name(path: &IscsiPath) -> Setting {
 
 /// The DNS name in a record by address; none if the setting has its other meaning.
 pub(super) fn stored_name(settings: &Settings) -> Option<&String> {
-    let is_discovered = settings.get("node.discovery_type").is_some_and(|how| how != "static");
+    let is_discovered = settings.get(DISCOVERY[0]).is_some_and(|how| how != DISCOVERY[1]);
     settings.get(PORTAL_NAME).filter(|name| !is_discovered && parse_ip(name).is_none())
 }
 
@@ -137,7 +141,7 @@ pub(super) fn settings_to_change(desired: &[Setting], current: &Settings) -> Vec
 }
 
 fn must_change(setting: &Setting, current: &Settings) -> bool {
-    let found = if setting.name == PORTAL_NAME { stored_name(current) } else { current.get(setting.name) };
+    let found = current.get(setting.name);
     let is_unknown = [SESSIONS, SCAN].contains(&setting.name) && found.is_none();
     !is_unknown && found.map_or("", String::as_str) != setting.value.reveal()
 }
@@ -152,7 +156,19 @@ mod tests {
             SessionSettings { login_timeout_seconds: 7, noop_timeout_seconds: 8, ..SessionSettings::default() };
         let (portals, siblings) = Default::default();
         let path = path("a", "1", "ens1");
-        Login { path, network: None, settings, credentials, portals, siblings, expected_tpgt: 1, only_tpgt: None }
+        let (seed, subnets) = Default::default();
+        Login {
+            path,
+            network: None,
+            settings,
+            credentials,
+            portals,
+            siblings,
+            expected_tpgt: 1,
+            only_tpgt: None,
+            seed,
+            subnets,
+        }
     }
 
     fn chap(password: &str) -> Credentials {
@@ -198,9 +214,24 @@ mod tests {
         assert_eq!(renamed, ["node.discovery_address=san.example.com"]);
         let renamed = shown(&settings_to_change(&by_address, &record_of(&by_name)));
         assert_eq!(renamed, ["node.discovery_address="]);
+    }
+
+    #[test]
+    fn a_record_that_a_discovery_has_rewritten_gets_its_name_back() {
+        let path = IscsiPath { portal: "san.example.com:3260".into(), ..path("a", "1", "ens1") };
+        let by_name = desired_settings(&Login { path, ..login(None) });
         let mut discovered = record_of(&by_name);
         discovered.insert("node.discovery_type".to_owned(), "send_targets".to_owned());
-        assert_eq!((stored_name(&discovered), settings_to_change(&by_address, &discovered)), (None, vec![]));
+        discovered.insert("node.discovery_address".to_owned(), "portal.example.com".to_owned());
+        assert_eq!(stored_name(&discovered), None, "it is the discovery's");
+        assert_eq!(
+            shown(&settings_to_change(&by_name, &discovered)),
+            ["node.discovery_type=static", "node.discovery_address=san.example.com"]
+        );
+        assert_eq!(
+            shown(&settings_to_change(&desired_settings(&login(None)), &discovered)),
+            ["node.discovery_type=static", "node.discovery_address="]
+        );
     }
 
     #[test]

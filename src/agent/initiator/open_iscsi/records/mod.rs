@@ -9,6 +9,7 @@
 pub mod database;
 mod desired;
 pub mod settings;
+pub mod stored;
 
 use std::sync::Arc;
 
@@ -16,10 +17,9 @@ use tokio::sync::{Mutex, RwLock};
 
 use self::{
     database::{Database, StoredRecord},
-    desired::{
-        automatic, credentials, desired_settings, has_mark, identity, portal_name, settings_to_change, stored_name,
-    },
+    desired::{credentials, desired_settings, has_mark, identity, portal_name, settings_to_change, stored_name},
     settings::{Setting, Settings},
+    stored::{KnownRecords, Stored},
 };
 use super::{
     iscsiadm::{Iscsiadm, command::Command},
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     agent::{
         host::access::HostAccess,
-        initiator::{AutomaticRecord, Login, PathError},
+        initiator::{Login, PathError},
         types::{IscsiPath, credentials::Credentials},
     },
     api::{Portal, reason::PathReason},
@@ -38,6 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Records {
     iscsiadm: Arc<Iscsiadm>,
+    known: KnownRecords,
     /// Held while the database is changed.
     changing: Mutex<()>,
     /// Read-locked by each login whose records are being prepared.
@@ -48,7 +49,7 @@ impl Records {
     /// The records that this tool manages.
     #[must_use]
     pub fn new(iscsiadm: Arc<Iscsiadm>) -> Self {
-        Records { iscsiadm, changing: Mutex::default(), preparing: RwLock::default() }
+        Records { iscsiadm, known: KnownRecords::default(), changing: Mutex::default(), preparing: RwLock::default() }
     }
 
     /// Prepares the records of a login. With `recreate`, existing records are replaced.
@@ -134,6 +135,25 @@ impl Records {
         Ok(())
     }
 
+    /// Moves a node record to the portal group tag that the target has answered.
+    ///
+    /// # Errors
+    /// If the lock cannot be taken, or the record cannot be moved.
+    pub async fn retag(&self, access: &HostAccess, record: &NodeRecord, tpgt: u16) -> Result<(), PathError> {
+        let _changing = self.changing.lock().await;
+        let what = format!("moving the record {record} to portal group {tpgt}");
+        let _held = self.iscsiadm.lock(&self.iscsiadm.root(access)?, &what).await?;
+        self.database(access)?
+            .retag(record, tpgt)
+            .map_err(|error| PathError::new(PathReason::InvalidRecord, format!("{what} has failed: {error}")))
+    }
+
+    /// The number of files of node records that were read in all.
+    #[cfg(test)]
+    pub(super) fn reads(&self) -> usize {
+        self.known.reads()
+    }
+
     /// Deletes the node record of a path, whatever portal group it has.
     ///
     /// # Errors
@@ -147,31 +167,16 @@ impl Records {
         result
     }
 
-    /// Whether the record of a path has what every record of the agent has.
+    /// All node records of the host. A file that has not changed is not read again.
     #[must_use]
-    pub fn is_kept(&self, access: &HostAccess, path: &IscsiPath) -> bool {
-        let is_kept = |settings: &Settings| settings_to_change(&identity(), settings).is_empty();
-        self.find_stored(access, path, |_, settings| is_kept(settings).then_some(())).is_some()
-    }
-
-    /// The records, of whomever, by which open-iscsi logs in by itself; sorted.
-    #[must_use]
-    pub fn automatic(&self, access: &HostAccess) -> Vec<AutomaticRecord> {
-        let Ok(database) = self.database(access) else { return Vec::new() };
-        let mut found: Vec<_> = database.all_settings().iter().filter_map(automatic).collect();
-        found.sort();
-        found
-    }
-
-    /// Whether the record of a path has the agent's mark.
-    #[must_use]
-    pub fn is_marked(&self, access: &HostAccess, path: &IscsiPath) -> bool {
-        self.find_stored(access, path, |_, settings| has_mark(settings).then_some(())).is_some()
+    pub fn read(&self, access: &HostAccess) -> Stored {
+        let Ok(database) = self.database(access) else { return Stored::default() };
+        self.known.read(&database)
     }
 
     /// Deletes the agent's records, except those to keep: these are hidden and marked. Of the records with the agent's
     /// names, those are the agent's that are claimed or carry its mark; others stay as they are, and so does the interface
-    /// record that they use.
+    /// record that they use. `requested` knows the path that a session on a path by address was made for.
     ///
     /// # Errors
     /// The last error. The other records are still deleted.
@@ -181,6 +186,7 @@ impl Records {
         is_claimed: impl Fn(&NodeRecord) -> bool,
         keep_node: impl Fn(&NodeRecord) -> bool,
         keep_interface: impl Fn(&InterfaceRecord) -> bool,
+        requested: impl Fn(&IscsiPath) -> Option<IscsiPath>,
     ) -> Result<(), PathError> {
         let mut result = Ok(());
         let database = self.database(access)?;
@@ -207,7 +213,7 @@ impl Records {
         }
         for record in &own {
             let done = if keep_node(record) {
-                self.mend(access, record).await
+                self.mend(access, record, requested(&record.path()).as_ref()).await
             } else {
                 let _changing = self.changing.lock().await;
                 self.delete_locked(access, record).await
@@ -232,11 +238,18 @@ impl Records {
     }
 
     /// Gives a record of the agent back what others must not take from it. The rest is put right before the next login.
-    async fn mend(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
+    async fn mend(
+        &self,
+        access: &HostAccess,
+        record: &NodeRecord,
+        requested: Option<&IscsiPath>,
+    ) -> Result<(), PathError> {
         let _changing = self.changing.lock().await;
         match self.database(access)?.node(record) {
             StoredRecord::Settings(current) => {
-                self.write(access, record, &settings_to_change(&identity(), &current)).await
+                let mut wanted = identity().to_vec();
+                wanted.extend(requested.map(portal_name));
+                self.write(access, record, &settings_to_change(&wanted, &current)).await
             }
             StoredRecord::Missing | StoredRecord::Unreadable => Ok(()),
         }

@@ -122,22 +122,72 @@ async fn a_session_that_the_target_sends_on_to_a_refused_address_is_logged_out()
 #[tokio::test]
 async fn a_session_that_may_be_undone_never_counts_while_its_login_lasts() {
     let host = TestHost::with_names();
-    fs::write(host.file("sent-on-to"), "10.0.9.9\n").unwrap();
     let login = login(path("a", "1", "ens1"));
     host.initiator.login(&login).await.unwrap();
-    let policy: PortalPolicy = r#"{"denied": ["10.0.9.0/24"]}"#.parse().unwrap();
-    let refused = Login { portals: policy.rules("frankfurt"), ..login.clone() };
     let other_tag = Login { only_tpgt: Some(2), ..login.clone() };
     let names = &host.initiator.names;
-    names.login_begins(&login.path, &refused);
-    assert!(!host.sessions().await[0].is_live(), "it may be undone");
     names.login_begins(&login.path, &other_tag);
     assert!(!host.sessions().await[0].is_live(), "its portal group is not the wanted one");
     names.login_begins(&login.path, &login);
     assert!(host.sessions().await[0].is_live(), "it is as wanted");
-    names.login_begins(&login.path, &refused);
+    fs::write(host.file("sys/class/iscsi_session/session1/iscsi_host/host1/netdev"), "ens2\n").unwrap();
+    host.initiator.claim(BTreeSet::from([path("a", "1", "ens2")]), BTreeMap::new());
+    assert!(!host.sessions().await[0].is_live(), "it is on another interface");
     names.login_ends(&login.path);
     assert!(host.sessions().await[0].is_live(), "an older session is kept");
+}
+
+#[tokio::test]
+async fn a_session_that_is_sent_on_after_its_login_never_counts() {
+    let host = TestHost::with_names();
+    let policy: PortalPolicy = r#"{"allowed": ["10.0.1.0/24"]}"#.parse().unwrap();
+    host.initiator.judge_by(policy.rules("frankfurt"));
+    host.resolve(&["10.0.1.10"]);
+    let connected_to = |address: &str| {
+        fs::write(host.file("sys/class/iscsi_connection/connection1:0/address"), format!("{address}\n")).unwrap();
+    };
+    for path in [path("a", "1", "ens1"), san()] {
+        host.initiator.login(&login(path.clone())).await.unwrap();
+        connected_to("10.0.1.11");
+        assert!(host.sessions().await[0].is_live(), "an address that may be dialled");
+        for (address, why) in [("127.0.0.1", "127.0.0.1 is a loopback address"), ("10.0.9.9", "10.0.9.9 is in none")] {
+            connected_to(address);
+            let session = host.sessions().await.remove(0);
+            let refused = session.refused.clone().unwrap_or_default();
+            assert!(!session.is_live() && refused.contains(why) && session.path == path, "{session:?}");
+        }
+        connected_to("10.0.1.10");
+        host.initiator.judge_by(r#"{"allowed": ["10.0.7.0/24"]}"#.parse::<PortalPolicy>().unwrap().rules("frankfurt"));
+        let session = host.sessions().await.remove(0);
+        assert!(session.is_live(), "new rules end no session that is where it was planned");
+        host.initiator.judge_by(policy.rules("frankfurt"));
+        host.initiator.logout(&session).await.unwrap();
+        fs::remove_dir_all(host.file("sys/class/iscsi_connection/connection1:0")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_a_discovery_has_rewritten_costs_no_session_and_no_name() {
+    let mut host = TestHost::with_names();
+    host.resolve(&["10.0.1.10"]);
+    host.initiator.login(&login(san())).await.unwrap();
+    let by_name = pair("san.example.com:3260", "10.0.1.10");
+    let record = host.file(&format!("{RECORDS}/10.0.1.10,3260,1/mb.ens1"));
+    let text = fs::read_to_string(&record).unwrap();
+    assert!(text.contains("node.discovery_address = san.example.com\n"), "{text}");
+    let theirs = text
+        .replace("node.discovery_address = san.example.com", "node.discovery_address = 10.0.1.10")
+        .replace("node.discovery_type = static", "node.discovery_type = send_targets");
+    fs::write(&record, theirs).unwrap();
+    host.restart();
+    let reported = BTreeMap::from([(san(), Some(1))]);
+    host.initiator.claim(BTreeSet::from([san()]), reported);
+    assert_eq!(host.portals().await, by_name, "the last report tells it");
+    assert_eq!(host.sessions().await[0].record_is_kept, Some(false));
+    host.initiator.tidy(&BTreeSet::from([san()])).await.unwrap();
+    assert_eq!(host.sessions().await[0].record_is_kept, Some(true));
+    host.restart();
+    assert_eq!(host.portals().await, by_name, "the record tells it again");
 }
 
 #[tokio::test]
