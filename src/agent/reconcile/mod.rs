@@ -223,7 +223,7 @@ impl Reconciler {
             self.lost_maps.stays(id);
         }
         match (reason, result) {
-            (_, Ok(false)) => {}
+            (_, Ok(false)) | (LogoutReason::Refused, Ok(true)) => {}
             (LogoutReason::Surplus, Ok(true)) => {
                 self.surplus.logged_out(id);
                 // The plan may be acknowledged since the session was kept, and its interface record tidied around it.
@@ -237,9 +237,8 @@ impl Reconciler {
             (LogoutReason::Surplus, Err(cause)) => {
                 self.surplus.logout_failed(id, cause, now, hash((self.seed, id)));
             }
-            (LogoutReason::Refused, Ok(true)) => {}
             (LogoutReason::NewCredentials | LogoutReason::Refused, Err(_)) => {
-                self.relogin_after = Some(now.monotonic + RELOGIN_PAUSE)
+                self.relogin_after = Some(now.monotonic + RELOGIN_PAUSE);
             }
         }
     }

@@ -84,7 +84,11 @@ impl KnownRecords {
             let known = before.remove(&file).filter(|known| known.stamp == stamp);
             let content = match known {
                 Some(known) => known.content,
-                None => self.content(database, &file, (target, portal, name)),
+                None => {
+                    #[cfg(test)]
+                    self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    content(database, &file, (target, portal, name))
+                }
             };
             stored.automatic.extend(content.automatic.clone());
             if let Some(record) = node(target, portal, name)
@@ -104,19 +108,17 @@ impl KnownRecords {
         stored
     }
 
-    fn content(&self, database: &Database, file: &str, (target, portal, name): (&str, &str, &str)) -> Content {
-        #[cfg(test)]
-        self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let Some(settings) = database.settings(file) else { return Content { node: None, automatic: None } };
-        let record = node(target, portal, name).filter(|record| describes(&settings, record));
-        Content { node: record.map(|record| StoredNode::new(record.port, &settings)), automatic: automatic(&settings) }
-    }
-
     /// The number of files that were read.
     #[cfg(test)]
     pub(super) fn reads(&self) -> usize {
         self.reads.load(std::sync::atomic::Ordering::Relaxed)
     }
+}
+
+fn content(database: &Database, file: &str, (target, portal, name): (&str, &str, &str)) -> Content {
+    let Some(settings) = database.settings(file) else { return Content { node: None, automatic: None } };
+    let record = node(target, portal, name).filter(|record| describes(&settings, record));
+    Content { node: record.map(|record| StoredNode::new(record.port, &settings)), automatic: automatic(&settings) }
 }
 
 impl StoredNode {
