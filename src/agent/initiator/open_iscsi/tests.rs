@@ -279,8 +279,9 @@ async fn a_record_that_the_tool_reads_and_does_not_delete_is_removed_as_a_file()
     fs::remove_dir_all(host.file("sys/class/iscsi_session/session1")).unwrap();
     // The interface record goes first, and takes no node records along.
     host.fail("delete", &[7, 7]);
-    host.initiator.tidy(&BTreeSet::new()).await.unwrap_err();
+    host.initiator.tidy(&BTreeSet::new()).await.unwrap();
     assert_eq!(host.records(), [""; 0], "the password is gone");
+    assert!(!host.file(INTERFACE).exists());
 }
 
 #[tokio::test]
@@ -504,6 +505,25 @@ async fn a44_records_with_our_name_that_others_made_stay_with_their_interface() 
     assert_eq!(host.calls(), ["node delete"]);
     assert!(!host.file(RECORD).exists() && host.file(&RECORD.replace(":a", ":b")).exists());
     assert!(host.file(INTERFACE).exists());
+}
+
+#[tokio::test]
+async fn a54_records_that_an_upgrade_has_left_where_no_tool_looks_are_removed() {
+    let host = TestHost::new();
+    host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
+    let left = [RECORD, INTERFACE].map(|file| host.file(&file.replace("etc/iscsi", "var/lib/iscsi")));
+    for (file, copy) in [RECORD, INTERFACE].iter().zip(&left) {
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(host.file(file), copy).unwrap();
+    }
+    let of_others = host.file("var/lib/iscsi/ifaces/iface0");
+    fs::copy(&left[1], &of_others).unwrap();
+    host.initiator.tidy(&BTreeSet::new()).await.unwrap();
+    assert!(left.iter().all(|file| file.exists()), "a session uses them");
+    fs::remove_dir_all(host.file("sys/class/iscsi_session/session1")).unwrap();
+    host.initiator.tidy(&BTreeSet::new()).await.unwrap();
+    assert!(!left.iter().any(|file| file.exists()) && host.records().is_empty());
+    assert!(of_others.exists());
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 //!
 //! To read them starts no process, and returns more than `iscsiadm -o show`, which reads all records of the host and
 //! leaves out those it cannot read. Only iscsiadm makes and deletes records, with three exceptions for those of the agent:
-//! settings are changed here, because iscsiadm takes secrets only as arguments; a record that iscsiadm cannot read, or
-//! that another version has made, is removed here, because iscsiadm refuses to delete or overwrite it; and interface records are hidden here.
+//! settings are changed here, because iscsiadm takes secrets only as arguments; a record that iscsiadm cannot read, that
+//! another version has made, or that an upgrade has left where iscsiadm does not look, is removed here, because iscsiadm
+//! does not delete it; and interface records are hidden here.
 //!
 //! A discovery without `-I` goes through every interface record of the host, and uses `default` only if there is none
 //! (`idbm_bind_ifaces_to_nodes`). One without a transport does not count (`iface_is_valid`), and is used as before by a
@@ -184,13 +185,27 @@ impl Database {
     /// # Errors
     /// If it exists and cannot be removed.
     pub fn remove(&self, record: &NodeRecord) -> io::Result<()> {
-        let Some(file) = self.first(&node_file(record)) else { return Ok(()) };
-        match self.root.remove_file(&file) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.map_err(|error| {
-                io::Error::new(error.kind(), format!("{}: {error}", self.root.shown(&file).display()))
-            }),
+        self.remove_files(&node_file(record))
+    }
+
+    /// Removes a hidden interface record that iscsiadm does not delete. The caller holds open-iscsi's lock.
+    ///
+    /// # Errors
+    /// If it exists and cannot be removed.
+    pub fn remove_interface(&self, record: &InterfaceRecord) -> io::Result<()> {
+        self.remove_files(&interface_file(record))
+    }
+
+    fn remove_files(&self, file: &str) -> io::Result<()> {
+        for file in self.files(file) {
+            match self.root.remove_file(&file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.map_err(|error| {
+                    io::Error::new(error.kind(), format!("{}: {error}", self.root.shown(&file).display()))
+                })?,
+            }
         }
+        Ok(())
     }
 
     /// Changes settings of a node record. A reader sees the old record or the new one, never a part. The caller holds

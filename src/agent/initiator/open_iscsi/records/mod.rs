@@ -11,7 +11,7 @@ mod desired;
 pub mod settings;
 pub mod stored;
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use tokio::sync::{Mutex, RwLock};
 
@@ -206,8 +206,7 @@ impl Records {
                 Ok(())
             } else {
                 let _changing = self.changing.lock().await;
-                // This also deletes the node records of the interface.
-                self.change(access, &Command::DeleteInterface(interface)).await
+                self.delete_interface(access, interface).await
             };
             result = done.and(result);
         }
@@ -318,31 +317,50 @@ impl Records {
         self.write(access, record, &settings_to_change(desired, &current)).await
     }
 
-    async fn delete_locked(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
+    /// Deletes an interface record of the agent, and its node records.
+    async fn delete_interface(&self, access: &HostAccess, record: &InterfaceRecord) -> Result<(), PathError> {
+        let deleted = self.change(access, &Command::DeleteInterface(record)).await;
         let database = self.database(access)?;
-        match database.node(record) {
-            StoredRecord::Missing => Ok(()),
-            StoredRecord::Settings(_) => match self.change(access, &Command::DeleteNode(record)).await {
-                // Made by another version: iscsiadm reads it, and does not know a word in it (`discovery_type`).
-                Err(error) if error.reason == PathReason::InvalidRecord => self.remove(access, &database, record).await,
-                result => result,
-            },
-            StoredRecord::Unreadable => {
-                // If iscsiadm can read it after all, it also removes the empty directories.
-                let _ = self.change(access, &Command::DeleteNode(record)).await;
-                self.remove(access, &database, record).await
-            }
+        if is_refused(&deleted) || !database.is_hidden(record) {
+            return deleted;
         }
+        let shown = format!("interface record {}", record.name());
+        self.remove(access, &shown, || database.remove_interface(record)).await
     }
 
-    /// Removes the file of a record that iscsiadm does not delete, under open-iscsi's lock.
-    async fn remove(&self, access: &HostAccess, database: &Database, record: &NodeRecord) -> Result<(), PathError> {
-        let what = format!("removing the record {record}");
+    async fn delete_locked(&self, access: &HostAccess, record: &NodeRecord) -> Result<(), PathError> {
+        let database = self.database(access)?;
+        let found = database.node(record);
+        if found == StoredRecord::Missing {
+            return Ok(());
+        }
+        // Of a record that iscsiadm can read it also removes the empty directories.
+        let deleted = self.change(access, &Command::DeleteNode(record)).await;
+        // One that cannot be read is no session's.
+        if found != StoredRecord::Unreadable && is_refused(&deleted) {
+            return deleted;
+        }
+        if database.node(record) == StoredRecord::Missing {
+            return Ok(());
+        }
+        self.remove(access, &format!("record {record}"), || database.remove(record)).await
+    }
+
+    /// Removes the file of a record that iscsiadm does not delete, if it still exists, under open-iscsi's lock. Another
+    /// version has made it, so that iscsiadm reads it and does not know a word in it (`discovery_type`), or an upgrade has
+    /// left it in a directory where iscsiadm does not look any more.
+    async fn remove(
+        &self,
+        access: &HostAccess,
+        shown: &str,
+        remove: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(), PathError> {
+        let what = format!("removing the {shown}");
         let _held = self.iscsiadm.lock(&self.iscsiadm.root(access)?, &what).await?;
-        database.remove(record).map_err(|error| {
+        remove().map_err(|error| {
             PathError::new(
                 PathReason::InvalidRecord,
-                format!("open-iscsi does not delete the record {record}, and it cannot be removed: {error}; remove it by hand"),
+                format!("open-iscsi does not delete the {shown}, and it cannot be removed: {error}; remove it by hand"),
             )
         })
     }
@@ -354,6 +372,12 @@ impl Records {
     fn database(&self, access: &HostAccess) -> Result<Database, PathError> {
         Ok(Database::new(self.iscsiadm.root(access)?))
     }
+}
+
+/// Whether a record must stay that iscsiadm has not deleted: a session uses it, or nobody could look. A record that
+/// iscsiadm does not know, or cannot use, is none of these.
+fn is_refused(deleted: &Result<(), PathError>) -> bool {
+    deleted.as_ref().is_err_and(|error| error.reason != PathReason::InvalidRecord)
 }
 
 fn is_marked(record: &StoredRecord) -> bool {
