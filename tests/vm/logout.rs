@@ -28,6 +28,7 @@ pub fn session(fabric: u8, number: u8, target: &str) -> String {
 async fn a13_a13b_only_surplus_sessions_without_a_user_are_logged_out() {
     let node = start("logout").await;
     a13_surplus_sessions_go_but_never_the_last_good_path(&node).await;
+    a26_a_map_that_a_killed_agent_has_removed_is_made_again(&node).await;
     a13b_maps_are_made_again_if_their_session_stays(&node).await;
     // The last one: LVM remembers its volume on the first map.
     a13b_a_map_in_use_keeps_its_sessions_and_its_user_is_named(&node).await;
@@ -208,6 +209,20 @@ async fn a13b_a_map_in_use_keeps_its_sessions_and_its_user_is_named(node: &RealN
         until_left(node, &before, &left).await;
     }
     until_no_trace(node).await;
+}
+
+/// The agent was killed between the removal of a map and the logout, and the path is planned again.
+async fn a26_a_map_that_a_killed_agent_has_removed_is_made_again(node: &RealNode) {
+    plan_networks(node, &["san-a"]).await;
+    plan_storage(node, &[storage(ALPHA, 1)]).await;
+    node.until_paths("1/1").await;
+    until_paths(&node.guest, 2, 0).await;
+    let maps = maps_of(&node.guest, ALPHA).await;
+    node.kill_agent().await;
+    node.guest.run_ok(&format!("multipath -f {}", maps[0])).await.unwrap();
+    node.start_agent("").await;
+    until_paths(&node.guest, 2, 0).await;
+    assert_eq!(maps_of(&node.guest, ALPHA).await, maps);
 }
 
 async fn a13b_maps_are_made_again_if_their_session_stays(node: &RealNode) {
