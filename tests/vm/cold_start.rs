@@ -4,7 +4,7 @@ use multibond_testbed::site::SYSTEM;
 use serde_json::json;
 
 use crate::{
-    by_hand::{ALPHA, until_paths, until_sessions},
+    by_hand::{ALPHA, session_numbers, until_paths, until_sessions},
     chap::{ONE_WAY, let_agents_read_secrets, write_secret},
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
 };
@@ -83,6 +83,7 @@ async fn a67_after_a_power_cut_the_host_connects_without_the_api_server() {
     assert!(cold.contains("connecting by the last plan") && !cold.contains("logging out"), "{cold}");
     assert_eq!(warm.matches("logging out").count(), 1, "{warm}");
     the_file_goes_with_the_plan(&node).await;
+    a67_a_session_of_the_initramfs_counts_and_is_never_touched(&node).await;
 }
 
 async fn the_file_is_roots_alone_and_has_no_secret(node: &RealNode) {
@@ -101,4 +102,27 @@ async fn the_file_goes_with_the_plan(node: &RealNode) {
     node.site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
     until_sessions(&node.guest, &[]).await;
     node.guest.run_ok(&format!("timeout 60 sh -c 'while test -e {FILE}; do sleep 0.2; done'")).await.unwrap();
+}
+
+/// As the initramfs makes the session of a root disk: by `iscsistart`, without iscsid and without a record.
+async fn a67_a_session_of_the_initramfs_counts_and_is_never_touched(node: &RealNode) {
+    node.stop_iscsid().await;
+    let name = node.initiator_name();
+    let start =
+        format!("timeout 60 iscsistart --initiatorname={name} --targetname={ALPHA} --tgpt=1 --address=10.0.101.1");
+    node.guest.run_ok(&start).await.unwrap();
+    node.start_iscsid().await;
+    let of_initramfs = session_numbers(&node.guest).await;
+    assert_eq!(of_initramfs.len(), 1);
+
+    // Without a bond, a path is bound to no interface, as this session.
+    node.site.delete("IscsiBond", "storage").await;
+    node.site.patch("Host", "w1", json!({"spec": {"maintenance": false}})).await;
+    node.until_paths("3/3").await;
+    let connected = session_numbers(&node.guest).await;
+    assert!(connected.len() == 3 && connected.is_superset(&of_initramfs), "{of_initramfs:?} and then {connected:?}");
+
+    node.site.patch("Host", "w1", json!({"spec": {"maintenance": true}})).await;
+    node.until_nothing_is_connected().await;
+    assert_eq!(session_numbers(&node.guest).await, of_initramfs, "it is not the agent's");
 }
