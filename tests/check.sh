@@ -59,6 +59,10 @@ unit=(--lib --bins --test agent --test cli --test docs --test enter --test layer
 # Those that need more than a control plane: `cargo test` leaves them out (Cargo.toml), a step runs each.
 apart=(--test console --test image --test vm)
 
+# The tests of vm/ that also run on the next Debian release: what touches records, interfaces, logins and multipath. Those
+# that show the most for each minute; `make test-hosts` runs all of them.
+next_release=(chap::a23_chap connect:: logout::a13_a13b_only multipath:: names:: neighbours::)
+
 # Runs some of the tests; their output also goes to the log.
 run() {
   cargo test --no-fail-fast --locked "$@" 2>&1 | tee --append "$log" || status=1
@@ -91,6 +95,12 @@ all_tests() {
     echo "left out: MULTIBOND_SKIP_VM=1"
   elif tests/packages.sh install host && "$(target)/debug/test-host" fetch; then
     run --workspace --test vm
+    step "some of them on the next Debian release"
+    if MULTIBOND_TEST_HOST=trixie "$(target)/debug/test-host" fetch; then
+      MULTIBOND_TEST_HOST=trixie run --workspace --test vm -- "${next_release[@]}"
+    else
+      status=1
+    fi
   else
     echo "MULTIBOND_SKIP_VM=1 leaves these tests out"
     status=1
