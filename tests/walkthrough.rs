@@ -1,4 +1,5 @@
-//! `make demo` and its description in the README: the test runs the README's commands and compares their output.
+//! `make demo`, its description in the README, and the page *Your first array*: the test runs the commands that they show and
+//! compares the output.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
 
 use std::fs;
@@ -11,8 +12,8 @@ use tempfile::TempDir;
 
 /// Long enough for a busy machine; nothing waits this long when it works.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What to do about a README that shows something else.
-const HINT: &str = "is that intended? UPDATE_README=1 cargo test --test walkthrough writes it into README.md";
+/// What to do about a page that shows something else.
+const HINT: &str = "is that intended? UPDATE_README=1 cargo test --test walkthrough writes it into the page";
 /// The last words of a demo that stays.
 const STAYS: &str = "Ctrl-C ends everything";
 /// Where the README says that the demo is; another demo at the same time has another directory.
@@ -91,54 +92,88 @@ async fn ctrl_c_while_the_demo_starts_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn readme_shows_the_real_output() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(&file).unwrap();
+async fn readme_and_first_array_show_the_real_output() {
     let demo = Demo::start(&["--stay"]);
     let said = demo.says(STAYS).await;
     let place = Regex::new("KUBECONFIG=(.*)/kubeconfig ").unwrap();
     let place = place.captures(&said).unwrap_or_else(|| panic!("{said}"))[1].to_owned();
+    let mut tour = Tour { said: said.replace(&place, PLACE), place, exports: String::new() };
 
-    let update = std::env::var_os("UPDATE_README").is_some();
-    let mut exports = String::new();
-    let mut outputs = Vec::new();
-    for Step { command, output: shown } in steps(&readme) {
-        let run = format!("{exports}{}", command.replace(PLACE, &place));
-        let output = match command.split(' ').next().unwrap() {
-            "make" => said.replace(&place, PLACE),
-            "export" => {
-                exports = run + "; ";
-                String::new()
-            }
-            // What was written last may not be there yet; a person would not see the difference.
-            _ if ["kubectl get ", "multibond status"].iter().any(|reads| command.starts_with(reads)) => {
-                settled(&run, (!update).then_some(&shown)).await
-            }
-            _ => bash(&run).await,
-        };
-        assert!(update || masked(&output) == masked(&shown), "`{command}` prints\n{output}\nand not\n{shown}\n{HINT}");
-        outputs.push(output);
-    }
+    tour.page("README.md", root()).await;
+    // The tour leaves its hosts, which would keep their nodes.
+    tour.run("kubectl delete mbhost --all", root()).await;
+    let files = TempDir::new().unwrap();
+    tour.page("docs/first-data-center.md", files.path()).await;
 
     let status = demo.process.interrupt(PATIENCE).await.unwrap();
     assert!(status.success(), "{status}");
     demo.nothing_is_left().await;
-    assert!(!Path::new(&place.replace('~', &std::env::var("HOME").unwrap())).exists(), "{place} is still there");
-    if update {
-        fs::write(file, with_outputs(&readme, &outputs)).unwrap();
-    }
+    let place = tour.place.replace('~', &std::env::var("HOME").unwrap());
+    assert!(!Path::new(&place).exists(), "{place} is still there");
 }
 
-/// What a command prints that only reads: as soon as it is what is shown, or after a while.
-async fn settled(command: &str, shown: Option<&String>) -> String {
-    for _ in 0..15 {
-        let output = bash(command).await;
-        if shown.is_some_and(|shown| masked(&output) == masked(shown)) {
-            return output;
+/// Somebody who follows a page in a second terminal.
+struct Tour {
+    /// What the demo has said.
+    said: String,
+    /// Where the demo is.
+    place: String,
+    /// The variables that the pages have exported so far.
+    exports: String,
+}
+
+impl Tour {
+    /// Writes the files that a page shows into a directory, runs its commands there, and compares their output.
+    async fn page(&mut self, page: &str, directory: &Path) {
+        let file = root().join(page);
+        let text = fs::read_to_string(&file).unwrap();
+        for (name, content) in shown_files(&text) {
+            fs::write(directory.join(name), content).unwrap();
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        let update = std::env::var_os("UPDATE_README").is_some();
+        let mut outputs = Vec::new();
+        for Step { command, output: shown } in steps(&text) {
+            let output = match command.split(' ').next().unwrap() {
+                "make" => self.said.clone(),
+                "export" => {
+                    self.exports.extend([&command.replace(PLACE, &self.place), "; "]);
+                    String::new()
+                }
+                // What was written last may not be there yet; a person would not see the difference.
+                _ if ["kubectl get ", "multibond status"].iter().any(|reads| command.starts_with(reads)) => {
+                    self.settled(&command, directory, (!update).then_some(&shown)).await
+                }
+                _ => self.run(&command, directory).await,
+            };
+            let as_shown = masked(&output) == masked(&shown);
+            assert!(update || as_shown, "{page}: `{command}` prints\n{output}\nand not\n{shown}\n{HINT}");
+            outputs.push(output);
+        }
+        if update {
+            fs::write(file, with_outputs(&text, &outputs)).unwrap();
+        }
     }
-    bash(command).await
+
+    /// What a command prints that only reads: as soon as it is what is shown, or after a while.
+    async fn settled(&self, command: &str, directory: &Path, shown: Option<&String>) -> String {
+        for _ in 0..15 {
+            let output = self.run(command, directory).await;
+            if shown.is_some_and(|shown| masked(&output) == masked(shown)) {
+                return output;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        self.run(command, directory).await
+    }
+
+    /// Runs a command as a person does; it must succeed.
+    async fn run(&self, command: &str, directory: &Path) -> String {
+        let command = format!("{}{}", self.exports, command.replace(PLACE, &self.place));
+        let output =
+            tokio::process::Command::new("bash").args(["-c", &command]).current_dir(directory).output().await.unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
 }
 
 /// A command, and what it prints.
@@ -157,7 +192,7 @@ fn steps(page: &str) -> Vec<Step> {
             (false, _) => {}
         }
     }
-    assert!(steps.len() > 10, "the page shows {} commands", steps.len());
+    assert!(steps.len() > 8, "the page shows {} commands", steps.len());
     steps
 }
 
@@ -186,16 +221,20 @@ fn lines(page: &str) -> impl Iterator<Item = (&str, bool)> {
     })
 }
 
-/// Runs a command as a person does in the project's directory; it must succeed.
-async fn bash(command: &str) -> String {
-    let output = tokio::process::Command::new("bash")
-        .args(["-c", command])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .await
-        .unwrap();
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+/// The files that a page shows: blocks whose first line is a comment with nothing but the file's name.
+fn shown_files(page: &str) -> Vec<(&str, &str)> {
+    let blocks = page.split("\n```").skip(1).step_by(2);
+    let file = blocks.filter_map(|block| {
+        let content = block.split_once('\n')?.1;
+        let name = content.lines().next()?.strip_prefix("# ")?;
+        (name.contains('.') && !name.contains([' ', '/'])).then_some((name, content))
+    });
+    file.collect()
+}
+
+/// The project's directory.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A text without ages and durations, and without what they do to the width of columns.
