@@ -324,6 +324,9 @@ fn add_files(folder: &Path, files: &mut Vec<PathBuf>) {
     let mut entries: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     for path in entries {
+        if path.ends_with("tests") {
+            continue;
+        }
         if path.is_dir() {
             add_files(&path, files);
         } else if path.extension().is_some_and(|end| end == "rs")

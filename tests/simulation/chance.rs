@@ -76,17 +76,14 @@ pub fn seed_this_thread(seed: u64) {
 unsafe extern "C" fn getrandom(buffer: *mut u8, length: usize, _flags: u32) -> isize {
     // SAFETY: the caller gives a buffer of this length.
     let buffer = unsafe { std::slice::from_raw_parts_mut(buffer, length) };
-    match SYSTEM.get() {
-        Some(seed) => {
-            let mut chance = Chance::new(seed);
-            buffer.fill_with(|| chance.next().to_le_bytes()[0]);
-            SYSTEM.set(Some(chance.next()));
-        }
-        None => {
-            let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(buffer));
-            if read.is_err() {
-                return -1;
-            }
+    if let Some(seed) = SYSTEM.get() {
+        let mut chance = Chance::new(seed);
+        buffer.fill_with(|| chance.next().to_le_bytes()[0]);
+        SYSTEM.set(Some(chance.next()));
+    } else {
+        let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(buffer));
+        if read.is_err() {
+            return -1;
         }
     }
     isize::try_from(length).unwrap_or(-1)

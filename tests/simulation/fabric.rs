@@ -91,7 +91,9 @@ impl Fabric {
     /// Everybody closes everything.
     pub fn close_disks(&self) {
         for node in &self.nodes {
-            TARGETS.iter().for_each(|target| self.open(node, target, false));
+            for target in &TARGETS {
+                self.open(node, target, false);
+            }
         }
     }
 

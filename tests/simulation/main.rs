@@ -1,5 +1,6 @@
 //! The product against a model of its surroundings, in every order of events.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "what serves a test fails it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "what serves a test fails it")]
+#![allow(clippy::similar_names, reason = "a patch has a path, and a request is requested")]
 
 mod actor;
 mod actors;

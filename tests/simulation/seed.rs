@@ -66,7 +66,9 @@ async fn course(cluster: Arc<Cluster>, nodes: Vec<String>, mut chance: Chance) -
     let mut actors = Actors::new(cluster.clone());
     let mut names: Vec<String> = CONTROLLERS.iter().map(ToString::to_string).collect();
     names.extend(nodes.iter().map(|node| format!("agent-{node}")));
-    names.iter().for_each(|name| actors.start(name));
+    for name in &names {
+        actors.start(name);
+    }
     let control_plane = tokio::spawn(control_plane(cluster.clone()));
     sleep(chance.between(0, 20_000)).await;
 
@@ -92,9 +94,9 @@ async fn course(cluster: Arc<Cluster>, nodes: Vec<String>, mut chance: Chance) -
                 if !busy(&name) {
                     let until = Instant::now() + chance.between(0, 30_000);
                     if kind < 15 {
-                        actors.kill(&name)
+                        actors.kill(&name);
                     } else {
-                        actors.hold(&name)
+                        actors.hold(&name);
                     }
                     later.push((until, name, kind < 15));
                 }

@@ -39,13 +39,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// All that there is about a name.
 fn explain(name: &str) -> anyhow::Result<String> {
-    // What a message or a link says: `docs/troubleshooting.md#versions-differ`.
-    let name = name.rsplit('#').next().unwrap_or(name);
     let is_it = |known: &str| known.eq_ignore_ascii_case(name);
     let sections = pages::sections();
     let mut text: String = pages::entries().iter().filter(|entry| is_it(entry.name)).map(shown).collect();
     if text.is_empty() {
-        if let Some(section) = sections.iter().find(|section| is_it(&section.anchor)) {
+        if let Some(section) = pages::section(name) {
             return Ok(format!("{}\n\n{}\n", paint(BOLD, section.title), without_links(section.text)));
         }
         let similar = list(name);
@@ -77,7 +75,7 @@ fn list(part: &str) -> String {
     let part = part.to_lowercase();
     let entries = pages::entries().into_iter().map(|entry| vec![entry.name.to_owned(), entry.table.to_owned()]);
     let sections = pages::sections().into_iter().filter(|section| section.is_leaf);
-    let sections = sections.map(|section| vec![section.anchor, section.title.to_owned()]);
+    let sections = sections.map(|section| vec![section.anchor, format!("{}.md: {}", section.page, section.title)]);
     let rows: Vec<_> = entries.chain(sections).filter(|row| row[0].to_lowercase().contains(&part)).collect();
     columns(&rows, "")
 }

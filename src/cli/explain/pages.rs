@@ -1,23 +1,23 @@
 //! The pages of `docs/` that the program carries, so that a hint leads somewhere also where only the program is.
 
 /// The pages, in the order in which a name is looked for.
-const PAGES: [&str; 16] = [
-    include_str!("../../../docs/troubleshooting.md"),
-    include_str!("../../../docs/first-data-center.md"),
-    include_str!("../../../docs/concepts.md"),
-    include_str!("../../../docs/hosts.md"),
-    include_str!("../../../docs/multipath.md"),
-    include_str!("../../../docs/timelines.md"),
-    include_str!("../../../docs/workloads.md"),
-    include_str!("../../../docs/operations.md"),
-    include_str!("../../../docs/install.md"),
-    include_str!("../../../docs/performance.md"),
-    include_str!("../../../docs/support.md"),
-    include_str!("../../../docs/security.md"),
-    include_str!("../../../docs/gitops.md"),
-    include_str!("../../../docs/migrating-from-ovirt.md"),
-    include_str!("../../../docs/console.md"),
-    REFERENCE,
+const PAGES: [(&str, &str); 16] = [
+    ("troubleshooting", include_str!("../../../docs/troubleshooting.md")),
+    ("first-data-center", include_str!("../../../docs/first-data-center.md")),
+    ("concepts", include_str!("../../../docs/concepts.md")),
+    ("hosts", include_str!("../../../docs/hosts.md")),
+    ("multipath", include_str!("../../../docs/multipath.md")),
+    ("timelines", include_str!("../../../docs/timelines.md")),
+    ("workloads", include_str!("../../../docs/workloads.md")),
+    ("operations", include_str!("../../../docs/operations.md")),
+    ("install", include_str!("../../../docs/install.md")),
+    ("performance", include_str!("../../../docs/performance.md")),
+    ("support", include_str!("../../../docs/support.md")),
+    ("security", include_str!("../../../docs/security.md")),
+    ("gitops", include_str!("../../../docs/gitops.md")),
+    ("migrating-from-ovirt", include_str!("../../../docs/migrating-from-ovirt.md")),
+    ("console", include_str!("../../../docs/console.md")),
+    ("reference", REFERENCE),
 ];
 /// The page with a table for each kind of word.
 const REFERENCE: &str = include_str!("../../../docs/reference.md");
@@ -36,6 +36,8 @@ pub(super) struct Entry {
 /// A part of a page below a heading.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Section {
+    /// The page, such as `hosts`.
+    pub(super) page: &'static str,
     /// What a link has behind its `#`.
     pub(super) anchor: String,
     /// The heading.
@@ -68,15 +70,24 @@ pub(super) fn entries() -> Vec<Entry> {
 
 /// Every section of the pages.
 pub(super) fn sections() -> Vec<Section> {
-    PAGES.into_iter().flat_map(sections_of).collect()
+    PAGES.into_iter().flat_map(|(name, page)| sections_of(name, page)).collect()
 }
 
-fn sections_of(page: &'static str) -> Vec<Section> {
+/// The section with an anchor, or with what a link says: `hosts.md#prerequisites`.
+pub(super) fn section(name: &str) -> Option<Section> {
+    let (page, anchor) = name.rsplit_once('#').unwrap_or(("", name));
+    let page = page.trim_start_matches("docs/").trim_end_matches(".md");
+    let is_it = |it: &Section| (page.is_empty() || page == it.page) && it.anchor.eq_ignore_ascii_case(anchor);
+    sections().into_iter().find(is_it)
+}
+
+fn sections_of(name: &'static str, page: &'static str) -> Vec<Section> {
     let headings = headings(page);
     let section = |(index, heading): (usize, &Heading)| {
         let behind = &headings[index + 1..];
         let end = behind.iter().find(|other| other.level <= heading.level).map_or(page.len(), |other| other.start);
         Section {
+            page: name,
             anchor: anchor(heading.title),
             title: heading.title,
             text: page.get(heading.end..end).unwrap_or_default().trim(),
@@ -122,8 +133,8 @@ pub(super) fn without_links(text: &str) -> String {
     while let Some((before, label, target, after)) = first_link(rest) {
         shown += before;
         shown += label;
-        if let Some((_, anchor)) = target.split_once('#') {
-            shown.extend([" (multibond explain ", anchor, ")"]);
+        if target.contains('#') {
+            shown.extend([" (multibond explain ", target.trim_start_matches('#'), ")"]);
         }
         rest = after;
     }
@@ -168,18 +179,17 @@ mod tests {
 
     #[test]
     fn every_command_that_a_link_becomes_shows_a_section() {
-        let anchors: Vec<_> = sections().into_iter().map(|section| section.anchor).collect();
-        let shown = PAGES.map(without_links).concat();
+        let shown = PAGES.map(|(_, page)| without_links(page)).concat();
         let named: Vec<_> = shown.split("(multibond explain ").skip(1).filter_map(|it| it.split(')').next()).collect();
         assert!(named.len() > 50, "{named:?}");
-        let lost: Vec<_> = named.into_iter().filter(|name| !anchors.iter().any(|known| known == name)).collect();
+        let lost: Vec<_> = named.into_iter().filter(|name| section(name).is_none()).collect();
         assert!(lost.is_empty(), "{lost:?}");
     }
 
     #[test]
     fn a_section_ends_where_the_next_of_its_level_begins() {
         let page = "# Page\n\nx\n\n## One\n\na\n\n```\n# no heading\n```\n\n### In one\n\nb\n\n## Two: `x`\n\nc\n";
-        let found: Vec<_> = sections_of(page).into_iter().map(|it| (it.anchor, it.text, it.is_leaf)).collect();
+        let found: Vec<_> = sections_of("page", page).into_iter().map(|it| (it.anchor, it.text, it.is_leaf)).collect();
         let expected = [
             ("page", &page[8..page.len() - 1], false),
             ("one", "a\n\n```\n# no heading\n```\n\n### In one\n\nb", false),
@@ -192,8 +202,7 @@ mod tests {
     #[test]
     fn a_link_becomes_the_command_that_shows_its_target() {
         let text = "See [below](#reasons-of-paths), [GitOps](gitops.md#prerequisites) or [the page](hosts.md).";
-        let shown =
-            "See below (multibond explain reasons-of-paths), GitOps (multibond explain prerequisites) or the page.";
+        let shown = "See below (multibond explain reasons-of-paths), GitOps (multibond explain gitops.md#prerequisites) or the page.";
         assert_eq!(without_links(text), shown);
         for text in ["no link", "[", "](", "a](b)", "[a](b"] {
             assert!(!without_links(text).is_empty());

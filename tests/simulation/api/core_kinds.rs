@@ -34,7 +34,20 @@ fn typed<K: Serialize + DeserializeOwned>(object: &mut Value) -> Result<(), Refu
     let read: K = serde_json::from_value(object.take())
         .map_err(|error| Refused::bad_request(format!("cannot read the object: {error}")))?;
     *object = serde_json::to_value(read).map_err(|error| Refused::internal(error.to_string()))?;
+    drop_empty(object);
     Ok(())
+}
+
+/// Go leaves out empty lists and maps, and keeps structs, which are those at the top.
+fn drop_empty(object: &mut Value) {
+    for part in object.as_object_mut().into_iter().flatten().map(|(_, part)| part) {
+        if let Some(fields) = part.as_object_mut() {
+            fields.retain(|_, value| {
+                value.as_array().is_none_or(|list| !list.is_empty())
+                    && value.as_object().is_none_or(|map| !map.is_empty())
+            });
+        }
+    }
 }
 
 fn set_defaults(core: Core, object: &mut Value) {
@@ -66,13 +79,13 @@ fn set_defaults(core: Core, object: &mut Value) {
                     .collect::<serde_json::Map<_, _>>()
                     .into();
             }
-            if let Some(spec) = object["spec"].as_object_mut() {
-                spec.retain(|_, value| value.as_array().is_none_or(|list| !list.is_empty()));
-            }
         }
         Core::Secret => {
             if object.get("type").is_none_or(|kind| kind == "") {
                 object["type"] = json!("Opaque");
+            }
+            if object.get("data").is_some_and(|data| data.as_object().is_some_and(serde_json::Map::is_empty)) {
+                object.as_object_mut().and_then(|fields| fields.remove("data"));
             }
         }
         Core::Lease => {
@@ -108,10 +121,8 @@ pub fn prepare_new(core: Core, object: &mut Value) {
 /// Keeps what a write of this part does not change.
 pub fn prepare_update(core: Core, object: &mut Value, old: &Value, status: bool) {
     let kept = match core {
-        Core::Node if status => "spec",
-        Core::Node => "status",
-        Core::Namespace if status => "spec",
-        Core::Namespace => "status",
+        Core::Node | Core::Namespace if status => "spec",
+        Core::Node | Core::Namespace => "status",
         Core::Secret | Core::Lease | Core::Event => return,
     };
     object[kept] = old[kept].clone();
@@ -178,9 +189,14 @@ fn event(object: &Value) -> Vec<Cause> {
             causes.push(Cause::new("FieldValueRequired", field, "it is required"));
         }
     }
-    for (field, most) in [("reportingInstance", 128), ("action", 128), ("reason", 128), ("note", 1024)] {
+    for (field, place, most) in [
+        ("reportingInstance", "reportingInstance", 128),
+        ("action", "action", 128),
+        ("reason", "reason", 128),
+        ("note", "message", 1024),
+    ] {
         if text(field).len() > most {
-            causes.push(Cause::new("FieldValueInvalid", field, "it is too long"));
+            causes.push(Cause::new("FieldValueInvalid", place, "it is too long"));
         }
     }
     if !matches!(text("type"), "Normal" | "Warning") {

@@ -37,9 +37,6 @@ impl ApiServer {
         }
         let name = text(&object, "name").to_owned();
         self.admit(kind, &name, &call.namespace)?;
-        if !text(&object, "resourceVersion").is_empty() {
-            return Err(Refused::internal("resourceVersion should not be set on objects to be created"));
-        }
         let uid = self.new_uid();
         metadata::fill_new(kind, &mut object, uid, now);
         let mut causes = metadata::validate(kind, &object, None);
@@ -58,6 +55,9 @@ impl ApiServer {
         }
         if !causes.is_empty() {
             return Err(Refused::invalid(kind, &name, &causes));
+        }
+        if !text(&object, "resourceVersion").is_empty() {
+            return Err(Refused::internal("resourceVersion should not be set on objects to be created"));
         }
         let key = Key { plural: kind.plural, namespace: call.namespace.clone(), name };
         if self.store.get(&key).is_some() {

@@ -51,7 +51,7 @@ impl ApiServer {
             if let Some(wanted) = wanted.filter(|wanted| wanted != found) {
                 let why =
                     format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
-                return Err(Refused::conflict(call.kind, &call.name, &why));
+                return Err(Refused::precondition(call.kind, &call.name, &why));
             }
         }
         let (key, kind) = (call.key(), call.kind);

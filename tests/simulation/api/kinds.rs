@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::schema::Schema;
 
 /// A kind of object.
+#[expect(clippy::struct_field_names, reason = "it is the field `kind` of the objects")]
 pub struct Kind {
     /// Empty for the core group.
     pub group: &'static str,
@@ -23,7 +24,7 @@ pub struct Kind {
 
 /// What decides how the objects of a kind are admitted.
 pub enum Form {
-    /// The schema of a CustomResourceDefinition.
+    /// The schema of a `CustomResourceDefinition`.
     Custom {
         /// The schema of the whole object.
         schema: Box<Schema>,
@@ -90,7 +91,7 @@ impl Kind {
 /// All kinds.
 pub struct Kinds(Vec<Kind>);
 
-/// The parts of a CustomResourceDefinition that count here.
+/// The parts of a `CustomResourceDefinition` that count here.
 #[derive(Deserialize)]
 struct Definition {
     spec: DefinitionSpec,

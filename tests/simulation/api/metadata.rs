@@ -121,10 +121,10 @@ pub fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> 
 fn owners(metadata: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let owners = list(metadata, "ownerReferences");
-    for (at, owner) in owners.iter().enumerate() {
+    for owner in owners {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().is_none_or(str::is_empty) {
-                let place = format!("metadata.ownerReferences[{at}].{field}");
+                let place = format!("metadata.ownerReferences.{field}");
                 causes.push(Cause::new("FieldValueInvalid", place, "must not be empty"));
             }
         }

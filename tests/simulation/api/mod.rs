@@ -3,7 +3,7 @@
 //! It has no clock, no chance and no task of its own: the time is an argument, uids are drawn from what [`ApiServer::new`]
 //! is given, and a watch is a subscription whose events the caller takes, so that a fault may delay, drop, repeat or
 //! compact them. What it does not know it refuses with a panic that shows the request: an answer that is only nearly right
-//! would make a simulation prove nothing. `differential.rs` holds it to a real API server.
+//! would make a simulation prove nothing.
 //!
 //! What the model leaves out, because no client of ours reads or sends it: `managedFields`, server-side apply, dry runs,
 //! streamed initial lists, `resourceVersionMatch`, deletion in the foreground or with orphans, authorization.
@@ -104,7 +104,7 @@ impl ApiServer {
     pub fn handle(&mut self, now: Timestamp, request: &Request) -> Response {
         self.store.expire(now);
         let kinds = self.kinds.clone();
-        let answer = Call::read(&kinds, request).and_then(|call| self.answer(now, &call));
+        let answer = self.answer(now, &Call::read(&kinds, request));
         answer.unwrap_or_else(|refused| Response::Object { code: refused.code, body: refused.body() })
     }
 
@@ -119,7 +119,7 @@ impl ApiServer {
                 let (code, body) = self.replace(now, call)?;
                 object(code, body)
             }
-            Verb::Patch(kind) => object(200, self.patch(now, call, *kind)?),
+            Verb::Patch(kind) => object(200, self.patch(call, *kind)?),
             Verb::Delete => object(200, self.delete(now, call)?),
         })
     }

@@ -16,7 +16,7 @@ pub fn patched(call: &Call, kind: PatchKind, old: &Value) -> Result<Value, Refus
         PatchKind::Merge => json_patch::merge(&mut object, &call.object()?),
         PatchKind::Json => {
             let operations: Vec<PatchOperation> = call.body()?;
-            let failed = |why: &dyn ToString| Refused::patch_failed(call.kind, &call.name, &why.to_string());
+            let failed = |why: &dyn ToString| Refused::patch_failed(&why.to_string());
             for operation in operations {
                 match operation {
                     PatchOperation::Test(TestOperation { path, value: Value::Null }) => {

@@ -39,19 +39,19 @@ impl Refused {
 
     /// There is no such object.
     pub fn not_found(kind: &Kind, name: &str) -> Self {
-        Self::new(404, "NotFound", format!("{} \"{name}\" not found", kind.qualified()), details(kind, name))
+        Self::new(404, "NotFound", format!("{} \"{name}\" not found", kind.qualified()), Some(details(kind, name)))
     }
 
     /// There is one with this name.
     pub fn already_exists(kind: &Kind, name: &str) -> Self {
         let message = format!("{} \"{name}\" already exists", kind.qualified());
-        Self::new(409, "AlreadyExists", message, details(kind, name))
+        Self::new(409, "AlreadyExists", message, Some(details(kind, name)))
     }
 
     /// The object is not the one that the request was made for.
     pub fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.qualified());
-        Self::new(409, "Conflict", message, details(kind, name))
+        Self::new(409, "Conflict", message, Some(details(kind, name)))
     }
 
     /// The object has changed since the client has read it.
@@ -75,9 +75,25 @@ impl Refused {
     }
 
     /// A JSON patch that cannot be carried out, such as after a failed test.
-    pub fn patch_failed(kind: &Kind, name: &str, why: &str) -> Self {
+    pub fn patch_failed(why: &str) -> Self {
         let message = format!("the server rejected our request due to an error in our request: {why}");
-        Self::new(422, "Invalid", message, details(kind, name))
+        Self::new(422, "Invalid", message, Some(json!({})))
+    }
+
+    /// An update that does not say of which version. Here the API server names the resource in place of the kind.
+    pub fn without_version(kind: &Kind, name: &str) -> Self {
+        let message = "must be specified for an update";
+        let cause = Cause::new("FieldValueInvalid", "metadata.resourceVersion", message);
+        let mut refused = Self::invalid(kind, name, &[cause]);
+        refused.details.iter_mut().for_each(|details| details["kind"] = kind.plural.into());
+        refused
+    }
+
+    /// A deletion of another object than the one that is there. Here the API server names the kind.
+    pub fn precondition(kind: &Kind, name: &str, why: &str) -> Self {
+        let mut refused = Self::conflict(kind, name, why);
+        refused.details.iter_mut().for_each(|details| details["kind"] = kind.kind.into());
+        refused
     }
 
     /// The request itself is wrong.
@@ -85,9 +101,9 @@ impl Refused {
         Self::new(400, "BadRequest", message, None)
     }
 
-    /// The server cannot do this.
+    /// The server cannot do this, and gives no reason.
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(500, "InternalError", message, None)
+        Self::new(500, "", message, None)
     }
 
     /// The kind has no such patches.
@@ -115,7 +131,10 @@ impl Refused {
     pub fn body(&self) -> Value {
         let Refused { code, reason, message, details } = self;
         let mut body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": message, "reason": reason, "code": code});
+            "message": message, "code": code});
+        if !reason.is_empty() {
+            body["reason"] = (*reason).into();
+        }
         if let Some(details) = details {
             body["details"] = details.clone();
         }
@@ -123,10 +142,10 @@ impl Refused {
     }
 }
 
-fn details(kind: &Kind, name: &str) -> Option<Value> {
+fn details(kind: &Kind, name: &str) -> Value {
     let mut details = json!({"kind": kind.plural});
     details.as_object_mut().into_iter().for_each(|details| put_names(details, kind.group, name));
-    Some(details)
+    details
 }
 
 /// Empty names are left out, as in Go.

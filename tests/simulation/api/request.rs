@@ -72,13 +72,12 @@ pub struct Call<'a> {
 /// The parameters that each verb may have. `fieldManager` changes only `managedFields`, which the model leaves out.
 fn known(verb: Verb) -> &'static [&'static str] {
     match verb {
-        Verb::Get => &[],
         Verb::List => &["limit", "continue", "fieldSelector", "labelSelector", "resourceVersion"],
         Verb::Watch => {
             &["watch", "timeoutSeconds", "allowWatchBookmarks", "fieldSelector", "labelSelector", "resourceVersion"]
         }
         Verb::Create | Verb::Replace | Verb::Patch(_) => &["fieldManager"],
-        Verb::Delete => &[],
+        Verb::Get | Verb::Delete => &[],
     }
 }
 
@@ -87,7 +86,7 @@ impl<'a> Call<'a> {
     ///
     /// # Panics
     /// If the model does not know what it asks.
-    pub fn read(kinds: &'a Kinds, request: &'a Request) -> Result<Self, Refused> {
+    pub fn read(kinds: &'a Kinds, request: &'a Request) -> Self {
         let unknown = |what: &str| -> ! {
             let (method, uri) = (request.method(), request.uri());
             let body = String::from_utf8_lossy(request.body());
@@ -152,7 +151,7 @@ impl<'a> Call<'a> {
             unknown("the verb on metadata alone");
         }
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        Ok(Call { verb, kind, namespace, name, part, only_metadata, parameters, body: request.body() })
+        Call { verb, kind, namespace, name, part, only_metadata, parameters, body: request.body() }
     }
 
     /// The key of the object.

@@ -46,7 +46,9 @@ impl Rule {
             Rule::Immutable => old.is_none_or(|old| old == value),
             Rule::NameIsLabel => {
                 let name = value["metadata"]["name"].as_str().unwrap_or_default();
-                name.len() <= 63 && !name.contains('.')
+                let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+                let is_label = !name.is_empty() && name.bytes().all(inner);
+                name.len() <= 63 && is_label && !name.starts_with('-') && !name.ends_with('-')
             }
             Rule::ValuesFitOperator => {
                 let some = value["values"].as_array().is_some_and(|values| !values.is_empty());

@@ -11,7 +11,6 @@ use super::{metadata, rules::Rule};
 /// A structural schema. A keyword that is not here fails the reading of the CRD.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(clippy::struct_field_names, reason = "the names are those of the keywords")]
 pub struct Schema {
     /// `object`, `array`, `string`, `integer` or `boolean`.
     #[serde(rename = "type")]
@@ -111,7 +110,9 @@ impl Schema {
             }
             Value::Array(items) => {
                 let Some(schema) = self.items.as_deref() else { return };
-                items.iter_mut().for_each(|item| schema.prune(item));
+                for item in items {
+                    schema.prune(item);
+                }
             }
             _ => {}
         }
@@ -130,7 +131,9 @@ impl Schema {
             }
             Value::Array(items) => {
                 let Some(schema) = self.items.as_deref() else { return };
-                items.iter_mut().for_each(|item| schema.drop_nulls(item));
+                for item in items {
+                    schema.drop_nulls(item);
+                }
             }
             _ => {}
         }
@@ -153,7 +156,9 @@ impl Schema {
             }
             Value::Array(items) => {
                 let Some(schema) = self.items.as_deref() else { return };
-                items.iter_mut().for_each(|item| schema.set_defaults(item));
+                for item in items {
+                    schema.set_defaults(item);
+                }
             }
             _ => {}
         }

@@ -25,43 +25,35 @@ impl ApiServer {
             return Err(Refused::bad_request(message));
         }
         let (uid, stored) = (text(&object, "uid"), self.store.get(&call.key()).cloned());
-        if stored.is_none() && !call.kind.created_by_replacement() {
-            return Err(Refused::not_found(call.kind, &call.name));
-        }
         let stored_uid = stored.as_deref().map(|stored| text(stored, "uid")).unwrap_or_default();
         if !uid.is_empty() && uid != stored_uid {
             let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {stored_uid}");
             return Err(Refused::conflict(call.kind, &call.name, &why));
         }
+        if stored.is_none() && !call.kind.created_by_replacement() {
+            return Err(Refused::not_found(call.kind, &call.name));
+        }
         match stored {
-            Some(old) => self.update(now, call, &old, object).map(|object| (200, object)),
+            Some(old) => self.update(call, &old, object).map(|object| (200, object)),
             None => self.create_object(now, call, object).map(|object| (201, object)),
         }
     }
 
-    pub(super) fn patch(&mut self, now: Timestamp, call: &Call, kind: PatchKind) -> Result<Arc<Value>, Refused> {
+    pub(super) fn patch(&mut self, call: &Call, kind: PatchKind) -> Result<Arc<Value>, Refused> {
         let old = self.stored(call)?.clone();
         let patched = patch::patched(call, kind, &old)?;
         let object = decoded(call, patched)?;
-        self.update(now, call, &old, object)
+        self.update(call, &old, object)
     }
 
     /// Stores `object` in place of `old`, unless nothing changes.
-    fn update(
-        &mut self,
-        now: Timestamp,
-        call: &Call,
-        old: &Arc<Value>,
-        mut object: Value,
-    ) -> Result<Arc<Value>, Refused> {
+    fn update(&mut self, call: &Call, old: &Arc<Value>, mut object: Value) -> Result<Arc<Value>, Refused> {
         let kind = call.kind;
         let version = text(&object, "resourceVersion").to_owned();
         if version.is_empty() && kind.replaced_unseen() {
             object["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
         } else if version.is_empty() {
-            let message = "must be specified for an update";
-            let cause = super::refusal::Cause::new("FieldValueInvalid", "metadata.resourceVersion", message);
-            return Err(Refused::invalid(kind, &call.name, &[cause]));
+            return Err(Refused::without_version(kind, &call.name));
         } else if version != text(old, "resourceVersion") {
             return Err(Refused::modified(kind, &call.name));
         }
@@ -76,7 +68,7 @@ impl ApiServer {
         }
         let causes = problems(kind, &object, old);
         if !causes.is_empty() {
-            return Err(Refused::invalid(kind, &call.name, &causes));
+            return Err(Refused::invalid(kind, text(&object, "name"), &causes));
         }
         if object == **old {
             return Ok(old.clone());
@@ -85,7 +77,6 @@ impl ApiServer {
             self.store.remove(&call.key());
             return Ok(Arc::new(object));
         }
-        let _ = now;
         Ok(self.store.put(call.key(), object))
     }
 }

@@ -103,15 +103,12 @@ fn check_rules(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, 
     each_part(schema, value, old, path, &mut |schema, value, old, path| check_rules(schema, value, old, path, causes));
 }
 
+/// Is told a schema, a value, what that was before, and its path.
+type Visit<'a> = dyn FnMut(&Schema, &Value, Option<&Value>, &str) + 'a;
+
 /// The parts of a value with their schemas, what they were, and their paths. Elements are the same as before if their keys
 /// are; without keys the API server does not compare them.
-fn each_part(
-    schema: &Schema,
-    value: &Value,
-    old: Option<&Value>,
-    path: &str,
-    visit: &mut dyn FnMut(&Schema, &Value, Option<&Value>, &str),
-) {
+fn each_part(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, visit: &mut Visit<'_>) {
     match value {
         Value::Object(fields) => {
             for (name, value) in fields {

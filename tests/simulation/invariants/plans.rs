@@ -39,7 +39,9 @@ impl Plans {
         let Some(known) = self.next(actor) else { return };
         if let Some(items) = object["items"].as_array() {
             known.retain(|key, _| key.0 != sent.plural);
-            items.iter().for_each(|item| put(known, &sent.plural, item));
+            for item in items {
+                put(known, &sent.plural, item);
+            }
         } else {
             // The answer to a write may come after the event that the object is gone.
             let before = known.get(&key(&sent.plural, object));
@@ -91,7 +93,7 @@ impl Plans {
         let plan: PlanStatus = serde_json::from_value(plan.clone()).map_err(|error| error.to_string())?;
         let states = self.delivered.get(&sent.actor);
         let mut states = states.into_iter().flatten().rev();
-        let found = states.find_map(|known| is_plan_of(&plan, known, sent).then_some(known));
+        let found = states.find(|known| is_plan_of(&plan, known, sent));
         match found {
             Some(known) => same_as_model(&plan, known, sent),
             None => Err(format!("3: {sent} writes a plan of no state that was delivered to it: {plan:?}")),

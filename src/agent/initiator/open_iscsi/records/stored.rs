@@ -82,13 +82,12 @@ impl KnownRecords {
             let file = format!("{directory}/{target}/{portal}/{name}");
             let Some(stamp) = database.stamp(&file) else { return };
             let known = before.remove(&file).filter(|known| known.stamp == stamp);
-            let content = match known {
-                Some(known) => known.content,
-                None => {
-                    #[cfg(test)]
-                    self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    content(database, &file, (target, portal, name))
-                }
+            let content = if let Some(known) = known {
+                known.content
+            } else {
+                #[cfg(test)]
+                self.reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                content(database, &file, (target, portal, name))
             };
             stored.automatic.extend(content.automatic.clone());
             if let Some(record) = node(target, portal, name)
