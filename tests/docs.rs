@@ -103,7 +103,7 @@ fn every_link_has_a_target() {
             assert!(root().join(&file).exists(), "{page} links to {target}");
             if !anchor.is_empty() {
                 let anchors = anchors(&read(&file));
-                assert!(anchors.iter().any(|known| *known == anchor), "{page} links to {target}");
+                assert!(anchors.contains(&anchor), "{page} links to {target}");
             }
         }
     }
@@ -127,7 +127,7 @@ fn every_link_of_the_book_leads_into_the_book() {
     for page in &in_book {
         for Link { target, file, .. } in links(page) {
             let copied = ["LICENSE", "charts/", "docs/", "examples/"].iter().any(|copied| file.starts_with(copied));
-            let leads = if file.ends_with(".md") {
+            let leads = if Path::new(&file).extension().is_some_and(|end| end == "md") {
                 in_book.contains(&file)
             } else if root().join(&file).is_dir() {
                 target.ends_with('/')

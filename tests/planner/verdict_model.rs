@@ -84,13 +84,13 @@ impl VerdictModel {
         let of_target = status.connections.iter().filter(|connection| *connection.target == *name);
         let live =
             of_target.clone().any(|one| [ConnectionState::Connected, ConnectionState::Retained].contains(&one.state));
-        let states: Vec<Option<ConnectionState>> =
+        let of_paths: Vec<Option<ConnectionState>> =
             plan.paths.iter().filter(|path| *path.target == *name).map(|path| state(status, path.key())).collect();
-        let connected = states.contains(&Some(ConnectionState::Connected));
+        let connected = of_paths.contains(&Some(ConnectionState::Connected));
         let ended = |state: &Option<ConnectionState>| {
             [Some(ConnectionState::Connected), Some(ConnectionState::Failed)].contains(state)
         };
-        let first_attempts = !states.iter().all(ended);
+        let first_attempts = !of_paths.iter().all(ended);
 
         let seen = self.seen.entry(name.to_owned()).or_default();
         if (live || connected) && !seen.session {
@@ -125,8 +125,8 @@ impl VerdictModel {
 
 /// The state of a path; of two sessions on one path the connected one counts.
 fn state(status: &HostStatus, key: multibond::api::PathKey<'_>) -> Option<ConnectionState> {
-    let mut states: Vec<ConnectionState> =
+    let mut of_path: Vec<ConnectionState> =
         status.connections.iter().filter(|one| one.key() == key).map(|one| one.state).collect();
-    states.sort_by_key(|state| *state != ConnectionState::Connected);
-    states.first().copied()
+    of_path.sort_by_key(|state| *state != ConnectionState::Connected);
+    of_path.first().copied()
 }
