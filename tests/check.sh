@@ -115,7 +115,8 @@ all_tests() {
 
 case "${1:-}" in
   lint) lint ;;
-  unit) PROPTEST_CASES=${PROPTEST_CASES:-32} cargo test --locked "${unit[@]}" ;;
+  # Twice the usual number of threads: some tests wait for the time-outs that they test.
+  unit) PROPTEST_CASES=${PROPTEST_CASES:-32} RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))} cargo test --locked "${unit[@]}" ;;
   all)
     lint
     all_tests
