@@ -271,7 +271,7 @@ impl Reconciler {
     #[must_use]
     pub fn step(&mut self, input: StepInput<'_>) -> Step {
         let sessions = sessions_by_path(input.inventory);
-        self.follow_plan(input.plan, input.now);
+        self.follow_plan(input.plan, &sessions, input.now);
         let interfered = self.observe_interference(input);
         self.remember_tpgts(input);
         self.apply_login_results(&sessions, input.now);
@@ -299,9 +299,9 @@ impl Reconciler {
         }
     }
 
-    /// Drops the state of paths that have left the plan. A new path is in its first attempt, unless the last report has
-    /// it.
-    fn follow_plan(&mut self, plan: &Plan, now: Now) {
+    /// Drops the state of paths that have left the plan; their sessions begin with it. A new path is in its first attempt,
+    /// unless the last report has it.
+    fn follow_plan(&mut self, plan: &Plan, sessions: &BTreeMap<&IscsiPath, &Session>, now: Now) {
         if self.current.as_ref() != Some(&plan.version) {
             // The plan was acknowledged once, and another plan was followed since: it has to be carried out again.
             if self.current.is_some() && self.acknowledged.as_ref() == Some(&plan.version) {
@@ -310,7 +310,14 @@ impl Reconciler {
             self.current = Some(plan.version.clone());
             self.tidy_at = Some(now.monotonic);
         }
-        self.paths.retain(|path, _| plan.paths.contains_key(path));
+        let reported = &mut self.reported;
+        self.paths.retain(|path, state| {
+            let stays = plan.paths.contains_key(path);
+            if let Some(session) = sessions.get(path).filter(|_| !stays) {
+                reported.insert(path.clone(), state.report(path, session.tpgt, Some(session)));
+            }
+            stays
+        });
         self.relogged_in.retain(|path, _| plan.paths.contains_key(path));
         for path in plan.paths.keys() {
             if self.paths.contains_key(path) {

@@ -39,7 +39,8 @@ impl SurplusSessions {
     /// Updates each session with the decision of the logout rule, and returns those that may be logged out.
     ///
     /// `connecting_targets` have a planned path in its first attempt. `reported` is the last report before the agent
-    /// was started; connections that become the start of a session are removed from it.
+    /// was started, and of paths that have just left the plan; connections that become the start of a session are
+    /// removed from it.
     pub fn observe<'a>(
         &mut self,
         decisions: Vec<(&'a Session, LogoutDecision<'a>)>,
@@ -164,15 +165,13 @@ impl SurplusSession {
         }
     }
 
-    /// A session that was reported before the agent was restarted.
+    /// A session that was reported before the agent was restarted, or as that of a planned path.
     fn from_report(reported: &Connection, now: Now) -> Self {
         match reported.state {
-            ConnectionState::Retained | ConnectionState::Disconnecting => {
+            ConnectionState::Retained | ConnectionState::Disconnecting | ConnectionState::Failed => {
                 SurplusSession { state: reported.state, since: reported.since.clone(), ..SurplusSession::new(now) }
             }
-            ConnectionState::Connecting | ConnectionState::Connected | ConnectionState::Failed => {
-                SurplusSession::new(now)
-            }
+            ConnectionState::Connecting | ConnectionState::Connected => SurplusSession::new(now),
         }
     }
 
@@ -205,7 +204,8 @@ impl SurplusSession {
             return false;
         }
         let lost_at = *self.lost_at.get_or_insert(now.monotonic);
-        now.monotonic.saturating_sub(lost_at) >= LOST_AFTER
+        // What was lost before stays so: if it were reported as kept for a moment, the delay of its target would begin anew.
+        self.state == ConnectionState::Failed || now.monotonic.saturating_sub(lost_at) >= LOST_AFTER
     }
 
     /// Whether the session is expected to go when the current logins or logouts have ended. A Retained session stays

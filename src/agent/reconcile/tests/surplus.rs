@@ -71,6 +71,23 @@ fn a13b_the_message_changes_with_the_kind_of_thing_that_keeps_a_session() {
 }
 
 #[test]
+fn a61_a_lost_session_stays_failed_when_its_path_leaves_the_plan() {
+    let one = path("a", "1", "ens1");
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));
+    host.step();
+    host.logged_in(1, &one);
+    host.sessions = vec![lost(session(1, one.clone()))];
+    host.step_after(1000);
+    let lost = host.step_after(3000);
+    assert_eq!(states(&lost), [bad(PathReason::PortalUnreachable)]);
+    host.plan = holding(plan("s", &[]), "a");
+    let held = host.step_after(1000);
+    assert_eq!((held.connections[0].state, &held.connections[0].since), (Failed, &lost.connections[0].since));
+    host.sessions = vec![session(1, one)];
+    assert_eq!(host.step_after(1000).connections[0].state, Retained, "the session is back");
+}
+
+#[test]
 fn a_logout_that_fails_is_reported_and_retried() {
     let mut host = Harness::new(plan("r", &[]));
     host.sessions = vec![session(1, path("a", "1", "ens1"))];
