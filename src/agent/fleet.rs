@@ -172,10 +172,10 @@ impl Fleet {
             Agent::new(node.clone(), host.clone(), cluster, receiver, self.metrics.clone(), PortalPolicy::default());
         let metrics = self.metrics.clone();
         let renewer = LeaseRenewer::new(client, &self.namespace, node.clone(), self.timing, requests, metrics);
-        let is_alive = agent.is_alive();
+        let liveness = agent.liveness();
         self.tasks.spawn(agent.run(stop.clone()));
         let until = stop.clone();
-        self.tasks.spawn(async move { until.run_until_cancelled(renewer.run(is_alive)).await });
+        self.tasks.spawn(async move { until.run_until_cancelled(renewer.run(liveness)).await });
         self.agents.insert(node.clone(), RunningAgent { host, seen, stop });
         Ok(())
     }

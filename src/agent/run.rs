@@ -24,6 +24,7 @@ use super::{
     cluster::{
         Cluster, ClusterError,
         hosts::{HostsOfNode, NodeHosts},
+        liveness::Liveness,
         node_owner,
         outbox::{Due, Outbox},
     },
@@ -58,10 +59,6 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 /// The pause before a host is read again whose devices could not be read.
 const READ_RETRY: Duration = Duration::from_secs(5);
 
-/// After this time without a look at the host the agent does not count as alive: what it reported last may be untrue, and it
-/// repairs nothing.
-const BLIND_AFTER: Duration = Duration::from_secs(60);
-
 /// The agent of one node.
 pub struct Agent<I, C> {
     node: NodeName,
@@ -93,8 +90,7 @@ pub struct Agent<I, C> {
     write_log: LogOnce,
     read_log: LogOnce,
     /// Since when the host cannot be read.
-    blind_since: Option<Duration>,
-    is_alive: watch::Sender<bool>,
+    liveness: Liveness,
     metrics: AgentMetrics,
     path_gauge: PathGauge,
 }
@@ -110,13 +106,13 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         metrics: AgentMetrics,
         portals: PortalPolicy,
     ) -> Self {
-        let plan = watch::Sender::new(None);
+        let (plan, clock) = (watch::Sender::new(None), Clock::start());
         Agent {
             jobs: Jobs::new(initiator.clone(), cluster.clone(), plan.subscribe()),
             initiator,
             cluster,
             hosts,
-            clock: Clock::start(),
+            clock,
             seed: random_seed(),
             portals,
             served: None,
@@ -128,8 +124,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             stored_secrets: BTreeMap::new(),
             outboxes: BTreeMap::new(),
             progress_at: None,
-            blind_since: None,
-            is_alive: watch::Sender::new(true),
+            liveness: Liveness::new(clock),
             write_log: LogOnce::new(format!("write the status of the Host of node {node}")),
             read_log: LogOnce::new(format!("read the devices of node {node}")),
             path_gauge: PathGauge::new(&metrics),
@@ -142,14 +137,15 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
     #[must_use]
     pub fn on(mut self, platform: Platform) -> Self {
         self.clock = platform.clock;
+        self.liveness = Liveness::new(platform.clock);
         self.jobs.use_tasks(platform.tasks);
         self
     }
 
-    /// Whether the agent may count as alive: not while it cannot read its host.
+    /// Whether the agent may count as alive.
     #[must_use]
-    pub fn is_alive(&self) -> watch::Receiver<bool> {
-        self.is_alive.subscribe()
+    pub fn liveness(&self) -> Liveness {
+        self.liveness.clone()
     }
 
     /// Keeps the last plan in a file, and follows it while the API server does not answer after a start.
@@ -197,19 +193,16 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         if let Some(HostsOfNode { hosts, list_began }) = hosts {
             self.update_hosts(&hosts, list_began);
         }
+        self.liveness.looks();
         let (facts, inventory) = match self.read_host().await {
             Ok(read) => read,
             Err(error) => {
                 self.read_log.failed(error);
-                let now = self.clock.now().monotonic;
-                let since = *self.blind_since.get_or_insert(now);
-                self.set_alive(now.saturating_sub(since) < BLIND_AFTER);
-                return now + READ_RETRY;
+                return self.clock.now().monotonic + READ_RETRY;
             }
         };
         self.read_log.recovered();
-        self.blind_since = None;
-        self.set_alive(true);
+        self.liveness.has_looked();
         let now = self.clock.now();
         if self.begin_or_end_cold_start(&facts, now).await {
             // The interfaces to read depend on the plan.
@@ -219,10 +212,6 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         let (report, wake_at) = self.reconcile(facts, &inventory, now);
         let write_at = self.write(&report, now);
         [wake_at, write_at].into_iter().flatten().fold(now.monotonic + RESYNC, Duration::min)
-    }
-
-    fn set_alive(&self, is_alive: bool) {
-        self.is_alive.send_if_modified(|known| std::mem::replace(known, is_alive) != is_alive);
     }
 
     async fn read_host(&self) -> Result<(Facts, Inventory), PathError> {
@@ -346,9 +335,12 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
 
     fn follow_plan(&mut self, status: &HostStatus) {
         let Some(plan) = status.plan.as_ref().map(Plan::from) else { return };
-        let is_first = self.reconciler.as_ref().is_none_or(Reconciler::is_cold);
+        // The sessions of a cold start are new: a number in the report is that of another session.
+        let is_cold = self.reconciler.as_ref().is_some_and(Reconciler::is_cold);
+        let is_first = self.reconciler.is_none() || is_cold;
         let reported = status.connections.iter().filter(|_| is_first);
-        let reported = reported.map(|connection| (IscsiPath::from(connection), connection.session_id));
+        let reported =
+            reported.map(|connection| (IscsiPath::from(connection), connection.session_id.filter(|_| !is_cold)));
         self.initiator.claim(plan.paths.keys().cloned().collect(), reported.collect());
         self.initiator.judge_by(self.rules());
         if self.plan.borrow().as_deref() != Some(&plan) {

@@ -63,7 +63,7 @@ pub async fn serve(
     if let Some((file, max_age)) = last_plan {
         agent = agent.with_cold_start(ColdStart::new(file, max_age, contact_seen));
     }
-    let lease = tasks.spawn(renewer.run(agent.is_alive()));
+    let lease = tasks.spawn(renewer.run(agent.liveness()));
     agent.run(stop).await;
     lease.abort();
     hosts.abort();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use multibond::{
     agent::{
-        initiator::simulated::{Fault, FaultKind, Faults},
+        initiator::simulated::{Fault, FaultKind, Faults, Reads},
         types::{
             IscsiPath,
             credentials::{Credentials, SecretState},
@@ -278,15 +278,17 @@ async fn a23_a_new_secret_is_used_at_once_and_a_changed_one_path_by_path() {
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_cannot_read_its_host_for_a_minute_is_not_alive() {
-    let node = TestNode::new();
-    node.add_host("h", "2026-01-01T00:00:00Z");
-    seconds(1).await;
-    node.host.make_unreadable(true);
-    seconds(50).await;
-    assert!(*node.is_alive.borrow(), "it may be for a moment");
-    seconds(20).await;
-    assert!(!*node.is_alive.borrow());
-    node.host.make_unreadable(false);
-    seconds(1).await;
-    assert!(*node.is_alive.borrow());
+    for reads in [Reads::Fail, Reads::Hang] {
+        let node = TestNode::new();
+        node.add_host("h", "2026-01-01T00:00:00Z");
+        seconds(1).await;
+        node.host.set_reads(reads);
+        seconds(50).await;
+        assert!(node.is_alive(), "{reads:?}: it may be for a moment");
+        seconds(20).await;
+        assert!(!node.is_alive(), "{reads:?}");
+        node.host.set_reads(Reads::Work);
+        seconds(6).await;
+        assert!(node.is_alive(), "{reads:?}");
+    }
 }

@@ -12,6 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 use multibond::{
     agent::{
         Agent, ColdStart,
+        cluster::liveness::Liveness,
         cluster::{
             Cluster, ClusterError,
             hosts::{Contact, HostsOfNode, NodeHosts},
@@ -144,7 +145,7 @@ pub struct TestNode {
     /// Whether the API server answers.
     pub contact: watch::Sender<Contact>,
     /// Whether the lease of the agent is renewed.
-    pub is_alive: watch::Receiver<bool>,
+    pub liveness: Option<Liveness>,
     agent: Option<(CancellationToken, JoinHandle<()>)>,
 }
 
@@ -160,15 +161,8 @@ impl TestNode {
         let simulation = Simulation::new(None);
         let host = simulation.host(&"node-1".into()).unwrap();
         let contact = watch::Sender::new(Contact::Answers);
-        let mut node = TestNode {
-            api: FakeApi::new(),
-            simulation,
-            host,
-            last_plan,
-            contact,
-            is_alive: watch::channel(true).1,
-            agent: None,
-        };
+        let mut node =
+            TestNode { api: FakeApi::new(), simulation, host, last_plan, contact, liveness: None, agent: None };
         node.start_agent();
         node
     }
@@ -190,8 +184,13 @@ impl TestNode {
             Some(cold_start) => agent.with_cold_start(cold_start),
             None => agent,
         };
-        self.is_alive = agent.is_alive();
+        self.liveness = Some(agent.liveness());
         self.agent = Some((stop.clone(), tokio::spawn(agent.run(stop))));
+    }
+
+    /// Whether the agent counts as alive.
+    pub fn is_alive(&self) -> bool {
+        self.liveness.as_ref().is_some_and(Liveness::is_alive)
     }
 
     /// Cuts the power and boots again: no session is left, and the agent knows nothing and reaches no API server.

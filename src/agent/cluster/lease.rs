@@ -12,10 +12,11 @@ use kube::{
 };
 use serde_json::json;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::Semaphore,
     time::{sleep, timeout},
 };
 
+use super::liveness::Liveness;
 use crate::{
     agent::metrics::{AgentMetrics, OutcomeLabel},
     api::{AGENT_LEASE_PREFIX, AGENT_MANAGER, NodeName},
@@ -71,10 +72,10 @@ impl LeaseRenewer {
 
     /// Renews the lease until the future is dropped, while the agent is alive. The lease is not released then: an agent that
     /// is restarted must not count as dead meanwhile.
-    pub async fn run(self, is_alive: watch::Receiver<bool>) {
+    pub async fn run(self, liveness: Liveness) {
         let mut log = LogOnce::new(format!("renew the lease of node {}", self.node));
         for round in 0_u64.. {
-            if *is_alive.borrow() {
+            if liveness.is_alive() {
                 self.renew_once(&mut log).await;
             }
             // A tenth of jitter, so that agents that were started together do not always renew together.

@@ -14,6 +14,7 @@ use crate::{api::Host, ops::errors::brief};
 pub mod hosts;
 mod kube_cluster;
 pub mod lease;
+pub mod liveness;
 pub(super) mod node_owner;
 pub mod outbox;
 mod secrets;

@@ -38,6 +38,8 @@ use crate::{
 /// The prefix of the interface records of the agent. The saved sessions name a record, as open-iscsi's do. Here nobody else
 /// makes records with it, so every session with such a name is the agent's.
 const OWN_RECORD_PREFIX: &str = "mb.";
+/// How often a read that hangs looks whether it still does.
+const HANGS_FOR: Duration = Duration::from_secs(1);
 
 /// A simulated host: an [`Initiator`] whose sessions are entries in a table.
 #[derive(Debug)]
@@ -63,7 +65,19 @@ struct SimulatedState {
     /// The file with the saved sessions.
     file: Option<PathBuf>,
     harm: Vec<String>,
-    is_unreadable: bool,
+    reads: Reads,
+}
+
+/// What reading the host does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reads {
+    /// It returns what there is.
+    #[default]
+    Work,
+    /// It returns an error.
+    Fail,
+    /// It does not return until that changes.
+    Hang,
 }
 
 #[derive(Debug, Clone)]
@@ -122,9 +136,9 @@ impl SimulatedHost {
         self.announce();
     }
 
-    /// From now on the host cannot be read, or can be read again.
-    pub fn make_unreadable(&self, is_unreadable: bool) {
-        self.state().is_unreadable = is_unreadable;
+    /// From now on reading the host works, fails or hangs.
+    pub fn set_reads(&self, reads: Reads) {
+        self.state().reads = reads;
         self.announce();
     }
 
@@ -272,8 +286,11 @@ impl SimulatedHost {
 
 impl Initiator for SimulatedHost {
     async fn read(&self, filter: &InterfaceFilter) -> Result<(Facts, Inventory), PathError> {
+        while self.state().reads == Reads::Hang {
+            sleep(HANGS_FOR).await;
+        }
         let mut state = self.state();
-        if state.is_unreadable {
+        if state.reads == Reads::Fail {
             return Err(PathError::internal("the host cannot be read (simulated)"));
         }
         // The interfaces of a node do not vanish with its Host.

@@ -11,5 +11,5 @@ mod simulation;
 
 pub use faults::{Fault, FaultKind, FaultSubject, Faults, NodeFacts};
 pub use files::{FileError, follow, read};
-pub use host::SimulatedHost;
+pub use host::{Reads, SimulatedHost};
 pub use simulation::Simulation;
