@@ -20,6 +20,10 @@ pub fn foreign_listener(proc: &Path, daemon: &str, address: &str) -> Option<u32>
     // there all the same: each socket is looked for.
     let mut owners: BTreeMap<String, Option<u32>> =
         listeners(&String::from_utf8_lossy(&sockets), address).map(|socket| (socket, None)).collect();
+    // The processes are many, and this is asked before each command.
+    if owners.is_empty() {
+        return None;
+    }
     let mut processes: Vec<u32> = fs::read_dir(proc)
         .into_iter()
         .flatten()
@@ -34,11 +38,11 @@ pub fn foreign_listener(proc: &Path, daemon: &str, address: &str) -> Option<u32>
         let process = proc.join(pid.to_string());
         for socket in open_files(&process).filter(|file| owners.contains_key(file)).collect::<Vec<_>>() {
             let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-            let user = users(&status).into_iter().max();
-            if user == Some(0) {
-                owners.remove(&socket);
-            } else {
-                owners.insert(socket, user);
+            match users(&status).into_iter().max() {
+                Some(0) => _ = owners.remove(&socket),
+                Some(user) => _ = owners.insert(socket, Some(user)),
+                // The process has ended.
+                None => {}
             }
         }
     }
@@ -119,6 +123,14 @@ mod tests {
         let sockets = proc.path().join("1/net/unix");
         let forged = "0: 00000002 00000000 00010000 0001 01 99 @x\n0: 00000002 00000000 00010000 0001 01 771 @DAEMON\n";
         fs::write(&sockets, forged.to_owned() + &fs::read_to_string(&sockets).unwrap()).unwrap();
+        assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), Some(65534));
+    }
+
+    #[test]
+    fn a_process_that_ends_meanwhile_hides_no_other_that_listens() {
+        let proc = host();
+        fake::listen(proc.path(), "300", "@DAEMON");
+        fake::has_socket(proc.path(), "900", "300");
         assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), Some(65534));
     }
 

@@ -593,4 +593,7 @@ async fn a_turn_reads_only_the_records_that_have_changed() {
     fs::write(theirs.join("default"), format!("{text}node.startup = automatic\n")).unwrap();
     let (facts, _) = turn().await;
     assert_eq!((reads(&host), facts.automatic_records.len()), (6, 1));
+    fs::rename(host.file("etc/iscsi/nodes"), host.file("elsewhere")).unwrap();
+    let (_, inventory) = turn().await;
+    assert_eq!(inventory.sessions[0].record_is_kept, None, "no record is known to be missing where none can be seen");
 }

@@ -151,10 +151,13 @@ impl Database {
     }
 
     /// Calls `visit` for each file of a node record, with the directory of node records and the names below it: of the
-    /// target, of the portal, and of the file.
-    pub(super) fn each_node(&self, mut visit: impl FnMut(&str, &str, &str, &str)) {
+    /// target, of the portal, and of the file. Returns whether there is any such directory.
+    pub(super) fn each_node(&self, mut visit: impl FnMut(&str, &str, &str, &str)) -> bool {
+        let mut is_seen = false;
         for nodes in DIRECTORIES.map(|directory| format!("{directory}/nodes")) {
-            for target in self.names(&nodes) {
+            let targets = self.root.names(&nodes);
+            is_seen |= targets.is_ok();
+            for target in targets.unwrap_or_default() {
                 for portal in self.names(&format!("{nodes}/{target}")) {
                     for name in self.names(&format!("{nodes}/{target}/{portal}")) {
                         visit(&nodes, &target, &portal, &name);
@@ -162,6 +165,7 @@ impl Database {
                 }
             }
         }
+        is_seen
     }
 
     /// The node records of a path, including unreadable ones: one, or several that differ in their portal group tags.

@@ -74,11 +74,13 @@ impl KnownRecords {
     pub(super) fn read(&self, database: &Database) -> Stored {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let mut before = std::mem::take(&mut *files);
-        let mut stored = Stored { is_known: true, ..Stored::default() };
+        let mut stored = Stored::default();
         // Where several directories have a record, the first counts.
         let mut seen = BTreeSet::new();
         let mut nodes = BTreeMap::new();
-        database.each_node(|directory, target, portal, name| {
+        // Without any directory of records the host's database is not seen, as where open-iscsi runs in a container that is
+        // just restarting: then no record is known to be missing.
+        stored.is_known = database.each_node(|directory, target, portal, name| {
             let file = format!("{directory}/{target}/{portal}/{name}");
             let Some(stamp) = database.stamp(&file) else { return };
             let known = before.remove(&file).filter(|known| known.stamp == stamp);
