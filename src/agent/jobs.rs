@@ -215,7 +215,10 @@ async fn log_out_flushing(
 ) -> Result<bool, PathError> {
     loop {
         let inventory = initiator.inventory(&BTreeSet::from([session.id])).await?;
-        let Some(found) = find(&inventory, session) else { return Ok(true) };
+        let Some(found) = find(&inventory, session) else {
+            // Another path may have taken the session over meanwhile.
+            return Ok(inventory.sessions.iter().all(|found| found.id != session.id));
+        };
         let Some(plan) = plan.borrow().clone() else { return Ok(false) };
         match reason {
             LogoutReason::NewCredentials if logout::may_relogin(&plan, &inventory, found, logging_out) => {}

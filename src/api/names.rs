@@ -176,6 +176,12 @@ impl Portal {
         let host = self.rsplit_once(':').map_or(&**self, |(host, _)| host);
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
+
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> &str {
+        self.rsplit_once(':').map_or("", |(_, port)| port)
+    }
 }
 
 /// The name of an object that is known to be a Network.

@@ -29,7 +29,7 @@ use super::{
     },
 };
 use crate::{
-    api::{Connection, HostWarning, Iqn, MultipathMap, Portal, SecretName, reason::PathReason},
+    api::{Connection, HostWarning, Iqn, MultipathMap, Portal, SecretName, address::parse_ip, reason::PathReason},
     ops::Now,
 };
 
@@ -418,12 +418,25 @@ impl Reconciler {
         for session in may_go {
             if self.surplus.is_logout_due(session.id, input.now)
                 && !self.logins.contains_key(&session.path)
+                && !self.may_be_taken_over(&session.path)
                 && self.may_start_logout(input.inventory, session)
             {
                 actions.push(self.log_out(session, LogoutReason::Surplus));
             }
         }
         actions
+    }
+
+    /// Whether a planned path in its first attempt may take a session on this path over: its portal may be the same one, now
+    /// written as a name, or no longer.
+    fn may_be_taken_over(&self, path: &IscsiPath) -> bool {
+        let is_name = |path: &IscsiPath| parse_ip(path.portal.host()).is_none();
+        self.paths.iter().any(|(other, state)| {
+            state.is_first_attempt()
+                && (is_name(other) || is_name(path))
+                && (&other.target, &other.interface) == (&path.target, &path.interface)
+                && other.portal.port() == path.portal.port()
+        })
     }
 
     fn log_out(&mut self, session: &Session, reason: LogoutReason) -> Action {

@@ -1,6 +1,6 @@
 //! How a login is made and checked.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
     OpenIscsi,
@@ -23,14 +23,24 @@ impl OpenIscsi {
     /// Logs in at a portal with a DNS name, at one of its addresses.
     pub(super) async fn login_by_name(&self, access: &HostAccess, login: &Login, port: u16) -> Result<(), PathError> {
         let resolved = resolver::resolve(&self.tools, access, login.path.portal.host()).await?;
+        loop {
+            let address = self.choose_address(login, port, &resolved).await?;
+            let by_address = names::at(&login.path, address, port);
+            let _lock = self.path_locks.lock(&by_address).await;
+            // The login of another name may have taken the address meanwhile.
+            if self.choose_address(login, port, &resolved).await? != address {
+                continue;
+            }
+            let result = self.login_by_address(access, login, &by_address).await;
+            self.names.tried(&login.path, Tried { address, has_failed: result.is_err() });
+            return result;
+        }
+    }
+
+    async fn choose_address(&self, login: &Login, port: u16, resolved: &[IpAddr]) -> Result<IpAddr, PathError> {
         let own = self.reader.sessions().await?.into_iter().filter(SessionEntry::is_own);
         let sessions = own.map(|session| (session.path.clone(), self.requested_path(&session))).collect();
-        let address = names::choose(login, port, &resolved, &sessions, self.names.last_tried(&login.path))?;
-        let by_address = names::at(&login.path, address, port);
-        let _lock = self.path_locks.lock(&by_address).await;
-        let result = self.login_by_address(access, login, &by_address).await;
-        self.names.tried(&login.path, Tried { address, has_failed: result.is_err() });
-        result
+        names::choose(login, port, resolved, &sessions, self.names.last_tried(&login.path))
     }
 
     /// Logs in on a path whose portal is an address; `path` has it. A session that is there already is used, unless it is

@@ -178,8 +178,8 @@ pub fn at(path: &IscsiPath, address: IpAddr, port: u16) -> IscsiPath {
 
 /// Whether a session on this path by address may be for a path with this name.
 fn is_for_name(by_address: &IscsiPath, named: &IscsiPath) -> bool {
-    let port = |path: &IscsiPath| path.portal.rsplit_once(':').map(|(_, port)| port.to_owned());
-    (&by_address.target, &by_address.interface) == (&named.target, &named.interface) && port(by_address) == port(named)
+    (&by_address.target, &by_address.interface) == (&named.target, &named.interface)
+        && by_address.portal.port() == named.portal.port()
 }
 
 /// The addresses of a name in the order in which a host tries them. Those in a subnet of the interface come first: they are

@@ -71,6 +71,21 @@ fn a13b_the_message_changes_with_the_kind_of_thing_that_keeps_a_session() {
 }
 
 #[test]
+fn a_session_waits_while_its_portal_may_be_one_that_is_now_a_name() {
+    let [by_address, other] = [path("a", "1", "ens1"), path("a", "2", "ens2")];
+    let named = IscsiPath { portal: Portal::new("san.example.com", 3260), ..by_address.clone() };
+    let mut host = Harness::new(plan("r", &[by_address.clone(), other.clone()]));
+    host.step();
+    host.logged_in(1, &by_address);
+    host.logged_in(2, &other);
+    host.plan = plan("s", &[named.clone(), other]);
+    let step = host.step();
+    assert_eq!((logins(&step), logouts(&step)), (vec![named.clone()], vec![]), "the login may find the session");
+    let step = host.refused(&named, PathReason::NameNotResolved);
+    assert_eq!(logouts(&step), [(1, LogoutReason::Surplus)]);
+}
+
+#[test]
 fn a61_a_lost_session_stays_failed_when_its_path_leaves_the_plan() {
     let one = path("a", "1", "ens1");
     let mut host = Harness::new(plan("r", std::slice::from_ref(&one)));

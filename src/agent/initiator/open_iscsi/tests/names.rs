@@ -235,6 +235,22 @@ async fn two_planned_portals_never_share_a_session() {
 }
 
 #[tokio::test]
+async fn names_with_the_same_addresses_are_logged_in_at_one_each() {
+    let host = TestHost::with_names();
+    host.resolve(&["10.0.1.10", "10.0.2.10"]);
+    let lines = "10.0.1.10 STREAM\n10.0.2.10 STREAM\n";
+    fs::write(host.file("addresses.other.example.com"), lines).unwrap();
+    let other = IscsiPath { portal: Portal::new("other.example.com", 3260), ..san() };
+    let one = Login { siblings: BTreeSet::from([other.clone()]), ..login(san()) };
+    let two = Login { siblings: BTreeSet::from([san()]), ..login(other) };
+    let (one, two) = tokio::join!(host.initiator.login(&one), host.initiator.login(&two));
+    one.unwrap();
+    two.unwrap();
+    let addresses: BTreeSet<_> = host.portals().await.into_iter().map(|(_, address)| address).collect();
+    assert_eq!(addresses.len(), 2);
+}
+
+#[tokio::test]
 async fn a_failed_login_tries_the_next_address_of_the_name() {
     let host = TestHost::with_names();
     host.resolve(&["10.0.1.10", "10.0.2.10"]);
