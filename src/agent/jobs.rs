@@ -41,6 +41,8 @@ pub(super) enum JobResult {
     Logout(u32, LogoutReason, Result<bool, PathError>),
     Adjust,
     MakeMaps,
+    /// Whether the name of the lost session's portal has moved.
+    LookUp(IscsiPath, u32, bool),
     Tidy(Result<(), PathError>),
     LastPlan(Changed),
     StatusWrite {
@@ -98,6 +100,10 @@ impl<I: Initiator, C: Cluster> Jobs<I, C> {
             Action::MakeMaps { session } => {
                 let span = path_span!("maps", &session.path);
                 self.spawn(span, make_maps(initiator, session));
+            }
+            Action::LookUp { session } => {
+                let span = path_span!("look_up", &session.path);
+                self.spawn(span, look_up(initiator, session));
             }
             Action::Tidy { keep } => self.spawn(debug_span!("tidy"), tidy(initiator, keep)),
         }
@@ -172,6 +178,14 @@ async fn make_maps(initiator: Arc<impl Initiator>, session: Session) -> JobResul
     JobResult::MakeMaps
 }
 
+async fn look_up(initiator: Arc<impl Initiator>, session: Session) -> JobResult {
+    let has_moved = initiator.has_moved(&session).await.unwrap_or_else(|error| {
+        debug!(%error, "the name of the portal of a lost session cannot be resolved");
+        false
+    });
+    JobResult::LookUp(session.path, session.id, has_moved)
+}
+
 async fn tidy(initiator: Arc<impl Initiator>, keep: BTreeSet<IscsiPath>) -> JobResult {
     let result = initiator.tidy(&keep).await;
     if let Err(error) = &result {
@@ -221,8 +235,9 @@ async fn log_out_flushing(
         };
         let Some(plan) = plan.borrow().clone() else { return Ok(false) };
         match reason {
-            LogoutReason::NewCredentials if logout::may_relogin(&plan, &inventory, found, logging_out) => {}
-            LogoutReason::NewCredentials => return Ok(false),
+            LogoutReason::NewCredentials | LogoutReason::NewAddress
+                if logout::may_relogin(&plan, &inventory, found, logging_out) => {}
+            LogoutReason::NewCredentials | LogoutReason::NewAddress => return Ok(false),
             LogoutReason::Surplus | LogoutReason::Refused => {
                 let decisions = logout::decide(&plan, &inventory, logging_out);
                 let decision = decisions.into_iter().find(|(session, _)| session.id == found.id);
@@ -341,6 +356,10 @@ mod tests {
 
         async fn make_maps(&self, _: &Session) -> Result<(), PathError> {
             Ok(())
+        }
+
+        async fn has_moved(&self, _: &Session) -> Result<bool, PathError> {
+            Ok(false)
         }
 
         async fn logout(&self, _: &Session) -> Result<(), PathError> {

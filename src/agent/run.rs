@@ -468,6 +468,9 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 self.metrics.logouts.get_or_create(&outcome).inc();
                 reconciler.logout_ended(id, reason, result, now);
             }
+            (JobResult::LookUp(path, session, has_moved), Some(reconciler)) => {
+                reconciler.look_up_ended(&path, session, has_moved);
+            }
             (JobResult::Tidy(Err(_)), Some(reconciler)) => reconciler.tidy_failed(now),
             (JobResult::StatusWrite { host, result, ended }, _) => self.write_ended(&host, result, ended, now),
             (JobResult::LastPlan(changed), _) => {
@@ -476,7 +479,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 }
             }
             (JobResult::Tidy(_) | JobResult::Adjust | JobResult::MakeMaps, _)
-            | (JobResult::Login(..) | JobResult::Logout(..), None) => {}
+            | (JobResult::Login(..) | JobResult::Logout(..) | JobResult::LookUp(..), None) => {}
         }
     }
 

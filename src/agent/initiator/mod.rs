@@ -114,6 +114,9 @@ pub trait Initiator: Send + Sync + 'static {
     /// the host.
     fn make_maps(&self, session: &Session) -> impl Future<Output = Result<(), PathError>> + Send;
 
+    /// Whether the portal of a session has a DNS name that stands for other addresses now than the one it was made at.
+    fn has_moved(&self, session: &Session) -> impl Future<Output = Result<bool, PathError>> + Send;
+
     /// Changes the settings of a session of the agent while it is logged in.
     fn adjust(&self, session: &Session, settings: LiveSettings) -> impl Future<Output = Result<(), PathError>> + Send;
 

@@ -15,6 +15,7 @@ use self::{
     interference::{Interfered, Interference},
     logout::LogoutDecision,
     lost_maps::LostMaps,
+    moved::LookUp,
     path_state::{PathState, PendingLogin},
     plan::{Plan, PlanVersion},
     schedule::Attempt,
@@ -42,6 +43,7 @@ pub mod interference;
 pub mod last_plan;
 pub mod logout;
 pub mod lost_maps;
+mod moved;
 mod neighbours;
 pub mod path_state;
 pub mod plan;
@@ -87,6 +89,11 @@ pub enum Action {
         /// The session.
         session: Session,
     },
+    /// Ask whether the DNS name of a lost session's portal stands for other addresses now.
+    LookUp {
+        /// The session.
+        session: Session,
+    },
     /// Delete our records of paths that are not planned.
     Tidy {
         /// The planned paths, whose records stay.
@@ -101,6 +108,8 @@ pub enum LogoutReason {
     Surplus,
     /// The Secret has new credentials: the session is logged in again with them.
     NewCredentials,
+    /// It is lost, and the DNS name of its portal stands for other addresses now: the path is connected at one of those.
+    NewAddress,
     /// Its target has sent it on to an address that must not be dialled.
     Refused,
 }
@@ -157,6 +166,8 @@ pub struct Reconciler {
     tidy_at: Option<Duration>,
     tidied_at: Option<Duration>,
     interference: Interference,
+    /// Looks at the names of portals whose session is lost.
+    look_ups: BTreeMap<IscsiPath, LookUp>,
     /// The portal group tag that was last answered, by target and portal.
     answered_tpgts: BTreeMap<(Iqn, Portal), u16>,
     /// The last report before this start, for the first step.
@@ -229,7 +240,7 @@ impl Reconciler {
                 // The plan may be acknowledged since the session was kept, and its interface record tidied around it.
                 self.tidy_at.get_or_insert(now.monotonic);
             }
-            (LogoutReason::NewCredentials, Ok(true)) => {
+            (LogoutReason::NewCredentials | LogoutReason::NewAddress, Ok(true)) => {
                 if let Some(state) = path.and_then(|path| self.paths.get_mut(&path)) {
                     state.logged_out_for_relogin(now);
                 }
@@ -237,7 +248,7 @@ impl Reconciler {
             (LogoutReason::Surplus, Err(cause)) => {
                 self.surplus.logout_failed(id, cause, now, hash((self.seed, id)));
             }
-            (LogoutReason::NewCredentials | LogoutReason::Refused, Err(_)) => {
+            (LogoutReason::NewCredentials | LogoutReason::NewAddress | LogoutReason::Refused, Err(_)) => {
                 self.relogin_after = Some(now.monotonic + RELOGIN_PAUSE);
             }
         }
@@ -260,7 +271,8 @@ impl Reconciler {
         for session in &inventory.sessions {
             let params = plan.paths.get(&session.path);
             let is_old = |params| self.new_credentials(session, params, secrets).is_some();
-            if params.is_some_and(is_old) && !logout::waits_for_hold(plan, session) {
+            let goes = params.is_some_and(is_old) || self.has_moved(session);
+            if goes && !logout::waits_for_hold(plan, session) {
                 candidates.insert(session.id);
             }
         }
@@ -283,6 +295,7 @@ impl Reconciler {
         let mut actions = self.surplus_logouts(input, &may_go.surplus);
         actions.extend(self.refused_logouts(input, &may_go.refused));
         actions.extend(self.relogins(input, &sessions));
+        actions.extend(self.follow_names(input, &sessions));
         actions.extend(self.due_logins(input, &mut path_inputs));
         actions.extend(self.adjustments(input));
         actions.extend(self.missing_maps(input));

@@ -63,7 +63,7 @@ impl Reconciler {
         (is_old && !was_tried).then_some(wanted)
     }
 
-    fn has_failed(&self, path: &IscsiPath) -> bool {
+    pub(super) fn has_failed(&self, path: &IscsiPath) -> bool {
         self.paths.get(path).is_some_and(|state| state.failure().is_some())
     }
 

@@ -102,7 +102,11 @@ impl Harness {
 fn logins(step: &Step) -> Vec<IscsiPath> {
     let login = |action: &Action| match action {
         Action::Login(login) => Some(login.path.clone()),
-        Action::Logout { .. } | Action::Adjust { .. } | Action::MakeMaps { .. } | Action::Tidy { .. } => None,
+        Action::Logout { .. }
+        | Action::Adjust { .. }
+        | Action::MakeMaps { .. }
+        | Action::LookUp { .. }
+        | Action::Tidy { .. } => None,
     };
     step.actions.iter().filter_map(login).collect()
 }
@@ -110,7 +114,11 @@ fn logins(step: &Step) -> Vec<IscsiPath> {
 fn logouts(step: &Step) -> Vec<(u32, LogoutReason)> {
     let logout = |action: &Action| match action {
         Action::Logout { session, reason, .. } => Some((session.id, *reason)),
-        Action::Login(_) | Action::Adjust { .. } | Action::MakeMaps { .. } | Action::Tidy { .. } => None,
+        Action::Login(_)
+        | Action::Adjust { .. }
+        | Action::MakeMaps { .. }
+        | Action::LookUp { .. }
+        | Action::Tidy { .. } => None,
     };
     step.actions.iter().filter_map(logout).collect()
 }

@@ -326,6 +326,13 @@ impl Initiator for OpenIscsi {
         Ok(())
     }
 
+    async fn has_moved(&self, session: &Session) -> Result<bool, PathError> {
+        let found = self.reader.sessions().await?.into_iter().find(|entry| self.is_same(entry, session));
+        let Some(address) = found.and_then(|entry| parse_ip(entry.path.portal.host())) else { return Ok(false) };
+        let resolved = resolver::resolve(&self.tools, &self.iscsiadm.access()?, session.path.portal.host()).await?;
+        Ok(!resolved.is_empty() && !resolved.contains(&address))
+    }
+
     async fn adjust(&self, session: &Session, settings: LiveSettings) -> Result<(), PathError> {
         if !session.is_own() {
             return Ok(());

@@ -380,6 +380,11 @@ impl Initiator for SimulatedHost {
         Ok(())
     }
 
+    /// Names are not resolved here.
+    async fn has_moved(&self, _session: &Session) -> Result<bool, PathError> {
+        Ok(false)
+    }
+
     async fn adjust(&self, session: &Session, settings: LiveSettings) -> Result<(), PathError> {
         if let Some(entry) = self.state().sessions.get_mut(&session.id) {
             entry.live_settings = settings;

@@ -13,7 +13,11 @@ fn admitting(path: &IscsiPath, only: Option<u16>) -> Plan {
 fn tags(step: &Step) -> Vec<(u16, Option<u16>)> {
     let tags = |action: &Action| match action {
         Action::Login(login) => Some((login.expected_tpgt, login.only_tpgt)),
-        Action::Logout { .. } | Action::Adjust { .. } | Action::Tidy { .. } | Action::MakeMaps { .. } => None,
+        Action::Logout { .. }
+        | Action::Adjust { .. }
+        | Action::Tidy { .. }
+        | Action::LookUp { .. }
+        | Action::MakeMaps { .. } => None,
     };
     step.actions.iter().filter_map(tags).collect()
 }

@@ -179,3 +179,34 @@ fn a_session_at_a_refused_address_fails_its_path_and_is_logged_out() {
     let step = host.logged_out(1, LogoutReason::Refused);
     assert_eq!(logins(&step), [one], "it is tried again");
 }
+
+#[test]
+fn a_lost_session_whose_portals_name_has_moved_is_made_anew() {
+    let named = IscsiPath { portal: Portal::new("san.example.com", 3260), ..path("a", "1", "ens1") };
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&named)));
+    host.step();
+    host.logged_in(1, &named);
+    host.sessions = vec![lost(session(1, named.clone()))];
+    let look_ups = |step: &Step| step.actions.iter().filter(|it| matches!(it, Action::LookUp { .. })).count();
+    assert_eq!(look_ups(&host.step_after(1000)), 0, "it may come back");
+    assert_eq!(look_ups(&host.step_after(3000)), 1);
+    assert_eq!(look_ups(&host.step_after(1000)), 0);
+    host.reconciler.look_up_ended(&named, 1, false);
+    assert_eq!(look_ups(&host.step_after(30_000)), 1, "the name may move later");
+    host.reconciler.look_up_ended(&named, 1, true);
+    assert_eq!(logouts(&host.step_after(1000)), [(1, LogoutReason::NewAddress)]);
+    assert_eq!(logins(&host.logged_out(1, LogoutReason::NewAddress)), [named]);
+}
+
+#[test]
+fn a_moved_session_stays_while_its_disk_is_in_use() {
+    let named = IscsiPath { portal: Portal::new("san.example.com", 3260), ..path("a", "1", "ens1") };
+    let mut host = Harness::new(plan("r", std::slice::from_ref(&named)));
+    host.step();
+    host.logged_in(1, &named);
+    host.sessions = vec![used(lost(session(1, named.clone())), &DeviceUser::Swap)];
+    host.step_after(1000);
+    host.step_after(3000);
+    host.reconciler.look_up_ended(&named, 1, true);
+    assert_eq!(logouts(&host.step_after(1000)), []);
+}

@@ -262,3 +262,18 @@ async fn a_failed_login_tries_the_next_address_of_the_name() {
     assert!(!host.file(&format!("{RECORDS}/10.0.1.10,3260,1/mb.ens1")).exists(), "the record of the first is tidied");
     assert!(host.file(&format!("{RECORDS}/10.0.2.10,3260,1/mb.ens1")).exists());
 }
+
+#[tokio::test]
+async fn a_name_has_moved_once_it_lacks_the_address_of_the_session() {
+    let host = TestHost::with_names();
+    host.resolve(&["10.0.1.10"]);
+    host.initiator.login(&login(san())).await.unwrap();
+    let session = host.sessions().await.remove(0);
+    let moved = async |addresses: &[&str]| {
+        host.resolve(addresses);
+        host.initiator.has_moved(&session).await.unwrap_or_default()
+    };
+    assert!(!moved(&["10.0.2.10", "10.0.1.10"]).await);
+    assert!(!moved(&[]).await, "a resolver that does not answer moves nothing");
+    assert!(moved(&["10.0.2.10"]).await);
+}
