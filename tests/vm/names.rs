@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    by_hand::{ALPHA, sessions},
+    by_hand::{ALPHA, sessions, until_sessions},
     damage::a25_damaged_records_and_a_stale_lock_fail_only_their_paths,
     node::{ALPHA_ON_BOTH_FABRICS, RealNode},
 };
@@ -66,6 +66,13 @@ async fn a24_all_kinds_of_portal_and_target_names_connect_and_are_adopted(node: 
     node.site.until_phase("w1", "Up").await;
     node.until_paths("7/7").await;
     assert_eq!(node.guest.run_ok("ls /sys/class/iscsi_session").await.unwrap(), held);
+
+    // A session that is lost for good is made anew where its portal's name has moved to.
+    node.guest.run_ok("ip -n array address del fd00:102::3/64 dev array2").await.unwrap();
+    let moved = connected.map(|session| session.replace("fd00:102::3", "fd00:102::4"));
+    until_sessions(&node.guest, &moved).await;
+    node.until_paths("7/7").await;
+    node.guest.run_ok("ip -n array address add fd00:102::3/64 dev array2 nodad").await.unwrap();
 }
 
 /// Answers each login at 10.0.101.2:3270 with "moved temporarily" (status 0x0101), to 10.0.101.4:3260.
