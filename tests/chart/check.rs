@@ -187,7 +187,7 @@ async fn check_after_installation_names_what_works_and_what_fails() {
     let (alive, node) = (worse.found("agents-alive"), host["spec"]["nodeName"].as_str().unwrap());
     assert!(alive.contains("/w9") && alive.contains(node) && !alive.contains("/w1"), "{alive}");
     let (code, said) = run(&admin, &[]).await;
-    assert!(code == 2 && said.contains("✗") && said.contains("docs/troubleshooting.md#a-node-has-no-agent"), "{said}");
+    assert!(code == 2 && said.contains("✗") && said.contains("multibond explain a-node-has-no-agent"), "{said}");
     patch("mbnet").await;
     workloads(cluster, 1).await;
 
