@@ -8,6 +8,7 @@ mod api;
 mod chance;
 mod clock;
 mod cluster;
+mod differential;
 mod fabric;
 mod invariants;
 #[path = "../planner/model.rs"]

@@ -151,6 +151,18 @@ impl ApiServer {
         self.store.put(key, object);
     }
 
+    /// Stores an object as another server has it, or removes it.
+    pub fn adopt(&mut self, plural: &str, namespace: &str, name: &str, object: Option<Value>) -> Option<Arc<Value>> {
+        let plural = self.kinds.by_plural(plural)?.plural;
+        let key = Key { plural, namespace: namespace.to_owned(), name: name.to_owned() };
+        if let Some(object) = object {
+            Some(self.store.put(key, object))
+        } else {
+            self.store.remove(&key);
+            None
+        }
+    }
+
     /// Forgets the history up to this version, as etcd's compaction does: watches and pages from before it get 410.
     pub fn compact(&mut self, version: u64) {
         self.store.compact(version);
