@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     actor::Actor,
-    api::{Request, Response, WatchId},
+    api::{Request, Response, WatchId, line},
     chance::Chance,
     cluster::Cluster,
     invariants::Sent,
@@ -180,11 +180,6 @@ impl Link {
             }
         })
     }
-}
-
-/// An event, as the API server writes it: its type first.
-fn line(event: &Value) -> String {
-    format!("{{\"type\":{},\"object\":{}}}\n", event["type"], event["object"])
 }
 
 /// Ends the watch with its stream.

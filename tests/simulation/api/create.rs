@@ -40,13 +40,17 @@ impl ApiServer {
         let uid = self.new_uid();
         metadata::fill_new(kind, &mut object, uid, now);
         let mut causes = metadata::validate(kind, &object, None);
+        let mut lacks_defaults = false;
         match &kind.form {
             Form::Custom { schema, .. } => {
                 if let Some(fields) = object.as_object_mut() {
                     fields.remove("status");
                 }
                 causes.extend(validate::validate(schema, &object, None));
+                // A new object has no status. Its default is added when the object is read.
+                let stored = object.clone();
                 schema.set_defaults(&mut object);
+                lacks_defaults = object != stored;
             }
             Form::Core(core) => {
                 core_kinds::prepare_new(*core, &mut object);
@@ -66,7 +70,11 @@ impl ApiServer {
         if matches!(kind.form, Form::Core(Core::Event)) {
             self.store.expires(now, key.clone());
         }
-        Ok(self.store.put(key, object))
+        let created = self.store.put(key.clone(), object);
+        if lacks_defaults {
+            self.store.lacks_defaults(key);
+        }
+        Ok(created)
     }
 
     /// Whether the namespace takes new objects.

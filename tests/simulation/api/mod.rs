@@ -40,7 +40,7 @@ use request::{Call, Verb};
 pub use service::Service;
 use store::Store;
 use watch::Watch;
-pub use watch::WatchId;
+pub use watch::{WatchId, line};
 
 /// A request as a client sends it.
 pub type Request = http::Request<Vec<u8>>;

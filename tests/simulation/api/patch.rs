@@ -1,6 +1,6 @@
 //! Patches of JSON.
 
-use json_patch::{PatchOperation, TestOperation, jsonptr::PointerBuf};
+use json_patch::{AddOperation, PatchOperation, ReplaceOperation, TestOperation, jsonptr::PointerBuf};
 use serde_json::{Map, Value};
 
 use super::{
@@ -21,6 +21,13 @@ pub fn patched(call: &Call, kind: PatchKind, old: &Value) -> Result<Value, Refus
                 match operation {
                     PatchOperation::Test(TestOperation { path, value: Value::Null }) => {
                         test_null(&object, &path).map_err(|why| failed(&why))?;
+                    }
+                    // The API server's library replaces what is missing, if its parent is an object.
+                    PatchOperation::Replace(ReplaceOperation { path, value })
+                        if object.pointer(path.as_str()).is_none() =>
+                    {
+                        let add = PatchOperation::Add(AddOperation { path, value });
+                        json_patch::patch(&mut object, &[add]).map_err(|error| failed(&error))?;
                     }
                     other => json_patch::patch(&mut object, &[other]).map_err(|error| failed(&error))?,
                 }
@@ -75,11 +82,13 @@ fn merge_strategically(value: &mut Value, patch: Value, path: &str) {
     }
 }
 
+/// An element with a new key comes before all others.
 fn merge_list(list: &mut Value, patches: Vec<Value>, key: &str) {
     if !list.is_array() {
         *list = Vec::<Value>::new().into();
     }
     let Some(items) = list.as_array_mut() else { return };
+    assert!(patches.len() < 2, "the model of the API server does not know the order of several patches: {patches:?}");
     for mut patch in patches {
         let at = items.iter().position(|item| item[key] == patch[key]);
         let how = patch.as_object_mut().and_then(|fields| fields.remove("$patch"));
@@ -87,7 +96,7 @@ fn merge_list(list: &mut Value, patches: Vec<Value>, key: &str) {
             (Some("delete"), at) => drop(at.map(|at| items.remove(at))),
             (Some(other), _) => panic!("the model of the API server does not know $patch {other:?}"),
             (None, Some(at)) => merge_strategically(&mut items[at], patch, "element"),
-            (None, None) => items.push(patch),
+            (None, None) => items.insert(0, patch),
         }
     }
 }

@@ -87,6 +87,8 @@ impl ApiServer {
         } else {
             (call.kind.api_version(), format!("{}List", call.kind.kind))
         };
+        // A list of metadata is a copy, in which an empty list is none.
+        let items = if items.is_empty() && call.only_metadata { Value::Null } else { items.into() };
         Ok(json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "items": items}))
     }
 }

@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Key, kinds::Kind};
+use super::{
+    Key,
+    kinds::{Core, Form, Kind},
+};
 
 /// A request that is refused.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,14 +66,15 @@ impl Refused {
     /// The object is invalid.
     pub fn invalid(kind: &Kind, name: &str, causes: &[Cause]) -> Self {
         let all: Vec<_> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
-        let whole = if kind.group.is_empty() { kind.kind.to_owned() } else { format!("{}.{}", kind.kind, kind.group) };
+        let group = group_inside(kind);
+        let whole = if group.is_empty() { kind.kind.to_owned() } else { format!("{}.{group}", kind.kind) };
         let message = format!("{whole} \"{name}\" is invalid: {}", all.join(", "));
         let causes: Vec<_> = causes
             .iter()
             .map(|cause| json!({"field": cause.field, "reason": cause.reason, "message": cause.message}))
             .collect();
         let mut details = json!({"kind": kind.kind, "causes": causes});
-        details.as_object_mut().into_iter().for_each(|details| put_names(details, kind.group, name));
+        details.as_object_mut().into_iter().for_each(|details| put_names(details, group, name));
         Self::new(422, "Invalid", message, Some(details))
     }
 
@@ -91,9 +95,9 @@ impl Refused {
 
     /// A deletion of another object than the one that is there. Here the API server names the kind.
     pub fn precondition(kind: &Kind, name: &str, why: &str) -> Self {
-        let mut refused = Self::conflict(kind, name, why);
-        refused.details.iter_mut().for_each(|details| details["kind"] = kind.kind.into());
-        refused
+        let mut details = json!({"kind": kind.kind});
+        details.as_object_mut().into_iter().for_each(|details| put_names(details, group_inside(kind), name));
+        Refused { details: Some(details), ..Self::conflict(kind, name, why) }
     }
 
     /// The request itself is wrong.
@@ -140,6 +144,11 @@ impl Refused {
         }
         body
     }
+}
+
+/// The group that the API server knows a kind by where it names the kind: inside, Events are still those of the core group.
+fn group_inside(kind: &Kind) -> &'static str {
+    if matches!(kind.form, Form::Core(Core::Event)) { "" } else { kind.group }
 }
 
 fn details(kind: &Kind, name: &str) -> Value {

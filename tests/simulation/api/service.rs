@@ -13,11 +13,10 @@ use axum::body::Body;
 use futures::{Stream, StreamExt as _, stream};
 use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 use tower_service::Service as TowerService;
 
-use super::{ApiServer, Request, Response, WatchId};
+use super::{ApiServer, Request, Response, WatchId, line};
 
 /// A model server that a client talks to. Clones share the server.
 #[derive(Clone)]
@@ -89,7 +88,7 @@ impl Service {
                 }
             }
         })
-        .map(|event: Value| Ok(format!("{event}\n")))
+        .map(|event| Ok(line(&event)))
     }
 }
 

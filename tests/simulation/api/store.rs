@@ -1,7 +1,7 @@
 //! The objects, and the history of their changes: what etcd is to the API server.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -35,6 +35,8 @@ pub struct Store {
     compacted: u64,
     /// When which Event ends.
     expiries: VecDeque<(Timestamp, Key)>,
+    /// Objects that are in etcd without their defaults.
+    without_defaults: BTreeSet<Key>,
 }
 
 impl Store {
@@ -63,13 +65,26 @@ impl Store {
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         let object = Arc::new(object);
+        self.without_defaults.remove(&key);
         let before = self.objects.insert(key.clone(), object.clone());
         self.history.push_back(Change { version: self.version, key, before, after: Some(object.clone()) });
         object
     }
 
+    /// Remembers that an object is in etcd without its defaults, which the API server adds at each reading: its next
+    /// update is a write and gets a new version, even if it changes nothing.
+    pub fn lacks_defaults(&mut self, key: Key) {
+        self.without_defaults.insert(key);
+    }
+
+    /// Whether an object is in etcd with its defaults.
+    pub fn has_defaults(&self, key: &Key) -> bool {
+        !self.without_defaults.contains(key)
+    }
+
     /// Removes an object.
     pub fn remove(&mut self, key: &Key) {
+        self.without_defaults.remove(key);
         if let Some(before) = self.objects.remove(key) {
             self.version += 1;
             self.history.push_back(Change {

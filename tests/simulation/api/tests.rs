@@ -8,7 +8,7 @@ use kube::{
 use multibond::api::{Host, HostSpec};
 use serde_json::json;
 
-use super::{ApiServer, GarbageStep, Request, Response, Service};
+use super::{ApiServer, GarbageStep, Request, Response, Service, line};
 
 fn server() -> ApiServer {
     let mut next = 0;
@@ -84,6 +84,38 @@ fn a_watch_from_a_compacted_version_is_gone() {
     let event = server.next_event(id).unwrap();
     assert_eq!((&event["type"], &event["object"]["code"]), (&json!("ERROR"), &json!(410)));
     assert!(!server.has_event(id) && server.next_event(id).is_none());
+}
+
+#[test]
+fn the_first_update_of_a_new_object_makes_a_version_in_any_case() {
+    let mut server = with_namespace();
+    let (_, created) = ask(&mut server, "POST", HOSTS, &host("a"));
+    let (_, first) = ask(&mut server, "PUT", &format!("{HOSTS}/a"), &created);
+    let (_, second) = ask(&mut server, "PUT", &format!("{HOSTS}/a"), &first);
+    let versions = [created, first, second].map(|object| object["metadata"]["resourceVersion"].clone());
+    assert_eq!(versions, ["2", "3", "3"]);
+}
+
+#[test]
+fn a_new_condition_of_a_node_comes_first() {
+    let mut server = server();
+    ask(&mut server, "POST", "/api/v1/nodes", &json!({"metadata": {"name": "n"}}));
+    let mut patched = json!(null);
+    for kind in ["Ready", "Other", "Ready"] {
+        let body = json!({"status": {"conditions": [{"type": kind}]}});
+        let mut patch = request("PATCH", "/api/v1/nodes/n/status", &body);
+        let strategic = http::HeaderValue::from_static("application/strategic-merge-patch+json");
+        patch.headers_mut().insert("content-type", strategic);
+        let Response::Object { body, .. } = server.handle(Timestamp::UNIX_EPOCH, &patch) else { panic!("a watch") };
+        patched = body;
+    }
+    let conditions = &patched["status"]["conditions"];
+    assert_eq!((&conditions[0]["type"], &conditions[1]["type"]), (&json!("Other"), &json!("Ready")));
+}
+
+#[test]
+fn an_event_begins_with_its_type() {
+    assert_eq!(line(&json!({"object": {}, "type": "ADDED"})), "{\"type\":\"ADDED\",\"object\":{}}\n");
 }
 
 #[test]

@@ -19,19 +19,15 @@ impl ApiServer {
     /// Returns the status code too: a replacement may create.
     pub(super) fn replace(&mut self, now: Timestamp, call: &Call) -> Result<(u16, Arc<Value>), Refused> {
         let object = decoded(call, call.object()?)?;
-        let name = text(&object, "name");
-        if name != call.name {
-            let message = format!("the name of the object ({name}) does not match the name on the URL ({})", call.name);
-            return Err(Refused::bad_request(message));
-        }
+        is_in_place(call, &object)?;
         let (uid, stored) = (text(&object, "uid"), self.store.get(&call.key()).cloned());
+        if stored.is_none() && !call.kind.created_by_replacement() {
+            return Err(Refused::not_found(call.kind, &call.name));
+        }
         let stored_uid = stored.as_deref().map(|stored| text(stored, "uid")).unwrap_or_default();
         if !uid.is_empty() && uid != stored_uid {
             let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {stored_uid}");
             return Err(Refused::conflict(call.kind, &call.name, &why));
-        }
-        if stored.is_none() && !call.kind.created_by_replacement() {
-            return Err(Refused::not_found(call.kind, &call.name));
         }
         match stored {
             Some(old) => self.update(call, &old, object).map(|object| (200, object)),
@@ -43,6 +39,7 @@ impl ApiServer {
         let old = self.stored(call)?.clone();
         let patched = patch::patched(call, kind, &old)?;
         let object = decoded(call, patched)?;
+        is_in_place(call, &object)?;
         self.update(call, &old, object)
     }
 
@@ -70,7 +67,7 @@ impl ApiServer {
         if !causes.is_empty() {
             return Err(Refused::invalid(kind, text(&object, "name"), &causes));
         }
-        if object == **old {
+        if object == **old && self.store.has_defaults(&call.key()) {
             return Ok(old.clone());
         }
         if metadata::is_being_deleted(&object) && is_free(&object) {
@@ -79,6 +76,16 @@ impl ApiServer {
         }
         Ok(self.store.put(call.key(), object))
     }
+}
+
+/// Refuses an object that has another name than the request.
+fn is_in_place(call: &Call, object: &Value) -> Result<(), Refused> {
+    let name = text(object, "name");
+    if name == call.name {
+        return Ok(());
+    }
+    let message = format!("the name of the object ({name}) does not match the name on the URL ({})", call.name);
+    Err(Refused::bad_request(message))
 }
 
 /// Keeps what a write of this part does not change.

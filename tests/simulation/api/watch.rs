@@ -50,6 +50,11 @@ impl Watch {
     }
 }
 
+/// An event as the API server writes it: its type first. Readers may rely on that.
+pub fn line(event: &Value) -> String {
+    format!("{{\"type\":{},\"object\":{}}}\n", event["type"], event["object"])
+}
+
 impl ApiServer {
     pub(super) fn watch(&mut self, call: &Call) -> Result<Response, Refused> {
         let selection = Selection::of(call)?;

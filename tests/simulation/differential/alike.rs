@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+/// How many characters end a generated name.
+const SUFFIX: usize = 5;
+
 /// Which uid and version of the model stands for which of the real server.
 #[derive(Default)]
 pub struct Twins {
@@ -103,7 +106,12 @@ fn plain(value: &Value) -> Value {
             let all = fields.iter().filter(|(name, value)| is_ours(name) && !value.is_null());
             let mut all: Map<_, _> = all.map(|(name, value)| (name.clone(), plain(value))).collect();
             if is_namespace && let Some(Value::Object(status)) = all.get_mut("status") {
+                // The namespace controller tells of its progress, and each time makes a version.
+                let ends = status.get("phase").is_some_and(|phase| phase == "Terminating");
                 status.remove("conditions");
+                if ends && let Some(Value::Object(metadata)) = all.get_mut("metadata") {
+                    metadata.remove("resourceVersion");
+                }
             }
             Value::Object(all)
         }
@@ -131,7 +139,7 @@ fn walk(mut twins: Option<&mut Twins>, model: &Value, real: &Value, path: &str) 
             twins.learn(&both.0, &both.1).map_err(|why| format!("{path}: {why}"))
         }
         (Value::Object(ours), Value::Object(theirs)) => {
-            let is_list = ours.contains_key("items");
+            let is_list = ours.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
             for name in ours.keys().chain(theirs.keys().filter(|name| !ours.contains_key(*name))) {
                 let place = format!("{path}.{name}");
                 let (Some(one), Some(other)) = (ours.get(name), theirs.get(name)) else {
@@ -141,6 +149,12 @@ fn walk(mut twins: Option<&mut Twins>, model: &Value, real: &Value, path: &str) 
                         shown(theirs.get(name))
                     ));
                 };
+                if name == "name"
+                    && let Some(Value::String(prefix)) = ours.get("generateName")
+                {
+                    is_generated(prefix, one, other).map_err(|why| format!("{place}: {why}"))?;
+                    continue;
+                }
                 let twins = twins.as_deref_mut().filter(|_| !(is_list && name == "metadata"));
                 walk(twins, one, other, &place)?;
             }
@@ -155,6 +169,17 @@ fn walk(mut twins: Option<&mut Twins>, model: &Value, real: &Value, path: &str) 
         _ if model == real => Ok(()),
         _ => Err(format!("{path}: {model} in the model, {real} in the real server")),
     }
+}
+
+/// Each server draws the end of a generated name itself.
+fn is_generated(prefix: &str, model: &Value, real: &Value) -> Result<(), String> {
+    let parts = |name: &Value| {
+        let name = name.as_str().unwrap_or_default();
+        let (start, end) = name.split_at_checked(name.len().saturating_sub(SUFFIX)).unwrap_or_default();
+        (prefix.starts_with(start), start.to_owned(), end.len())
+    };
+    let (ours, theirs) = (parts(model), parts(real));
+    if ours.0 && ours == theirs { Ok(()) } else { Err(format!("{model} in the model, {real} in the real server")) }
 }
 
 fn shown(value: Option<&Value>) -> String {

@@ -2,7 +2,7 @@
 //!
 //! `MULTIBOND_ROUNDS=10` sends ten times as many, and `MULTIBOND_SEED` the same ones again. The garbage collector and the
 //! namespace controller of the real server work when they like, so after a request that leaves garbage the test waits until
-//! both have collected it.
+//! both have collected it. A namespace is deleted only in the end: its controller takes some fifteen seconds.
 
 mod alike;
 mod bodies;
@@ -60,8 +60,9 @@ async fn the_model_answers_like_a_real_api_server() {
             break;
         }
     }
-    both.compare_watches(true).await;
+    both.end_of_a_namespace().await;
     both.end_of_watches().await;
+    both.watch_what_is_forgotten().await;
     let Both { differences, requests, events, collected, .. } = &both;
     println!("{requests} requests, {events} events, garbage collected {collected} times, in {:?}", began.elapsed());
     println!("answers by code: {:?}", both.codes);
@@ -82,6 +83,17 @@ struct Both {
     collected: u32,
     codes: BTreeMap<(String, u16), u32>,
     differences: Vec<String>,
+}
+
+/// Where a watch begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum From {
+    /// At the version of a list.
+    Now,
+    /// It shows all objects first.
+    Nowhere,
+    /// At a version that is forgotten.
+    Forgotten,
 }
 
 /// A watch on both.
@@ -126,8 +138,7 @@ impl Both {
                     let builder = http::Request::builder().method(method).uri(&path);
                     builder.header("content-type", content_type).header("accept", accept).body(bytes).unwrap()
                 };
-                let model = self.model.handle(Timestamp::now(), &make(&body));
-                let Response::Object { code, body: model } = model else { panic!("a watch") };
+                let (code, model) = self.ask_model(&make(&body));
                 let real = self.real.ask(make(&self.twins.translated(&body))).await;
                 *self.codes.entry((method.to_owned(), real.code)).or_default() += 1;
                 self.requests += 1;
@@ -147,9 +158,7 @@ impl Both {
                     let uri = query.append_pair("continue", token).finish();
                     http::Request::get(uri).body(Vec::new()).unwrap()
                 };
-                let Response::Object { code, body } = self.model.handle(Timestamp::now(), &make(&ours)) else {
-                    panic!("a watch")
-                };
+                let (code, body) = self.ask_model(&make(&ours));
                 let real = self.real.ask(make(&theirs)).await;
                 self.requests += 1;
                 self.compare(&format!("the next page of {path}"), code, &body, &real);
@@ -158,11 +167,58 @@ impl Both {
                     _ => self.page = None,
                 }
             }
-            Step::Watch { path, from_now } => self.watch(path, from_now).await,
+            Step::Generate { path, body } => self.generate(&path, &body).await,
+            Step::Watch { path, from_now } => self.watch(path, if from_now { From::Now } else { From::Nowhere }).await,
         }
         if !self.model.garbage().is_empty() {
             self.collect().await;
         }
+    }
+
+    /// Creates an object whose name each server draws, and deletes it.
+    async fn generate(&mut self, path: &str, body: &Value) {
+        let post = |body: &Value| http::Request::post(path).body(body.to_string().into_bytes()).unwrap();
+        let (code, ours) = self.ask_model(&post(body));
+        let real = self.real.ask(post(body)).await;
+        self.requests += 1;
+        // A refusal names what was generated.
+        if code != 201 && code == real.code || !self.compare(&format!("POST {path} {body}"), code, &ours, &real) {
+            return;
+        }
+        let delete = |created: &Value| {
+            let name = created["metadata"]["name"].as_str().unwrap_or_default();
+            http::Request::delete(format!("{path}/{name}")).body(Vec::new()).unwrap()
+        };
+        let (code, _) = self.ask_model(&delete(&ours));
+        assert_eq!(code, self.real.ask(delete(&real.body)).await.code, "deletion of what was generated at {path}");
+    }
+
+    fn ask_model(&mut self, request: &Request) -> (u16, Value) {
+        match self.model.handle(Timestamp::now(), request) {
+            Response::Object { code, body } => (code, body),
+            Response::Watch { .. } => panic!("a watch: {}", request.uri()),
+        }
+    }
+
+    /// The end of a namespace: what is in it, what is refused meanwhile, and that it can be made again.
+    async fn end_of_a_namespace(&mut self) {
+        let namespace = requests::ENDS;
+        for step in requests::held(namespace) {
+            self.step(step).await;
+        }
+        self.step(Step::request("DELETE", format!("/api/v1/namespaces/{namespace}"), Value::Null)).await;
+        for step in requests::too_late(namespace) {
+            self.step(step).await;
+        }
+        for step in requests::releases(&self.model, namespace) {
+            self.step(step).await;
+        }
+        assert!(self.model.object("namespaces", "", namespace).is_none(), "the namespace is gone");
+        self.namespace(namespace).await;
+        for step in requests::held(namespace) {
+            self.step(step).await;
+        }
+        self.compare_watches(true).await;
     }
 
     /// After a difference the model gets the object of the real server, so that one mistake is not reported twice.
@@ -203,12 +259,15 @@ impl Both {
         self.differences.push(what);
     }
 
-    /// Opens a watch, from the version of a list or from nowhere, which shows all objects first.
-    async fn watch(&mut self, path: String, from_now: bool) {
+    /// Opens a watch.
+    async fn watch(&mut self, path: String, from: From) {
         self.compare_watches(true).await;
         let separator = if path.contains('?') { '&' } else { '?' };
-        let version = if from_now { self.real.version(&path).await } else { "0".to_owned() };
-        let ours = if from_now { self.model.version().to_string() } else { "0".to_owned() };
+        let (ours, version) = match from {
+            From::Now => (self.model.version().to_string(), self.real.version(&path).await),
+            From::Nowhere => ("0".to_owned(), "0".to_owned()),
+            From::Forgotten => ("1".to_owned(), "1".to_owned()),
+        };
         let make = |version: &str| {
             let uri = format!("{path}{separator}watch=true&timeoutSeconds=3000&resourceVersion={version}");
             http::Request::get(uri).body(Vec::new()).unwrap()
@@ -225,7 +284,7 @@ impl Both {
                 self.differ(format!("the model refuses a watch of {path}: {body}"));
             }
         }
-        if !from_now {
+        if from == From::Nowhere {
             // The objects that are there come in any order.
             self.compare_watches(false).await;
         }
@@ -268,9 +327,7 @@ impl Both {
         }
         for path in requests::everything() {
             let request = || http::Request::get(&path).body(Vec::new()).unwrap();
-            let Response::Object { body: ours, .. } = self.model.handle(Timestamp::now(), &request()) else {
-                panic!("a watch")
-            };
+            let (_, ours) = self.ask_model(&request());
             let alike = async || {
                 let theirs = self.real.ask(request()).await;
                 alike::looks_alike(&ours, &theirs.body).map(|()| theirs)
@@ -281,7 +338,28 @@ impl Both {
                     .unwrap();
             self.compare(&format!("{path} after garbage was collected"), 200, &ours, &theirs);
         }
+        let path = format!("/api/v1/namespaces/{}", requests::ENDS);
+        let request = || http::Request::get(&path).body(Vec::new()).unwrap();
+        let (code, _) = self.ask_model(&request());
+        let alike = async || {
+            let theirs = self.real.ask(request()).await.code;
+            if theirs == code {
+                Ok(())
+            } else {
+                Err(format!("{path}: {code} in the model, {theirs} in the real server"))
+            }
+        };
+        eventually("the namespace is as it is in the model", PATIENCE, alike).await;
         self.compare_watches(false).await;
+    }
+
+    /// Watches from before the history begins.
+    async fn watch_what_is_forgotten(&mut self) {
+        self.model.compact(self.model.version());
+        for path in requests::forgotten() {
+            self.watch(path, From::Forgotten).await;
+        }
+        self.compare_watches(true).await;
     }
 
     /// Nothing may come that the model has not shown.

@@ -1,10 +1,10 @@
 //! The real API server, asked like the model.
 
-use std::{pin::Pin, time::Duration};
+use std::{io, pin::Pin, time::Duration};
 
-use futures::{Stream, StreamExt as _};
-use kube::{Client, api::WatchEvent, client::Body};
-use serde_json::{Value, json};
+use futures::{AsyncBufReadExt as _, Stream, StreamExt as _, TryStreamExt as _};
+use kube::{Client, client::Body};
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::api::Request;
@@ -22,8 +22,8 @@ pub struct Answer {
     pub body: Value,
 }
 
-/// The events of a watch.
-pub struct Events(Pin<Box<dyn Stream<Item = kube::Result<WatchEvent<Value>>> + Send>>);
+/// The lines of a watch.
+pub struct Events(Pin<Box<dyn Stream<Item = io::Result<String>> + Send>>);
 
 impl Real {
     pub fn new(client: Client) -> Self {
@@ -31,11 +31,7 @@ impl Real {
     }
 
     pub async fn ask(&self, request: Request) -> Answer {
-        let response = self.0.send(request.map(Body::from)).await.unwrap();
-        let code = response.status().as_u16();
-        let bytes = response.into_body().collect_bytes().await.unwrap();
-        let text = || Value::from(String::from_utf8_lossy(&bytes));
-        Answer { code, body: serde_json::from_slice(&bytes).unwrap_or_else(|_| text()) }
+        answer(self.0.send(request.map(Body::from)).await.unwrap()).await
     }
 
     /// The version of the list of a path.
@@ -45,14 +41,20 @@ impl Real {
     }
 
     pub async fn watch(&self, request: Request) -> Result<Events, Answer> {
-        match self.0.request_events::<Value>(request).await {
-            Ok(events) => Ok(Events(Box::pin(events))),
-            Err(kube::Error::Api(status)) => {
-                Err(Answer { code: status.code, body: serde_json::to_value(*status).unwrap() })
-            }
-            Err(other) => panic!("{other}"),
+        let response = self.0.send(request.map(Body::from)).await.unwrap();
+        if !response.status().is_success() {
+            return Err(answer(response).await);
         }
+        let bytes = axum::body::Body::new(response.into_body()).into_data_stream().map_err(io::Error::other);
+        Ok(Events(Box::pin(bytes.into_async_read().lines())))
     }
+}
+
+async fn answer(response: http::Response<Body>) -> Answer {
+    let code = response.status().as_u16();
+    let bytes = response.into_body().collect_bytes().await.unwrap();
+    let text = || Value::from(String::from_utf8_lossy(&bytes));
+    Answer { code, body: serde_json::from_slice(&bytes).unwrap_or_else(|_| text()) }
 }
 
 impl Events {
@@ -72,14 +74,10 @@ impl Events {
     }
 }
 
-/// Bookmarks come when the server likes.
-fn plain(event: kube::Result<WatchEvent<Value>>) -> Option<Value> {
-    let (kind, object) = match event.unwrap() {
-        WatchEvent::Added(object) => ("ADDED", object),
-        WatchEvent::Modified(object) => ("MODIFIED", object),
-        WatchEvent::Deleted(object) => ("DELETED", object),
-        WatchEvent::Bookmark(_) => return None,
-        WatchEvent::Error(status) => ("ERROR", serde_json::to_value(status).unwrap()),
-    };
-    Some(json!({"type": kind, "object": object}))
+/// An event of a line. Bookmarks come when the server likes.
+fn plain(line: io::Result<String>) -> Option<Value> {
+    let line = line.unwrap();
+    assert!(line.starts_with("{\"type\":"), "an event begins with its type: {line}");
+    let event: Value = serde_json::from_str(&line).unwrap();
+    (event["type"] != "BOOKMARK").then_some(event)
 }

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::bodies;
 use crate::api::{ApiServer, Key};
 
-pub const NAMESPACES: [&str; 3] = ["one", "two", "going"];
+pub const NAMESPACES: [&str; 3] = ["one", "two", ENDS];
+/// The namespace that is deleted in the end.
+pub const ENDS: &str = "going";
 pub const DATA_CENTERS: [&str; 3] = ["east", "west", "with.dot"];
 pub const NETWORKS: [&str; 3] = ["san-a", "san-b", "san-c"];
 pub const BONDS: [&str; 2] = ["storage", "backup"];
@@ -26,9 +28,25 @@ const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=met
 
 /// What is done next.
 pub enum Step {
-    Request { method: &'static str, path: String, content_type: &'static str, accept: &'static str, body: Value },
-    NextPage { path: String },
-    Watch { path: String, from_now: bool },
+    Request {
+        method: &'static str,
+        path: String,
+        content_type: &'static str,
+        accept: &'static str,
+        body: Value,
+    },
+    /// A new object without a name, which is deleted again.
+    Generate {
+        path: String,
+        body: Value,
+    },
+    NextPage {
+        path: String,
+    },
+    Watch {
+        path: String,
+        from_now: bool,
+    },
 }
 
 impl Step {
@@ -54,6 +72,43 @@ fn collection(plural: &str, namespace: Option<&str>) -> String {
         Some(namespace) => format!("{group}/namespaces/{namespace}/{plural}"),
         None => format!("{group}/{plural}"),
     }
+}
+
+/// Objects with and without a finalizer in a namespace that is to end.
+pub fn held(namespace: &str) -> Vec<Step> {
+    let host = |name: &str, finalizers: Value| {
+        let metadata = json!({"name": name, "finalizers": finalizers});
+        json!({"apiVersion": "multibond.dev/v1alpha1", "kind": "Host", "metadata": metadata,
+            "spec": {"dataCenter": "east", "nodeName": name}})
+    };
+    let hosts = [host("held", json!([FINALIZER])), host("free", json!([]))];
+    hosts.into_iter().map(|host| Step::request("POST", collection("hosts", Some(namespace)), host)).collect()
+}
+
+/// Requests in a namespace that is being deleted and where the object `held` is left.
+pub fn too_late(namespace: &str) -> Vec<Step> {
+    let path = format!("{}/held", collection("hosts", Some(namespace)));
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "late"},
+        "spec": {"holderIdentity": "c-1"}});
+    let put = Step::request("PUT", format!("{}/late", collection("leases", Some(namespace))), lease.clone());
+    let post = Step::request("POST", collection("leases", Some(namespace)), lease);
+    let patch = Step::patch(&path, MERGE, json!({"spec": {"maintenance": true}}));
+    let delete = Step::request("DELETE", &path, json!({}));
+    let again = Step::request("DELETE", format!("/api/v1/namespaces/{namespace}"), json!({}));
+    held(namespace).into_iter().chain([put, post, patch, delete, again]).collect()
+}
+
+/// Patches that remove the finalizers of all objects of a namespace.
+pub fn releases(model: &ApiServer, namespace: &str) -> Vec<Step> {
+    let all = OURS.iter().chain(&["leases", "secrets", "events"]).flat_map(|plural| model.objects(plural));
+    let here = all.filter(|(key, _)| key.namespace == namespace);
+    here.map(|(key, _)| Step::patch(path_of(key), MERGE, json!({"metadata": {"finalizers": null}}))).collect()
+}
+
+/// Collections to watch from before their history. That of core kinds begins with the real server.
+pub fn forgotten() -> Vec<String> {
+    let namespaces = [None, Some("one")];
+    namespaces.iter().flat_map(|namespace| OURS.map(|plural| collection(plural, *namespace))).collect()
 }
 
 /// Lists that show all that there is, but for Events and namespaces of the real server.
@@ -83,12 +138,15 @@ pub fn draw(chance: &mut Chance, model: &ApiServer, page: Option<&str>) -> Step 
         _ => chance.one_of(&OURS),
     };
     match chance.below(100) {
-        0..20 => create(chance, model, plural, namespace),
+        0..19 => create(chance, model, plural, namespace),
+        19 => generate(chance, namespace),
         20..26 => get(chance, plural, namespace),
         26..34 => list(chance, plural, namespace),
         34..36 => page.map_or_else(|| first_page(chance), |path| Step::NextPage { path: path.to_owned() }),
         36..38 => watch(chance, plural, namespace),
         38..48 => delete(chance, model, plural, namespace),
+        // No client of ours changes an Event.
+        _ if plural == "events" => create(chance, model, plural, namespace),
         48..58 => replace(chance, model, plural, namespace),
         _ => change(chance, model, plural),
     }
@@ -104,7 +162,8 @@ fn create(chance: &mut Chance, model: &ApiServer, plural: &'static str, namespac
     };
     body["metadata"]["name"] = json!(name);
     match chance.below(12) {
-        0 => body["metadata"]["finalizers"] = json!([FINALIZER]),
+        // An Event with a finalizer could not end: no client changes it.
+        0 if plural != "events" => body["metadata"]["finalizers"] = json!([FINALIZER]),
         1 | 2 if OURS.contains(&plural) => body["metadata"]["ownerReferences"] = owners(chance, model, namespace),
         3 => body["metadata"]["labels"] = json!({"multibond.dev/made-for": chance.one_of(&["east", "not valid"])}),
         4 => body["metadata"]["annotations"] = json!({"a": "b", "empty": ""}),
@@ -118,6 +177,14 @@ fn create(chance: &mut Chance, model: &ApiServer, plural: &'static str, namespac
         body["metadata"].as_object_mut().unwrap().remove("namespace");
     }
     Step::request("POST", collection(plural, Some(namespace)), body)
+}
+
+fn generate(chance: &mut Chance, namespace: &str) -> Step {
+    let plural = chance.one_of(&["events", "secrets", "leases"]);
+    let mut body = bodies::core(chance, plural, namespace);
+    let long = "n".repeat(61);
+    body["metadata"]["generateName"] = json!(chance.one_of(&["h1-", &long]));
+    Step::Generate { path: collection(plural, Some(namespace)), body }
 }
 
 fn kind(plural: &str) -> &'static str {
@@ -215,7 +282,7 @@ fn delete(chance: &mut Chance, model: &ApiServer, plural: &'static str, namespac
 }
 
 fn replace(chance: &mut Chance, model: &ApiServer, plural: &'static str, namespace: &str) -> Step {
-    let Some((key, found)) = object(chance, model, plural).filter(|(key, _)| key.plural != "events") else {
+    let Some((key, found)) = object(chance, model, plural) else {
         return create(chance, model, plural, namespace);
     };
     let (mut body, mut path) = (found.clone(), path_of(key));
@@ -256,7 +323,7 @@ fn replace(chance: &mut Chance, model: &ApiServer, plural: &'static str, namespa
 
 /// A patch.
 fn change(chance: &mut Chance, model: &ApiServer, plural: &'static str) -> Step {
-    let Some((key, found)) = object(chance, model, plural).filter(|(key, _)| key.plural != "events") else {
+    let Some((key, found)) = object(chance, model, plural) else {
         return Step::patch(format!("{}/a", collection(plural, Some("one"))), MERGE, json!({"metadata": {}}));
     };
     let path = path_of(key);
