@@ -13,6 +13,8 @@ const SUFFIX: usize = 5;
 pub struct Twins {
     there: BTreeMap<String, String>,
     back: BTreeMap<String, String>,
+    /// When the deletion of an object began on the real server, by its uid in the model.
+    deletions: BTreeMap<String, Value>,
 }
 
 impl Twins {
@@ -67,8 +69,13 @@ impl Twins {
             }
             Value::Array(items) => items.iter().map(|item| self.translate(item, "")).collect(),
             Value::Object(fields) => {
-                let all = fields.iter().map(|(name, value)| (name.clone(), self.translate(value, name)));
-                Value::Object(all.collect())
+                // The real server takes another time for a change, even if it does not store it.
+                let deletion = fields.get("uid").and_then(Value::as_str).and_then(|uid| self.deletions.get(uid));
+                let translated = |(name, value): (&String, &Value)| match deletion {
+                    Some(deletion) if name == "deletionTimestamp" => (name.clone(), deletion.clone()),
+                    _ => (name.clone(), self.translate(value, name)),
+                };
+                Value::Object(fields.iter().map(translated).collect())
             }
             other => other.clone(),
         }
@@ -139,6 +146,11 @@ fn walk(mut twins: Option<&mut Twins>, model: &Value, real: &Value, path: &str) 
             twins.learn(&both.0, &both.1).map_err(|why| format!("{path}: {why}"))
         }
         (Value::Object(ours), Value::Object(theirs)) => {
+            if let (Some(twins), Some(uid), Some(deletion)) =
+                (twins.as_deref_mut(), ours.get("uid").and_then(Value::as_str), theirs.get("deletionTimestamp"))
+            {
+                twins.deletions.insert(uid.to_owned(), deletion.clone());
+            }
             let is_list = ours.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
             for name in ours.keys().chain(theirs.keys().filter(|name| !ours.contains_key(*name))) {
                 let place = format!("{path}.{name}");

@@ -306,7 +306,8 @@ fn replace(chance: &mut Chance, model: &ApiServer, plural: &'static str, namespa
         1 => drop(metadata.remove("resourceVersion")),
         2 => metadata["uid"] = json!(NOBODY),
         3 => metadata["name"] = json!("other"),
-        4 => drop(metadata.remove("uid")),
+        // Only by the uid the real server gets its own time of deletion.
+        4 if !metadata.contains_key("deletionTimestamp") => drop(metadata.remove("uid")),
         5 => drop(metadata.remove("finalizers")),
         6 => drop(metadata.insert("labels".to_owned(), json!({"a": "b"}))),
         7 => drop(metadata.insert("generation".to_owned(), json!(77))),
