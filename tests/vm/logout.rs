@@ -219,10 +219,15 @@ async fn a26_a_map_that_a_killed_agent_has_removed_is_made_again(node: &RealNode
     until_paths(&node.guest, 2, 0).await;
     let maps = maps_of(&node.guest, ALPHA).await;
     node.kill_agent().await;
-    node.guest.run_ok(&format!("multipath -f {}", maps[0])).await.unwrap();
+    node.guest.run_ok(&format!("multipath -f {}", map_name(&maps[0]))).await.unwrap();
     node.start_agent("").await;
     until_paths(&node.guest, 2, 0).await;
     assert_eq!(maps_of(&node.guest, ALPHA).await, maps);
+}
+
+/// The name of a map, as the tools know it.
+fn map_name(device: &str) -> &str {
+    device.trim_start_matches("/dev/mapper/")
 }
 
 async fn a13b_maps_are_made_again_if_their_session_stays(node: &RealNode) {
@@ -231,7 +236,6 @@ async fn a13b_maps_are_made_again_if_their_session_stays(node: &RealNode) {
     node.until_paths("1/1").await;
     until_paths(&node.guest, 2, 0).await;
     let [first, second] = maps_of(&node.guest, ALPHA).await.try_into().unwrap();
-    let name = |map: &str| map.trim_start_matches("/dev/mapper/").to_owned();
     // The second map cannot be removed, after the first has been.
     node.guest
         .run_ok(&format!(
@@ -239,7 +243,7 @@ async fn a13b_maps_are_made_again_if_their_session_stays(node: &RealNode) {
              printf '#!/bin/sh\\necho \"$*\" >>/run/multipath.calls
              [ \"$*\" = \"-f {}\" ] && echo cannot >&2 && exit 1\\nexec /usr/sbin/multipath.real \"$@\"\\n' >/usr/sbin/multipath
              chmod 755 /usr/sbin/multipath",
-            name(&second)
+            map_name(&second)
         ))
         .await
         .unwrap();
@@ -247,7 +251,7 @@ async fn a13b_maps_are_made_again_if_their_session_stays(node: &RealNode) {
     until_kept(node, "10.0.101.1:3260", "cannot be removed: cannot").await;
     until_paths(&node.guest, 2, 0).await;
     let calls = node.guest.run_ok("cat /run/multipath.calls").await.unwrap();
-    assert!(calls.contains(&format!("-f {}", name(&first))), "the first map was removed before: {calls}");
+    assert!(calls.contains(&format!("-f {}", map_name(&first))), "the first map was removed before: {calls}");
     node.guest.run_ok("mv /usr/sbin/multipath.real /usr/sbin/multipath").await.unwrap();
     until_no_trace(node).await;
 }
