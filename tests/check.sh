@@ -61,7 +61,7 @@ apart=(--test console --test image --test vm)
 
 # The tests of vm/ that also run on the next Debian release: what touches records, interfaces, logins and multipath. Those
 # that show the most for each minute; `make test-hosts` runs all of them.
-next_release=(chap::a23_chap connect:: logout::a13_a13b_only multipath:: names:: neighbours::)
+next_release=(chap::a23_chap connect:: multipath:: names:: neighbours::)
 
 # Runs some of the tests; their output also goes to the log.
 run() {
