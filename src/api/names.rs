@@ -9,7 +9,7 @@ use std::{borrow::Borrow, fmt, ops::Deref, sync::Arc};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::address::canonical_portal;
+use super::address::{canonical_portal, parse_ip};
 
 /// Defines a text of one meaning. It reads as `str`, and looks like a string in the API.
 macro_rules! name {
@@ -175,6 +175,12 @@ impl Portal {
     pub fn host(&self) -> &str {
         let host = self.rsplit_once(':').map_or(&**self, |(host, _)| host);
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+
+    /// Whether it has a DNS name and no address.
+    #[must_use]
+    pub fn has_name(&self) -> bool {
+        parse_ip(self.host()).is_none()
     }
 
     /// The port.

@@ -30,7 +30,7 @@ use super::{
     },
 };
 use crate::{
-    api::{Connection, HostWarning, Iqn, MultipathMap, Portal, SecretName, address::parse_ip, reason::PathReason},
+    api::{Connection, HostWarning, Iqn, MultipathMap, Portal, SecretName, reason::PathReason},
     ops::Now,
 };
 
@@ -443,12 +443,10 @@ impl Reconciler {
     /// Whether a planned path in its first attempt may take a session on this path over: its portal may be the same one, now
     /// written as a name, or no longer.
     fn may_be_taken_over(&self, path: &IscsiPath) -> bool {
-        let is_name = |path: &IscsiPath| parse_ip(path.portal.host()).is_none();
         self.paths.iter().any(|(other, state)| {
             state.is_first_attempt()
-                && (is_name(other) || is_name(path))
-                && (&other.target, &other.interface) == (&path.target, &path.interface)
-                && other.portal.port() == path.portal.port()
+                && (other.portal.has_name() || path.portal.has_name())
+                && path.differs_in_host_alone(other)
         })
     }
 

@@ -4,10 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{Action, LogoutReason, Reconciler, input::StepInput, logout};
-use crate::{
-    agent::{initiator::Session, types::IscsiPath},
-    api::address::parse_ip,
-};
+use crate::agent::{initiator::Session, types::IscsiPath};
 
 /// The pause between two looks at the name of a portal whose session is lost.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
@@ -32,7 +29,7 @@ impl Reconciler {
         let StepInput { plan, inventory, now, .. } = input;
         let mut actions = Vec::new();
         self.look_ups.retain(|path, _| sessions.get(path).is_some_and(|session| !session.is_live()));
-        for path in plan.paths.keys().filter(|path| parse_ip(path.portal.host()).is_none()) {
+        for path in plan.paths.keys().filter(|path| path.portal.has_name()) {
             let Some(session) = sessions.get(path).filter(|session| session.is_own() && !session.is_live()) else {
                 continue;
             };
@@ -40,8 +37,7 @@ impl Reconciler {
                 continue;
             }
             if self.has_moved(session) {
-                let is_paused = self.relogin_after.is_some_and(|after| after > now.monotonic);
-                if !is_paused
+                if !self.is_relogin_paused(now)
                     && self.may_start_logout(inventory, session)
                     && logout::may_relogin(plan, inventory, session, &self.logging_out())
                 {

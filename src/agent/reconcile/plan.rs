@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     agent::{initiator::Session, types::IscsiPath},
-    api::{
-        InterfaceName, Iqn, NetworkName, PlanStatus, PlannedPath, Portal, Revision, SecretName, SessionSettings,
-        address::parse_ip,
-    },
+    api::{InterfaceName, Iqn, NetworkName, PlanStatus, PlannedPath, Portal, Revision, SecretName, SessionSettings},
 };
 
 /// The plan of a host: the paths to connect, and the targets to leave alone.
@@ -101,7 +98,7 @@ impl Plan {
     pub fn holds(&self, session: &Session) -> bool {
         let is_among = |portals: &BTreeSet<Portal>| {
             [&session.path.portal, &session.dialled].iter().any(|portal| portals.contains(*portal))
-                || portals.iter().any(|portal| parse_ip(portal.host()).is_none())
+                || portals.iter().any(Portal::has_name)
         };
         let portals = self.hold.get(&session.path.target);
         portals.is_some_and(|portals| portals.as_ref().is_none_or(is_among))

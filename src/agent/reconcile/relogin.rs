@@ -17,6 +17,7 @@ use crate::{
         },
     },
     api::{SecretName, reason::PathReason},
+    ops::Now,
 };
 
 impl Reconciler {
@@ -26,7 +27,7 @@ impl Reconciler {
     pub(super) fn relogins(&mut self, input: StepInput<'_>, sessions: &BTreeMap<&IscsiPath, &Session>) -> Vec<Action> {
         let StepInput { plan, inventory, secrets, now, .. } = input;
         let mut actions = Vec::new();
-        if self.relogin_after.is_some_and(|after| after > now.monotonic) {
+        if self.is_relogin_paused(now) {
             return actions;
         }
         for (path, params) in &plan.paths {
@@ -61,6 +62,11 @@ impl Reconciler {
         let was_tried =
             self.relogged_in.get(&session.path) == Some(&wanted) || session.stored_credentials == Some(wanted);
         (is_old && !was_tried).then_some(wanted)
+    }
+
+    /// Whether no planned session is logged out for now, because the last such logout has failed.
+    pub(super) fn is_relogin_paused(&self, now: Now) -> bool {
+        self.relogin_after.is_some_and(|after| after > now.monotonic)
     }
 
     pub(super) fn has_failed(&self, path: &IscsiPath) -> bool {

@@ -15,6 +15,14 @@ pub struct IscsiPath {
     pub interface: Option<InterfaceName>,
 }
 
+impl IscsiPath {
+    /// Whether the two have the same target, interface and port, so that a name and an address may be one portal.
+    #[must_use]
+    pub fn differs_in_host_alone(&self, other: &IscsiPath) -> bool {
+        (&self.target, &self.interface, self.portal.port()) == (&other.target, &other.interface, other.portal.port())
+    }
+}
+
 impl From<&PlannedPath> for IscsiPath {
     fn from(planned: &PlannedPath) -> Self {
         IscsiPath {

@@ -100,67 +100,52 @@ impl Schema {
         self.set_defaults(object);
     }
 
-    fn prune(&self, value: &mut Value) {
+    /// Calls `visit` with each value below this one and its schema.
+    fn each_child(&self, value: &mut Value, visit: impl Fn(&Schema, &mut Value)) {
         match value {
             Value::Object(fields) => {
-                fields.retain(|name, _| self.field(name).is_some());
                 for (name, value) in fields {
-                    self.field(name).into_iter().for_each(|schema| schema.prune(value));
+                    self.field(name).into_iter().for_each(|schema| visit(schema, value));
                 }
             }
             Value::Array(items) => {
                 let Some(schema) = self.items.as_deref() else { return };
                 for item in items {
-                    schema.prune(item);
+                    visit(schema, item);
                 }
             }
             _ => {}
         }
+    }
+
+    fn prune(&self, value: &mut Value) {
+        if let Value::Object(fields) = value {
+            fields.retain(|name, _| self.field(name).is_some());
+        }
+        self.each_child(value, Schema::prune);
     }
 
     /// No field of ours is nullable: `null` stands for a missing field.
     fn drop_nulls(&self, value: &mut Value) {
-        match value {
-            Value::Object(fields) => {
-                fields.retain(|name, value| {
-                    !value.is_null() || self.properties.get(name).is_none_or(|schema| schema.default.is_some())
-                });
-                for (name, value) in fields {
-                    self.field(name).into_iter().for_each(|schema| schema.drop_nulls(value));
-                }
-            }
-            Value::Array(items) => {
-                let Some(schema) = self.items.as_deref() else { return };
-                for item in items {
-                    schema.drop_nulls(item);
-                }
-            }
-            _ => {}
+        if let Value::Object(fields) = value {
+            fields.retain(|name, value| {
+                !value.is_null() || self.properties.get(name).is_none_or(|schema| schema.default.is_some())
+            });
         }
+        self.each_child(value, Schema::drop_nulls);
     }
 
     /// Sets the fields that are missing and have a default.
     pub fn set_defaults(&self, value: &mut Value) {
-        match value {
-            Value::Object(fields) => {
-                for (name, schema) in &self.properties {
-                    if let Some(default) = &schema.default
-                        && fields.get(name).is_none_or(Value::is_null)
-                    {
-                        fields.insert(name.clone(), default.clone());
-                    }
-                }
-                for (name, value) in fields {
-                    self.field(name).into_iter().for_each(|schema| schema.set_defaults(value));
+        if let Value::Object(fields) = value {
+            for (name, schema) in &self.properties {
+                if let Some(default) = &schema.default
+                    && fields.get(name).is_none_or(Value::is_null)
+                {
+                    fields.insert(name.clone(), default.clone());
                 }
             }
-            Value::Array(items) => {
-                let Some(schema) = self.items.as_deref() else { return };
-                for item in items {
-                    schema.set_defaults(item);
-                }
-            }
-            _ => {}
         }
+        self.each_child(value, Schema::set_defaults);
     }
 }

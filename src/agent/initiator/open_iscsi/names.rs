@@ -72,7 +72,8 @@ impl Names {
         }
         let stored = stored();
         let named = stored.clone().filter(|stored| stored != by_address);
-        let was_reported = || self.known().reported.get(&id).filter(|path| is_for_name(by_address, path)).cloned();
+        let was_reported =
+            || self.known().reported.get(&id).filter(|path| path.differs_in_host_alone(by_address)).cloned();
         let Some(requested) = named.or_else(was_reported).or(stored) else { return by_address.clone() };
         self.set(id, by_address, &requested);
         requested
@@ -83,10 +84,10 @@ impl Names {
     pub fn reported(&self, paths: &BTreeMap<IscsiPath, Option<u32>>) {
         let mut known = self.known();
         for (path, id) in paths {
-            let Some(id) = id.filter(|_| parse_ip(path.portal.host()).is_none()) else { continue };
+            let Some(id) = id.filter(|_| path.portal.has_name()) else { continue };
             known.reported.insert(id, path.clone());
             if let Some(session) = known.sessions.get(&id).filter(|session| session.requested == session.by_address)
-                && is_for_name(&session.by_address, path)
+                && path.differs_in_host_alone(&session.by_address)
             {
                 let by_address = session.by_address.clone();
                 known.sessions.insert(id, KnownSession { by_address, requested: path.clone() });
@@ -174,12 +175,6 @@ impl Names {
 #[must_use]
 pub fn at(path: &IscsiPath, address: IpAddr, port: u16) -> IscsiPath {
     IscsiPath { portal: Portal::new(&address.to_string(), port), ..path.clone() }
-}
-
-/// Whether a session on this path by address may be for a path with this name.
-fn is_for_name(by_address: &IscsiPath, named: &IscsiPath) -> bool {
-    (&by_address.target, &by_address.interface) == (&named.target, &named.interface)
-        && by_address.portal.port() == named.portal.port()
 }
 
 /// The addresses of a name in the order in which a host tries them. Those in a subnet of the interface come first: they are

@@ -103,8 +103,7 @@ const SCAN: &str = "node.session.scan";
 
 /// Empty for a portal that is an address.
 pub(super) fn portal_name(path: &IscsiPath) -> Setting {
-    let host = path.portal.host();
-    plain(PORTAL_NAME, if parse_ip(host).is_some() { "" } else { host })
+    plain(PORTAL_NAME, if path.portal.has_name() { path.portal.host() } else { "" })
 }
 
 /// The DNS name in a record by address; none if the setting has its other meaning.
