@@ -42,7 +42,7 @@ fn range(schema: &JSONSchemaProps) -> (i64, i64) {
     (schema.minimum.map_or(i64::MIN, |least| least as i64), schema.maximum.map_or(i64::MAX, |most| most as i64))
 }
 
-/// Values that the schema admits.
+/// Values that the schema admits, and more: CEL rules are not looked at.
 fn admitted(schema: &JSONSchemaProps) -> BoxedStrategy<Value> {
     if let Some(words) = &schema.enum_ {
         return Union::new(words.iter().map(|word| Just(word.0.clone()))).boxed();
@@ -84,7 +84,9 @@ fn object(schema: &JSONSchemaProps) -> BoxedStrategy<Value> {
 
 fn text(schema: &JSONSchemaProps) -> BoxedStrategy<Value> {
     let longest = schema.max_length.map_or(usize::MAX, |most| usize::try_from(most).unwrap());
-    let pattern = schema.pattern.as_deref().unwrap_or("^.{0,8}$");
+    // The other form of a text is a sentence, which is no value.
+    let form = schema.any_of.as_ref().map_or(schema, |forms| &forms[1]);
+    let pattern = form.pattern.as_deref().unwrap_or("^.{0,8}$");
     let pattern = pattern.strip_prefix('^').and_then(|rest| rest.strip_suffix('$')).unwrap();
     // Repetitions without an end are cut, so that texts stay short.
     let pattern = pattern.replace('*', "{0,3}").replace(")+", "){1,3}").replace("]+", "]{1,3}");

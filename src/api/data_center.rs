@@ -132,7 +132,7 @@ pub struct PortalSpec {
     pub tpgt: u16,
     /// The Network that the portal is on, where subnets do not tell: its name, of lower-case letters, digits and `-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::label")]
+    #[schemars(schema_with = "schema::label_of_portal")]
     pub network: Option<String>,
 }
 

@@ -26,6 +26,7 @@ mod readable;
 pub mod reason;
 pub mod schema;
 pub mod size;
+pub(crate) mod text_rule;
 
 pub(crate) use data_center::DEFAULT_NON_OPERATIONAL_AFTER_SECONDS;
 pub use data_center::{

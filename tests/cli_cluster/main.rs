@@ -6,6 +6,7 @@
 
 mod columns;
 mod plan;
+mod refusals;
 #[path = "../cli/schema_examples.rs"]
 mod schema_examples;
 mod simulate;

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Whether the API server would accept a document with strict field validation; the error is its message.
-async fn dry_run(client: &Client, namespace: &str, example: &Example) -> Result<(), String> {
+pub(super) async fn dry_run(client: &Client, namespace: &str, example: &Example) -> Result<(), String> {
     let plural = example.kind.to_lowercase() + "s";
     let uri = format!("/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{plural}?dryRun=All&fieldValidation=Strict");
     let form = if example.document.starts_with('{') { "application/json" } else { "application/yaml" };

@@ -322,7 +322,7 @@ fn is_object_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::{prelude::*, string::string_regex};
+    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::*;
@@ -331,7 +331,10 @@ mod tests {
             fixtures::{foreign, inventory, lost, path, plan, session, with_secret},
             types::credentials::SecretState,
         },
-        api::schema::{ANY_IQN, IQN, address, interface_name},
+        api::schema::{
+            iqn,
+            tests::{admits, matching_texts, released},
+        },
         fuzz::{Parsed, fuzz},
     };
 
@@ -393,17 +396,7 @@ mod tests {
 
     /// Texts that the schema admits.
     fn admitted(pattern: &str, longest: usize) -> impl Strategy<Value = String> + use<> {
-        let pattern = pattern.trim_start_matches('^').trim_end_matches('$');
-        let texts = string_regex(&pattern.replace('*', "{0,9}").replace("]+)", "]{1,9})")).unwrap();
-        texts.prop_filter("longer than maxLength", move |text| text.len() <= longest)
-    }
-
-    fn pattern(schema: fn(&mut schemars::SchemaGenerator) -> schemars::Schema) -> String {
-        schema(&mut schemars::SchemaGenerator::default()).get("pattern").and_then(|text| text.as_str()).unwrap().into()
-    }
-
-    fn is_an_iqn(text: &str) -> bool {
-        regex::Regex::new(IQN).unwrap().is_match(text)
+        matching_texts(pattern).prop_filter("longer than maxLength", move |text| text.len() <= longest)
     }
 
     proptest! {
@@ -411,10 +404,10 @@ mod tests {
 
         #[test]
         fn a67_whatever_the_schema_admits_voids_no_file(
-            target in admitted(ANY_IQN, 223),
-            host in admitted(&pattern(address), 253),
+            target in admitted(released::ANY_IQN, 223),
+            host in admitted(&released::address(), 253),
             port in 1..=u16::MAX,
-            interface in admitted(&pattern(interface_name), 15),
+            interface in admitted(released::INTERFACE, 15),
         ) {
             let interface = Some(interface.as_str().into());
             let portal = Portal::new(&host, port);
@@ -427,7 +420,7 @@ mod tests {
             prop_assert_eq!(LastPlan::parse(&kept.content().unwrap()), Ok(kept.clone()));
             let kept: Vec<IscsiPath> = kept.paths.iter().map(IscsiPath::from).collect();
             prop_assert!(kept.contains(&good));
-            prop_assert_eq!(kept.contains(&of(&target)), is_an_iqn(&target), "{}", of(&target));
+            prop_assert_eq!(kept.contains(&of(&target)), admits(iqn, &target), "{}", of(&target));
         }
     }
 

@@ -14,7 +14,7 @@ use super::field_path::FieldPath;
 use super::input::Source;
 use super::metadata;
 use super::schema::{self, Patterns, Rule, Violation, show};
-use crate::api::{self, GROUP, VERSION};
+use crate::api::{self, GROUP, VERSION, text_rule::TextRule};
 use crate::planner::Objects;
 
 /// The fields of a Host's status that the planner reads. Plans depend on no other status, and on `agent` only problems.
@@ -58,7 +58,7 @@ struct KindSchema {
     /// The schema without the status.
     schema: JSONSchemaProps,
     status: JSONSchemaProps,
-    /// The CEL rules, compiled for the first object.
+    /// The CEL rules that are no [`TextRule`], compiled for the first object.
     rules: Option<CompiledSchema>,
 }
 
@@ -270,10 +270,15 @@ impl ManifestReader {
         violations
     }
 
-    /// Evaluates the CEL rules. Transition rules do not apply: there is no earlier object.
+    /// Evaluates the CEL rules but those about texts, which [`schema::check`] has. Transition rules do not apply: there is no
+    /// earlier object.
     fn evaluate(&mut self, kind: usize, value: &Value) -> Vec<Violation> {
         let KindSchema { schema, rules, .. } = &mut self.kinds[kind];
-        let rules = rules.get_or_insert_with(|| compile_schema(&serde_json::to_value(schema).unwrap_or_default()));
+        let rules = rules.get_or_insert_with(|| {
+            let mut schema = serde_json::to_value(schema).unwrap_or_default();
+            drop_text_rules(&mut schema);
+            compile_schema(&schema)
+        });
         let Err(errors) = self.rules.validate_compiled(rules, value, None) else { return Vec::new() };
         let violation = |error: kube::core::cel::ValidationError| Violation {
             field: error.field_path,
@@ -298,6 +303,20 @@ impl ManifestReader {
             "IscsiBond" => put(bonds, value),
             _ => put(hosts, value),
         }
+    }
+}
+
+/// Takes the rules about texts out of a schema.
+fn drop_text_rules(schema: &mut Value) {
+    match schema {
+        Value::Object(keywords) => {
+            if let Some(Value::Array(rules)) = keywords.get_mut("x-kubernetes-validations") {
+                rules.retain(|rule| rule["rule"].as_str().and_then(TextRule::read).is_none());
+            }
+            keywords.values_mut().for_each(drop_text_rules);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_text_rules),
+        _ => {}
     }
 }
 

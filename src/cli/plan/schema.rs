@@ -13,6 +13,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::field_path::FieldPath;
+use crate::api::text_rule::TextRule;
 
 /// The kind of rule that is violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,13 +192,27 @@ impl Walk<'_> {
             return self.violation(Rule::Value, path, format!("found {found}; allowed: one of {words}"));
         }
         let too_short = schema.min_length.is_some_and(|least| exceeds_least(length, least));
-        let no_match = schema.pattern.as_ref().is_some_and(|pattern| !self.patterns.matches(pattern, text));
+        let no_match = schema.pattern.as_ref().is_some_and(|pattern| !self.patterns.matches(pattern, text))
+            || schema.any_of.as_ref().is_some_and(|forms| !forms.iter().any(|form| self.has_form(form, text)));
         let no_time = schema.format.as_deref() == Some("date-time") && text.parse::<jiff::Timestamp>().is_err();
         if no_time {
             self.violation(Rule::Value, path, format!("found {found}; allowed: a time such as 2026-01-31T12:00:00Z"));
         } else if too_short || no_match {
             self.violation(Rule::Value, path, format!("found {found}{form}"));
         }
+        for rule in schema.x_kubernetes_validations.iter().flatten() {
+            let pattern = TextRule::read(&rule.rule).and_then(|rule| rule.is_about(text));
+            if pattern.is_some_and(|pattern| !self.patterns.matches(pattern, text)) {
+                let message = rule.message.as_deref().unwrap_or(&rule.rule);
+                self.violation(Rule::Value, path, format!("found {found}; {message}"));
+            }
+        }
+    }
+
+    /// Whether a text has one of the forms of an `anyOf`.
+    fn has_form(&mut self, form: &JSONSchemaProps, text: &str) -> bool {
+        form.pattern.as_ref().is_none_or(|pattern| self.patterns.matches(pattern, text))
+            && form.enum_.as_ref().is_none_or(|words| words.iter().any(|word| word.0 == text))
     }
 
     fn integer(&mut self, schema: &JSONSchemaProps, number: i64, path: FieldPath<'_>) {
@@ -270,8 +285,9 @@ mod tests {
     use crate::api;
 
     /// Keywords that the walker validates, or that need no validation.
-    const KNOWN: [&str; 23] = [
+    const KNOWN: [&str; 24] = [
         "additionalProperties",
+        "anyOf",
         "default",
         "description",
         "enum",
@@ -310,6 +326,11 @@ mod tests {
                         .for_each(|(name, schema)| walk(schema, &format!("{path}.{name}")));
                 }
                 "items" | "additionalProperties" => walk(value, path),
+                "anyOf" => {
+                    let [sentence, pattern] = value.as_array().unwrap().as_slice() else { panic!("{path}: {value}") };
+                    walk(pattern, path);
+                    assert_eq!(sentence.as_object().unwrap().keys().collect::<Vec<_>>(), ["enum"], "{path}");
+                }
                 "type" => {
                     assert_ne!(article(value.as_str().unwrap()), "another type", "{path}: nothing checks {value}");
                 }

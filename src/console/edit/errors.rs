@@ -69,7 +69,7 @@ impl From<kube::Error> for Errors {
 impl From<Status> for Errors {
     fn from(status: Status) -> Errors {
         let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
-        let about = causes.iter().filter(|cause| !cause.message.is_empty());
+        let about = causes.iter().filter(|cause| !cause.message.is_empty() && !says_nothing(&cause.message));
         let errors: Vec<Error> = about
             .map(|cause| {
                 let field = without_indices(&cause.field);
@@ -88,6 +88,13 @@ impl From<Status> for Errors {
             (true, _) => Errors::general(status.message),
         }
     }
+}
+
+/// Whether a message of the API server only comes with another one, which names the field and what is wrong with it.
+fn says_nothing(message: &str) -> bool {
+    ["must validate at least one schema", "some validation rules were not checked"]
+        .iter()
+        .any(|part| message.contains(part))
 }
 
 /// `spec.storage[0].targets[1].iqn` as `spec.storage.targets.iqn`.
@@ -115,8 +122,12 @@ mod tests {
 
     #[test]
     fn an_error_of_the_api_server_is_shown_at_its_input() {
+        let address = "Unsupported value: \"x_y\": supported values: \"an IPv4 address such as 10.0.1.5\"";
+        let of_rules = "some validation rules were not checked because the object was invalid";
         let causes = json!([
-            {"field": "spec.storage[0].targets[1].portals[0].address", "message": "Invalid value: \"x_y\": should match"},
+            {"field": "<nil>", "message": "Invalid value: \"\": \"spec.storage[0]\" must validate at least one schema (anyOf)"},
+            {"field": "spec.storage[0].targets[1].portals[0].address", "message": address},
+            {"field": "<nil>", "message": format!("Invalid value: null: {of_rules}")},
             {"field": "<nil>", "message": "Invalid value: metadata.name must be a DNS label"},
             {"field": "spec.other", "message": "Required value"},
         ]);
@@ -126,7 +137,7 @@ mod tests {
             let input = inputs.iter().find(|input| input.name == name).unwrap();
             errors.beside(input, &inputs).collect::<Vec<_>>()
         };
-        assert_eq!(beside("portals"), ["Invalid value: \"x_y\": should match"]);
+        assert_eq!(beside("portals"), [address]);
         assert_eq!(beside("name"), ["Invalid value: metadata.name must be a DNS label"]);
         assert!(beside("iqn").is_empty());
         assert_eq!(errors.elsewhere(&inputs).collect::<Vec<_>>(), ["spec.other: Required value"]);

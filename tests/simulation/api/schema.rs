@@ -27,6 +27,9 @@ pub struct Schema {
     /// The pattern, compiled by [`Schema::prepared`].
     #[serde(skip)]
     pub regex: Option<Regex>,
+    /// A text has one of these forms.
+    #[serde(default)]
+    pub any_of: Vec<Form>,
     pub min_length: Option<usize>,
     pub max_length: Option<usize>,
     pub min_items: Option<usize>,
@@ -50,6 +53,40 @@ pub struct Schema {
     _description: Option<String>,
     #[serde(rename = "x-kubernetes-map-type")]
     _map_type: Option<String>,
+}
+
+/// A form of a text.
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Form {
+    /// It matches this pattern.
+    Pattern { pattern: Pattern },
+    /// It is one of these words.
+    Words {
+        #[serde(rename = "enum")]
+        words: Vec<String>,
+    },
+}
+
+impl Form {
+    /// Whether a text has this form.
+    pub fn is_of(&self, text: &str) -> bool {
+        match self {
+            Form::Pattern { pattern } => pattern.0.is_match(text),
+            Form::Words { words } => words.iter().any(|word| word == text),
+        }
+    }
+}
+
+/// A pattern that is compiled when it is read.
+#[derive(Deserialize)]
+#[serde(from = "String")]
+pub struct Pattern(Regex);
+
+impl From<String> for Pattern {
+    fn from(text: String) -> Self {
+        Pattern(metadata::regex(&text))
+    }
 }
 
 /// What the elements of a list are to each other.

@@ -56,6 +56,11 @@ fn check(schema: &Schema, value: &Value, old: Option<&Value>, path: &str, causes
             if schema.regex.as_ref().is_some_and(|pattern| !pattern.is_match(text)) {
                 add("FieldValueInvalid", "it does not match the pattern");
             }
+            if !schema.any_of.is_empty() && !schema.any_of.iter().any(|form| form.is_of(text)) {
+                let message = format!("{path:?} must validate at least one schema (anyOf)");
+                causes.push(Cause::new("FieldValueInvalid", "<nil>", message));
+                causes.push(Cause::new("FieldValueNotSupported", path, "it has none of the forms that are allowed"));
+            }
         }
         Value::Number(number) => {
             let number = number.as_i64().unwrap_or(i64::MAX);
