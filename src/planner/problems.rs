@@ -37,6 +37,15 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// Whether this may be meant: hosts of several kinds, or a network that no host carries yet. Everything else is wrong
+    /// whatever was meant.
+    #[must_use]
+    pub fn is_warning(&self) -> bool {
+        [Reason::HostsDiffer, Reason::NetworkNotCarried].iter().any(|reason| reason.as_str() == self.reason)
+    }
+}
+
 /// The problems of a data center's storage.
 #[must_use]
 pub fn data_center_problems(view: &View, namespace: &str, name: &str) -> Vec<Problem> {

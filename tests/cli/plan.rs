@@ -70,6 +70,35 @@ fn a_plan_without_problems_exits_with_0() {
     assert_eq!((code, stdout.as_str(), stderr.as_str()), (0, "No hosts.\nNo problems.\n", ""));
 }
 
+#[rstest]
+#[case::hosts_of_two_kinds("HostsDiffer", "[{name: ens1, networks: [san-a]}]")]
+#[case::a_network_to_come("NetworkNotCarried", "[{name: ens1, networks: [san-a, san-b]}]")]
+fn a62_what_may_be_meant_is_a_warning_and_the_exit_code_is_0(#[case] reason: &str, #[case] interfaces: &str) {
+    let object = |kind: &str, name: &str, spec: &str| {
+        format!("---\napiVersion: multibond.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+    };
+    let networks = if reason == "HostsDiffer" { "[san-a, san-b]" } else { "[san-a, san-b, san-c]" };
+    let network = |name: &str| object("Network", name, "{dataCenter: f}");
+    let host = |name: &str, interfaces: &str| {
+        object("Host", name, &format!("{{dataCenter: f, nodeName: {name}, interfaces: {interfaces}}}"))
+    };
+    let objects = [
+        object("DataCenter", "f", "{}"),
+        network("san-a") + &network("san-b") + &network("san-c"),
+        object("IscsiBond", "storage", &format!("{{dataCenter: f, networks: {networks}}}")),
+        host("one", "[{name: ens1, networks: [san-a]}, {name: ens2, networks: [san-b]}]"),
+        host("other", interfaces),
+    ]
+    .concat();
+    let (code, stdout, stderr) = stdin(objects.clone());
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    assert!(stdout.contains(&format!("No problems.\n1 warning:\n  IscsiBond default/storage: {reason}\n")), "{stdout}");
+
+    let (_, stdout, _) = run(plan().args(["-o", "json", "-f", "-"]).write_stdin(objects));
+    let output: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&output["problems"], &output["warnings"][0]["reason"]), (&Value::Array(Vec::new()), &reason.into()));
+}
+
 #[test]
 fn invalid_input_exits_with_1_prints_no_plan_and_names_every_finding() {
     let wrong =

@@ -16,12 +16,13 @@ use clap::Args;
 use self::objects::ManifestReader;
 use super::output::{self, Format};
 use crate::ops;
-use crate::planner::plan_all;
+use crate::planner::{Problem, plan_all};
 
 /// Prints the paths that each host would get from these manifests, and all problems, without a cluster
 ///
 /// Manifests are checked as the API server checks them with strict field validation. Exit code 0: a plan without
-/// problems; 2: a plan, and problems; 1: input that cannot be read or is invalid.
+/// problems; 2: a plan, and problems; 1: input that cannot be read or is invalid. A warning is what may be meant, such as a
+/// network that no host carries yet: it does not change the exit code.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -81,5 +82,5 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Format::Json => output::json(&render::Output::from(&report))?,
         Format::Yaml => ops::yaml(&render::Output::from(&report))?,
     })?;
-    Ok(ExitCode::from(if report.problems.is_empty() { 0 } else { 2 }))
+    Ok(ExitCode::from(if report.problems.iter().all(Problem::is_warning) { 0 } else { 2 }))
 }

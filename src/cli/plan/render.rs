@@ -13,6 +13,7 @@ use super::super::output::columns;
 pub struct Output<'a> {
     hosts: Vec<HostOutput<'a>>,
     problems: Vec<ProblemOutput<'a>>,
+    warnings: Vec<ProblemOutput<'a>>,
 }
 
 #[derive(Serialize)]
@@ -54,7 +55,13 @@ struct ProblemOutput<'a> {
 
 impl<'a> From<&'a PlanReport> for Output<'a> {
     fn from(PlanReport { hosts, problems }: &'a PlanReport) -> Self {
-        Output { hosts: hosts.iter().map(Into::into).collect(), problems: problems.iter().map(Into::into).collect() }
+        let (warnings, problems) = problems.iter().partition::<Vec<_>, _>(|problem| problem.is_warning());
+        let printed = |problems: Vec<&'a Problem>| problems.into_iter().map(Into::into).collect();
+        Output {
+            hosts: hosts.iter().map(Into::into).collect(),
+            problems: printed(problems),
+            warnings: printed(warnings),
+        }
     }
 }
 
@@ -95,16 +102,20 @@ impl<'a> From<&'a Problem> for ProblemOutput<'a> {
     }
 }
 
-/// For people: each host with its paths, then the problems.
+/// For people: each host with its paths, then the problems, then the warnings.
 pub fn table(report: &PlanReport) -> String {
     let hosts: Vec<String> = report.hosts.iter().map(|host| heading(host) + &paths(host) + "\n").collect();
-    let problems: Vec<String> = report.problems.iter().map(problem).collect();
     let hosts = if hosts.is_empty() { "No hosts.\n".to_owned() } else { hosts.concat() };
-    match problems.len() {
-        0 => format!("{hosts}No problems.\n"),
-        1 => format!("{hosts}1 problem:\n{}", problems.concat()),
-        count => format!("{hosts}{count} problems:\n{}", problems.concat()),
-    }
+    let (warnings, problems) = report.problems.iter().partition::<Vec<_>, _>(|problem| problem.is_warning());
+    let problems = if problems.is_empty() { "No problems.\n".to_owned() } else { list("problem", &problems) };
+    let warnings = if warnings.is_empty() { String::new() } else { list("warning", &warnings) };
+    hosts + &problems + &warnings
+}
+
+fn list(word: &str, problems: &[&Problem]) -> String {
+    let plural = if problems.len() == 1 { "" } else { "s" };
+    let lines: String = problems.iter().copied().map(problem).collect();
+    format!("{} {word}{plural}:\n{lines}", problems.len())
 }
 
 fn problem(Problem { kind, namespace, name, reason, message }: &Problem) -> String {

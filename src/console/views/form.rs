@@ -182,7 +182,7 @@ pub fn preview(preview: &Preview, manifest: Option<&str>) -> Markup {
                 p { (count(on_default.len(), "host")) " on the default network: " (first_few(on_default, 8, Clone::clone)) }
             }
             @for problem in problems {
-                p .notice .bad { strong { (problem.kind.as_str()) " " (problem.name) ", " (problem.reason) } ": " (problem.message) }
+                p .notice .bad[!problem.is_warning()] .warning[problem.is_warning()] { strong { (problem.kind.as_str()) " " (problem.name) ", " (problem.reason) } ": " (problem.message) }
             }
             @if !hosts.is_empty() { (changes(hosts)) }
             @if let Some(manifest) = manifest {
