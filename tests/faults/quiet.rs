@@ -1,6 +1,10 @@
 //! Which writes happen, and that no unnecessary ones do.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    time::Duration,
+};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Resource;
@@ -10,6 +14,7 @@ use serde_json::json;
 
 use super::{
     alone,
+    fixtures::{TWO_FABRICS, bond},
     replica::Replica,
     settled::{objects, until_settled},
     site::{PATIENCE, SYSTEM, Site, phase},
@@ -44,6 +49,9 @@ kind: Host
 metadata: {name: w4}
 spec: {dataCenter: other, nodeName: '{ns}-w4'}
 ";
+
+/// Enough that counts of paths, hosts and portals change many times during one edit.
+const MANY: usize = 100;
 
 /// The writes of the controller and the agents since then, without leases and `SelfSubjectReviews`.
 fn our_writes(cluster: &ControlPlane, since: Timestamp) -> Vec<Write> {
@@ -136,4 +144,48 @@ async fn bond_edit_writes_each_changed_host_twice_and_no_other_host() {
         assert!(!writes.iter().any(|write| write.resource == "nodes" || write.code >= 400), "{edit}: {writes:#?}");
     }
     assert_eq!(phase(&site.get("Host", "w4").await), "Up");
+}
+
+/// What is counted, said and shown about many hosts costs no writes of its own for each of them. No lease ends, however slow this
+/// machine is: a host whose agent seems silent would be written once more.
+#[tokio::test]
+async fn an_edit_of_a_hundred_hosts_writes_each_twice_and_no_event() {
+    let (cluster, _turn) = alone().await;
+    let site = Site::on(cluster, "many").await.with_patient_leases();
+    let controller = Replica::prepare(cluster, "controller").await.start_with_lease(["1m", "50s"]);
+    let names: Vec<String> = (0..MANY).map(|number| format!("w{number}")).collect();
+    let _agents = site.agents(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut yaml = [TWO_FABRICS, &bond("san-a, san-b")].concat();
+    for name in &names {
+        let interfaces = "[{name: ens1, networks: [san-a]}, {name: ens2, networks: [san-b]}]";
+        let spec = format!("{{dataCenter: dc, nodeName: '{{ns}}-{name}', interfaces: {interfaces}}}");
+        write!(yaml, "---\napiVersion: multibond.dev/v1alpha1\nkind: Host\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+            .unwrap();
+    }
+    site.apply(&yaml).await;
+    until_settled(&site).await;
+    until_no_writes(cluster).await;
+
+    for networks in [&["san-a"][..], &["san-a", "san-b"]] {
+        let begun = Timestamp::now();
+        site.patch("IscsiBond", "storage", json!({"spec": {"networks": networks}})).await;
+        until_settled(&site).await;
+        until_no_writes(cluster).await;
+        let writes = our_writes(cluster, begun);
+        let counts = status_writes(&writes);
+        assert_eq!(counts.len(), MANY, "{networks:?}");
+        assert!(
+            counts.values().all(|(controller, agents)| *controller <= 2 && *agents <= 2),
+            "{networks:?}: {counts:?}"
+        );
+        // How often the others are written depends on how long the edit takes; that they are few does not.
+        let others =
+            writes.iter().filter(|write| write.resource != "hosts").map(|write| (&*write.resource, &*write.name));
+        let others: BTreeSet<_> = others.collect();
+        let known = [("datacenters", "dc"), ("iscsibonds", "storage"), ("networks", "san-a"), ("networks", "san-b")];
+        assert!(others.is_subset(&known.into()), "{networks:?}: {others:?}");
+        assert!(writes.iter().all(|write| write.code < 400), "{networks:?}: {writes:#?}");
+    }
+    // It gives its lease back, so that the next test need not wait for the end of it.
+    controller.process.term(PATIENCE).await.unwrap();
 }

@@ -109,14 +109,19 @@ impl Prepared {
 
     /// Starts it.
     pub fn start(self) -> Replica {
+        self.start_with_lease(["4s", "3s"])
+    }
+
+    /// Starts it with a lease that lasts this long, and is renewed within this time.
+    pub fn start_with_lease(self, [lease, renewed]: [&str; 2]) -> Replica {
         let Prepared { name, kubeconfig, token } = self;
         let arguments = [
             ["--namespace", SYSTEM],
             ["--identity", name],
             ["--listen", "127.0.0.1:0"],
             ["--deletion-timeout", "30s"],
-            ["--leader-lease-duration", "4s"],
-            ["--leader-renew-deadline", "3s"],
+            ["--leader-lease-duration", lease],
+            ["--leader-renew-deadline", renewed],
             ["--leader-retry-period", "500ms"],
         ];
         let arguments = std::iter::once("controller").chain(arguments.into_iter().flatten());

@@ -96,6 +96,8 @@ pub struct Site {
     /// The namespace; names of nodes begin with it too.
     pub namespace: String,
     files: TempDir,
+    /// How long the leases of its agents last, and how often they are renewed.
+    lease: [&'static str; 2],
 }
 
 impl Site {
@@ -107,7 +109,14 @@ impl Site {
     /// A new site on a control plane.
     pub async fn on(cluster: &'static ControlPlane, name: &str) -> Self {
         let namespace = cluster.namespace(name).await.unwrap();
-        Site { cluster, client: cluster.client().await.unwrap(), namespace, files: TempDir::new().unwrap() }
+        let lease = ["4s", "1s"];
+        Site { cluster, client: cluster.client().await.unwrap(), namespace, files: TempDir::new().unwrap(), lease }
+    }
+
+    /// The site with agents that count as alive however busy this machine is.
+    #[must_use]
+    pub fn with_patient_leases(self) -> Self {
+        Site { lease: ["10m", "10s"], ..self }
     }
 
     /// The name of a node of this site.
@@ -181,8 +190,8 @@ impl Site {
             ("--facts", self.file("facts.yaml")),
             ("--state-dir", self.file("sessions")),
             ("--namespace", SYSTEM.into()),
-            ("--lease-duration", "4s".into()),
-            ("--lease-renew-interval", "1s".into()),
+            ("--lease-duration", self.lease[0].into()),
+            ("--lease-renew-interval", self.lease[1].into()),
         ];
         let arguments = arguments.iter().flat_map(|(flag, value)| [flag.to_string(), value.display().to_string()]);
         let arguments = std::iter::once("simulate".to_owned()).chain(arguments);
