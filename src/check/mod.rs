@@ -150,23 +150,30 @@ checks! {
 pub(crate) struct Finding {
     outcome: CheckOutcome,
     text: String,
+    /// The heading that says what to do, where it is not the one of the check.
+    anchor: Option<&'static str>,
 }
 
 impl Finding {
     pub(crate) fn ok(text: impl Into<String>) -> Self {
-        Finding { outcome: CheckOutcome::Ok, text: text.into() }
+        Finding { outcome: CheckOutcome::Ok, text: text.into(), anchor: None }
     }
 
     pub(crate) fn skipped(text: impl Into<String>) -> Self {
-        Finding { outcome: CheckOutcome::Skipped, text: text.into() }
+        Finding { outcome: CheckOutcome::Skipped, text: text.into(), anchor: None }
     }
 
     pub(crate) fn warning(text: impl Into<String>) -> Self {
-        Finding { outcome: CheckOutcome::Warning, text: text.into() }
+        Finding { outcome: CheckOutcome::Warning, text: text.into(), anchor: None }
     }
 
     pub(crate) fn error(text: impl Into<String>) -> Self {
-        Finding { outcome: CheckOutcome::Error, text: text.into() }
+        Finding { outcome: CheckOutcome::Error, text: text.into(), anchor: None }
+    }
+
+    /// The finding, explained under this heading of `docs/troubleshooting.md`.
+    pub(crate) fn explained_at(self, anchor: &'static str) -> Self {
+        Finding { anchor: Some(anchor), ..self }
     }
 }
 
@@ -185,7 +192,7 @@ pub(crate) struct Line {
     pub found: Vec<String>,
     /// The advice; none if the outcome is `Ok` or `Skipped`.
     pub hint: Option<String>,
-    /// The page and heading that explain the line.
+    /// The page and heading that explain the line: its first finding.
     pub documentation: String,
 }
 
@@ -195,6 +202,7 @@ impl Check {
         findings.sort_by_key(|finding| Reverse(finding.outcome));
         findings.dedup();
         let outcome = findings.first().map_or(CheckOutcome::Ok, |worst| worst.outcome);
+        let anchor = findings.first().and_then(|worst| worst.anchor).unwrap_or(self.anchor());
         // Beside a problem, good findings would only distract.
         findings.retain(|finding| finding.outcome != CheckOutcome::Ok || outcome == CheckOutcome::Ok);
         Line {
@@ -204,7 +212,7 @@ impl Check {
             title: self.title(),
             found: findings.into_iter().map(|finding| finding.text).collect(),
             hint: (outcome >= CheckOutcome::Warning).then(|| hint.into()),
-            documentation: format!("{DOCUMENTATION}#{}", self.anchor()),
+            documentation: format!("{DOCUMENTATION}#{anchor}"),
         }
     }
 }

@@ -8,7 +8,8 @@ use std::{
 use super::{key, line_for, truncated};
 use crate::{
     api::{
-        AgentStatus, DataCenter, Host, ObjectKey, Phase, PortalFailure, condition, first_few, is_explained_by,
+        AgentStatus, DataCenter, Host, HostStatus, ObjectKey, Phase, PortalFailure, condition, first_few,
+        is_explained_by,
         reason::{ConditionType, PreparedReason, Reason},
     },
     check::{Check, Finding, Line, facts::ClusterFacts},
@@ -107,17 +108,37 @@ fn not_operational(hosts: &[Host], data_centers: &[DataCenter]) -> Vec<Finding> 
             format!("Host {} is {phase}{why}", key(&host.metadata))
         };
         let is_held = of(ConditionType::Operational).is_some_and(|it| it.reason == Reason::TargetsHeld.as_str());
-        match phase {
-            Phase::NonOperational => findings.push(Finding::error(text(ConditionType::Operational))),
-            Phase::Unassigned | Phase::Lost => findings.push(Finding::warning(text(ConditionType::Operational))),
-            Phase::Connecting if is_held => findings.push(Finding::warning(text(ConditionType::Operational))),
-            Phase::Degraded => findings.push(Finding::warning(text(ConditionType::FullyConnected))),
+        let is_blocked = reason_shown(status) == Some(Reason::InUse.as_str());
+        let finding = match phase {
+            Phase::NonOperational => Finding::error(text(ConditionType::Operational)),
+            Phase::Unassigned | Phase::Lost => Finding::warning(text(ConditionType::Operational)),
+            Phase::Connecting if is_held => Finding::warning(text(ConditionType::Operational)),
+            Phase::Degraded => Finding::warning(text(ConditionType::FullyConnected)),
+            Phase::Maintenance if is_blocked => Finding::warning(text(ConditionType::Ready)),
             // Connecting is short, and another line is about agents that do not report.
-            Phase::Up | Phase::Connecting | Phase::Maintenance | Phase::Unknown => {}
-        }
+            Phase::Up | Phase::Connecting | Phase::Maintenance | Phase::Unknown => continue,
+        };
+        findings.push(finding.explained_at(anchor(phase)));
     }
     findings.extend(failures.into_iter().map(|(center, failure)| failure.finding(&center)));
     if findings.is_empty() { vec![Finding::ok(up(hosts))] } else { findings }
+}
+
+/// The heading of `docs/troubleshooting.md` about hosts of a phase.
+fn anchor(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Unassigned => "a-host-is-unassigned",
+        Phase::Lost => "a-host-is-lost",
+        Phase::Degraded => "a-host-is-degraded",
+        Phase::Connecting => "a-host-stays-connecting",
+        Phase::Maintenance => "a-host-in-maintenance-is-not-ready",
+        Phase::Up | Phase::NonOperational | Phase::Unknown => Check::HostsOperational.anchor(),
+    }
+}
+
+/// The reason in the column of the host.
+fn reason_shown(status: &HostStatus) -> Option<&str> {
+    status.summary.as_ref()?.reason.as_deref()
 }
 
 /// What fails on several hosts of a data center, and the hosts that have no other failure, by phase.
@@ -147,13 +168,17 @@ impl Failure<'_> {
             let _ = write!(text, "; {} {is} {phase}", counted(hosts));
         }
         let error = self.hosts.contains_key(&Phase::NonOperational);
-        if error { Finding::error(text) } else { Finding::warning(text) }
+        let finding = if error { Finding::error(text) } else { Finding::warning(text) };
+        finding.explained_at("a-bond-or-data-center-complains")
     }
 }
 
 fn up(hosts: &[Host]) -> String {
-    let is_up = |host: &&Host| host.status.as_ref().and_then(|status| status.phase) == Some(Phase::Up);
-    format!("{} of {} Up", hosts.iter().filter(is_up).count(), hosts.len())
+    let in_phase =
+        |phase| hosts.iter().filter(|host| host.status.as_ref().and_then(|it| it.phase) == Some(phase)).count();
+    let (up, maintenance) = (in_phase(Phase::Up), in_phase(Phase::Maintenance));
+    let maintenance = if maintenance == 0 { String::new() } else { format!(", {maintenance} in maintenance") };
+    format!("{up} of {} Up{maintenance}", hosts.len())
 }
 
 #[cfg(test)]
@@ -217,6 +242,38 @@ mod tests {
         assert_eq!(line.outcome, expected);
         let names_it = line.found.iter().any(|found| found.starts_with("Host ns/h1 is "));
         assert_eq!(names_it, expected > CheckOutcome::Ok, "{:?}", line.found);
+    }
+
+    #[rstest]
+    #[case("NonOperational", "a-host-is-nonoperational")]
+    #[case("Unassigned", "a-host-is-unassigned")]
+    #[case("Degraded", "a-host-is-degraded")]
+    #[case("Maintenance", "a-host-in-maintenance-is-not-ready")]
+    fn a_host_that_needs_a_person_is_explained_where_its_phase_is(#[case] phase: &str, #[case] anchor: &str) {
+        let status = json!({"phase": phase, "summary": {"reason": "InUse"}});
+        let line = line(&with_hosts(working(), [host("h1", "w1", status)]), Stage::After, Check::HostsOperational);
+        assert_eq!(line.documentation, format!("docs/troubleshooting.md#{anchor}"), "{line:?}");
+        let headings =
+            include_str!("../../../docs/troubleshooting.md").lines().filter_map(|line| line.strip_prefix("### "));
+        let mut anchors = headings.map(|heading| heading.to_lowercase().replace(' ', "-"));
+        assert!(anchors.any(|known| known == anchor));
+    }
+
+    #[test]
+    fn a_maintenance_that_waits_for_disks_is_reported_with_what_is_left() {
+        let status = json!({"phase": "Maintenance", "summary": {"paths": "1 kept", "reason": "InUse"}, "conditions": [
+            {"type": "Ready", "status": "False", "reason": "Disconnecting",
+                "message": "still connected: sd7 is open", "lastTransitionTime": "2026-01-31T12:00:00Z"}]});
+        let line = line(&with_hosts(working(), [host("h1", "w1", status)]), Stage::After, Check::HostsOperational);
+        let expected = "Host ns/h1 is Maintenance, Disconnecting: still connected: sd7 is open";
+        assert_eq!((line.outcome, line.found), (CheckOutcome::Warning, vec![expected.to_owned()]));
+    }
+
+    #[test]
+    fn hosts_in_maintenance_are_counted_beside_those_that_are_up() {
+        let hosts = [host("h1", "w1", json!({"phase": "Maintenance"})), host("h2", "w2", json!({"phase": "Up"}))];
+        let line = line(&with_hosts(working(), hosts), Stage::After, Check::HostsOperational);
+        assert_eq!(line.found, ["1 of 2 Up, 1 in maintenance"]);
     }
 
     #[test]

@@ -88,9 +88,10 @@ fn key(metadata: &ObjectMeta) -> String {
     ObjectKey::of(metadata).to_string()
 }
 
-/// Cuts a long message: a report may have many.
+/// Cuts a long message: a report may have many. What to do stands at the end of a message, so that only lists of paths may
+/// be longer.
 fn truncated(message: &str) -> String {
-    const LENGTH: usize = 240;
+    const LENGTH: usize = 1_000;
     match message.char_indices().nth(LENGTH) {
         Some((end, _)) => format!("{}…", &message[..end]),
         None => message.to_owned(),
