@@ -100,6 +100,7 @@ async fn readme_and_first_array_show_the_real_output() {
     let mut tour = Tour { said: said.replace(&place, PLACE), place, exports: String::new() };
 
     tour.page("README.md", root()).await;
+    tour.run("multibond check", root()).await;
     // The tour leaves its hosts, which would keep their nodes.
     tour.run("kubectl delete mbhost --all", root()).await;
     let files = TempDir::new().unwrap();
