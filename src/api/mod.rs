@@ -114,7 +114,8 @@ pub struct Summary {
     /// Hosts that are fine, of all in service, such as `39/40`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hosts: Option<String>,
-    /// Connected paths of planned paths, such as `158/160`.
+    /// Connected paths of planned paths, such as `158/160`; of a host with sessions that are kept without being planned, with
+    /// their number: `2/2 (4 kept)`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paths: Option<String>,
     /// Networks that the object names, such as `san-a,san-b`.

@@ -88,6 +88,8 @@ async fn a60_mistyped_name_keeps_what_is_connected_and_is_named() {
     let kept = ["10.0.1.10:3260 ens1 Connected", "10.0.2.10:3260 ens2 Retained"];
     let host = site.until("kept", "Host", "w1", |host| paths(host) == kept && phase(host) == "Up").await;
     assert_eq!(sessions(&host), sessions(&before));
+    let column = |host: &Value| host["status"]["summary"]["paths"].clone();
+    site.until("what is kept is counted", "Host", "w1", |host| column(host) == "1/1 (1 kept)").await;
 
     let typo = json!({"spec": {"networks": ["san-a", "san-b"], "targets": ["iqn.2003-01.org.example:aray"]}});
     site.patch("IscsiBond", "storage", typo).await;
@@ -98,6 +100,7 @@ async fn a60_mistyped_name_keeps_what_is_connected_and_is_named() {
     let kept = ["10.0.1.10:3260 ens1 Retained", "10.0.2.10:3260 ens2 Retained"];
     let host = site.until("kept", "Host", "w1", |host| paths(host) == kept && phase(host) == "Up").await;
     assert_eq!(sessions(&host), sessions(&before));
+    site.until("what is kept is counted", "Host", "w1", |host| column(host) == "0/0 (2 kept)").await;
 
     site.patch("IscsiBond", "storage", json!({"spec": {"targets": []}})).await;
     let both = ["10.0.1.10:3260 ens1 Connected", "10.0.2.10:3260 ens2 Connected"];

@@ -18,9 +18,20 @@ const SHOWN: usize = 3;
 
 /// The texts of a host with this plan, this verdict and these conditions; `None` if it has none.
 pub(super) fn new(host: &Host, plan: &HostPlan, verdict: &HostVerdict, conditions: &[Condition]) -> Option<Summary> {
-    let paths = plan.in_service().then(|| format!("{}/{}", verdict.paths.connected, verdict.paths.desired));
+    let planned = plan.in_service().then(|| format!("{}/{}", verdict.paths.connected, verdict.paths.desired));
+    let paths = match (planned, kept(host)) {
+        (Some(planned), Some(kept)) => Some(format!("{planned} ({kept})")),
+        (planned, kept) => planned.or(kept),
+    };
     let reason = reason(host, plan, conditions);
     (paths.is_some() || reason.is_some()).then(|| Summary { paths, reason, ..Summary::default() })
+}
+
+/// The sessions that are kept without being planned: of a held target, or with a disk in use. None if there are none.
+fn kept(host: &Host) -> Option<String> {
+    let connections = host.status.as_ref().map(|status| status.connections.as_slice()).unwrap_or_default();
+    let kept = connections.iter().filter(|connection| connection.state == ConnectionState::Retained).count();
+    (kept > 0).then(|| format!("{kept} kept"))
 }
 
 /// What is wrong with a host, in words that its phase does not say. Nothing for a host that is as it should be.

@@ -298,7 +298,7 @@ fn a_host_in_maintenance_has_an_event_when_it_is_blocked_and_when_it_is_ready() 
     status["agent"] = json!({"observedRevision": status["plan"]["revision"], "observedSequence": 1});
     let (event, mut status) = step(&status);
     assert_eq!(event, Some((true, "MaintenanceBlocked")));
-    assert_eq!(status["summary"], json!({"reason": "InUse"}));
+    assert_eq!(status["summary"], json!({"paths": "1 kept", "reason": "InUse"}));
     assert_eq!(step(&status).0, None, "it is known");
     status["connections"] = json!([]);
     let (event, status) = step(&status);
