@@ -73,18 +73,18 @@ pub enum HostError {
         /// The cause.
         message: String,
     },
-    /// A process that is not root's listens where the tools look for the daemon.
+    /// A process that is not the host's listens where the tools look for the daemon.
     #[error(
-        "a process of user {user} listens in place of {daemon} ({address}), so {daemon} is not asked for anything; end \
-         that process (ss -xlp shows it), and start {daemon}"
+        "{process} listens in place of {daemon} ({address}), so {daemon} is not asked for anything; end that process \
+         (ss -xlp shows it), and start {daemon}; if it serves this host, see --host-tools"
     )]
     OtherListener {
         /// The daemon.
         daemon: String,
         /// Its address.
         address: String,
-        /// The user of the process.
-        user: u32,
+        /// The process.
+        process: String,
     },
     /// A multipath map still exists after it was flushed.
     #[error("the multipath map {map} cannot be removed: {message}")]

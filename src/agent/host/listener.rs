@@ -6,19 +6,24 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use super::processes::{has_name, users};
+use super::processes::{NotOfHost, has_name};
 
 /// The flag of a socket that listens (`__SO_ACCEPTCON` of the kernel).
 const LISTENS: u32 = 1 << 16;
 
-/// The user other than root whose process listens at an abstract address, if no process of root has the socket. A listener
-/// that nobody has, or whose process is not seen, is none.
+/// Why the process that listens at an abstract address is not the daemon, if no process that may be it has the socket. A
+/// listener that nobody has, or whose process is not seen, is none.
 #[must_use]
-pub fn foreign_listener(proc: &Path, daemon: &str, address: &str) -> Option<u32> {
+pub fn foreign_listener(
+    proc: &Path,
+    daemon: &str,
+    address: &str,
+    check: impl Fn(&Path, u32) -> Result<(), NotOfHost>,
+) -> Option<NotOfHost> {
     let sockets = fs::read(proc.join("1/net/unix")).unwrap_or_default();
     // The kernel shows names as they are, so with a line break in a name anybody can write another line. The true line is
     // there all the same: each socket is looked for.
-    let mut owners: BTreeMap<String, Option<u32>> =
+    let mut owners: BTreeMap<String, Option<NotOfHost>> =
         listeners(&String::from_utf8_lossy(&sockets), address).map(|socket| (socket, None)).collect();
     // The processes are many, and this is asked before each command.
     if owners.is_empty() {
@@ -37,12 +42,11 @@ pub fn foreign_listener(proc: &Path, daemon: &str, address: &str) -> Option<u32>
         }
         let process = proc.join(pid.to_string());
         for socket in open_files(&process).filter(|file| owners.contains_key(file)).collect::<Vec<_>>() {
-            let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-            match users(&status).into_iter().max() {
-                Some(0) => _ = owners.remove(&socket),
-                Some(user) => _ = owners.insert(socket, Some(user)),
+            match check(proc, pid) {
+                Ok(()) => _ = owners.remove(&socket),
                 // The process has ended.
-                None => {}
+                Err(NotOfHost::Unreadable(_)) => {}
+                Err(why) => _ = owners.insert(socket, Some(why)),
             }
         }
     }
@@ -92,7 +96,10 @@ pub(in crate::agent) mod fake {
 mod tests {
     use super::*;
     use crate::{
-        agent::host::processes::fake::{process, set_users},
+        agent::host::processes::{
+            check_host_daemon,
+            fake::{process, set_users},
+        },
         fuzz::{Parsed, fuzz, lossy},
     };
 
@@ -105,13 +112,41 @@ mod tests {
         proc
     }
 
+    const OF_USER: &str = "it runs as user 65534, not as root";
+
+    fn listener(proc: &tempfile::TempDir, address: &str) -> Option<String> {
+        foreign_listener(proc.path(), "iscsid", address, check_host_daemon).map(|why| why.to_string())
+    }
+
+    #[test]
+    fn root_in_a_pod_is_no_listener_of_the_host() {
+        let proc = host();
+        fake::listen(proc.path(), "300", "@DAEMON");
+        set_users(proc.path(), "300", 0, "00000000a80425fb");
+        assert_eq!(listener(&proc, "@DAEMON"), None, "a service of the host");
+        let cgroup = proc.path().join("300/cgroup");
+        fs::write(&cgroup, "0::/kubepods.slice/kubepods-pod2c9e6a4e_1.slice/cri-1.scope\n").unwrap();
+        assert_eq!(listener(&proc, "@DAEMON").as_deref(), Some("it is in the cgroup of a pod"));
+        process(proc.path(), "300", "iscsid", "container");
+        assert!(listener(&proc, "@DAEMON").is_some_and(|why| why.contains("in another pid namespace")));
+    }
+
+    #[test]
+    fn a_program_that_takes_roots_rights_is_no_listener_of_the_host() {
+        let proc = host();
+        fake::listen(proc.path(), "300", "@DAEMON");
+        // Started by a user, with the set-user-ID bit.
+        fs::write(proc.path().join("300/status"), "Uid:\t1000\t0\t0\t0\n").unwrap();
+        assert_eq!(listener(&proc, "@DAEMON").as_deref(), Some("it runs as user 1000, not as root"));
+    }
+
     #[test]
     fn a_socket_of_root_is_the_daemons_whoever_else_has_it() {
         for owner in ["1", "700"] {
             let proc = host();
             fake::listen(proc.path(), owner, "@DAEMON");
             fake::has_socket(proc.path(), "300", owner);
-            assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), None, "{owner}");
+            assert_eq!(listener(&proc, "@DAEMON"), None, "{owner}");
         }
     }
 
@@ -123,7 +158,7 @@ mod tests {
         let sockets = proc.path().join("1/net/unix");
         let forged = "0: 00000002 00000000 00010000 0001 01 99 @x\n0: 00000002 00000000 00010000 0001 01 771 @DAEMON\n";
         fs::write(&sockets, forged.to_owned() + &fs::read_to_string(&sockets).unwrap()).unwrap();
-        assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), Some(65534));
+        assert_eq!(listener(&proc, "@DAEMON"), Some(OF_USER.to_owned()));
     }
 
     #[test]
@@ -131,18 +166,18 @@ mod tests {
         let proc = host();
         fake::listen(proc.path(), "300", "@DAEMON");
         fake::has_socket(proc.path(), "900", "300");
-        assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), Some(65534));
+        assert_eq!(listener(&proc, "@DAEMON"), Some(OF_USER.to_owned()));
     }
 
     #[test]
     fn a_listener_of_another_user_is_named() {
         let proc = host();
-        assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), None, "nobody listens");
+        assert_eq!(listener(&proc, "@DAEMON"), None, "nobody listens");
         fake::listen(proc.path(), "300", "@DAEMON");
-        assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), Some(65534));
-        assert_eq!(foreign_listener(proc.path(), "iscsid", "@OTHER"), None);
+        assert_eq!(listener(&proc, "@DAEMON"), Some(OF_USER.to_owned()));
+        assert_eq!(listener(&proc, "@OTHER"), None);
         fs::remove_dir_all(proc.path().join("300")).unwrap();
-        assert_eq!(foreign_listener(proc.path(), "iscsid", "@DAEMON"), None, "it has ended");
+        assert_eq!(listener(&proc, "@DAEMON"), None, "it has ended");
     }
 
     fuzz! {

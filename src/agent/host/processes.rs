@@ -69,14 +69,8 @@ pub fn has_name(proc: &Path, pid: u32, name: &str) -> bool {
 /// # Errors
 /// The check that failed.
 pub fn check_host_daemon(proc: &Path, pid: u32) -> Result<(), NotOfHost> {
+    check_root(proc, pid)?;
     let process = proc.join(pid.to_string());
-    let uids = users(&fs::read_to_string(process.join("status"))?);
-    if let Some(other) = uids.iter().find(|uid| **uid != 0) {
-        return Err(NotOfHost::NotRoot(*other));
-    }
-    if uids.is_empty() {
-        return Err(NotOfHost::Unreadable(io::Error::other("its status names no user")));
-    }
     for namespace in HOST_NAMESPACES {
         let link = Path::new("ns").join(namespace);
         if fs::read_link(process.join(&link))? != fs::read_link(proc.join("1").join(&link))? {
@@ -85,6 +79,21 @@ pub fn check_host_daemon(proc: &Path, pid: u32) -> Result<(), NotOfHost> {
     }
     if fs::read_to_string(process.join("cgroup"))?.split(['/', '\n']).any(is_of_pod) {
         return Err(NotOfHost::InPod);
+    }
+    Ok(())
+}
+
+/// Checks that a process runs as root, and was not started by another user.
+///
+/// # Errors
+/// `NotRoot`, or `Unreadable`.
+pub fn check_root(proc: &Path, pid: u32) -> Result<(), NotOfHost> {
+    let uids = users(&fs::read_to_string(proc.join(format!("{pid}/status")))?);
+    if let Some(other) = uids.iter().find(|uid| **uid != 0) {
+        return Err(NotOfHost::NotRoot(*other));
+    }
+    if uids.is_empty() {
+        return Err(NotOfHost::Unreadable(io::Error::other("its status names no user")));
     }
     Ok(())
 }
@@ -98,7 +107,7 @@ pub fn may_be_root(proc: &Path, pid: u32) -> bool {
 }
 
 /// The real, effective, saved and file system user of a process.
-pub(super) fn users(status: &str) -> Vec<u32> {
+fn users(status: &str) -> Vec<u32> {
     let uids = field(status, "Uid").unwrap_or_default();
     uids.split_ascii_whitespace().filter_map(|uid| uid.parse().ok()).collect()
 }

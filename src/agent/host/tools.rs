@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsStr,
     fs, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,7 +23,7 @@ use super::{
     exec::{self, ExecError, OpenNamespaces, Place},
     host_root::HostRoot,
     listener::foreign_listener,
-    processes::{NearHost, NotOfHost, check_host_daemon, has_name, may_be_root},
+    processes::{NearHost, NotOfHost, check_host_daemon, check_root, has_name, may_be_root},
     run_tool::{self, RunError, ToolOutput},
 };
 use crate::ops::one_line;
@@ -114,15 +114,24 @@ impl HostTools {
         described.unwrap_or_default()
     }
 
-    /// Checks that no process of another user than root listens at the abstract address of a daemon.
+    /// Checks that no other process than the daemon listens at its abstract address. Where an administrator has said how the
+    /// tools are reached, the daemon may be in a pod, as root.
     ///
     /// # Errors
     /// If one does.
     pub fn check_listener(&self, daemon: &str, address: &str) -> Result<(), HostError> {
-        match foreign_listener(&self.proc, daemon, address) {
-            Some(user) => Err(HostError::OtherListener { daemon: daemon.into(), address: address.into(), user }),
-            None => Ok(()),
-        }
+        let check: fn(&Path, u32) -> Result<(), NotOfHost> = match &self.mode {
+            AccessMode::Auto | AccessMode::Nsenter => check_host_daemon,
+            AccessMode::Direct | AccessMode::Chroot(_) => check_root,
+        };
+        let process = match foreign_listener(&self.proc, daemon, address, check) {
+            None => return Ok(()),
+            Some(NotOfHost::NotRoot(user)) => format!("a process of user {user}"),
+            Some(NotOfHost::InPod) => "a process in a pod".to_owned(),
+            Some(NotOfHost::OtherNamespace(kind)) => format!("a process in another {kind} namespace"),
+            Some(NotOfHost::Unreadable(_)) => "a process that cannot be looked at".to_owned(),
+        };
+        Err(HostError::OtherListener { daemon: daemon.into(), address: address.into(), process })
     }
 
     fn is_host_daemon(&self, pid: u32, name: &str) -> bool {
