@@ -5,11 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    initiator::{DeviceUser, Disk, Facts, Inventory, Map, MapPath, Session, SessionOwner, SessionState},
+    initiator::{DeviceUser, Disk, Facts, Inventory, Map, MapPath, PathError, Session, SessionOwner, SessionState},
     reconcile::plan::{LoginParams, Plan, PlanVersion},
     types::IscsiPath,
 };
-use crate::{api::HostInterface, ops::Now};
+use crate::{
+    api::{HostInterface, reason::PathReason},
+    ops::Now,
+};
 
 /// A path to target `a` or `b` by portal and interface; `-` is the default network.
 pub fn path(target: &str, portal: &str, interface: &str) -> IscsiPath {
@@ -72,7 +75,8 @@ pub fn lost(session: Session) -> Session {
 
 /// A session that its target has sent on to an address that is not dialled.
 pub fn refused(session: Session) -> Session {
-    Session { state: SessionState::Free, refused: Some("127.0.0.1 is a loopback address".into()), ..session }
+    let refused = PathError::new(PathReason::PortalUnreachable, "127.0.0.1 is a loopback address");
+    Session { state: SessionState::Free, refused: Some(refused), ..session }
 }
 
 pub fn used(session: Session, by: &DeviceUser) -> Session {

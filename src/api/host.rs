@@ -412,6 +412,10 @@ pub struct HostInterface {
     /// Addresses with prefix length, such as `10.0.1.21/24`.
     #[serde(default)]
     pub addresses: Vec<String>,
+    /// For a macvlan or ipvlan: the device below it, if that has an address in the same subnet. Then that device carries the
+    /// networks of the subnet, and this one only those that `spec.interfaces` lists for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<InterfaceName>,
 }
 
 /// A path as it is.

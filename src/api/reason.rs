@@ -93,6 +93,10 @@ closed_set! {
         Blacklisted,
         /// open-iscsi's node database is on a read-only file system.
         ReadOnlyDatabase,
+        /// A file among open-iscsi's node records that is none, so that commands about all records fail.
+        UnusableRecord,
+        /// A service of the host logs every session out when it stops, while something may still write to the LUNs.
+        LogoutAtShutdown,
         /// Something that a newer agent knows, and this version does not.
         Other,
     } else Other

@@ -23,7 +23,8 @@ pub(super) struct Attachment {
 /// The attachments of a host, sorted by network and interface.
 ///
 /// `Host.spec.interfaces` decides for the networks that it names. For every other network, the interfaces count that
-/// have or had an address in one of its subnets: a pulled NIC must not move storage traffic to another network.
+/// have or had an address in one of its subnets: a pulled NIC must not move storage traffic to another network. An
+/// interface beside the one below it never counts, whichever of the two was seen first.
 pub(super) fn attachments(view: &View, host: &Host) -> Vec<Attachment> {
     let mut by_spec = by_spec(&host.spec);
     let reported = reported(host);
@@ -119,7 +120,9 @@ type Inside<'a> = BTreeMap<usize, Vec<&'a str>>;
 /// The addresses of a host in the subnets of each network.
 fn inside<'a>(view: &View, reported: &[Reported<'a>]) -> HashMap<usize, Inside<'a>> {
     let mut inside: HashMap<usize, Inside<'a>> = HashMap::new();
-    for (at, Reported { addresses, .. }) in reported.iter().enumerate() {
+    for (at, Reported { addresses, .. }) in
+        reported.iter().enumerate().filter(|(_, reported)| reported.interface.beside.is_none())
+    {
         for (address, text) in addresses {
             for network in view.subnets.networks_of(*address) {
                 inside.entry(network).or_default().entry(at).or_default().push(text);
@@ -153,7 +156,10 @@ fn by_subnet(
             });
         }
     }
-    for entry in before {
+    let is_beside = |entry: &CarriedNetwork| {
+        reported.iter().any(|it| it.interface.name == entry.interface && it.interface.beside.is_some())
+    };
+    for entry in before.iter().filter(|entry| !is_beside(entry)) {
         let Some(address) = entry.address.as_deref().and_then(host_address) else { continue };
         let replaced = entries.iter().any(|now| now.interface == entry.interface);
         let moved = reported.iter().any(|other| {

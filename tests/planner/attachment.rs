@@ -94,6 +94,9 @@ const SAN_A: &str = "san-a: {subnets: [10.0.1.0/24]}";
     "{name: ens3, addresses: [10.0.1.11/24, 10.0.1.21/24]}", &["ens3 10.0.1.21/24"])]
 #[case::another_device_joins(
     "{name: ens4, addresses: [10.0.1.24/24]}", &["ens3 10.0.1.21/24", "ens4 10.0.1.24/24"])]
+#[case::it_is_beside_the_device_below_it_by_now(
+    "{name: ens3, addresses: [10.0.1.21/24], beside: ens4}, {name: ens4, addresses: [10.0.1.24/24]}",
+    &["ens4 10.0.1.24/24"])]
 #[case::the_address_has_moved_to_another_device("{name: ens4, addresses: [10.0.1.21/24]}", &["ens4 10.0.1.21/24"])]
 #[case::the_address_has_moved_with_another_prefix_length(
     "{name: ens4, addresses: [10.0.1.21/16]}", &["ens4 10.0.1.21/16"])]

@@ -205,6 +205,7 @@ fn worst(plan: &HostPlan) -> (Host, HostStatus) {
         mtu: 9000,
         up: true,
         addresses: (0..100).map(|address| format!("2001:db8:ffff:ffff:ffff:ffff:{number:x}:{address:x}/128")).collect(),
+        beside: Some("enp0s31f6.lower".into()),
     };
     let warning = HostWarning { reason: PreparedReason::FindMultipaths, message: "w".repeat(500) };
     let report = StatusReport {

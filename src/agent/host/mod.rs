@@ -21,6 +21,7 @@ pub mod multipath;
 pub mod private_file;
 pub mod processes;
 pub mod run_tool;
+pub mod sysctls;
 pub mod sysfs;
 pub mod time_limit;
 pub mod tools;

@@ -184,8 +184,9 @@ pub struct Session {
     pub owner: SessionOwner,
     /// Whether the session works. One that is refused counts as free.
     pub state: SessionState,
-    /// For a session of the agent: why it must not be connected to where its target has sent it on.
-    pub refused: Option<Arc<str>>,
+    /// For a session of the agent: why it counts for nothing. Its target has sent it on to where it must not be connected, or
+    /// it came up otherwise than wanted and could not be logged out again.
+    pub refused: Option<PathError>,
     /// The credentials it was authenticated with, if they are known.
     pub credentials: Option<Fingerprint>,
     /// The credentials that the initiator has stored for its path, and would use for the next login; none if it has stored

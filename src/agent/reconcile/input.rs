@@ -77,7 +77,7 @@ impl<'a> PathInput<'a> {
             session,
             login,
             blocker: session
-                .and_then(|session| redirect_problem(path, session))
+                .and_then(session_problem)
                 .or_else(|| name_problem(path))
                 .or_else(|| portal_problem(path, portals))
                 .or_else(|| interface_problem(path, device))
@@ -109,19 +109,16 @@ impl<'a> PathInput<'a> {
 
 /// Everything about a device that may decide whether a login through it succeeds.
 fn device_identity(device: &HostInterface) -> impl Hash {
-    let HostInterface { name, mac, mtu, up, addresses } = device;
+    let HostInterface { name, mac, mtu, up, addresses, beside: _ } = device;
     (name, mac, mtu, up, addresses)
 }
 
-/// A target may send a session on to another address whenever it is made or restored.
-fn redirect_problem(path: &IscsiPath, session: &Session) -> Option<PathError> {
-    let why = session.refused.as_ref()?;
-    let message = format!(
-        "{} has sent the session on to an address that is not dialled: {why}; it does not count, and is logged out as soon \
-         as nothing needs it",
-        path.portal
-    );
-    Some(PathError::new(PathReason::PortalUnreachable, message))
+/// A session may come up otherwise than wanted, and be sent on to another address by its target whenever it is made or
+/// restored.
+fn session_problem(session: &Session) -> Option<PathError> {
+    let cause = session.refused.as_ref()?;
+    let message = format!("{cause}; it does not count, and is logged out as soon as nothing needs it");
+    Some(PathError::new(cause.reason, message))
 }
 
 /// The subnets of a path's interface.

@@ -3,11 +3,14 @@
 use super::records::{database::DIRECTORIES, settings::parse};
 use crate::{
     agent::host::host_root::HostRoot,
-    api::{HostWarning, reason::PreparedReason},
+    api::{HostWarning, first_few, reason::PreparedReason},
+    ops::one_line,
 };
 
 /// The configuration of iscsid, below the root directory.
 const CONFIG: &str = "etc/iscsi/iscsid.conf";
+/// The number of files that a message names.
+const SHOWN: usize = 3;
 const SAFE_LOGOUT: &str = "iscsid.safe_logout";
 
 /// The advice for a host on which iscsid refuses logouts.
@@ -23,6 +26,16 @@ pub(super) fn warnings(root: &HostRoot) -> Vec<HostWarning> {
         .filter_map(|directory| Some((directory, root.is_read_only(format!("{directory}/nodes")).ok()?)))
         .collect();
     [safe_logout(&config), read_only(&databases)].into_iter().flatten().collect()
+}
+
+/// The warning about files, relative to the root directory, that open-iscsi cannot use as records.
+pub(super) fn unusable_records(files: &[String]) -> Option<HostWarning> {
+    let listed = first_few(files, SHOWN, |file| one_line(&format!("/{file}")));
+    let message = format!(
+        "open-iscsi takes {listed} for a record and cannot use it, so iscsiadm -m node without a target fails, or breaks \
+         off, for every tool of the host; find out who made it, and remove it"
+    );
+    (!files.is_empty()).then_some(HostWarning { reason: PreparedReason::UnusableRecord, message })
 }
 
 fn safe_logout(config: &[u8]) -> Option<HostWarning> {
@@ -82,6 +95,19 @@ mod tests {
         assert_eq!(reasons(read_only(&[("etc/iscsi", true)])), reason);
         assert_eq!(reasons(read_only(&[("etc/iscsi", true), ("var/lib/iscsi", false)])), []);
         assert_eq!(reasons(read_only(&[])), []);
+    }
+
+    #[test]
+    fn a55_a_file_that_is_no_record_is_named_and_escaped() {
+        assert_eq!(unusable_records(&[]), None);
+        let files =
+            ["etc/iscsi/nodes/iqn.b/10.0.9.10,3260,2/x\u{1b}[31m\n".to_owned(), "etc/iscsi/nodes/stray".to_owned()];
+        let found = unusable_records(&files).unwrap();
+        assert_eq!(found.reason, PreparedReason::UnusableRecord);
+        let named = "/etc/iscsi/nodes/iqn.b/10.0.9.10,3260,2/x\u{fffd}[31m, /etc/iscsi/nodes/stray";
+        assert!(found.message.contains(named), "{}", found.message);
+        let many: Vec<String> = (0..1000).map(|number| format!("etc/iscsi/nodes/{number}")).collect();
+        assert!(unusable_records(&many).unwrap().message.len() < 500);
     }
 
     fuzz! {

@@ -38,13 +38,12 @@ impl OpenIscsi {
     }
 
     async fn choose_address(&self, login: &Login, port: u16, resolved: &[IpAddr]) -> Result<IpAddr, PathError> {
-        let own = self.reader.sessions().await?.into_iter().filter(SessionEntry::is_own);
-        let sessions = own.map(|session| (session.path.clone(), self.requested_path(&session))).collect();
+        let own = self.own_sessions().await?.into_iter();
+        let sessions = own.map(|(session, requested)| (session.path, requested)).collect();
         names::choose(login, port, resolved, &sessions, self.names.last_tried(&login.path))
     }
 
-    /// Logs in on a path whose portal is an address; `path` has it. A session that is there already is used, unless it is
-    /// for another planned path.
+    /// Logs in on a path whose portal is an address; `path` has it. A session that is there already is used.
     pub(super) async fn login_by_address(
         &self,
         access: &HostAccess,
@@ -53,11 +52,11 @@ impl OpenIscsi {
     ) -> Result<(), PathError> {
         self.claims.prove(path);
         let record = NodeRecord::of(path, login.expected_tpgt)?;
-        let sessions = self.reader.sessions().await?;
-        if let Some(session) = sessions.iter().find(|session| is_own_on(session, path)) {
-            return self.use_session(access, login, session).await;
+        let sessions = self.own_sessions().await?;
+        if let Some((session, requested)) = sessions.iter().find(|(session, _)| session.path == *path) {
+            return self.use_session(access, login, session, requested).await;
         }
-        let before: BTreeSet<u32> = sessions.iter().map(|session| session.id).collect();
+        let before: BTreeSet<u32> = sessions.iter().map(|(session, _)| session.id).collect();
         self.names.login_begins(path, login);
         let result = self.connect(access, login, &record).await;
         let result = self.verify_login(access, login, &record, &before, result).await;
@@ -65,16 +64,17 @@ impl OpenIscsi {
         result
     }
 
-    async fn use_session(&self, access: &HostAccess, login: &Login, session: &SessionEntry) -> Result<(), PathError> {
-        let requested = self.requested_path(session);
-        if requested == login.path {
+    /// Takes over a session on the path by address of the login. Where a name and an address of it are both planned, that is
+    /// the session of the address, whichever was connected first: the name may have another address, and is logged in there.
+    async fn use_session(
+        &self,
+        access: &HostAccess,
+        login: &Login,
+        session: &SessionEntry,
+        requested: &IscsiPath,
+    ) -> Result<(), PathError> {
+        if *requested == login.path {
             return Ok(());
-        }
-        if login.siblings.contains(&requested) {
-            let (portal, other) = (&login.path.portal, &requested.portal);
-            let message =
-                format!("the portals {portal} and {other} are the same: remove one of them in the DataCenter");
-            return Err(PathError::new(PathReason::NameNotResolved, message));
         }
         // The session counts anyway. Without the new name in its record, an agent that is started later would make another
         // session before it logs this one out.
@@ -128,7 +128,7 @@ impl OpenIscsi {
         // A target that sends the login on may change the portal group tag, too, so this is not always the wanted session.
         if let Some((session, why)) = new().find_map(|session| Some((session, why_refused(session)?))) {
             let found = format!("{} has sent the login on to an address that is not dialled: {why}", path.portal);
-            return Err(self.undo_login(access, session, PathReason::PortalUnreachable, &found).await);
+            return Err(self.undo_login(access, login, session, PathReason::PortalUnreachable, found).await);
         }
         let mut wanted = sessions.iter().filter(|session| is_own_on(session, &path));
         if let Some(session) = wanted.find(|session| session.is_live() || result.is_ok()) {
@@ -138,7 +138,7 @@ impl OpenIscsi {
                      leave it out; the session is not wanted",
                     session.tpgt
                 );
-                return Err(self.undo_login(access, session, PathReason::TargetNotFound, &found).await);
+                return Err(self.undo_login(access, login, session, PathReason::TargetNotFound, found).await);
             }
             self.names.set(session.id, &session.path, &login.path);
             if session.tpgt != record.tpgt
@@ -153,26 +153,32 @@ impl OpenIscsi {
             let found = session.path.interface.as_deref().unwrap_or("no device");
             let wanted = login.path.interface.as_deref().unwrap_or("no device");
             let found = format!("the session came up bound to {found} instead of {wanted}");
-            return Err(self.undo_login(access, session, PathReason::WrongInterface, &found).await);
+            return Err(self.undo_login(access, login, session, PathReason::WrongInterface, found).await);
         }
         result?;
         Err(PathError::internal("iscsiadm reported that the login succeeded, but the kernel has no such session"))
     }
 
     /// Logs out a session that came up otherwise than wanted. This is the only logout that the logout rule does not decide:
-    /// the session is a moment old.
+    /// the session is a moment old. If it stays nevertheless, it counts for nothing, and the logout rule decides about it.
     async fn undo_login(
         &self,
         access: &HostAccess,
+        login: &Login,
         session: &SessionEntry,
         reason: PathReason,
-        found: &str,
+        found: String,
     ) -> PathError {
+        let cause = PathError::new(reason, found);
+        self.claims.prove(&session.path);
+        let requested = IscsiPath { interface: session.path.interface.clone(), ..login.path.clone() };
+        self.names.set(session.id, &session.path, &requested);
+        self.names.undo(session, &cause);
         let undone = match self.iscsiadm.logout(access, session.id).await.and_then(CommandOutcome::into_result) {
             Ok(()) => "it was logged out again".to_owned(),
             Err(error) => format!("logging it out again has failed: {error}"),
         };
-        PathError::new(reason, format!("{found}; {undone}"))
+        PathError::new(cause.reason, format!("{cause}; {undone}"))
     }
 }
 

@@ -16,6 +16,7 @@ pub mod record;
 pub mod records;
 mod resolver;
 pub mod sessions;
+mod shutdown;
 mod unmapped;
 
 #[cfg(test)]
@@ -125,17 +126,31 @@ impl OpenIscsi {
         }
     }
 
-    /// The path that a session of ours was made for. The kernel shows it by address, if it was made by address.
-    fn requested_path(&self, session: &SessionEntry) -> IscsiPath {
-        let stored = || self.records.requested_path(&self.iscsiadm.access().ok()?, &session.path);
-        self.names.requested_path(session.id, &session.path, stored)
+    /// The sessions with names as the agent's, each with the path that it was made for. The kernel shows that by address, if
+    /// it was made by address.
+    async fn own_sessions(&self) -> Result<Vec<(SessionEntry, IscsiPath)>, PathError> {
+        let sessions = self.reader.sessions().await?;
+        let own: Vec<SessionEntry> = sessions.into_iter().filter(SessionEntry::is_own).collect();
+        // The records tell it of a session only once.
+        let is_known = own.iter().all(|session| self.names.is_known(session));
+        let stored = if is_known { Stored::default() } else { self.stored().await };
+        let with_path = |session: SessionEntry| {
+            let path = self.requested_path(&session, &stored);
+            (session, path)
+        };
+        Ok(own.into_iter().map(with_path).collect())
+    }
+
+    fn requested_path(&self, session: &SessionEntry, stored: &Stored) -> IscsiPath {
+        let record = || stored.of(&session.path, Some(session.tpgt));
+        self.names.requested_path(session.id, &session.path, || record().map(|it| it.requested(&session.path)))
     }
 
     /// Waits until the session does not exist any more. Returns false if it still exists after the timeout.
     async fn wait_until_removed(&self, session: &Session, timeout: Duration) -> Result<bool, PathError> {
         let until = Instant::now() + timeout;
         loop {
-            if !self.reader.sessions().await?.iter().any(|entry| self.is_same(entry, session)) {
+            if !self.own_sessions().await?.iter().any(|own| is_same(own, session)) {
                 return Ok(true);
             }
             if Instant::now() >= until {
@@ -145,14 +160,10 @@ impl OpenIscsi {
         }
     }
 
-    fn is_same(&self, entry: &SessionEntry, session: &Session) -> bool {
-        entry.id == session.id && entry.owner() == session.owner && self.requested_path(entry) == session.path
-    }
-
     /// Deletes the record of a path by address that was made for the requested path, and not for another one since. A
     /// failure does no harm: `tidy` deletes the record later.
     async fn delete_record(&self, access: &HostAccess, path: &IscsiPath, requested: &IscsiPath) {
-        if self.records.requested_path(access, path).is_some_and(|found| found != *requested) {
+        if self.stored().await.of(path, None).is_some_and(|record| record.requested(path) != *requested) {
             return;
         }
         if let Err(error) = self.records.delete(access, path).await {
@@ -170,8 +181,11 @@ impl OpenIscsi {
     }
 
     /// The node records on the host; none if it cannot be reached.
-    fn stored(&self) -> Stored {
-        self.iscsiadm.access().map(|access| self.records.read(&access)).unwrap_or_default()
+    async fn stored(&self) -> Stored {
+        match self.iscsiadm.access() {
+            Ok(access) => self.records.read(&access).await,
+            Err(_) => Stored::default(),
+        }
     }
 
     /// The inventory, with what the records say of our sessions.
@@ -180,16 +194,15 @@ impl OpenIscsi {
         self.retain_proven(&inventory, locked);
         self.names.retain(&inventory.sessions.iter().map(|session| session.id).collect());
         for (session, entry) in inventory.sessions.iter_mut().zip(&entries).filter(|(session, _)| session.is_own()) {
-            let record = stored.of(&entry.path);
-            let requested =
-                self.names.requested_path(entry.id, &entry.path, || record.map(|it| it.requested(&entry.path)));
+            let record = stored.of(&entry.path, Some(entry.tpgt));
+            let requested = self.requested_path(entry, stored);
             let is_marked = || record.is_some_and(StoredNode::is_marked);
             if !self.is_proven(&entry.path, &requested, is_marked) {
                 session.owner = SessionOwner::Other(entry.record.clone());
                 continue;
             }
-            session.record_is_kept = stored.is_kept(&entry.path, &requested);
-            session.refused = self.names.why_refused(&entry.path, entry.connected_to).map(Into::into);
+            session.record_is_kept = stored.is_kept(&entry.path, entry.tpgt, &requested);
+            session.refused = self.names.why_refused(entry, &requested);
             if session.refused.is_some() || self.names.may_be_undone(entry) {
                 session.state = SessionState::Free;
             }
@@ -215,6 +228,8 @@ impl OpenIscsi {
                 }));
                 if let Ok(root) = self.tools.root(&state.access) {
                     facts.warnings.extend(host_settings::warnings(&root));
+                    facts.warnings.extend(host_settings::unusable_records(&stored.unusable));
+                    facts.warnings.extend(shutdown::warning(&root));
                 }
             }
             Err(error) => {
@@ -246,7 +261,7 @@ impl Initiator for OpenIscsi {
         // First, so that a login that ends meanwhile is among them or has its session.
         let locked = self.path_locks.locked();
         let read = self.reader.inventory(&BTreeSet::new()).await?;
-        let stored = self.stored();
+        let stored = self.stored().await;
         let facts = self.facts(filter, &read, &stored).await?;
         Ok((facts, self.judged(read, &stored, &locked)))
     }
@@ -263,7 +278,7 @@ impl Initiator for OpenIscsi {
     async fn inventory(&self, with_users_of: &BTreeSet<u32>) -> Result<Inventory, PathError> {
         let locked = self.path_locks.locked();
         let read = self.reader.inventory(with_users_of).await?;
-        Ok(self.judged(read, &self.stored(), &locked))
+        Ok(self.judged(read, &self.stored().await, &locked))
     }
 
     fn changes(&self) -> watch::Receiver<()> {
@@ -273,8 +288,7 @@ impl Initiator for OpenIscsi {
     async fn login(&self, login: &Login) -> Result<(), PathError> {
         let _lock = self.path_locks.lock(&login.path).await;
         self.claims.prove(&login.path);
-        let mut sessions = self.reader.sessions().await?.into_iter().filter(SessionEntry::is_own);
-        if sessions.any(|session| self.requested_path(&session) == login.path) {
+        if self.own_sessions().await?.iter().any(|(_, path)| *path == login.path) {
             return Ok(());
         }
         let NodeRecord { address, port, .. } = NodeRecord::of(&login.path, login.expected_tpgt)?;
@@ -291,12 +305,11 @@ impl Initiator for OpenIscsi {
             return Err(PathError::internal(message));
         }
         let _lock = self.path_locks.lock(&session.path).await;
-        let found = self.reader.sessions().await?.into_iter().find(|entry| self.is_same(entry, session));
-        let path = found.map_or_else(|| session.path.clone(), |entry| entry.path);
+        let found = self.own_sessions().await?.into_iter().find(|own| is_same(own, session));
+        let path = found.map_or_else(|| session.path.clone(), |(entry, _)| entry.path);
         // Always the name before the address, as a login does it.
         let _address_lock = if path == session.path { None } else { Some(self.path_locks.lock(&path).await) };
         let access = self.iscsiadm.access()?;
-        // Compare more than the ID: after the kernel module was reloaded, IDs are used again.
         if !self.wait_until_removed(session, Duration::ZERO).await? {
             let result = self.iscsiadm.logout(&access, session.id).await.and_then(CommandOutcome::into_result);
             let timeout = if result.is_ok() { REMOVAL_TIMEOUT } else { Duration::ZERO };
@@ -327,8 +340,8 @@ impl Initiator for OpenIscsi {
     }
 
     async fn has_moved(&self, session: &Session) -> Result<bool, PathError> {
-        let found = self.reader.sessions().await?.into_iter().find(|entry| self.is_same(entry, session));
-        let Some(address) = found.and_then(|entry| parse_ip(entry.path.portal.host())) else { return Ok(false) };
+        let found = self.own_sessions().await?.into_iter().find(|own| is_same(own, session));
+        let Some(address) = found.and_then(|(entry, _)| parse_ip(entry.path.portal.host())) else { return Ok(false) };
         let resolved = resolver::resolve(&self.tools, &self.iscsiadm.access()?, session.path.portal.host()).await?;
         Ok(!resolved.is_empty() && !resolved.contains(&address))
     }
@@ -344,7 +357,7 @@ impl Initiator for OpenIscsi {
     }
 
     async fn stored_credentials(&self, path: &IscsiPath) -> Option<Credentials> {
-        self.records.credentials_for_login(&self.iscsiadm.access().ok()?, path)
+        self.stored().await.credentials_for_login(path).cloned()
     }
 
     async fn tidy(&self, keep: &BTreeSet<IscsiPath>) -> Result<(), PathError> {
@@ -353,15 +366,24 @@ impl Initiator for OpenIscsi {
         let mut keep = keep.clone();
         self.names.retain_tried(&keep);
         // By address, as their records are.
-        keep.extend(sessions.into_iter().filter(SessionEntry::is_own).map(|session| session.path));
+        let answered: BTreeMap<IscsiPath, u16> =
+            sessions.into_iter().filter(SessionEntry::is_own).map(|session| (session.path, session.tpgt)).collect();
+        keep.extend(answered.keys().cloned());
         keep.extend(self.path_locks.locked());
         let is_claimed = |record: &NodeRecord| self.claims.contains(&record.path());
         let keep_node = |record: &NodeRecord| keep.contains(&record.path());
         let keep_interface =
             |record: &InterfaceRecord| keep.iter().any(|path| path.interface.as_deref() == record.device.as_deref());
         let requested = |path: &IscsiPath| self.names.requested_of(path);
-        self.records.tidy(&self.iscsiadm.access()?, is_claimed, keep_node, keep_interface, requested).await?;
+        let answered = |path: &IscsiPath| answered.get(path).copied();
+        self.records.tidy(&self.iscsiadm.access()?, is_claimed, keep_node, keep_interface, requested, answered).await?;
         self.claims.forget_reported();
         Ok(())
     }
+}
+
+/// Whether a session in the kernel, with the path that it was made for, is this one. The ID alone does not tell: after the
+/// kernel module was reloaded, IDs are used again.
+fn is_same((entry, path): &(SessionEntry, IscsiPath), session: &Session) -> bool {
+    entry.id == session.id && entry.owner() == session.owner && *path == session.path
 }

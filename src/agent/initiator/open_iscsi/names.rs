@@ -38,6 +38,9 @@ struct Known {
     /// The only portal group tags that the sessions of the logins may have that have not ended, by the path by address. A
     /// session with another one is logged out in a moment, so nothing may be given up for it.
     logging_in: BTreeMap<IscsiPath, Option<u16>>,
+    /// Sessions that came up otherwise than wanted, by the kernel's session number, with their path by address and what is
+    /// wrong. They count for nothing until they are logged out.
+    unwanted: BTreeMap<u32, (IscsiPath, PathError)>,
     /// Where sessions may be connected to.
     rules: Arc<PortalRules>,
 }
@@ -95,6 +98,12 @@ impl Names {
         }
     }
 
+    /// Whether the path is known that this session was made for.
+    #[must_use]
+    pub fn is_known(&self, session: &SessionEntry) -> bool {
+        self.known().sessions.get(&session.id).is_some_and(|known| known.by_address == session.path)
+    }
+
     /// The path that a session on this path by address was made for, if there is one.
     #[must_use]
     pub fn requested_of(&self, by_address: &IscsiPath) -> Option<IscsiPath> {
@@ -114,6 +123,7 @@ impl Names {
         let mut known = self.known();
         known.sessions.retain(|id, _| ids.contains(id));
         known.reported.retain(|id, _| ids.contains(id));
+        known.unwanted.retain(|id, _| ids.contains(id));
     }
 
     /// The last login of a path.
@@ -158,12 +168,27 @@ impl Names {
         self.known().rules = rules;
     }
 
-    /// Why a session on this path by address must not be connected to where it is. Only a session that was sent on is
-    /// judged: another one is where the path was planned, and whoever changes the rules does not end it.
+    /// A session that a login has just made is not as it was wanted, and is logged out. It counts for nothing from now on,
+    /// also if that fails.
+    pub fn undo(&self, session: &SessionEntry, cause: &PathError) {
+        self.known().unwanted.insert(session.id, (session.path.clone(), cause.clone()));
+    }
+
+    /// Why a session for this path counts for nothing: it came up otherwise than wanted and could not be logged out, or its
+    /// target has sent it on to an address that must not be dialled. A session that is where it was planned is not judged
+    /// again: whoever changes the rules does not end it.
     #[must_use]
-    pub fn why_refused(&self, by_address: &IscsiPath, connected_to: Option<IpAddr>) -> Option<String> {
-        let (wanted, found) = (parse_ip(by_address.portal.host())?, connected_to?);
-        if found == wanted { None } else { self.known().rules.why_refused(found) }
+    pub fn why_refused(&self, session: &SessionEntry, requested: &IscsiPath) -> Option<PathError> {
+        let SessionEntry { id, path, connected_to, .. } = session;
+        let known = self.known();
+        if let Some((_, cause)) = known.unwanted.get(id).filter(|(unwanted, _)| unwanted == path) {
+            return Some(cause.clone());
+        }
+        let (wanted, found) = (parse_ip(path.portal.host())?, (*connected_to)?);
+        let why = known.rules.why_refused(found).filter(|_| found != wanted)?;
+        let portal = &requested.portal;
+        let message = format!("{portal} has sent the session on to an address that is not dialled: {why}");
+        Some(PathError::new(PathReason::PortalUnreachable, message))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -243,7 +268,7 @@ pub fn choose(
         Some(address) => Ok(*address),
         None => Err(not_resolved(format!(
             "the portal's name {name} has no address of its own: at {first_allowed} the target has another portal of the \
-             DataCenter"
+             DataCenter; remove one of them there"
         ))),
     }
 }

@@ -15,6 +15,7 @@ use crate::agent::{
         device_users::DeviceUsers,
         interfaces,
         mount_points::MountPoints,
+        sysctls,
         sysfs::{BlockDevice, DeviceNumber},
     },
     initiator::{DeviceUser, Disk, Facts, InterfaceFilter, Inventory, LiveSettings, Map, PathError, Session},
@@ -82,7 +83,7 @@ impl Reader {
     /// If the kernel does not answer, or a sysctl cannot be read.
     pub async fn facts(&self, filter: &InterfaceFilter) -> Result<Facts, PathError> {
         let interfaces = interfaces::read(&self.mount_points.sys, filter).await?;
-        let warnings = interfaces::warnings(&self.mount_points.proc, filter, &interfaces)?;
+        let warnings = sysctls::warnings(&self.mount_points.proc, filter, &interfaces)?;
         Ok(Facts { interfaces, warnings, ..Facts::default() })
     }
 

@@ -323,6 +323,50 @@ async fn a64_a_new_session_of_another_group_than_the_planned_is_logged_out() {
 }
 
 #[tokio::test]
+async fn a64_a_session_that_could_not_be_undone_counts_for_nothing_until_it_goes() {
+    let host = TestHost::new();
+    let wanted = path("a", "1", "ens1");
+    for (file, text, reason) in
+        [("new-tag", "1046", PathReason::TargetNotFound), ("astray", "ens9", PathReason::WrongInterface)]
+    {
+        fs::write(host.file(file), text).unwrap();
+        host.fail("logout", &[9]);
+        let login = Login { only_tpgt: Some(1), ..login(wanted.clone()) };
+        let error = host.initiator.login(&login).await.unwrap_err();
+        assert!(error.reason == reason && error.message.contains("logging it out again has failed"), "{error}");
+        let session = host.sessions().await.remove(0);
+        let refused = session.refused.as_ref().map(|cause| cause.reason);
+        assert_eq!((session.is_own(), session.is_live(), refused), (true, false, Some(reason)));
+        let interface = if file == "astray" { "ens9" } else { "ens1" };
+        assert_eq!(session.path, IscsiPath { interface: Some(interface.into()), ..wanted.clone() });
+        host.initiator.logout(&session).await.unwrap();
+        fs::remove_file(host.file(file)).unwrap();
+        host.initiator.login(&login).await.unwrap();
+        let session = host.sessions().await.remove(0);
+        assert!(session.is_live(), "as wanted: {session:?}");
+        host.initiator.logout(&session).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a64_of_several_records_of_a_session_that_with_its_tag_stays() {
+    let host = TestHost::new();
+    fs::write(host.file("new-tag"), "1046").unwrap();
+    host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
+    let nodes = host.file("etc/iscsi/nodes/iqn.2003-01.org.example:a");
+    // As a version left it that did not move the record.
+    for tag in ["1", "2000"] {
+        fs::create_dir_all(nodes.join(format!("10.0.1.10,3260,{tag}"))).unwrap();
+        let copy = nodes.join(format!("10.0.1.10,3260,{tag}/mb.ens1"));
+        fs::copy(nodes.join("10.0.1.10,3260,1046/mb.ens1"), copy).unwrap();
+    }
+    host.calls();
+    host.initiator.tidy(&BTreeSet::from([path("a", "1", "ens1")])).await.unwrap();
+    assert_eq!((host.records(), host.calls()), (vec!["10.0.1.10:3260,1046".to_owned()], Vec::new()));
+    assert_eq!(fs::read_dir(nodes).unwrap().count(), 1, "with their directories");
+}
+
+#[tokio::test]
 async fn a_logout_succeeds_only_if_the_session_is_gone() {
     let host = TestHost::new();
     host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
@@ -567,33 +611,12 @@ async fn a_host_without_open_iscsi_reports_a_warning_and_its_facts() {
     assert_eq!(error.reason, PathReason::InitiatorMissing);
 }
 
-/// The number of times that the files of node records were read.
-fn reads(host: &TestHost) -> usize {
-    host.initiator.records.reads()
-}
-
 #[tokio::test]
-async fn a_turn_reads_only_the_records_that_have_changed() {
+async fn no_record_is_known_to_be_missing_where_none_can_be_seen() {
     let host = TestHost::new();
-    for portal in ["1", "2"] {
-        host.initiator.login(&login(path("a", portal, "ens1"))).await.unwrap();
-    }
-    let theirs = host.file("etc/iscsi/nodes/iqn.2003-01.org.example:b/10.0.9.10,3260,1");
-    fs::create_dir_all(&theirs).unwrap();
-    let text = "node.name = iqn.b\nnode.conn[0].address = 10.0.9.10\nnode.conn[0].port = 3260\n";
-    for name in ["default", "iface0", "10.0.9.10:3260:pv-1"] {
-        fs::write(theirs.join(name), text).unwrap();
-    }
-    let turn = async || host.initiator.read(&InterfaceFilter::default()).await.unwrap();
-    let (_, inventory) = turn().await;
-    assert_eq!((reads(&host), inventory.sessions[0].record_is_kept), (5, Some(true)));
-    turn().await;
-    host.sessions().await;
-    assert_eq!(reads(&host), 5, "nothing has changed");
-    fs::write(theirs.join("default"), format!("{text}node.startup = automatic\n")).unwrap();
-    let (facts, _) = turn().await;
-    assert_eq!((reads(&host), facts.automatic_records.len()), (6, 1));
+    host.initiator.login(&login(path("a", "1", "ens1"))).await.unwrap();
+    let is_kept = async || host.sessions().await[0].record_is_kept;
+    assert_eq!(is_kept().await, Some(true));
     fs::rename(host.file("etc/iscsi/nodes"), host.file("elsewhere")).unwrap();
-    let (_, inventory) = turn().await;
-    assert_eq!(inventory.sessions[0].record_is_kept, None, "no record is known to be missing where none can be seen");
+    assert_eq!(is_kept().await, None);
 }

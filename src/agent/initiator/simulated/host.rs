@@ -512,6 +512,7 @@ fn default_interfaces(node: &str, names: &BTreeSet<InterfaceName>) -> Vec<HostIn
             mtu: 1500,
             up: true,
             addresses: vec![format!("240.{a}.{b}.{index}/32")],
+            beside: None,
         })
         .collect()
 }

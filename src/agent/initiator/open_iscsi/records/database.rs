@@ -14,6 +14,7 @@ use std::{
     fs::File,
     io::{self, Write as _},
     os::{fd::AsFd, unix::fs::MetadataExt as _},
+    time::{Duration, SystemTime},
 };
 
 use rustix::{
@@ -55,12 +56,28 @@ pub struct Database {
     root: HostRoot,
 }
 
-/// What changes when the content of a file does.
+/// What changes when the content of a file does, except within a tick of the file system's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     inode: (u64, u64),
     size: u64,
     changed: (i64, i64),
+    written: (i64, i64),
+}
+
+impl Stamp {
+    /// Whether the file was last changed longer ago than this.
+    pub(super) fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
+        let (seconds, _) = self.changed;
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        // One second more, for the part of a second that is left out.
+        u64::try_from(seconds).unwrap_or_default().saturating_add(age.as_secs() + 1) <= now
+    }
+
+    /// When the content was written, in seconds and nanoseconds.
+    pub(super) fn written(&self) -> (i64, i64) {
+        self.written
+    }
 }
 
 /// A record as it is stored.
@@ -144,22 +161,38 @@ impl Database {
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeRecord> {
         let mut records = Vec::new();
-        self.each_node(|_, target, portal, name| records.extend(node(target, portal, name)));
+        self.each_node(|_, target, portal, name| records.extend(node(target, portal, name)), |_| ());
         records.sort();
         records.dedup();
         records
     }
 
     /// Calls `visit` for each file of a node record, with the directory of node records and the names below it: of the
-    /// target, of the portal, and of the file. Returns whether there is any such directory.
-    pub(super) fn each_node(&self, mut visit: impl FnMut(&str, &str, &str, &str)) -> bool {
+    /// target, of the portal, and of the file. Calls `misplaced` for each file where open-iscsi expects a directory: over it
+    /// fails every command about all records. Returns whether there is any directory of node records.
+    pub(super) fn each_node(
+        &self,
+        mut visit: impl FnMut(&str, &str, &str, &str),
+        mut misplaced: impl FnMut(String),
+    ) -> bool {
         let mut is_seen = false;
+        let mut entries = |directory: String| match self.root.names(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                misplaced(directory);
+                Vec::new()
+            }
+            names => names.unwrap_or_default(),
+        };
         for nodes in DIRECTORIES.map(|directory| format!("{directory}/nodes")) {
             let targets = self.root.names(&nodes);
             is_seen |= targets.is_ok();
             for target in targets.unwrap_or_default() {
-                for portal in self.names(&format!("{nodes}/{target}")) {
-                    for name in self.names(&format!("{nodes}/{target}/{portal}")) {
+                for portal in entries(format!("{nodes}/{target}")) {
+                    // A portal without a tag is a record of the old form; anything else is passed over by open-iscsi.
+                    if portal.split(',').count() < 3 {
+                        continue;
+                    }
+                    for name in entries(format!("{nodes}/{target}/{portal}")) {
                         visit(&nodes, &target, &portal, &name);
                     }
                 }
@@ -189,7 +222,22 @@ impl Database {
     /// # Errors
     /// If it exists and cannot be removed.
     pub fn remove(&self, record: &NodeRecord) -> io::Result<()> {
-        self.remove_files(&node_file(record))
+        let files: Vec<String> = self.files(&node_file(record)).collect();
+        self.remove_files(&node_file(record))?;
+        for (portal, _) in files.iter().filter_map(|file| file.rsplit_once('/')) {
+            self.remove_if_empty(portal)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the directory of a portal, if no record is left in it.
+    fn remove_if_empty(&self, portal: &str) -> io::Result<()> {
+        let name = portal.rsplit_once('/').map_or(portal, |(_, name)| name);
+        match unlinkat(self.root.open_parent(portal)?, name, AtFlags::REMOVEDIR) {
+            // With a record of another interface.
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes a hidden interface record that iscsiadm does not delete. The caller holds open-iscsi's lock.
@@ -256,18 +304,15 @@ impl Database {
         }
         self.replace(&new, &record.interface.name(), &text)?;
         self.root.remove_file(&old)?;
-        match unlinkat(&target, portal_directory(record), AtFlags::REMOVEDIR) {
-            // With a record of another interface.
-            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.remove_if_empty(old_directory)
     }
 
     /// What changes when the content of a file does; none if there is no such file.
     pub(super) fn stamp(&self, file: &str) -> Option<Stamp> {
         let metadata = self.root.metadata(file).ok()?;
         let changed = (metadata.ctime(), metadata.ctime_nsec());
-        Some(Stamp { inode: (metadata.dev(), metadata.ino()), size: metadata.len(), changed })
+        let written = (metadata.mtime(), metadata.mtime_nsec());
+        Some(Stamp { inode: (metadata.dev(), metadata.ino()), size: metadata.len(), changed, written })
     }
 
     /// Removes what an agent that was killed in a change has left.
@@ -303,8 +348,13 @@ impl Database {
     }
 
     /// None if the file cannot be read.
-    pub(super) fn settings(&self, file: &str) -> Option<Settings> {
-        Some(parse(&self.root.read(file).ok()?))
+    fn settings(&self, file: &str) -> Option<Settings> {
+        Some(parse(&self.text(file)?))
+    }
+
+    /// None if the file cannot be read.
+    pub(super) fn text(&self, file: &str) -> Option<Vec<u8>> {
+        self.root.read(file).ok()
     }
 }
 

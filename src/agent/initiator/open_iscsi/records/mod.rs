@@ -11,15 +11,18 @@ mod desired;
 pub mod settings;
 pub mod stored;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::SystemTime};
 
-use tokio::sync::{Mutex, RwLock};
+use tokio::{
+    sync::{Mutex, RwLock},
+    task::spawn_blocking,
+};
 
 use self::{
     database::{Database, StoredRecord},
-    desired::{credentials, desired_settings, has_mark, identity, portal_name, settings_to_change, stored_name},
-    settings::{Setting, Settings},
-    stored::{KnownRecords, Stored},
+    desired::{desired_settings, identity, portal_name, settings_to_change},
+    settings::Setting,
+    stored::{KnownRecords, Stored, StoredNode},
 };
 use super::{
     iscsiadm::{Iscsiadm, command::Command},
@@ -29,16 +32,16 @@ use crate::{
     agent::{
         host::access::HostAccess,
         initiator::{Login, PathError},
-        types::{IscsiPath, credentials::Credentials},
+        types::IscsiPath,
     },
-    api::{Portal, reason::PathReason},
+    api::reason::PathReason,
 };
 
 /// The agent's records on a host.
 #[derive(Debug)]
 pub struct Records {
     iscsiadm: Arc<Iscsiadm>,
-    known: KnownRecords,
+    known: Arc<KnownRecords>,
     /// Held while the database is changed.
     changing: Mutex<()>,
     /// Read-locked by each login whose records are being prepared.
@@ -49,7 +52,7 @@ impl Records {
     /// The records that this tool manages.
     #[must_use]
     pub fn new(iscsiadm: Arc<Iscsiadm>) -> Self {
-        Records { iscsiadm, known: KnownRecords::default(), changing: Mutex::default(), preparing: RwLock::default() }
+        Records { iscsiadm, known: Arc::default(), changing: Mutex::default(), preparing: RwLock::default() }
     }
 
     /// Prepares the records of a login. With `recreate`, existing records are replaced.
@@ -74,53 +77,6 @@ impl Records {
         }
         drop(self.preparing.write().await);
         Ok(())
-    }
-
-    /// The credentials that are stored for the next login of a path; none without CHAP.
-    #[must_use]
-    pub fn stored_credentials(&self, access: &HostAccess, path: &IscsiPath) -> Option<Credentials> {
-        self.find_stored(access, path, |_, settings| credentials(settings))
-    }
-
-    /// What is found in the first readable record of a path by address that has it.
-    fn find_stored<T>(
-        &self,
-        access: &HostAccess,
-        path: &IscsiPath,
-        find: impl Fn(&NodeRecord, &Settings) -> Option<T>,
-    ) -> Option<T> {
-        let database = self.database(access).ok()?;
-        database.nodes_of(path).iter().find_map(|record| match database.node(record) {
-            StoredRecord::Settings(settings) => find(record, &settings),
-            StoredRecord::Missing | StoredRecord::Unreadable => None,
-        })
-    }
-
-    /// The path that the record of a path by address was made for: with the DNS name, if it has one. None if there is no
-    /// such record.
-    #[must_use]
-    pub fn requested_path(&self, access: &HostAccess, path: &IscsiPath) -> Option<IscsiPath> {
-        self.find_stored(access, path, |record, settings| {
-            Some(match stored_name(settings) {
-                Some(name) => IscsiPath { portal: Portal::new(name, record.port), ..path.clone() },
-                None => path.clone(),
-            })
-        })
-    }
-
-    /// The credentials that are stored for the next login of a path of a plan. If its portal has a DNS name, they are those of
-    /// the record that was made for it, by an address.
-    #[must_use]
-    pub fn credentials_for_login(&self, access: &HostAccess, path: &IscsiPath) -> Option<Credentials> {
-        let is_for_path = |found: &IscsiPath| {
-            (&found.target, &found.interface) == (&path.target, &path.interface)
-                && self.requested_path(access, found).as_ref() == Some(path)
-        };
-        let by_name = || {
-            let mut found = self.database(access).ok()?.nodes().into_iter().map(|record| record.path());
-            self.stored_credentials(access, &found.find(is_for_path)?)
-        };
-        self.stored_credentials(access, path).or_else(by_name)
     }
 
     /// Writes into the record of a path by address for which path it is from now on.
@@ -148,12 +104,6 @@ impl Records {
             .map_err(|error| PathError::new(PathReason::InvalidRecord, format!("{what} has failed: {error}")))
     }
 
-    /// The number of files of node records that were read in all.
-    #[cfg(test)]
-    pub(super) fn reads(&self) -> usize {
-        self.known.reads()
-    }
-
     /// Deletes the node record of a path, whatever portal group it has.
     ///
     /// # Errors
@@ -167,16 +117,19 @@ impl Records {
         result
     }
 
-    /// All node records of the host. A file that has not changed is not read again.
-    #[must_use]
-    pub fn read(&self, access: &HostAccess) -> Stored {
+    /// All node records of the host; none if they cannot be looked for. A file that has not changed is not read again.
+    pub async fn read(&self, access: &HostAccess) -> Stored {
         let Ok(database) = self.database(access) else { return Stored::default() };
-        self.known.read(&database)
+        let known = self.known.clone();
+        // There may be thousands of files.
+        let read = spawn_blocking(move || known.read(&database, SystemTime::now()));
+        read.await.unwrap_or_default()
     }
 
     /// Deletes the agent's records, except those to keep: these are hidden and marked. Of the records with the agent's
     /// names, those are the agent's that are claimed or carry its mark; others stay as they are, and so does the interface
-    /// record that they use. `requested` knows the path that a session on a path by address was made for.
+    /// record that they use. `requested` knows the path that a session on a path by address was made for, and `answered` the
+    /// portal group tag that it has.
     ///
     /// # Errors
     /// The last error. The other records are still deleted.
@@ -187,19 +140,25 @@ impl Records {
         keep_node: impl Fn(&NodeRecord) -> bool,
         keep_interface: impl Fn(&InterfaceRecord) -> bool,
         requested: impl Fn(&IscsiPath) -> Option<IscsiPath>,
+        answered: impl Fn(&IscsiPath) -> Option<u16>,
     ) -> Result<(), PathError> {
         let mut result = Ok(());
         let database = self.database(access)?;
+        let stored = self.read(access).await;
         {
             let _changing = self.changing.lock().await;
             if let Err(error) = database.remove_unfinished() {
                 result = Err(PathError::internal(format!("cannot remove an unfinished record: {error}")));
             }
         }
-        let is_own = |record: &NodeRecord| is_claimed(record) || is_marked(&database.node(record));
-        let (own, foreign): (Vec<_>, Vec<_>) = database.nodes().into_iter().partition(is_own);
+        let is_own = |record: &NodeRecord, node: Option<&StoredNode>| {
+            is_claimed(record) || node.is_some_and(StoredNode::is_marked)
+        };
+        let (own, foreign): (Vec<_>, Vec<_>) = stored.nodes().partition(|(record, node)| is_own(record, *node));
+        let [own, foreign] =
+            [own, foreign].map(|records| records.into_iter().map(|(record, _)| record).collect::<Vec<&NodeRecord>>());
         for interface in &database.interfaces() {
-            let is_of = |records: &[NodeRecord]| records.iter().any(|record| record.interface == *interface);
+            let is_of = |records: &[&NodeRecord]| records.iter().any(|record| record.interface == *interface);
             let done = if keep_interface(interface) {
                 self.hide(access, interface).await
             } else if is_of(&foreign) || !(is_of(&own) || database.is_hidden(interface)) {
@@ -210,9 +169,14 @@ impl Records {
             };
             result = done.and(result);
         }
-        for record in &own {
-            let done = if keep_node(record) {
-                self.mend(access, record, requested(&record.path()).as_ref()).await
+        for record in own {
+            let path = record.path();
+            let done = if keep_node(record) && stored.is_superseded(record, answered(&path)) {
+                let _changing = self.changing.lock().await;
+                // iscsiadm would keep it for the session, which has another one.
+                self.remove(access, &format!("record {record}"), || database.remove(record)).await
+            } else if keep_node(record) {
+                self.mend(access, record, requested(&path).as_ref()).await
             } else {
                 let _changing = self.changing.lock().await;
                 self.delete_locked(access, record).await
@@ -378,11 +342,4 @@ impl Records {
 /// iscsiadm does not know, or cannot use, is none of these.
 fn is_refused(deleted: &Result<(), PathError>) -> bool {
     deleted.as_ref().is_err_and(|error| error.reason != PathReason::InvalidRecord)
-}
-
-fn is_marked(record: &StoredRecord) -> bool {
-    match record {
-        StoredRecord::Settings(settings) => has_mark(settings),
-        StoredRecord::Missing | StoredRecord::Unreadable => false,
-    }
 }

@@ -15,6 +15,10 @@ pub type Settings = BTreeMap<String, String>;
 const END: &[u8] = b"# END RECORD";
 /// The longest value that open-iscsi reads.
 const MAX_BYTES: usize = 255;
+/// The longest name of a setting that open-iscsi reads.
+const MAX_NAME_BYTES: usize = 127;
+/// What every node record has.
+const NECESSARY: [&str; 2] = ["node.name", "node.conn[0].address"];
 /// Values that stand for no value.
 const UNSET: [&str; 3] = ["", "<empty>", "<NULL>"];
 
@@ -53,13 +57,30 @@ pub fn parse(text: &[u8]) -> Settings {
     text.split(|byte| *byte == b'\n').filter_map(pair).collect()
 }
 
+/// Whether open-iscsi can use a text as a node record. It takes any file among its records for one: one without target and
+/// portal fails a command about all records, and at a name or value that is too long iscsiadm breaks off.
+#[must_use]
+pub fn is_usable(text: &[u8]) -> bool {
+    let fits = |line: &[u8]| match split(line) {
+        Some((name, value)) => name.len() <= MAX_NAME_BYTES && value.len() <= MAX_BYTES,
+        None => true,
+    };
+    let settings = parse(text);
+    NECESSARY.iter().all(|name| settings.contains_key(*name)) && text.split(|byte| *byte == b'\n').all(fits)
+}
+
 /// Name and value of a line; none for a comment or a setting that is not set.
 fn pair(line: &[u8]) -> Option<(String, String)> {
-    let line = strip(line);
-    let at = line.iter().position(|byte| *byte == b'=').filter(|_| !line.starts_with(b"#"))?;
-    let (name, value) = (strip(&line[..at]), strip(&line[at + 1..]));
+    let (name, value) = split(line)?;
     let value = String::from_utf8_lossy(&value[..value.len().min(MAX_BYTES)]).into_owned();
     (!UNSET.contains(&&*value)).then(|| (String::from_utf8_lossy(name).into_owned(), value))
+}
+
+/// Name and value of a line as they are; none for a comment.
+fn split(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let line = strip(line);
+    let at = line.iter().position(|byte| *byte == b'=').filter(|_| !line.starts_with(b"#"))?;
+    Some((strip(&line[..at]), strip(&line[at + 1..])))
 }
 
 /// Removes what C's `isspace` calls a space at both ends.
@@ -118,6 +139,7 @@ mod tests {
         any_record_is_read_and_changed: "node-record" => |input| {
             let changes = [set("node.startup", "manual"), set("node.session.auth.password", "")];
             let (before, after) = (parse(input), parse(&changed(input, &changes).unwrap()));
+            assert!(!is_usable(input) || before.contains_key("node.name"));
             let others = |settings: &Settings| {
                 let is_other = |name: &String| changes.iter().all(|change| change.name != name);
                 settings.clone().into_iter().filter(|(name, _)| is_other(name)).collect::<Settings>()
