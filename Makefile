@@ -1,7 +1,7 @@
 # Shortcuts for people; `make` alone lists them. Cargo does the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo unit test lint image long simulate-faults soak test-hosts test-skew nodes gitops bench book crds readme cargo
+.PHONY: help demo unit test lint image long simulate-faults simulate-mistakes soak test-hosts test-skew nodes gitops bench book crds readme cargo
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ long: cargo ## Many rounds of the random tests of which `make test` runs a few: 
 simulate-faults: cargo ## The simulated cluster, with one seed after another until Ctrl-C; prints those that fail (docs/dev/simulation.md)
 	@for ((first = $${SIMULATION_FIRST:-1}; ; first += 100)); do \
 	  SIMULATION_FIRST=$$first SIMULATION_SEEDS=100 cargo test --quiet --locked --test simulation a58_ -- --nocapture || true; done
+
+simulate-mistakes: cargo ## Whether the simulated cluster finds ten planted mistakes; compiles the product with each
+	cargo test --locked --test simulation a59_ -- --include-ignored --nocapture
 
 soak: cargo ## Ten minutes of random faults on a real host, in a virtual machine (tests/vm/README.md)
 	MULTIBOND_SOAK_SECONDS=$${MULTIBOND_SOAK_SECONDS:-600} cargo test --locked --test vm soak:: -- --ignored --nocapture

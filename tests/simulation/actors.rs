@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     actor::Actor,
     cluster::{Cluster, SYSTEM},
+    host::Host,
     network::Link,
 };
 
@@ -54,7 +55,7 @@ impl Actors {
         let platform = actor.platform();
         let tasks = platform.tasks.clone();
         if let Some(node) = name.strip_prefix("agent-") {
-            let host = self.cluster.hosts[node].clone();
+            let host = Arc::new(Host { cluster: self.cluster.clone(), node: node.to_owned() });
             let options = serve::Options {
                 node: node.into(),
                 namespace: SYSTEM.to_owned(),

@@ -7,9 +7,10 @@ use std::{cell::Cell, io::Read as _, time::Duration};
 pub struct Chance(u64);
 
 impl Chance {
-    /// A generator with a seed.
+    /// A generator with a seed. Its first number is where it begins: otherwise the numbers of a seed would be those of the
+    /// one before, but for the first.
     pub fn new(seed: u64) -> Self {
-        Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).fork()
     }
 
     /// Another generator, so that what one part draws changes nothing for another part.

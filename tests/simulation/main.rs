@@ -10,7 +10,9 @@ mod clock;
 mod cluster;
 mod differential;
 mod fabric;
+mod host;
 mod invariants;
+mod mistakes;
 #[path = "../planner/model.rs"]
 mod model;
 mod network;

@@ -2,10 +2,12 @@
 
 use std::{
     env, fs,
+    ops::Range,
+    path::{Path, PathBuf},
     process::{Command, Output},
     sync::{
         Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Instant,
@@ -14,7 +16,7 @@ use std::{
 use super::seed;
 
 /// How many seeds `make test` runs, unless `SIMULATION_SEEDS` says another number.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 60;
 /// In the process of a seed: which one.
 const CHILD: &str = "SIMULATION_CHILD";
 
@@ -23,14 +25,55 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is {text:?}, expected a whole number")))
 }
 
-fn child(seed: u64, log: Option<&str>) -> Output {
-    let mut command = Command::new(env::current_exe().unwrap());
+fn child(program: &Path, seed: u64, log: Option<&str>) -> Output {
+    let mut command = Command::new(program);
     command.args(["--exact", "seeds::child_of_the_other_tests", "--ignored", "--nocapture", "--test-threads=1"]);
     command.env(CHILD, seed.to_string());
     if let Some(log) = log {
         command.env("SIMULATION_LOG", log);
     }
     command.output().unwrap()
+}
+
+fn this_program() -> PathBuf {
+    env::current_exe().unwrap()
+}
+
+/// Runs seeds in as many processes as the machine has cores, until `ended` says that it is enough.
+fn run_all(program: &Path, seeds: Range<u64>, ended: impl Fn(u64, &Output) -> bool + Sync) {
+    let (next, enough) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if !seeds.contains(&seed) || enough.load(Ordering::Relaxed) {
+                return;
+            }
+            if ended(seed, &child(program, seed, None)) {
+                enough.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+}
+
+/// The first seed that fails in a program like this one, and how.
+pub fn first_failure(program: &Path, within: u64) -> Option<(u64, String)> {
+    let found = Mutex::new(None);
+    run_all(program, 1..within + 1, |seed, output| {
+        let text = told(output);
+        let violation = text.lines().find_map(|line| line.split_once(" repeats it: "));
+        let violation = violation.map_or(&*text, |(_, violation)| violation).to_owned();
+        let failed = !output.status.success();
+        if failed {
+            found.lock().unwrap().get_or_insert((seed, violation));
+        }
+        failed
+    });
+    found.into_inner().unwrap()
 }
 
 /// The last lines of what a seed has printed.
@@ -66,27 +109,16 @@ fn a58_no_order_of_events_breaks_an_invariant() {
     let only = number("SIMULATION_SEED");
     let first = only.or_else(|| number("SIMULATION_FIRST")).unwrap_or(1);
     let count = if only.is_some() { 1 } else { number("SIMULATION_SEEDS").unwrap_or(SEEDS) };
-    let next = AtomicU64::new(first);
     let failed = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed - first >= count {
-                        return;
-                    }
-                    let output = child(seed, None);
-                    let told = told(&output);
-                    if output.status.success() {
-                        println!("{}", told.lines().find(|line| line.starts_with("seed ")).unwrap_or("?"));
-                    } else {
-                        println!("{told}");
-                        failed.lock().unwrap().push(seed);
-                    }
-                }
-            });
+    run_all(&this_program(), first..first + count, |seed, output| {
+        let told = told(output);
+        if output.status.success() {
+            println!("{}", told.lines().find(|line| line.starts_with("seed ")).unwrap_or("?"));
+        } else {
+            println!("{told}");
+            failed.lock().unwrap().push(seed);
         }
+        false
     });
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "these seeds have failed: {failed:?}");
@@ -97,7 +129,7 @@ fn the_same_seed_gives_the_same_log_of_events() {
     let directory = tempfile::tempdir().unwrap();
     let log = |name: &str| {
         let file = directory.path().join(name);
-        let _ = child(7, file.to_str());
+        let _ = child(&this_program(), 7, file.to_str());
         fs::read_to_string(file).unwrap()
     };
     let (one, other) = (log("one"), log("other"));

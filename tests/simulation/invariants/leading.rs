@@ -1,4 +1,4 @@
-//! Invariant 4: a replica begins no write after its own deadline of leading.
+//! Invariant 4: a replica begins no write after its own deadline of leading, and no two lead at once.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -41,15 +41,23 @@ impl Leading {
         Err(format!("4: {sent} is begun at {now:?} without the lead: {until}"))
     }
 
-    pub fn written(&mut self, sent: &Sent) {
+    pub fn written(&mut self, sent: &Sent) -> Result<(), String> {
         if !sent.is_of_controller() || sent.plural != "leases" {
-            return;
+            return Ok(());
         }
         let spec = &sent.body["spec"];
         let holds = spec["holderIdentity"].as_str().is_some_and(|holder| !holder.is_empty() && sent.actor == holder);
-        let candidate = self.0.entry(sent.actor.clone()).or_default();
-        if holds {
-            candidate.until = Some(candidate.attempt + RENEW_DEADLINE);
+        if !holds {
+            return Ok(());
         }
+        let now = clock::elapsed();
+        let leads = |candidate: &Candidate| candidate.until.is_some_and(|until| now < until);
+        let other = self.0.iter().find(|(name, candidate)| **name != sent.actor && leads(candidate));
+        if let Some((name, Candidate { until, .. })) = other {
+            return Err(format!("4: {sent} takes the lead at {now:?}, and {name} leads until {until:?}"));
+        }
+        let candidate = self.0.entry(sent.actor.clone()).or_default();
+        candidate.until = Some(candidate.attempt + RENEW_DEADLINE);
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! What must hold at every step, whatever happens. docs/dev/simulation.md lists the invariants by number.
 
+mod deletions;
 mod io;
 mod leading;
 mod plans;
@@ -19,15 +20,18 @@ pub use sent::Sent;
 pub struct Invariants {
     /// How many requests have changed something but leases.
     pub writes: u64,
+    deletions: deletions::Deletions,
     io: io::Io,
     leading: leading::Leading,
     plans: plans::Plans,
+    writers: writers::Writers,
 }
 
 impl Invariants {
     /// A request of an actor begins.
     pub fn request_begins(&mut self, sent: &Sent) -> Result<(), String> {
         self.leading.begins(sent)?;
+        self.deletions.begins(sent, &self.plans)?;
         writers::begins(sent)
     }
 
@@ -40,8 +44,8 @@ impl Invariants {
         if sent.plural != "leases" {
             self.writes += 1;
         }
-        self.leading.written(sent);
-        writers::written(sent, api)?;
+        self.leading.written(sent)?;
+        self.writers.written(sent, api)?;
         self.plans.written(sent, api)
     }
 
@@ -53,6 +57,7 @@ impl Invariants {
     /// An event of a watch reaches an actor.
     pub fn event(&mut self, actor: &str, sent: &Sent, event: &Value) {
         self.plans.event(actor, sent, event);
+        self.deletions.event(actor, sent, event);
     }
 
     /// The fabric has changed: what is lost by that is nobody's fault.

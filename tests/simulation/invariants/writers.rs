@@ -1,4 +1,7 @@
-//! Invariant 5: nobody writes what is another's, and nothing of a deleted object is written to its successor.
+//! Invariant 5: nobody writes what is another's, and nothing of a deleted object is written to its successor,
+//! and nothing is created twice.
+
+use std::collections::BTreeSet;
 
 use http::Method;
 use multibond::api::AGENT_STATUS_FIELDS;
@@ -24,8 +27,25 @@ pub fn begins(sent: &Sent) -> Result<(), String> {
     Err(format!("5: {sent} does not say which object it means: {}", sent.body))
 }
 
+/// What was written once.
+#[derive(Default)]
+pub struct Writers {
+    /// The Events, as they were sent.
+    events: BTreeSet<String>,
+}
+
+impl Writers {
+    pub fn written(&mut self, sent: &Sent, api: &ApiServer) -> Result<(), String> {
+        // A later Event about the same has another time.
+        if sent.plural == "events" && sent.method == Method::POST && !self.events.insert(sent.body.to_string()) {
+            return Err(format!("5: {sent} creates an Event twice: {}", sent.body));
+        }
+        is_its_own(sent, api)
+    }
+}
+
 /// An agent writes its part of the Hosts that name its node, and its lease.
-pub fn written(sent: &Sent, api: &ApiServer) -> Result<(), String> {
+fn is_its_own(sent: &Sent, api: &ApiServer) -> Result<(), String> {
     let Some(node) = sent.node() else { return Ok(()) };
     let may = match sent.plural.as_str() {
         "leases" => sent.name == format!("agent-{node}") || sent.body["metadata"]["name"] == format!("agent-{node}"),
