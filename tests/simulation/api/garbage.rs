@@ -1,7 +1,7 @@
 //! What controllers of the control plane do in the background: the garbage collector and the namespace controller. Each
 //! step is one write, so that the caller draws their order and their delay.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cell::LazyCell, collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -26,17 +26,20 @@ pub enum GarbageStep {
 impl ApiServer {
     /// The steps that are to be done now, in the order of their keys.
     pub fn garbage(&self) -> Vec<GarbageStep> {
-        let uids: BTreeSet<&str> = self.store.objects().map(|(_, object)| text(object, "uid")).collect();
+        // Few objects have owners.
+        let uids: LazyCell<BTreeSet<&str>, _> =
+            LazyCell::new(|| self.store.objects().map(|(_, object)| text(object, "uid")).collect());
         let is_ending = |namespace: &str| {
             let key = Key { plural: "namespaces", namespace: String::new(), name: namespace.to_owned() };
             self.store.get(&key).is_some_and(|namespace| metadata::is_being_deleted(namespace))
         };
         let mut steps = Vec::new();
         for (key, object) in self.store.objects() {
-            let (key, uid) = (key.clone(), text(object, "uid").to_owned());
+            let id = || (key.clone(), text(object, "uid").to_owned());
             if key.plural == "namespaces" {
                 let is_empty = || self.store.objects().all(|(other, _)| other.namespace != key.name);
                 if metadata::is_being_deleted(object) && is_empty() {
+                    let (key, uid) = id();
                     steps.push(GarbageStep::EndNamespace(key, uid));
                 }
                 continue;
@@ -45,8 +48,10 @@ impl ApiServer {
             let gone = owners.iter().filter(|owner| !owner_exists(owner, &uids)).count();
             let deleted = metadata::is_being_deleted(object);
             if !deleted && (!owners.is_empty() && gone == owners.len() || is_ending(&key.namespace)) {
+                let (key, uid) = id();
                 steps.push(GarbageStep::Delete(key, uid));
             } else if !deleted && gone > 0 {
+                let (key, uid) = id();
                 steps.push(GarbageStep::DropOwners(key, uid));
             }
         }
