@@ -98,7 +98,11 @@ async fn errors_of_the_api_server_are_shown_at_the_field() {
     browser.fill("iqn", "not-an-iqn").await;
     browser.fill("portals", "10.0.1.300").await;
     browser.click("Create").await;
-    for (id, words) in [("storage", "Array_A"), ("iqn", "not-an-iqn"), ("portals", "10.0.1.300")] {
+    browser.until("#portals-wrong", "an IPv4 address such as 10.0.1.5").await;
+    browser.until(".errors", "some validation rules were not checked").await;
+    browser.fill("portals", "10.0.1.10").await;
+    browser.click("Create").await;
+    for (id, words) in [("storage", "Array_A"), ("iqn", "not-an-iqn")] {
         browser.until(&format!("#{id}-wrong"), words).await;
         let invalid = format!("return document.getElementById('{id}').getAttribute('aria-invalid')");
         assert_eq!(browser.run(&invalid).await, "true", "{id}");
