@@ -51,7 +51,8 @@ impl Deletions {
         }
         let now = clock::elapsed();
         let seen = self.0.get(&(sent.actor.clone(), node.to_owned()));
-        let alive = seen.is_some_and(|seen| now - seen.first >= ALIVE_FOR && now - seen.last <= PAUSE);
+        let ago = |at| now.saturating_sub(at);
+        let alive = seen.is_some_and(|seen| ago(seen.first) >= ALIVE_FOR && ago(seen.last) <= PAUSE);
         let since = host["metadata"]["deletionTimestamp"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
         let waited = since.and_then(|since| Duration::try_from(clock::wall().duration_since(since)).ok());
         let plan = &host["status"]["plan"];
