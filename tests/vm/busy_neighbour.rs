@@ -112,7 +112,7 @@ impl Belongings {
         let look = format!(
             "cd {}
              find . ! -name 'mb.*' -type f -exec sha256sum {{}} +
-             find . -type l -printf '%l  %p\\n'
+             find . -type l ! -name '*,mb.*' -printf '%l  %p\\n'
              cd /sys/class/iscsi_session
              for session in session*; do
                [ -e $session ] || continue

@@ -1,5 +1,6 @@
 //! What an administrator or a distribution has set on a host: said before it hurts.
 
+use multibond_testbed::Guest;
 use serde_json::{Value, json};
 
 use crate::{
@@ -43,12 +44,19 @@ async fn a_storage_address_on_a_macvlan_carries_its_network(node: &RealNode) {
     node.until_paths("2/2").await;
 }
 
+/// The directory of open-iscsi's database: Debian 12 and 13 have different ones.
+async fn database(guest: &Guest) -> String {
+    let find = "for it in /var/lib/iscsi /etc/iscsi; do [ -d $it/nodes ] && echo $it && break; done";
+    guest.run_ok(find).await.unwrap().trim().to_owned()
+}
+
 async fn a55_a_read_only_database_is_said(node: &RealNode) {
-    let mount = "mount --bind /etc/iscsi /etc/iscsi && mount -o remount,bind,ro /etc/iscsi";
-    node.guest.run_ok(mount).await.unwrap();
+    let database = database(&node.guest).await;
+    let mount = format!("mount --bind {database} {database} && mount -o remount,bind,ro {database}");
+    node.guest.run_ok(&mount).await.unwrap();
     let message = until_prepared(node, "ReadOnlyDatabase").await;
-    assert!(message.contains("/etc/iscsi"), "{message}");
-    node.guest.run_ok("umount /etc/iscsi").await.unwrap();
+    assert!(message.contains(&database), "{message}");
+    node.guest.run_ok(&format!("umount {database}")).await.unwrap();
     until_prepared(node, "Prepared").await;
 }
 
@@ -88,11 +96,12 @@ async fn a55_safe_logout_is_said_before_it_keeps_a_path(node: &RealNode) {
 }
 
 async fn records_of_another_version_of_open_iscsi_are_removed(node: &RealNode) {
-    let older = "sed -i 's/^node.discovery_type = .*/node.discovery_type = slp/' /etc/iscsi/nodes/*/*/mb.*";
-    node.guest.run_ok(older).await.unwrap();
+    let database = database(&node.guest).await;
+    let older = format!("sed -i 's/^node.discovery_type = .*/node.discovery_type = slp/' {database}/nodes/*/*/mb.*");
+    node.guest.run_ok(&older).await.unwrap();
     node.site.patch("DataCenter", "dc", json!({"spec": {"storage": []}})).await;
     node.until_nothing_is_connected().await;
     node.until_records(&[]).await;
-    let left = node.guest.run_ok("find /etc/iscsi/nodes -type f").await.unwrap();
+    let left = node.guest.run_ok(&format!("find {database}/nodes -type f")).await.unwrap();
     assert_eq!(left, "", "{}", node.guest.log("agent").await.unwrap());
 }

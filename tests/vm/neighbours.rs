@@ -171,8 +171,11 @@ async fn a45_sessions_that_a_driver_logs_out_are_healed_under_io_and_named(node:
     for _ in 0..10 {
         node.guest.run_ok(&format!("{give_back}; sleep 3")).await.unwrap();
     }
-    let found = sessions(&node.guest).await;
-    assert!(found.iter().any(|session| session.ends_with(ALPHA)), "{found:?}");
+    eventually("a session to the target", HEALED_WITHIN, async || {
+        let found = sessions(&node.guest).await;
+        if found.iter().any(|session| session.ends_with(ALPHA)) { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
     node.until_paths("2/2").await;
     until_sessions(&node.guest, &all()).await;
     let many =

@@ -48,17 +48,15 @@ fn safe_logout(config: &[u8]) -> Option<HostWarning> {
     is_set.then_some(HostWarning { reason: PreparedReason::SafeLogout, message })
 }
 
-/// `databases` are the directories with node records, and whether each is on a read-only file system.
+/// `databases` are the directories with node records, and whether each is on a read-only file system. open-iscsi uses the
+/// first; an upgrade may have left the other behind.
 fn read_only(databases: &[(&str, bool)]) -> Option<HostWarning> {
-    let (directory, _) = databases.first()?;
+    let (directory, is_read_only) = databases.first()?;
     let message = format!(
         "open-iscsi's node database in /{directory} is on a read-only file system, so no path can be added or logged in \
          again with other settings; mount it writable"
     );
-    databases
-        .iter()
-        .all(|(_, is_read_only)| *is_read_only)
-        .then_some(HostWarning { reason: PreparedReason::ReadOnlyDatabase, message })
+    is_read_only.then_some(HostWarning { reason: PreparedReason::ReadOnlyDatabase, message })
 }
 
 #[cfg(test)]
@@ -90,10 +88,15 @@ mod tests {
     }
 
     #[test]
-    fn a55_a_database_is_read_only_if_no_part_of_it_can_be_written() {
+    fn a55_the_database_that_open_iscsi_uses_is_said_to_be_read_only() {
         let reason = [PreparedReason::ReadOnlyDatabase];
         assert_eq!(reasons(read_only(&[("etc/iscsi", true)])), reason);
-        assert_eq!(reasons(read_only(&[("etc/iscsi", true), ("var/lib/iscsi", false)])), []);
+        assert_eq!(
+            reasons(read_only(&[("var/lib/iscsi", true), ("etc/iscsi", false)])),
+            reason,
+            "the other is left over"
+        );
+        assert_eq!(reasons(read_only(&[("var/lib/iscsi", false), ("etc/iscsi", true)])), []);
         assert_eq!(reasons(read_only(&[])), []);
     }
 
