@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use multibond::api::Phase;
 use multibond::api::reason::{ConditionType, EmptyReason, EventReason, PathReason, PreparedReason, Reason};
+use multibond::api::{LunProblemKind, Phase};
 use multibond::check::Check;
 use regex::Regex;
 
@@ -42,6 +42,7 @@ fn the_reference_has_exactly_the_conditions_and_reasons_of_the_api() {
     assert_eq!(words_under(&reference, "Reasons of conditions"), all!(Reason));
     assert_eq!(words_under(&reference, "Reasons of empty plans"), all!(EmptyReason));
     assert_eq!(words_under(&reference, "Reasons of paths"), all!(PathReason));
+    assert_eq!(words_under(&reference, "Reasons of LunsHealthy"), all!(LunProblemKind));
     assert_eq!(words_under(&reference, "Reasons of HostPrepared"), all!(PreparedReason));
 }
 
@@ -52,6 +53,7 @@ fn the_troubleshooting_page_names_every_reason() {
         Reason::ALL.iter().map(|it| it.as_str()).collect::<Vec<_>>(),
         EmptyReason::ALL.iter().map(|it| it.as_str()).collect(),
         PathReason::ALL.iter().map(|it| it.as_str()).collect(),
+        LunProblemKind::ALL.iter().map(|it| it.as_str()).collect(),
         PreparedReason::ALL.iter().map(|it| it.as_str()).collect(),
     ];
     let missing: Vec<_> = reasons.concat().into_iter().filter(|it| !page.contains(&format!("`{it}`"))).collect();

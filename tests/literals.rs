@@ -11,7 +11,7 @@ use std::{
 };
 
 use multibond::{
-    api::{self, Phase, condition, reason::*},
+    api::{self, LunProblemKind, Phase, condition, reason::*},
     check::Check,
     cli,
     planner::{Objects, plan_all},
@@ -115,6 +115,7 @@ fn closed_sets(found: &mut Found) {
     set!("reason of an empty plan", EmptyReason);
     set!("reason of a path", PathReason);
     set!("reason of HostPrepared", PreparedReason);
+    set!("reason of LunsHealthy", LunProblemKind);
     set!("event reason", EventReason);
     set!("phase", Phase);
     let statuses = [condition::Status::True, condition::Status::False, condition::Status::Unknown];

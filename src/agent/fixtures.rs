@@ -62,7 +62,7 @@ pub fn session(id: u32, path: IscsiPath) -> Session {
 }
 
 pub fn disk(id: u32, users: &[DeviceUser]) -> Disk {
-    Disk { name: format!("sd{id}").into(), users: Some(users.to_vec()) }
+    Disk { name: format!("sd{id}").into(), users: Some(users.to_vec()), lun: 1, size: 1 << 30, wwid: None }
 }
 
 pub fn foreign(session: Session) -> Session {
@@ -89,7 +89,15 @@ pub fn used(session: Session, by: &DeviceUser) -> Session {
 /// A map over the disks of these sessions, `!` before those that are not active, open so many times.
 pub fn map(open_count: u32, disks: &[(u32, bool)]) -> Map {
     let paths = disks.iter().map(|(id, active)| MapPath { disk: format!("sd{id}").into(), active: *active }).collect();
-    Map { name: "mpatha".into(), wwid: "3600a".into(), open_count, users: Vec::new(), paths }
+    Map {
+        name: "mpatha".into(),
+        wwid: "3600a".into(),
+        open_count,
+        users: Vec::new(),
+        paths,
+        size: 1 << 30,
+        is_known: true,
+    }
 }
 
 pub fn inventory(sessions: Vec<Session>, maps: Vec<Map>) -> Inventory {

@@ -404,7 +404,8 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 self.metrics.interferences.get_or_create(&WhatLabel { what: interfered.as_str() }).inc();
             }
             warnings = step.warnings;
-            paths = Some(PathReport { connections: step.connections, multipath: step.multipath });
+            paths =
+                Some(PathReport { connections: step.connections, multipath: step.multipath, luns: Some(step.luns) });
             acknowledged = step.acknowledged;
             wake_at = step.wake_at;
         }
@@ -443,7 +444,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
                 Due::At(at) => next = Some(next.map_or(at, |next| next.min(at))),
                 Due::Now => {
                     log_changes(outbox.host(), report);
-                    outbox.write_started();
+                    outbox.write_started(report);
                     self.jobs.write_status(id.clone(), report.fields());
                 }
             }

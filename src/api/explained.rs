@@ -4,11 +4,12 @@ use std::collections::HashSet;
 
 use super::{Connection, ConnectionState, HostStatus, PathKey, PlannedPath, PortalFailure};
 
-/// Whether every failed path of a host is one to these portals, which fail on other hosts too. Then one line says so for
-/// all of these hosts.
+/// Whether every failed path of a host is one to these portals, which fail on other hosts too, and no LUN has a problem. Then
+/// one line says so for all of these hosts.
 #[must_use]
 pub fn is_explained_by(host: &HostStatus, portals: &[PortalFailure]) -> bool {
-    if portals.is_empty() {
+    let has_lun_problem = host.luns.as_ref().is_some_and(|luns| !luns.problems.is_empty());
+    if portals.is_empty() || has_lun_problem {
         return false;
     }
     let failed = |connection: &&Connection| connection.state == ConnectionState::Failed;

@@ -8,8 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ANY_TPGT, BondName, InterfaceName, Iqn, NetworkName, Portal, Revision, SecretName, SessionSettings, StorageName,
-    Summary,
+    ANY_TPGT, BondName, HostLuns, InterfaceName, Iqn, NetworkName, Portal, Revision, SecretName, SessionSettings,
+    StorageName, Summary,
     closed_set::closed_set,
     condition,
     reason::{ConditionType, PathReason, Reason},
@@ -36,6 +36,7 @@ use super::{
     printcolumn(name = "Node", type_ = "string", json_path = ".spec.nodeName"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Paths", type_ = "string", json_path = ".status.summary.paths"),
+    printcolumn(name = "LUNs", type_ = "string", json_path = ".status.luns.summary"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.summary.reason"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".status.plan.revision", priority = 1),
     printcolumn(name = "Initiator", type_ = "string", json_path = ".status.agent.initiatorName", priority = 1),
@@ -80,12 +81,12 @@ pub struct InterfaceNetworks {
 /// The fields of [`HostStatus`] that the agent writes. The controller writes all others.
 ///
 /// The agent's patch, the admission policy of the chart, and the tests of permissions are checked against this list.
-pub const AGENT_STATUS_FIELDS: [&str; 4] = ["agent", "interfaces", "connections", "multipath"];
+pub const AGENT_STATUS_FIELDS: [&str; 5] = ["agent", "interfaces", "connections", "multipath", "luns"];
 
 /// What should be on a host, what is, and how the two compare.
 ///
-/// `agent`, `interfaces`, `connections` and `multipath` are the agent's; everything else is the controller's. Neither
-/// writes what is the other's.
+/// `agent`, `interfaces`, `connections`, `multipath` and `luns` are the agent's; everything else is the controller's.
+/// Neither writes what is the other's.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HostStatus {
@@ -114,7 +115,7 @@ pub struct HostStatus {
     /// What the host should be connected to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanStatus>,
-    /// `Operational`, `FullyConnected`, `AgentReady`, `HostPrepared`, `Ready`.
+    /// `Operational`, `FullyConnected`, `LunsHealthy`, `AgentReady`, `HostPrepared`, `Ready`.
     #[schemars(schema_with = "schema::conditions")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -131,6 +132,9 @@ pub struct HostStatus {
     /// Multipath maps over the host's sessions, as dm-multipath reports them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub multipath: Vec<MultipathMap>,
+    /// The LUNs that the host sees through its planned sessions; absent until the agent has looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub luns: Option<HostLuns>,
 }
 
 impl Phase {

@@ -15,6 +15,7 @@ mod first_few;
 mod host;
 mod iscsi_bond;
 pub mod iscsi_name;
+mod luns;
 mod names;
 mod network;
 pub mod node_owner;
@@ -42,6 +43,7 @@ pub use host::{
     PlanStatus, PlannedPath, TargetStatus,
 };
 pub use iscsi_bond::{BondHostCounts, BondNetwork, IscsiBond, IscsiBondSpec, IscsiBondStatus, Pairing};
+pub use luns::{HostLuns, LISTED_LUNS, LunAddress, LunProblem, LunProblemKind};
 pub use names::{
     BondName, InterfaceName, Iqn, Namespace, NetworkName, NodeName, ObjectName, Portal, Revision, SecretName,
     StorageName,

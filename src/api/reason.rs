@@ -126,6 +126,8 @@ closed_set! {
         Operational,
         /// Host and IscsiBond: every planned path is connected.
         FullyConnected,
+        /// Host: every LUN has its paths, and one size.
+        LunsHealthy,
         /// Host: its agent reports.
         AgentReady,
         /// Host: nothing on it wants attention.
@@ -202,6 +204,10 @@ closed_set! {
         AllPathsConnected,
         /// A planned path has failed.
         PathsFailed,
+        /// Every LUN has its paths, and one size.
+        AllLunsHealthy,
+        /// The sessions show no LUN.
+        NoLuns,
         /// A portal fails on more than one host, or did and still fails on one.
         PortalsFailed,
         /// No portal fails on more than one host.

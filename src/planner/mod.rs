@@ -9,6 +9,7 @@ mod attachment;
 mod bits;
 mod failures;
 mod host_warnings;
+mod luns;
 mod names;
 mod near_miss;
 mod observation;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::{
+    luns,
     names::HOST_SHOWN as SHOWN,
     observation::{AgentState, Observation},
     plan::HostPlan,
@@ -62,6 +63,13 @@ pub fn judge(plan: &HostPlan, observation: &Observation<'_>, now: Timestamp) -> 
         },
     };
     verdict.conditions.push(agent_ready(observation));
+    match verdict.phase {
+        Phase::Unassigned | Phase::Maintenance => verdict.absent.push(ConditionType::LunsHealthy),
+        _ => match luns::condition(observation) {
+            Some(luns) => verdict.conditions.push(luns),
+            None => verdict.absent.push(ConditionType::LunsHealthy),
+        },
+    }
     match prepared(observation) {
         Some(prepared) => verdict.conditions.push(prepared),
         None => verdict.absent.push(ConditionType::HostPrepared),
@@ -195,10 +203,12 @@ fn in_service(
     let settled = plan.reason.is_none() && carried_out && !paths().any(ObservedPath::first_attempt);
 
     let state = ServiceState::new(plan, &targets);
-    let phase = state.phase(!failed.is_empty());
+    let by_paths = state.phase(!failed.is_empty());
     let operational = state.operational(observation.host, &plan.held_by);
-    let fully = fully_connected(plan, phase, &failed, settled, &operational);
-    let ready = ready_in_service(phase, &operational, &fully, settled);
+    let fully = fully_connected(plan, by_paths, &failed, settled, &operational);
+    let luns = luns::problem(observation).filter(|_| by_paths == Phase::Up);
+    let phase = if luns.is_some() { Phase::Degraded } else { by_paths };
+    let ready = ready_in_service(phase, &operational, luns.as_ref().unwrap_or(&fully), settled);
     HostVerdict {
         phase,
         paths: counts(plan, reported),
@@ -292,10 +302,11 @@ fn fully_connected(
     }
 }
 
+/// `imperfect` explains what is missing where every target is reachable.
 fn ready_in_service(
     phase: Phase,
     operational: &ConditionUpdate,
-    fully: &ConditionUpdate,
+    imperfect: &ConditionUpdate,
     settled: bool,
 ) -> ConditionUpdate {
     let ready = |status, reason: &'static str, message: &str| {
@@ -303,8 +314,8 @@ fn ready_in_service(
     };
     match phase {
         Phase::Up if settled => ready(Status::True, Reason::Up.into(), &operational.message),
-        Phase::Up => ready(Status::False, Reason::Progressing.into(), &fully.message),
-        Phase::Degraded => ready(Status::True, Reason::Degraded.into(), &fully.message),
+        Phase::Up => ready(Status::False, Reason::Progressing.into(), &imperfect.message),
+        Phase::Degraded => ready(Status::True, Reason::Degraded.into(), &imperfect.message),
         Phase::Connecting
         | Phase::Lost
         | Phase::NonOperational

@@ -101,11 +101,12 @@ async fn a01_print_columns_show_readiness_and_reason() {
         ["datacenter", "host", "iscsibond", "network"].map(|kind| format!("{kind}.multibond.dev/"));
     assert_eq!(row(&(dc + "dc"))[1..6], ["1", "2", "1", "1/1", "True"]);
     // A host or network that is as it should be has no reason: the age follows.
-    assert_eq!(row(&(w1 + "w1"))[1..5], ["dc", &site.node("w1"), "Up", "1/1"]);
+    assert_eq!(row(&(w1 + "w1"))[1..6], ["dc", &site.node("w1"), "Up", "1/1", "1/1"]);
     assert_eq!(row(&(bond + "storage"))[2..7], ["san-a,missing", "1/1", "1/1", "False", "NetworkNotFound"]);
     assert_eq!(row(&(net + "san-a"))[1..5], ["dc", "1", "storage", "True"]);
     for line in table.lines().filter(|line| line.starts_with("host.") || line.contains("/san-a ")) {
-        assert_eq!(line.split_whitespace().count(), 6, "no reason: {line}");
+        let columns = if line.starts_with("host.") { 7 } else { 6 };
+        assert_eq!(line.split_whitespace().count(), columns, "no reason: {line}");
     }
 
     site.apply(&two_networks).await;
@@ -116,7 +117,7 @@ async fn a01_print_columns_show_readiness_and_reason() {
     let table =
         site.kubectl(&["get", "mbhost", "--field-selector", "status.phase=Degraded,spec.dataCenter=dc"], "").await;
     let columns: Vec<_> = table.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(columns[3..6], ["Degraded", "1/2", "PortalUnreachable"], "{table}");
+    assert_eq!(columns[3..7], ["Degraded", "1/2", "1/1", "PortalUnreachable"], "{table}");
     let others =
         site.kubectl(&["get", "mbhost,ib,mbnet", "--field-selector", "spec.dataCenter=other", "-o", "name"], "").await;
     assert_eq!(others, "");

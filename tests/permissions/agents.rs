@@ -38,7 +38,8 @@ fn observed(paths: usize) -> Value {
     json!({"agent": {"version": env!("CARGO_PKG_VERSION"), "observedRevision": "8c1f2a9e"},
         "interfaces": [{"name": "ens2f0", "mtu": 9000, "up": true, "addresses": ["10.0.0.251/16"]}],
         "connections": (0..paths).map(connection).collect::<Vec<_>>(),
-        "multipath": [{"wwid": "3600", "target": TARGET, "paths": 1, "active": 1}]})
+        "multipath": [{"wwid": "3600", "target": TARGET, "paths": 1, "active": 1}],
+        "luns": {"summary": "0/1", "problems": [{"problem": "NoActivePath", "wwid": "3600", "sizeBytes": 1_073_741_824}]}})
 }
 
 /// Every field of a Host's status, as the API names it.

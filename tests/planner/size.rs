@@ -7,9 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use multibond::{
     agent::reconcile::report::{PathReport, StatusReport},
     api::{
-        AgentStatus, Connection, ConnectionState, DataCenter, DataCenterSpec, Host, HostInterface, HostSpec,
-        HostStatus, HostWarning, IscsiBond, IscsiBondSpec, MultipathMap, Network, NetworkSpec, Pairing, PlannedPath,
-        PortalSpec, Storage, Target, TargetStatus,
+        AgentStatus, Connection, ConnectionState, DataCenter, DataCenterSpec, Host, HostInterface, HostLuns, HostSpec,
+        HostStatus, HostWarning, IscsiBond, IscsiBondSpec, LunAddress, LunProblem, LunProblemKind, MultipathMap,
+        Network, NetworkSpec, Pairing, PlannedPath, PortalSpec, Storage, Target, TargetStatus,
         condition::{self, ConditionUpdate, Status},
         reason::{ConditionType, PathReason, PreparedReason, Reason},
         size::{AGENT_ROOM, CONTROLLER_ROOM, OBJECT_LIMIT, json_length},
@@ -128,7 +128,7 @@ fn a_plan_with_too_many_paths_says_how_many_and_how_much_room_there_is() {
     let refused = plan(Shape { targets: 64, portals: 32, networks: 2, bonds: 1, interfaces: 2, iqn: 40 });
     let Err(PlanTooLarge::Size { paths: 4096, .. }) = &refused else { panic!("{refused:?}") };
     let message = refused.expect_err("too large").to_string();
-    assert!(message.contains("4096 paths") && message.contains("660 kB and 740 kB"), "{message}");
+    assert!(message.contains("4096 paths") && message.contains("665 kB and 740 kB"), "{message}");
 }
 
 #[test]
@@ -192,6 +192,16 @@ fn worst(plan: &HostPlan) -> (Host, HostStatus) {
     let planned = plan.paths.iter().map(|path| connection(path, ConnectionState::Failed, None));
     let surplus =
         plan.paths.iter().map(|path| connection(path, ConnectionState::Disconnecting, Some("enp0s31f6.4094")));
+    let lun = |number: usize| LunProblem {
+        problem: LunProblemKind::PathsMissing,
+        wwid: format!("3600a0b80000f1e2d{number:016}"),
+        at: vec![LunAddress { target: plan.paths[0].target.clone(), lun: i64::MAX }; 16],
+        size_bytes: i64::MAX,
+        disks: u32::MAX,
+        active: u32::MAX,
+        expected: u32::MAX,
+        message: "l".repeat(1000),
+    };
     let map = |number: usize| MultipathMap {
         wwid: format!("3600a0b80000f1e2d{number:016}"),
         target: plan.paths[0].target.to_string(),
@@ -214,6 +224,7 @@ fn worst(plan: &HostPlan) -> (Host, HostStatus) {
         paths: Some(PathReport {
             connections: planned.chain(surplus).collect(),
             multipath: (0..4000).map(map).collect(),
+            luns: Some(HostLuns { problems: (0..512).map(lun).collect(), ..HostLuns::default() }),
         }),
     }
     .fit();
@@ -232,6 +243,7 @@ fn worst(plan: &HostPlan) -> (Host, HostStatus) {
     let kinds = [
         ConditionType::Operational,
         ConditionType::FullyConnected,
+        ConditionType::LunsHealthy,
         ConditionType::AgentReady,
         ConditionType::HostPrepared,
         ConditionType::Ready,
@@ -252,6 +264,7 @@ fn worst(plan: &HostPlan) -> (Host, HostStatus) {
         interfaces: report.interfaces,
         connections: reported.connections.clone(),
         multipath: reported.multipath.clone(),
+        luns: reported.luns.clone(),
         ..controller.clone()
     });
     (host, controller)

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use multibond::{
     api::{
-        AgentStatus, Connection, ConnectionState, Host, HostStatus, HostWarning, reason::ConditionType,
-        reason::PathReason,
+        AgentStatus, Connection, ConnectionState, Host, HostLuns, HostStatus, HostWarning, LunAddress, LunProblem,
+        LunProblemKind, reason::ConditionType, reason::PathReason,
     },
     planner::{AgentState, HostPlan, HostVerdict, Objects, Observation, judge, plan_all},
 };
@@ -95,6 +95,26 @@ impl Timeline {
             retry_every: None,
         };
         self.host().status.get_or_insert_default().connections.push(connection);
+        self
+    }
+
+    /// The agent reports a LUN, with this problem if there is one.
+    pub fn lun(&mut self, problem: Option<LunProblemKind>) -> &mut Self {
+        let (target, text) = ("iqn.2003-01.org.example:alpha", "3600a 1 2/2 iqn.2003-01.org.example:alpha#1");
+        let problem = problem.map(|problem| LunProblem {
+            problem,
+            wwid: "3600a".to_owned(),
+            at: vec![LunAddress { target: target.into(), lun: 1 }],
+            size_bytes: 1,
+            disks: 2,
+            active: 0,
+            expected: 2,
+            message: "no path works".to_owned(),
+        });
+        let healthy = if problem.is_none() { vec![text.to_owned()] } else { Vec::new() };
+        let summary = format!("{}/1", healthy.len());
+        let luns = HostLuns { summary, problems: problem.into_iter().collect(), healthy, left_out: 0 };
+        self.host().status.get_or_insert_default().luns = Some(luns);
         self
     }
 

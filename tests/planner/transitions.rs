@@ -5,7 +5,7 @@ use super::{
     verdict_model::VerdictModel,
 };
 use multibond::{
-    api::{ConnectionState, DefaultNetwork, Phase, reason::ConditionType},
+    api::{ConnectionState, DefaultNetwork, LunProblemKind, Phase, reason::ConditionType},
     planner::{AgentState, HostVerdict},
 };
 use proptest::prelude::*;
@@ -47,6 +47,7 @@ fn visible(verdict: &HostVerdict) -> String {
 fn finish(timeline: &mut Timeline, networks: &[&str], states: &str) -> String {
     bond_networks(timeline, networks);
     apply(timeline, &Event::DefaultNetwork(DefaultNetwork::Use));
+    timeline.lun(None);
     timeline.host().spec.maintenance = false;
     "hall".clone_into(&mut timeline.host().spec.data_center);
     timeline.agent = AgentState::Alive;
@@ -121,6 +122,7 @@ enum Event {
     Agent(AgentState),
     Reports([char; 8]),
     Also(ConnectionState),
+    Lun(Option<LunProblemKind>),
     Wait(u64),
     DefaultNetwork(DefaultNetwork),
 }
@@ -134,6 +136,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         prop::sample::select(vec![AgentState::Alive, AgentState::Silent, AgentState::Missing]).prop_map(Event::Agent),
         prop::array::uniform8(prop::sample::select(vec!['C', 'F', 'c', '-', 'R', 'D'])).prop_map(Event::Reports),
         prop::sample::select(vec![ConnectionState::Connected, ConnectionState::Retained]).prop_map(Event::Also),
+        prop::option::of(prop::sample::select(LunProblemKind::ALL)).prop_map(Event::Lun),
         (0..100_u64).prop_map(Event::Wait),
         prop::sample::select(vec![DefaultNetwork::Use, DefaultNetwork::Never]).prop_map(Event::DefaultNetwork),
     ];
@@ -151,6 +154,7 @@ fn apply(timeline: &mut Timeline, event: &Event) {
             timeline.reports(&states);
         }
         Event::Also(state) => drop(timeline.also("alpha", *state)),
+        Event::Lun(problem) => drop(timeline.lun(*problem)),
         Event::Wait(seconds) => drop(timeline.wait(*seconds)),
         Event::DefaultNetwork(wanted) => {
             timeline.objects.data_centers.iter_mut().for_each(|center| center.spec.default_network = *wanted);

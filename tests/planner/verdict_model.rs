@@ -35,6 +35,11 @@ enum Part {
     Reachable,
 }
 
+fn has_bad_lun(status: &HostStatus) -> bool {
+    let Some(luns) = &status.luns else { return false };
+    !luns.problems.is_empty()
+}
+
 impl VerdictModel {
     /// The phase of a timeline's host now. It must see every state that the product judges.
     pub fn phase(&mut self, timeline: &Timeline, plan: &HostPlan) -> Phase {
@@ -71,7 +76,7 @@ impl VerdictModel {
             Part::NotReachable => Phase::NonOperational,
             Part::Lost => Phase::Lost,
             Part::Connecting => Phase::Connecting,
-            Part::Reachable if failed => Phase::Degraded,
+            Part::Reachable if failed || has_bad_lun(status) => Phase::Degraded,
             Part::Reachable => Phase::Up,
         }
     }

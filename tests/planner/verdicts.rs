@@ -2,7 +2,7 @@
 
 use super::timeline::Timeline;
 use multibond::{
-    api::{ConnectionState, Phase},
+    api::{ConnectionState, LunProblemKind, Phase, condition::Status, reason::ConditionType},
     planner::AgentState,
 };
 use rstest::rstest;
@@ -240,4 +240,47 @@ fn target_without_any_allowed_network_is_non_operational() {
     assert_eq!(timeline.reports("C").verdict(), expected);
     assert_eq!(timeline.verdict_while_frozen(), expected, "also from the plan that was written");
     assert_eq!(timeline.reports("F").judge().phase, Phase::NonOperational);
+}
+
+/// The status and the reason of a condition.
+fn condition(timeline: &mut Timeline, kind: ConditionType) -> Option<(Status, &'static str)> {
+    timeline.judge().conditions.iter().find(|it| it.kind == kind).map(|it| (it.status, it.reason))
+}
+
+#[test]
+fn a49_a_host_with_a_lun_that_is_gone_is_degraded_and_fully_connected() {
+    let mut timeline = one_target(C1_C2, "AllPairs", N1_N2);
+    timeline.reports("CCCC").lun(None);
+    assert_eq!(timeline.judge().phase, Phase::Up);
+    assert_eq!(condition(&mut timeline, ConditionType::LunsHealthy), Some((Status::True, "AllLunsHealthy")));
+    timeline.lun(Some(LunProblemKind::NoActivePath));
+    assert_eq!(timeline.judge().phase, Phase::Degraded);
+    assert_eq!(condition(&mut timeline, ConditionType::LunsHealthy), Some((Status::False, "NoActivePath")));
+    assert_eq!(condition(&mut timeline, ConditionType::FullyConnected), Some((Status::True, "AllPathsConnected")));
+    assert_eq!(condition(&mut timeline, ConditionType::Ready), Some((Status::True, "Degraded")));
+    let ready = timeline.judge().conditions.into_iter().find(|it| it.kind == ConditionType::Ready).unwrap();
+    assert!(ready.message.contains("NoActivePath: LUN 3600a (iqn.2003-01.org.example:alpha#1)"), "{}", ready.message);
+}
+
+#[test]
+fn a49_by_luns_alone_no_host_is_worse_than_degraded_nor_better_than_its_paths() {
+    for (states, phase) in [("FFFF", Phase::NonOperational), ("FCCC", Phase::Degraded), ("cccc", Phase::Connecting)] {
+        let mut timeline = one_target(C1_C2, "AllPairs", N1_N2);
+        timeline.reports(states).lun(Some(LunProblemKind::NoActivePath));
+        assert_eq!(timeline.judge().phase, phase, "{states}");
+        assert_eq!(condition(&mut timeline, ConditionType::LunsHealthy), Some((Status::False, "NoActivePath")));
+    }
+}
+
+#[test]
+fn what_is_said_of_luns_ends_with_the_report() {
+    let mut timeline = one_target(C1_C2, "AllPairs", N1_N2);
+    timeline.reports("CCCC");
+    assert_eq!(condition(&mut timeline, ConditionType::LunsHealthy), None, "an agent of the version before");
+    timeline.lun(Some(LunProblemKind::SizeDiffers)).agent = AgentState::Silent;
+    assert_eq!(condition(&mut timeline, ConditionType::LunsHealthy), Some((Status::Unknown, "AgentSilent")));
+    timeline.agent = AgentState::Alive;
+    timeline.host().spec.maintenance = true;
+    let verdict = timeline.judge();
+    assert!(verdict.absent.contains(&ConditionType::LunsHealthy));
 }

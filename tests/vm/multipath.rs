@@ -51,6 +51,7 @@ async fn a21_an_idle_agent_does_nothing_and_multipath_status_is_current() {
     until_connected(&node).await;
     a21_an_idle_agent_starts_no_tool_and_writes_nothing(&node).await;
     multipath_status_follows_multipathd_and_lost_sessions_show_in_seconds(&node).await;
+    a49_a_lun_that_is_taken_away_is_said_while_every_session_works(&node).await;
 }
 
 async fn a21_an_idle_agent_starts_no_tool_and_writes_nothing(node: &RealNode) {
@@ -113,4 +114,32 @@ async fn multipath_status_follows_multipathd_and_lost_sessions_show_in_seconds(n
     node.guest.run_ok(&format!("{} && multipathd reconfigure", set("no"))).await.unwrap();
     until_prepared(node, "Prepared").await;
     node.until_paths("2/2").await;
+}
+
+async fn a49_a_lun_that_is_taken_away_is_said_while_every_session_works(node: &RealNode) {
+    let host = node.site.until("two LUNs", "Host", "w1", |host| host["status"]["luns"]["summary"] == "2/2").await;
+    let healthy: Vec<&str> =
+        host["status"]["luns"]["healthy"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert!(healthy.iter().all(|lun| lun.contains(" 2/2 ")), "{healthy:?}");
+    let second = healthy.iter().find(|lun| lun.ends_with(&format!("{ALPHA}#2"))).unwrap();
+    let (wwid, rest) = second.split_once(' ').unwrap();
+    let size: i64 = rest.split(' ').next().unwrap().parse().unwrap();
+
+    let delete = format!(
+        "tid=$(tgtadm --lld iscsi --op show --mode target | awk '$1 == \"Target\" && $3 == \"{ALPHA}\" {{ print $2 + 0 }}')
+         tgtadm --lld iscsi --op delete --mode logicalunit --tid $tid --lun 2"
+    );
+    node.guest.run_ok(&delete).await.unwrap();
+    let host =
+        node.site.until("NoActivePath", "Host", "w1", |host| reason(host, "LunsHealthy") == "NoActivePath").await;
+    let lun = &host["status"]["luns"]["problems"][0];
+    assert_eq!(
+        (lun["wwid"].as_str(), lun["at"][0]["lun"].as_i64(), lun["sizeBytes"].as_i64()),
+        (Some(wwid), Some(2), Some(size))
+    );
+    assert_eq!((lun["disks"].as_u64(), lun["active"].as_u64()), (Some(2), Some(0)), "{lun}");
+    assert_eq!(host["status"]["luns"]["summary"], "1/2");
+    assert_eq!(reason(&host, "FullyConnected"), "AllPathsConnected");
+    let host = node.site.until("Degraded", "Host", "w1", |host| host["status"]["phase"] == "Degraded").await;
+    assert!(condition(&host, "Ready")["message"].as_str().is_some_and(|it| it.contains(wwid)), "{host}");
 }

@@ -21,9 +21,9 @@ use crate::{
 const COLLECT: Duration = Duration::from_secs(1);
 /// The longest time for which changes are collected while first attempts keep ending.
 const COLLECT_AT_MOST: Duration = Duration::from_secs(5);
-/// The delay of a change of the multipath maps alone. It is written together with the change of sessions that usually
+/// The delay of a change of the multipath maps, or of LUNs without a problem, alone. It is written together with the change of sessions that usually
 /// belongs to it.
-const COLLECT_MAPS: Duration = Duration::from_secs(5);
+const COLLECT_DISKS: Duration = Duration::from_secs(5);
 
 /// The writes of one Host's status, and the last known version of the Host.
 #[derive(Debug)]
@@ -32,6 +32,9 @@ pub struct Outbox {
     /// The time of the answer to a write that `known` is from; None if a watch has shown it.
     answered_at: Option<Instant>,
     changed_at: Option<Duration>,
+    /// The report of the last write. While `known` is the answer to it, it is not written again, even if the answer lacks
+    /// some of it: an older CRD has no such field, and the API server drops what it does not know.
+    last_written: Option<StatusReport>,
     /// A write has not ended.
     is_writing: bool,
     failures: u32,
@@ -53,7 +56,15 @@ impl Outbox {
     /// Starts with a Host that was read.
     #[must_use]
     pub fn new(host: Arc<Host>) -> Self {
-        Outbox { known: host, answered_at: None, changed_at: None, is_writing: false, failures: 0, retry_at: None }
+        Outbox {
+            known: host,
+            answered_at: None,
+            changed_at: None,
+            last_written: None,
+            is_writing: false,
+            failures: 0,
+            retry_at: None,
+        }
     }
 
     /// The newest known version of the Host.
@@ -78,7 +89,8 @@ impl Outbox {
     #[must_use]
     pub fn due(&mut self, report: &StatusReport, progress: Option<Duration>, now: Now) -> Due {
         let difference = report.difference(&self.known);
-        if difference == Difference::None {
+        let is_answered = self.answered_at.is_some() && self.last_written.as_ref() == Some(report);
+        if difference == Difference::None || is_answered {
             self.changed_at = None;
             return Due::No;
         }
@@ -92,14 +104,15 @@ impl Outbox {
             (Difference::Other, Some(last)) => {
                 (last + COLLECT).clamp(changed_at + COLLECT, changed_at + COLLECT_AT_MOST)
             }
-            (Difference::MapsOnly, _) => changed_at + COLLECT_MAPS,
+            (Difference::DisksOnly, _) => changed_at + COLLECT_DISKS,
         };
         let at = self.retry_at.map_or(at, |retry_at| at.max(retry_at));
         if at <= now.monotonic { Due::Now } else { Due::At(at) }
     }
 
-    /// A write of the report was started.
-    pub fn write_started(&mut self) {
+    /// A write of this report was started.
+    pub fn write_started(&mut self, report: &StatusReport) {
+        self.last_written = Some(report.clone());
         self.is_writing = true;
         self.changed_at = None;
     }
@@ -151,7 +164,7 @@ mod tests {
 
     fn with_map(report: &StatusReport) -> StatusReport {
         let map = MultipathMap { wwid: "3600a".into(), target: "iqn.x".into(), paths: 1, active: 1, disks: vec![] };
-        StatusReport { paths: Some(PathReport { connections: Vec::new(), multipath: vec![map] }), ..report.clone() }
+        StatusReport { paths: Some(PathReport { multipath: vec![map], ..PathReport::default() }), ..report.clone() }
     }
 
     /// The Host as it is after this report was written.
@@ -236,7 +249,7 @@ mod tests {
         let mut clock = TestClock::new();
         let mut outbox = Outbox::new(host(1, &report("one")));
         assert_eq!(outbox.due(&report("two"), None, clock.now()), Due::Now);
-        outbox.write_started();
+        outbox.write_started(&report("two"));
         assert_eq!(outbox.due(&report("three"), None, clock.now()), Due::No);
         clock.pass(50);
         outbox.write_succeeded(&host(2, &report("two")), Instant::now());
@@ -253,7 +266,7 @@ mod tests {
                 clock.pass(100);
                 due = outbox.due(&report("two"), None, clock.now());
             }
-            outbox.write_started();
+            outbox.write_started(&report("two"));
             outbox.write_failed(clock.now(), 1);
             assert!(matches!(outbox.due(&report("two"), None, clock.now()), Due::At(_)));
         }
@@ -265,7 +278,7 @@ mod tests {
     fn a_stale_watch_event_does_not_cause_a_second_write() {
         let (clock, now) = (TestClock::new(), Instant::now());
         let mut outbox = Outbox::new(host(1, &report("one")));
-        outbox.write_started();
+        outbox.write_started(&report("two"));
         outbox.write_succeeded(&host(7, &report("two")), now);
         outbox.update(&host(3, &report("one")), now);
         assert_eq!(outbox.due(&report("two"), None, clock.now()), Due::No);
@@ -274,10 +287,27 @@ mod tests {
     }
 
     #[test]
+    fn a69_a_report_with_fields_that_an_older_crd_drops_is_written_once() {
+        let mut clock = TestClock::new();
+        let report = with_map(&report("one"));
+        let mut outbox = Outbox::new(host(1, &self::report("zero")));
+        assert_eq!(outbox.due(&report, None, clock.now()), Due::Now);
+        outbox.write_started(&report);
+        let mut answer = Host::clone(&host(2, &report));
+        answer.status.as_mut().unwrap().multipath.clear();
+        outbox.write_succeeded(&Arc::new(answer.clone()), Instant::now());
+        clock.pass(60_000);
+        assert_eq!(outbox.due(&report, None, clock.now()), Due::No);
+        answer.metadata.resource_version = Some("3".into());
+        outbox.update(&Arc::new(answer), Instant::now());
+        assert_ne!(outbox.due(&report, None, clock.now()), Due::No, "the CRD may be the new one by now");
+    }
+
+    #[test]
     fn a_list_from_after_the_answer_counts_also_when_its_version_is_smaller() {
         let (clock, answered) = (TestClock::new(), Instant::now());
         let mut outbox = Outbox::new(host(780, &report("one")));
-        outbox.write_started();
+        outbox.write_started(&report("two"));
         outbox.write_succeeded(&host(781, &report("two")), answered);
         let listed = answered + Duration::from_secs(1);
         outbox.update(&host(287, &report("one")), listed);

@@ -12,6 +12,8 @@ use std::{
 
 use rustix::io::Errno;
 
+/// The unit of a device's size, whatever the device's own sectors are (Linux' `Documentation/ABI/stable/sysfs-block`).
+const SECTOR: u64 = 512;
 /// The values that the kernel and open-iscsi write for an attribute that is not set.
 const UNSET: [&str; 3] = ["", "<NULL>", "(null)"];
 
@@ -92,6 +94,14 @@ impl BlockDevice {
     /// If sysfs cannot be read.
     pub fn slaves(&self, sys: &Path) -> io::Result<Vec<Self>> {
         self.linked(sys, "slaves")
+    }
+
+    /// Its size in bytes; 0 if it has none, or it cannot be read.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        let sectors: Option<u64> =
+            attribute(&self.directory.join("size")).ok().flatten().and_then(|it| it.parse().ok());
+        sectors.unwrap_or(0).saturating_mul(SECTOR)
     }
 
     /// The device-mapper name; none if this is not a device-mapper device.

@@ -264,6 +264,12 @@ pub struct Disk {
     /// The direct users of the disk, without its multipath map and the checks of multipathd. None if the users were not
     /// read.
     pub users: Option<Vec<DeviceUser>>,
+    /// The number of its LUN, as the kernel counts.
+    pub lun: u64,
+    /// Its size in bytes; 0 if it is not known.
+    pub size: u64,
+    /// Its World Wide Identifier as multipath would write it. None if it has a map, or tells none.
+    pub wwid: Option<Arc<str>>,
 }
 
 impl Disk {
@@ -290,6 +296,10 @@ pub struct Map {
     pub users: Vec<DeviceUser>,
     /// Its paths.
     pub paths: Vec<MapPath>,
+    /// Its size in bytes; 0 if it is not known.
+    pub size: u64,
+    /// Whether the device mapper has told the state of its paths. If not, none counts as active.
+    pub is_known: bool,
 }
 
 /// A login to perform.

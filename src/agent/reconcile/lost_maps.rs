@@ -63,14 +63,14 @@ impl LostMaps {
 mod tests {
     use super::*;
     use crate::agent::{
-        fixtures::{foreign, inventory, lost, map, path, plan, session},
+        fixtures::{disk, foreign, inventory, lost, map, path, plan, session},
         initiator::{Disk, Map},
     };
 
     /// Session 1 with the LUNs `sd1` and `sd1b`.
     fn two_luns() -> Session {
         let mut session = session(1, path("a", "1", "ens1"));
-        session.disks.push(Disk { name: "sd1b".into(), users: None });
+        session.disks.push(Disk { name: "sd1b".into(), users: None, ..disk(1, &[]) });
         session
     }
 

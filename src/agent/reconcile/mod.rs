@@ -15,6 +15,7 @@ use self::{
     interference::{Interfered, Interference},
     logout::LogoutDecision,
     lost_maps::LostMaps,
+    luns::Luns,
     moved::LookUp,
     path_state::{PathState, PendingLogin},
     plan::{Plan, PlanVersion},
@@ -30,7 +31,7 @@ use super::{
     },
 };
 use crate::{
-    api::{Connection, HostWarning, Iqn, MultipathMap, Portal, SecretName, reason::PathReason},
+    api::{Connection, HostLuns, HostWarning, Iqn, MultipathMap, Portal, SecretName, reason::PathReason},
     ops::Now,
 };
 
@@ -43,6 +44,7 @@ pub mod interference;
 pub mod last_plan;
 pub mod logout;
 pub mod lost_maps;
+mod luns;
 mod moved;
 mod neighbours;
 pub mod path_state;
@@ -131,6 +133,8 @@ pub struct Step {
     pub connections: Vec<Connection>,
     /// The multipath maps to report, sorted.
     pub multipath: Vec<MultipathMap>,
+    /// The LUNs to report.
+    pub luns: HostLuns,
     /// What others have made or changed.
     pub warnings: Vec<HostWarning>,
     /// What others have changed since the last step.
@@ -148,6 +152,7 @@ pub struct Reconciler {
     paths: BTreeMap<IscsiPath, PathState>,
     surplus: SurplusSessions,
     lost_maps: LostMaps,
+    luns: Luns,
     /// Logins that have not ended, and when they were started.
     logins: BTreeMap<IscsiPath, Duration>,
     /// Logouts that have not ended, by session.
@@ -301,6 +306,7 @@ impl Reconciler {
         actions.extend(self.missing_maps(input));
         actions.extend(self.acknowledge(input.plan, input.now));
 
+        let (luns, luns_at) = self.luns.report(input.plan, input.inventory, input.now.monotonic);
         Step {
             actions,
             connections: self.connections(input, &sessions),
@@ -308,7 +314,8 @@ impl Reconciler {
             warnings: self.warnings(input),
             interfered,
             acknowledged: self.acknowledged.clone(),
-            wake_at: self.wake_at(&path_inputs, input.now),
+            luns,
+            wake_at: [self.wake_at(&path_inputs, input.now), luns_at].into_iter().flatten().min(),
         }
     }
 

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use crate::{
     agent::initiator::{Inventory, Map},
     api::{
-        AgentStatus, Connection, ConnectionState, Host, HostInterface, HostStatus, Iqn, MultipathMap,
+        AgentStatus, Connection, ConnectionState, Host, HostInterface, HostLuns, HostStatus, Iqn, LunProblem,
+        MultipathMap,
         size::{AGENT_ROOM, json_length},
     },
 };
@@ -39,6 +40,8 @@ pub struct PathReport {
     pub connections: Vec<Connection>,
     /// The multipath maps over them, sorted.
     pub multipath: Vec<MultipathMap>,
+    /// The LUNs that they show; None for a Host that is not served.
+    pub luns: Option<HostLuns>,
 }
 
 /// The difference between a report and the status in the API server. It decides how long the write may wait.
@@ -46,8 +49,8 @@ pub struct PathReport {
 pub enum Difference {
     /// Nothing differs.
     None,
-    /// Only the multipath maps, which change some seconds after the sessions.
-    MapsOnly,
+    /// Only the multipath maps and the LUNs without a problem, which change some seconds after the sessions.
+    DisksOnly,
     /// Something else.
     Other,
     /// The controller waits for it: the first report, or the acknowledgement of a plan.
@@ -69,12 +72,15 @@ impl StatusReport {
     }
 
     /// The report without what the Host has no room for. A report that is too large would be refused for ever, so the
-    /// state of each planned path comes first: messages are shortened and then left out, then maps, then surplus sessions
-    /// of targets with another one, then addresses.
+    /// state of each planned path comes first: messages are shortened and then left out, then LUNs without a problem, then
+    /// maps, then other LUNs, then surplus sessions of targets with another one, then addresses.
     #[must_use]
     pub fn fit(mut self) -> Self {
         self.shorten_messages(LONGEST_MESSAGE);
-        let entries = self.paths.as_ref().map_or(0, |paths| paths.connections.len() + paths.multipath.len());
+        let entries = self.paths.as_ref().map_or(0, |paths| {
+            let luns = paths.luns.as_ref().map_or(0, |luns| luns.healthy.len() + luns.problems.len());
+            paths.connections.len() + paths.multipath.len() + luns
+        });
         let addresses: usize = self.interfaces.iter().flatten().map(|interface| interface.addresses.len()).sum();
         if entries + addresses / 8 < SMALL_REPORT {
             return self;
@@ -82,7 +88,9 @@ impl StatusReport {
         for step in [
             |report: &mut Self, _| report.shorten_messages(SHORT_MESSAGE),
             |report: &mut Self, _| report.shorten_messages(0),
+            Self::drop_luns,
             Self::drop_maps,
+            Self::drop_lun_problems,
             Self::drop_surplus,
             |report: &mut Self, _| {
                 report.interfaces.iter_mut().flatten().for_each(|interface| interface.addresses.truncate(ADDRESSES));
@@ -106,6 +114,28 @@ impl StatusReport {
             if longest == 0 {
                 connection.message = None;
             }
+        }
+    }
+
+    fn drop_luns(&mut self, mut excess: usize) {
+        let Some(PathReport { luns: Some(luns), .. }) = &mut self.paths else { return };
+        while excess > 0
+            && let Some(text) = luns.healthy.pop()
+        {
+            luns.left_out += 1;
+            excess = excess.saturating_sub(json_length(&text));
+        }
+    }
+
+    /// The worst one stays: the condition says what it is.
+    fn drop_lun_problems(&mut self, mut excess: usize) {
+        let Some(PathReport { luns: Some(luns), .. }) = &mut self.paths else { return };
+        while excess > 0
+            && luns.problems.len() > 1
+            && let Some(problem) = luns.problems.pop()
+        {
+            luns.left_out += 1;
+            excess = excess.saturating_sub(json_length(&problem));
         }
     }
 
@@ -144,7 +174,12 @@ impl StatusReport {
         let empty = HostStatus::default();
         let status = host.status.as_ref().unwrap_or(&empty);
         let same_connections = self.paths.as_ref().is_none_or(|paths| paths.connections == status.connections);
-        let same_maps = self.paths.as_ref().is_none_or(|paths| paths.multipath == status.multipath);
+        let same_disks =
+            self.paths.as_ref().is_none_or(|paths| paths.multipath == status.multipath && paths.luns == status.luns);
+        let same_problems = self
+            .paths
+            .as_ref()
+            .is_none_or(|paths| lun_problems(paths.luns.as_ref()) == lun_problems(status.luns.as_ref()));
         let is_awaited = status.agent.as_ref().is_none_or(|agent| {
             (&agent.observed_revision, agent.observed_sequence)
                 != (&self.agent.observed_revision, self.agent.observed_sequence)
@@ -154,10 +189,11 @@ impl StatusReport {
         } else if status.agent.as_ref() != Some(&self.agent)
             || status.interfaces != self.interfaces
             || !same_connections
+            || !same_problems
         {
             Difference::Other
-        } else if !same_maps {
-            Difference::MapsOnly
+        } else if !same_disks {
+            Difference::DisksOnly
         } else {
             Difference::None
         }
@@ -171,9 +207,10 @@ impl StatusReport {
         let mut fields = serde_json::Map::new();
         fields.insert("agent".into(), json!(agent));
         fields.insert("interfaces".into(), json!(interfaces));
-        if let Some(PathReport { connections, multipath }) = paths {
+        if let Some(PathReport { connections, multipath, luns }) = paths {
             fields.insert("connections".into(), json!(connections));
             fields.insert("multipath".into(), json!(multipath));
+            fields.insert("luns".into(), json!(luns));
         }
         fields
     }
@@ -214,6 +251,10 @@ fn target_of_disk<'a>(inventory: &'a Inventory, name: &str) -> Option<&'a str> {
     Some(session.path.target.as_str())
 }
 
+fn lun_problems(luns: Option<&HostLuns>) -> &[LunProblem] {
+    luns.map(|luns| luns.problems.as_slice()).unwrap_or_default()
+}
+
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
@@ -234,6 +275,7 @@ mod tests {
         let report = StatusReport { agent, interfaces: Some(Vec::new()), paths: Some(PathReport::default()) };
         let expected = json!({
             "agent": {"version": "1", "observedRevision": "r"}, "interfaces": [], "connections": [], "multipath": [],
+            "luns": null,
         });
         assert_eq!(json!(report.fields()), expected);
     }
@@ -318,7 +360,7 @@ mod tests {
         };
         let mut connections: Vec<Connection> = planned.chain(surplus).collect();
         connections.sort_by(|a, b| a.key().cmp(&b.key()));
-        let paths = Some(PathReport { connections, multipath: (0..maps).map(map).collect() });
+        let paths = Some(PathReport { connections, multipath: (0..maps).map(map).collect(), luns: None });
         StatusReport { agent: AgentStatus::default(), interfaces: Some(Vec::new()), paths }
     }
 

@@ -113,7 +113,7 @@ fn not_operational(hosts: &[Host], data_centers: &[DataCenter]) -> Vec<Finding> 
             Phase::NonOperational => Finding::error(text(ConditionType::Operational)),
             Phase::Unassigned | Phase::Lost => Finding::warning(text(ConditionType::Operational)),
             Phase::Connecting if is_held => Finding::warning(text(ConditionType::Operational)),
-            Phase::Degraded => Finding::warning(text(ConditionType::FullyConnected)),
+            Phase::Degraded => Finding::warning(text(condition::why_degraded(&status.conditions))),
             Phase::Maintenance if is_blocked => Finding::warning(text(ConditionType::Ready)),
             // Connecting is short, and another line is about agents that do not report.
             Phase::Up | Phase::Connecting | Phase::Maintenance | Phase::Unknown => continue,

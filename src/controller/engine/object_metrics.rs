@@ -18,7 +18,7 @@ use prometheus_client::{
 
 use crate::{
     api::{
-        ConnectionState, Host, HostCounts, ObjectKey, ObjectKind, Phase,
+        ConnectionState, Host, HostCounts, LunProblemKind, ObjectKey, ObjectKind, Phase,
         condition::{self, Status},
         reason::ConditionType,
     },
@@ -64,6 +64,14 @@ pub(crate) struct HostStateLabel {
     pub host: String,
     pub node: String,
     pub state: &'static str,
+}
+
+/// LUNs with a problem.
+#[derive(Clone, Debug, EncodeLabelSet)]
+pub(crate) struct LunLabel {
+    pub namespace: String,
+    pub data_center: String,
+    pub problem: &'static str,
 }
 
 /// Paths to a portal of a target in a state.
@@ -133,6 +141,7 @@ pub(super) struct Snapshot {
     host_paths: Vec<(HostStateLabel, u32)>,
     portal_paths: Vec<(PortalLabel, u32)>,
     network_paths: Vec<(NetworkLabel, u32)>,
+    lun_problems: Vec<(LunLabel, u32)>,
     conditions: Vec<(ConditionLabel, u32)>,
 }
 
@@ -195,6 +204,7 @@ impl Snapshot {
         let mut portals: HashMap<(&str, &str), States> = HashMap::new();
         // A data center has at most 1,024 networks (`planner::MAX_NETWORKS`).
         let mut networks: BTreeMap<&str, States> = BTreeMap::new();
+        let mut lun_problems: BTreeMap<LunProblemKind, u32> = BTreeMap::new();
         for name in &center.hosts {
             let host_key = key.beside(name.clone());
             let (Some(host), Some(state)) = (index.hosts.get(&host_key), index.host_state(&host_key)) else { continue };
@@ -204,9 +214,20 @@ impl Snapshot {
                 let states = networks.entry(path.network.as_deref().unwrap_or_default()).or_default();
                 states.count(state.connected[at], state.failed[at]);
             }
+            for lun in host.status.iter().flat_map(|status| &status.luns).flat_map(|luns| &luns.problems) {
+                *lun_problems.entry(lun.problem).or_default() += 1;
+            }
             self.add_host(key, &host_key, host, state);
         }
         self.add_networks(key, networks);
+        for problem in LunProblemKind::ALL {
+            let label = LunLabel {
+                namespace: key.namespace.to_string(),
+                data_center: key.name.to_string(),
+                problem: problem.as_str(),
+            };
+            self.lun_problems.push((label, lun_problems.get(problem).copied().unwrap_or(0)));
+        }
         let mut portals: Vec<_> = portals.into_iter().collect();
         portals.sort_by_key(|(portal, states)| (Reverse(states.failed), *portal));
         portals.truncate(MAX_PORTALS);
@@ -301,6 +322,12 @@ impl Collector for ObjectMetrics {
         gauges(encoder, "host_paths", "Paths of each host by state.", &all.host_paths)?;
         gauges(encoder, "portal_paths", "Planned paths to each portal of a target by state.", &all.portal_paths)?;
         gauges(encoder, "network_paths", "Planned paths through each network by state.", &all.network_paths)?;
+        gauges(
+            encoder,
+            "lun_problems",
+            "LUNs of hosts that have this problem, each counted on each host.",
+            &all.lun_problems,
+        )?;
         gauges(encoder, "condition", "1 for each condition of an object, with its status.", &all.conditions)
     }
 }

@@ -5,6 +5,7 @@
 //! session must exist in the kernel, after a logout it must not.
 
 mod claims;
+mod disks;
 mod host_settings;
 mod installed;
 pub mod iscsiadm;

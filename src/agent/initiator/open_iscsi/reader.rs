@@ -6,7 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use super::sessions::{SessionEntry, sessions};
+use super::{
+    disks,
+    sessions::{SessionEntry, sessions},
+};
 #[cfg(test)]
 use crate::agent::host::block_node::BlockNodes;
 use crate::agent::{
@@ -93,8 +96,16 @@ impl Reader {
         let maps = maps(sys, &*self.mapper, sessions.iter().flat_map(|session| &session.disks))?;
         let inspected = sessions.iter().filter(|session| with_users_of.contains(&session.id));
         let users = self.users.of(inspected.flat_map(|session| &session.disks), &maps)?;
+        let in_map: BTreeSet<Arc<str>> = maps.iter().flat_map(|map| &map.paths).map(|path| path.disk.clone()).collect();
+        let disk = |device: BlockDevice| Disk {
+            users: users.get(&device.number).cloned(),
+            lun: disks::lun(&device),
+            size: device.size(),
+            wwid: if in_map.contains(&device.name) { None } else { disks::wwid(&device) },
+            name: device.name,
+        };
         let inventory = Inventory {
-            sessions: sessions.iter().map(|session| session_with_users(session.clone(), &users)).collect(),
+            sessions: sessions.iter().map(|entry| session(entry.clone(), disk)).collect(),
             maps: maps.into_iter().map(|map| map_with_users(map, &users)).collect(),
         };
         Ok(Read { sessions, inventory })
@@ -108,16 +119,13 @@ async fn blocking<T: Send + 'static>(read: impl FnOnce() -> io::Result<T> + Send
     Ok(result?)
 }
 
-fn session_with_users(entry: SessionEntry, users: &BTreeMap<DeviceNumber, Vec<DeviceUser>>) -> Session {
+fn session(entry: SessionEntry, disk: impl Fn(BlockDevice) -> Disk) -> Session {
     let owner = entry.owner();
     let SessionEntry { id, path, connected_to: _, tpgt, record: _, state, credentials, replacement_timeout, disks } =
         entry;
     let live_settings =
         replacement_timeout.map(|replacement_timeout_seconds| LiveSettings { replacement_timeout_seconds });
-    let disks = disks
-        .into_iter()
-        .map(|BlockDevice { name, number, .. }| Disk { users: users.get(&number).cloned(), name })
-        .collect();
+    let disks = disks.into_iter().map(disk).collect();
     let (refused, stored_credentials, record_is_kept) = (None, None, None);
     Session {
         id,
@@ -137,9 +145,10 @@ fn session_with_users(entry: SessionEntry, users: &BTreeMap<DeviceNumber, Vec<De
 
 fn map_with_users(entry: MapEntry, users: &BTreeMap<DeviceNumber, Vec<DeviceUser>>) -> Map {
     let MapEntry { block, name, wwid, open_count, paths, partitions: _, unknown } = entry;
+    let (size, is_known) = (block.size(), unknown.is_none());
     let unknown = unknown.into_iter().map(DeviceUser::Unknown);
     let users = unknown.chain(users.get(&block.number).into_iter().flatten().cloned()).collect();
-    Map { name, wwid, open_count, users, paths }
+    Map { name, wwid, open_count, users, paths, size, is_known }
 }
 
 #[cfg(test)]
@@ -240,6 +249,8 @@ mod tests {
             open_count: 1,
             users: vec![],
             paths: vec![path("sda", true), path("sdb", false)],
+            size: 0,
+            is_known: true,
         };
         assert_eq!(read(&host).maps, [expected]);
     }

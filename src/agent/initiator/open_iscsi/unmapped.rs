@@ -1,9 +1,9 @@
 //! LUNs of our sessions with several disks and no multipath map: no path takes over for another.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -12,9 +12,8 @@ use tokio::time::Instant;
 
 use super::reader::Read;
 use crate::{
-    agent::host::sysfs::{BlockDevice, attribute},
+    agent::host::sysfs::BlockDevice,
     api::{HostWarning, first_few, reason::PreparedReason},
-    ops::one_line,
 };
 
 /// The time that multipathd has to make a map of new disks.
@@ -25,8 +24,6 @@ const SHOWN: usize = 3;
 /// The LUNs without a map, and since when each has none.
 #[derive(Debug, Default)]
 pub(super) struct Unmapped {
-    /// By the directory of a disk, which has the number of its session. Only of disks without a map: usually there are none.
-    wwids: Mutex<BTreeMap<PathBuf, Option<String>>>,
     since: Mutex<BTreeMap<String, Instant>>,
 }
 
@@ -43,7 +40,7 @@ impl Unmapped {
     /// The warning about LUNs that have had no map for a while. What cannot be read of a disk is left out: a warning is not
     /// worth a turn of the agent.
     pub(super) fn warning(&self, sys: &Path, read: &Read, now: Instant) -> Option<HostWarning> {
-        let found = self.luns(sys, read);
+        let found = luns(sys, read);
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         since.retain(|wwid, _| found.iter().any(|lun| lun.wwid == *wwid));
         let is_settled = |lun: &&Lun| {
@@ -53,39 +50,28 @@ impl Unmapped {
         let luns: Vec<&Lun> = found.iter().filter(is_settled).collect();
         (!luns.is_empty()).then(|| warning(&luns))
     }
+}
 
-    fn luns(&self, sys: &Path, read: &Read) -> Vec<Lun> {
-        let in_map: BTreeSet<&str> =
-            read.inventory.maps.iter().flat_map(|map| &map.paths).map(|path| &*path.disk).collect();
-        let sessions = read.sessions.iter().filter(|session| session.is_own() && session.is_live());
-        let bare: Vec<&BlockDevice> =
-            sessions.flat_map(|session| &session.disks).filter(|disk| !in_map.contains(&*disk.name)).collect();
-        let mut disks: BTreeMap<String, Vec<&BlockDevice>> = BTreeMap::new();
-        let mut wwids = self.wwids.lock().unwrap_or_else(PoisonError::into_inner);
-        wwids.retain(|directory, _| bare.iter().any(|disk| disk.directory == *directory));
-        for disk in bare {
-            let wwid = wwids.entry(disk.directory.clone()).or_insert_with(|| wwid(sys, disk));
-            if let Some(wwid) = wwid {
-                disks.entry(wwid.clone()).or_default().push(disk);
+/// The LUNs of our working sessions with several disks and no map.
+fn luns(sys: &Path, read: &Read) -> Vec<Lun> {
+    let mut disks: BTreeMap<&str, Vec<&BlockDevice>> = BTreeMap::new();
+    let sessions = read.sessions.iter().zip(&read.inventory.sessions);
+    for (entry, session) in sessions.filter(|(entry, _)| entry.is_own() && entry.is_live()) {
+        for (device, disk) in entry.disks.iter().zip(&session.disks) {
+            if let Some(wwid) = &disk.wwid {
+                disks.entry(wwid).or_default().push(device);
             }
         }
-        drop(wwids);
-        luns_of(sys, disks)
     }
+    luns_of(sys, disks)
 }
 
-/// None for a disk without VPD page 0x83, for which the kernel answers ENXIO.
-fn wwid(sys: &Path, disk: &BlockDevice) -> Option<String> {
-    let wwid = attribute(&sys.join("block").join(&*disk.name).join("device/wwid")).ok()??;
-    Some(one_line(wwid.trim()))
-}
-
-fn luns_of(sys: &Path, disks: BTreeMap<String, Vec<&BlockDevice>>) -> Vec<Lun> {
+fn luns_of(sys: &Path, disks: BTreeMap<&str, Vec<&BlockDevice>>) -> Vec<Lun> {
     let mut luns = Vec::new();
     for (wwid, disks) in disks.into_iter().filter(|(_, disks)| disks.len() > 1) {
         if let Ok(Some(holders)) = holders_without_map(sys, &disks) {
             let disks = disks.iter().map(|disk| disk.name.to_string()).collect();
-            luns.push(Lun { wwid, disks, holders });
+            luns.push(Lun { wwid: wwid.to_owned(), disks, holders });
         }
     }
     luns
@@ -120,6 +106,8 @@ fn warning(luns: &[&Lun]) -> HostWarning {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::agent::initiator::open_iscsi::fixtures::FakeHost;
 
@@ -148,7 +136,7 @@ mod tests {
     fn a55_a_lun_without_a_map_is_warned_about_after_half_a_minute() {
         let found = messages(&two_disks(), &[0, 29, 30]);
         assert_eq!(found[..2], [None, None], "multipathd may be about to make it");
-        assert!(found[2].as_ref().unwrap().contains("naa.6001 (disks sda sdb)"), "{found:?}");
+        assert!(found[2].as_ref().unwrap().contains("36001 (disks sda sdb)"), "{found:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -38,6 +39,8 @@ use crate::{
 /// The prefix of the interface records of the agent. The saved sessions name a record, as open-iscsi's do. Here nobody else
 /// makes records with it, so every session with such a name is the agent's.
 const OWN_RECORD_PREFIX: &str = "mb.";
+/// The size of each LUN, in bytes.
+const LUN_SIZE: u64 = 10 << 30;
 /// How often a read that hangs looks whether it still does.
 const HANGS_FOR: Duration = Duration::from_secs(1);
 
@@ -235,7 +238,7 @@ impl SimulatedHost {
             let disk: Arc<str> = format!("sd{id}").into();
             let target = &entry.path.target;
             if !state.flushed.contains(target) {
-                let map = maps.entry(target.clone()).or_insert_with(|| new_map(&self.node, target, state));
+                let map = maps.entry(target.clone()).or_insert_with(|| new_map(target, state));
                 map.paths.push(MapPath { disk: disk.clone(), active: !lost });
             }
             sessions.push(Session {
@@ -255,6 +258,9 @@ impl SimulatedHost {
                     users: with_users_of
                         .contains(id)
                         .then(|| in_use.then(|| DeviceUser::Open("a simulated process".into())).into_iter().collect()),
+                    lun: 0,
+                    size: LUN_SIZE,
+                    wwid: None,
                 }],
             });
         }
@@ -360,7 +366,7 @@ impl Initiator for SimulatedHost {
                 Err(PathError::new(PathReason::InUse, "the map is in use (simulated)"))
             }
             Some(_) => {
-                let target = state.open_target_of(&map.name, &self.node);
+                let target = state.open_target_of(&map.name);
                 state.flushed.extend(target);
                 Ok(())
             }
@@ -370,7 +376,7 @@ impl Initiator for SimulatedHost {
 
     async fn restore(&self, map: &Map) -> Result<(), PathError> {
         let mut state = self.state();
-        let target = state.open_target_of(&map.name, &self.node);
+        let target = state.open_target_of(&map.name);
         state.flushed.retain(|flushed| target.as_ref() != Some(flushed));
         Ok(())
     }
@@ -412,8 +418,8 @@ impl SimulatedState {
         self.save();
     }
 
-    fn open_target_of(&self, map: &str, node: &str) -> Option<Iqn> {
-        self.sessions.values().map(|entry| &entry.path.target).find(|target| *map_name(node, target) == *map).cloned()
+    fn open_target_of(&self, map: &str) -> Option<Iqn> {
+        self.sessions.values().map(|entry| &entry.path.target).find(|target| *map_name(target) == *map).cloned()
     }
 
     fn record_harm_of_logout(&mut self, session: &Session, before: &Inventory) {
@@ -482,13 +488,13 @@ impl Entry {
     }
 }
 
-fn map_name(node: &str, target: &str) -> String {
-    let drawn = backoff::fraction(Duration::from_secs(u32::MAX.into()), (node, target)).as_nanos();
-    format!("3600{drawn:028x}")
+/// Every host sees the same LUN behind a target.
+fn map_name(target: &str) -> String {
+    format!("3600{:029x}", BuildHasherDefault::<DefaultHasher>::default().hash_one(target))
 }
 
-fn new_map(node: &str, target: &Iqn, state: &SimulatedState) -> Map {
-    let name = map_name(node, target);
+fn new_map(target: &Iqn, state: &SimulatedState) -> Map {
+    let name = map_name(target);
     let is_open = state.open.contains(target);
     Map {
         wwid: name.clone(),
@@ -496,6 +502,8 @@ fn new_map(node: &str, target: &Iqn, state: &SimulatedState) -> Map {
         open_count: u32::from(is_open),
         users: if is_open { vec![DeviceUser::Holder("a simulated volume".into())] } else { Vec::new() },
         paths: Vec::new(),
+        size: LUN_SIZE,
+        is_known: true,
     }
 }
 

@@ -172,6 +172,7 @@ fn report_unreadable_status(index: &Index, key: &ObjectKey, host: &Host, error: 
             condition(ConditionType::AgentReady, Status::False),
             condition(ConditionType::Operational, Status::Unknown),
             condition(ConditionType::FullyConnected, Status::Unknown),
+            condition(ConditionType::LunsHealthy, Status::Unknown),
             condition(ConditionType::Ready, Status::False),
         ],
         absent: Vec::new(),
@@ -185,7 +186,8 @@ fn report_unreadable_status(index: &Index, key: &ObjectKey, host: &Host, error: 
     let conditions =
         condition::merge(&current.conditions, verdict.conditions.clone(), host.metadata.generation, now.wall);
     if current.phase != Some(verdict.phase) || current.conditions != conditions {
-        let event = if current.phase == Some(verdict.phase) { None } else { phase_event(current.phase, &verdict) };
+        let event =
+            if current.phase == Some(verdict.phase) { None } else { phase_event(current.phase, &conditions, &verdict) };
         let reason = Some(Reason::StatusUnreadable.as_str().to_owned());
         let summary = Summary { reason, ..current.summary.clone().unwrap_or_default() };
         let part = UnreadablePart { phase: Some(verdict.phase), summary, conditions };
@@ -303,7 +305,7 @@ fn write(
     if before == Some(verdict.phase) {
         event = event.or_else(|| maintenance_event(current, &desired, verdict));
     } else if event.is_none()
-        && let Some(of_phase) = phase_event(before, verdict)
+        && let Some(of_phase) = phase_event(before, &desired.conditions, verdict)
     {
         let change = PhaseChange {
             data_center: key.beside(host.spec.data_center.as_str()),
@@ -372,13 +374,13 @@ fn maintenance_event(before: &HostStatus, now: &ControllerPart, verdict: &HostVe
 }
 
 /// The Event about a change of phase.
-fn phase_event(before: Option<Phase>, verdict: &HostVerdict) -> Option<EventSpec> {
+fn phase_event(before: Option<Phase>, conditions: &[Condition], verdict: &HostVerdict) -> Option<EventSpec> {
     // A new Host has not changed.
     if before.is_none() && matches!(verdict.phase, Phase::Unassigned | Phase::Connecting | Phase::Unknown) {
         return None;
     }
     let described_by = match verdict.phase {
-        Phase::Degraded => ConditionType::FullyConnected,
+        Phase::Degraded => condition::why_degraded(conditions),
         Phase::Unassigned
         | Phase::Maintenance
         | Phase::Connecting

@@ -45,7 +45,8 @@ fn reason(host: &Host, plan: &HostPlan, conditions: &[Condition]) -> Option<Stri
         return Some(Reason::InUse.as_str().to_owned());
     }
     let of_paths = if ready == Reason::Degraded.as_str() {
-        Some(path_reasons(host, plan).unwrap_or_else(|| Reason::PathsFailed.as_str().to_owned()))
+        let why = condition::find(conditions, condition::why_degraded(conditions));
+        path_reasons(host, plan).or_else(|| why.map(|why| why.reason.clone()))
     } else if ready == Reason::StorageUnreachable.as_str() {
         path_reasons(host, plan)
     } else {
