@@ -32,11 +32,11 @@ pub struct Outbox {
     /// The time of the answer to a write that `known` is from; None if a watch has shown it.
     answered_at: Option<Instant>,
     changed_at: Option<Duration>,
-    /// The report of the last write. While `known` is the answer to it, it is not written again, even if the answer lacks
-    /// some of it: an older CRD has no such field, and the API server drops what it does not know.
-    last_written: Option<StatusReport>,
-    /// A write has not ended.
-    is_writing: bool,
+    /// The report to which `known` is the answer. It is not written again, even if the answer lacks some of it: an older
+    /// CRD has no such field, and the API server drops what it does not know.
+    answered: Option<StatusReport>,
+    /// The report of a write that has not ended.
+    writing: Option<StatusReport>,
     failures: u32,
     retry_at: Option<Duration>,
 }
@@ -60,8 +60,8 @@ impl Outbox {
             known: host,
             answered_at: None,
             changed_at: None,
-            last_written: None,
-            is_writing: false,
+            answered: None,
+            writing: None,
             failures: 0,
             retry_at: None,
         }
@@ -78,10 +78,15 @@ impl Outbox {
     /// versions are: after a restore of etcd from a backup they are smaller than the known ones.
     pub fn update(&mut self, host: &Arc<Host>, list_began: Instant) {
         let answer_is_newer = self.answered_at.is_some_and(|at| at >= list_began) && is_older(host, &self.known);
-        if !Arc::ptr_eq(&self.known, host) && !answer_is_newer {
-            self.known = host.clone();
+        if Arc::ptr_eq(&self.known, host) || answer_is_newer {
+            return;
+        }
+        // The watch shows our own write too.
+        if !is_same(host, &self.known) {
+            self.answered = None;
             self.answered_at = None;
         }
+        self.known = host.clone();
     }
 
     /// Decides when to write this report. `progress` is the time at which a first attempt last ended, while a plan is
@@ -89,13 +94,12 @@ impl Outbox {
     #[must_use]
     pub fn due(&mut self, report: &StatusReport, progress: Option<Duration>, now: Now) -> Due {
         let difference = report.difference(&self.known);
-        let is_answered = self.answered_at.is_some() && self.last_written.as_ref() == Some(report);
-        if difference == Difference::None || is_answered {
+        if difference == Difference::None || self.answered.as_ref() == Some(report) {
             self.changed_at = None;
             return Due::No;
         }
         let changed_at = *self.changed_at.get_or_insert(now.monotonic);
-        if self.is_writing {
+        if self.writing.is_some() {
             return Due::No;
         }
         let at = match (difference, progress) {
@@ -112,28 +116,34 @@ impl Outbox {
 
     /// A write of this report was started.
     pub fn write_started(&mut self, report: &StatusReport) {
-        self.last_written = Some(report.clone());
-        self.is_writing = true;
+        self.writing = Some(report.clone());
         self.changed_at = None;
     }
 
     /// The write has succeeded, and this is the answer, which came at this time. A watch may have shown a newer version.
     pub fn write_succeeded(&mut self, host: &Arc<Host>, at: Instant) {
+        let written = self.writing.take();
         if !is_older(host, &self.known) {
             self.known = host.clone();
             self.answered_at = Some(at);
+            self.answered = written;
         }
-        self.is_writing = false;
         self.failures = 0;
         self.retry_at = None;
     }
 
     /// The write has failed. It is retried after a few seconds, later every half minute.
     pub fn write_failed(&mut self, now: Now, seed: u64) {
-        self.is_writing = false;
+        self.writing = None;
         self.failures += 1;
         self.retry_at = Some(now.monotonic + backoff::pause(PathReason::PortalUnreachable, self.failures, seed));
     }
+}
+
+/// Whether these are one version of one Host.
+fn is_same(a: &Host, b: &Host) -> bool {
+    let version = |host: &Host| host.metadata.resource_version.clone();
+    a.metadata.uid == b.metadata.uid && version(a).is_some() && version(a) == version(b)
 }
 
 /// Whether `host` is an older version than `than`. Resource versions of one kind are increasing numbers (KEP-5504). If
@@ -275,6 +285,19 @@ mod tests {
     }
 
     #[test]
+    fn a26_a_write_that_fails_after_one_that_succeeded_is_retried() {
+        let mut clock = TestClock::new();
+        let mut outbox = Outbox::new(host(1, &report("one")));
+        outbox.write_started(&report("two"));
+        outbox.write_succeeded(&host(2, &report("two")), Instant::now());
+        assert_eq!(outbox.due(&report("three"), None, clock.now()), Due::Now);
+        outbox.write_started(&report("three"));
+        outbox.write_failed(clock.now(), 1);
+        clock.pass(60_000);
+        assert_eq!(outbox.due(&report("three"), None, clock.now()), Due::Now);
+    }
+
+    #[test]
     fn a_stale_watch_event_does_not_cause_a_second_write() {
         let (clock, now) = (TestClock::new(), Instant::now());
         let mut outbox = Outbox::new(host(1, &report("one")));
@@ -296,8 +319,9 @@ mod tests {
         let mut answer = Host::clone(&host(2, &report));
         answer.status.as_mut().unwrap().multipath.clear();
         outbox.write_succeeded(&Arc::new(answer.clone()), Instant::now());
+        outbox.update(&Arc::new(answer.clone()), Instant::now());
         clock.pass(60_000);
-        assert_eq!(outbox.due(&report, None, clock.now()), Due::No);
+        assert_eq!(outbox.due(&report, None, clock.now()), Due::No, "the watch has shown what was written");
         answer.metadata.resource_version = Some("3".into());
         outbox.update(&Arc::new(answer), Instant::now());
         assert_ne!(outbox.due(&report, None, clock.now()), Due::No, "the CRD may be the new one by now");
