@@ -1,7 +1,7 @@
 //! The networks that a host is attached to, and their devices. The API says that a host "carries" these networks.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
 
@@ -9,7 +9,7 @@ use super::{
     address::host_address,
     view::{NetworkView, View},
 };
-use crate::api::{CarriedNetwork, CarrySource, Host, HostInterface, HostSpec};
+use crate::api::{CarriedNetwork, CarrySource, Host, HostInterface, HostSpec, InterfaceName};
 
 /// A network that a host carries.
 #[derive(Clone, Debug)]
@@ -120,14 +120,18 @@ type Inside<'a> = BTreeMap<usize, Vec<&'a str>>;
 /// The addresses of a host in the subnets of each network.
 fn inside<'a>(view: &View, reported: &[Reported<'a>]) -> HashMap<usize, Inside<'a>> {
     let mut inside: HashMap<usize, Inside<'a>> = HashMap::new();
-    for (at, Reported { addresses, .. }) in
-        reported.iter().enumerate().filter(|(_, reported)| reported.interface.beside.is_none())
-    {
+    for (at, Reported { addresses, .. }) in reported.iter().enumerate() {
         for (address, text) in addresses {
             for network in view.subnets.networks_of(*address) {
                 inside.entry(network).or_default().entry(at).or_default().push(text);
             }
         }
+    }
+    // Where both have an address in a network, the interface below carries it.
+    for carriers in inside.values_mut() {
+        let names: BTreeSet<&str> = carriers.keys().map(|at| &*reported[*at].interface.name).collect();
+        let is_beside = |at: usize| reported[at].interface.beside.as_deref().is_some_and(|below| names.contains(below));
+        carriers.retain(|at, _| !is_beside(*at));
     }
     inside
 }
@@ -156,8 +160,10 @@ fn by_subnet(
             });
         }
     }
+    let carrying: Vec<InterfaceName> = entries.iter().map(|entry| entry.interface.clone()).collect();
     let is_beside = |entry: &CarriedNetwork| {
-        reported.iter().any(|it| it.interface.name == entry.interface && it.interface.beside.is_some())
+        let below = reported.iter().find(|it| it.interface.name == entry.interface);
+        below.and_then(|it| it.interface.beside.as_ref()).is_some_and(|below| carrying.contains(below))
     };
     for entry in before.iter().filter(|entry| !is_beside(entry)) {
         let Some(address) = entry.address.as_deref().and_then(host_address) else { continue };

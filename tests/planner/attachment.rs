@@ -97,6 +97,11 @@ const SAN_A: &str = "san-a: {subnets: [10.0.1.0/24]}";
 #[case::it_is_beside_the_device_below_it_by_now(
     "{name: ens3, addresses: [10.0.1.21/24], beside: ens4}, {name: ens4, addresses: [10.0.1.24/24]}",
     &["ens4 10.0.1.24/24"])]
+#[case::it_is_beside_a_device_that_does_not_carry_the_network(
+    "{name: ens3, addresses: [10.0.1.21/24, 'fd00:1::21/64'], beside: ens4}, {name: ens4, addresses: ['fd00:1::24/64']}",
+    &["ens3 10.0.1.21/24"])]
+#[case::it_is_beside_a_device_that_is_not_reported(
+    "{name: ens3, addresses: [10.0.1.21/24], beside: br0}", &["ens3 10.0.1.21/24"])]
 #[case::the_address_has_moved_to_another_device("{name: ens4, addresses: [10.0.1.21/24]}", &["ens4 10.0.1.21/24"])]
 #[case::the_address_has_moved_with_another_prefix_length(
     "{name: ens4, addresses: [10.0.1.21/16]}", &["ens4 10.0.1.21/16"])]
