@@ -115,11 +115,13 @@ pub fn find(conditions: &[Condition], kind: ConditionType) -> Option<&Condition>
     conditions.iter().find(|condition| condition.type_ == kind.as_str())
 }
 
-/// The condition that says why a host is Degraded: that of its paths, unless none has failed.
+/// The condition that says why a host is Degraded: that of its paths, unless none has failed and a LUN has a problem.
 #[must_use]
 pub fn why_degraded(conditions: &[Condition]) -> ConditionType {
-    let by_luns = find(conditions, ConditionType::FullyConnected).is_some_and(|it| it.status == Status::True.as_str());
-    if by_luns { ConditionType::LunsHealthy } else { ConditionType::FullyConnected }
+    let failed =
+        find(conditions, ConditionType::FullyConnected).is_some_and(|it| it.reason == Reason::PathsFailed.as_str());
+    let luns = find(conditions, ConditionType::LunsHealthy).is_some_and(|it| it.status == Status::False.as_str());
+    if luns && !failed { ConditionType::LunsHealthy } else { ConditionType::FullyConnected }
 }
 
 /// Times of the API have whole seconds. Times that are compared with them must have whole seconds too.

@@ -208,7 +208,10 @@ fn in_service(
     let fully = fully_connected(plan, by_paths, &failed, settled, &operational);
     let luns = luns::problem(observation).filter(|_| by_paths == Phase::Up);
     let phase = if luns.is_some() { Phase::Degraded } else { by_paths };
-    let ready = ready_in_service(phase, &operational, luns.as_ref().unwrap_or(&fully), settled);
+    let ready = match luns {
+        Some(luns) if settled => ready_in_service(phase, &operational, &luns, settled),
+        _ => ready_in_service(by_paths, &operational, &fully, settled),
+    };
     HostVerdict {
         phase,
         paths: counts(plan, reported),

@@ -273,6 +273,15 @@ fn a49_by_luns_alone_no_host_is_worse_than_degraded_nor_better_than_its_paths() 
 }
 
 #[test]
+fn a_host_whose_plan_is_being_carried_out_is_not_ready_by_its_luns() {
+    let mut timeline = one_target(C1_C2, "AllPairs", N1_N2);
+    timeline.reports("CCCC").lun(Some(LunProblemKind::PathsMissing));
+    timeline.host().status.as_mut().unwrap().agent.as_mut().unwrap().observed_revision = Some("older".into());
+    assert_eq!(timeline.judge().phase, Phase::Degraded);
+    assert_eq!(condition(&mut timeline, ConditionType::Ready), Some((Status::False, "Progressing")));
+}
+
+#[test]
 fn what_is_said_of_luns_ends_with_the_report() {
     let mut timeline = one_target(C1_C2, "AllPairs", N1_N2);
     timeline.reports("CCCC");

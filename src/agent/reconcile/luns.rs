@@ -29,8 +29,11 @@ pub struct Luns {
     /// The LUNs that each session that works has shown.
     shown: BTreeMap<u32, BTreeSet<String>>,
     /// Since when something is wrong with a LUN that may still be about to settle.
-    since: BTreeMap<(String, LunProblemKind), Duration>,
+    since: BTreeMap<(String, LunProblemKind), Since>,
 }
+
+/// Since when something is wrong, and how many disks there were. While disks are added the sessions are still being scanned.
+type Since = (Duration, usize);
 
 /// A LUN as the planned sessions show it.
 #[derive(Debug, Default)]
@@ -62,6 +65,7 @@ impl Luns {
         for (wwid, lun) in &mut luns {
             lun.expected = self.expected(&sessions, wwid, lun);
         }
+        let disks = sessions.iter().map(|session| session.disks.len()).sum();
         let mut problems = Vec::new();
         let mut healthy = Vec::new();
         let mut still_wrong = BTreeSet::new();
@@ -70,7 +74,7 @@ impl Luns {
             let found = lun.problems();
             still_wrong.extend(found.iter().map(|(kind, _)| (wwid.clone(), *kind)));
             let settled = found.into_iter().find(|(kind, _)| {
-                let until = self.settled_at(wwid, *kind, now);
+                let until = self.settled_at(wwid, *kind, disks, now);
                 if until > now {
                     wake_at = Some(wake_at.map_or(until, |wake_at| wake_at.min(until)));
                 }
@@ -106,18 +110,25 @@ impl Luns {
             shown && !session.disks.is_empty()
         };
         let showing = lun.disks.iter().map(|(session, _)| target_port(session));
-        let live = sessions.iter().copied().filter(|session| session.is_live());
+        // Whoever makes other sessions may choose which LUNs they show.
+        let live = sessions.iter().copied().filter(|session| session.is_live() && session.is_own());
         let ports: BTreeSet<TargetPort<'_>> =
             showing.chain(live.clone().filter(|session| has_shown(session)).map(target_port)).collect();
         live.filter(|session| ports.contains(&target_port(session))).collect()
     }
 
     /// The time from which a problem counts.
-    fn settled_at(&mut self, wwid: &str, kind: LunProblemKind, now: Duration) -> Duration {
+    fn settled_at(&mut self, wwid: &str, kind: LunProblemKind, disks: usize, now: Duration) -> Duration {
         match kind {
             LunProblemKind::NoActivePath | LunProblemKind::Other => now,
             LunProblemKind::PathsMissing | LunProblemKind::SizeDiffers => {
-                *self.since.entry((wwid.to_owned(), kind)).or_insert(now) + SETTLES_WITHIN
+                let (since, before) = self.since.entry((wwid.to_owned(), kind)).or_insert((now, disks));
+                let is_being_scanned = disks > *before && now < *since + SETTLES_WITHIN;
+                if is_being_scanned {
+                    *since = now;
+                }
+                *before = disks;
+                *since + SETTLES_WITHIN
             }
         }
     }
@@ -129,7 +140,8 @@ fn luns_of<'a>(sessions: &[&'a Session], maps: &'a [Map]) -> BTreeMap<String, Lu
         maps.iter().flat_map(|map| map.paths.iter().map(move |path| (&*path.disk, map))).collect();
     let mut luns: BTreeMap<String, Lun<'a>> = BTreeMap::new();
     for session in sessions {
-        for disk in &session.disks {
+        // What is no disk, such as a CD-ROM, has another driver, and another name.
+        for disk in session.disks.iter().filter(|disk| disk.name.starts_with("sd")) {
             let map = map_of.get(&*disk.name).copied();
             let Some(wwid) = map.map(|map| map.wwid.as_str()).or(disk.wwid.as_deref()) else { continue };
             let lun = luns.entry(wwid.to_owned()).or_default();
@@ -266,7 +278,7 @@ fn count(n: usize) -> u32 {
 mod tests {
     use super::*;
     use crate::agent::{
-        fixtures::{disk, inventory, lost, map, path, plan, session},
+        fixtures::{disk, foreign, inventory, lost, map, path, plan, session},
         types::IscsiPath,
     };
 
@@ -391,6 +403,35 @@ mod tests {
         assert!(grown.problems[0].message.contains("multipathd resize map mpatha"));
         assert_eq!(kinds(&both([2 * GIB, 2 * GIB], 2 * GIB)[2]), []);
         assert_eq!(kinds(&both([0, GIB], GIB)[2]), [], "a size that is not known");
+    }
+
+    #[test]
+    fn a_session_that_is_still_being_scanned_misses_nothing() {
+        let (mut luns, plan) = (Luns::default(), plan("r", &paths()));
+        let mut sessions = sessions();
+        sessions[1] = without_disks(sessions[1].clone());
+        for (name, seconds) in [("sdx", 0), ("sdy", 8), ("sdz", 16)] {
+            sessions[1] = with_disk(sessions[1].clone(), name, Some(name));
+            let now = inventory(sessions.clone(), vec![map(0, &[(1, true)])]);
+            assert_eq!(kinds(&luns.report(&plan, &now, Duration::from_secs(seconds)).0), [], "{name}");
+        }
+        let now = inventory(sessions, vec![map(0, &[(1, true)])]);
+        let missing = kinds(&luns.report(&plan, &now, Duration::from_secs(26)).0);
+        assert_eq!(missing, [LunProblemKind::PathsMissing; 4], "three on the first session, one on the second");
+    }
+
+    #[test]
+    fn a_session_of_others_on_a_planned_path_need_not_show_the_lun() {
+        let mut sessions = sessions();
+        sessions[1] = foreign(without_disks(sessions[1].clone()));
+        assert_eq!(kinds(&reports(sessions, vec![map(0, &[(1, true)])], &[0, 60])[1]), []);
+    }
+
+    #[test]
+    fn a_cd_rom_is_no_lun() {
+        let mut sessions = sessions();
+        sessions[1] = with_disk(sessions[1].clone(), "sr0", Some("1CD"));
+        assert_eq!(reports(sessions, vec![map(0, &[(1, true), (2, true)])], &[0]).remove(0).summary, "1/1");
     }
 
     #[test]

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     agent::initiator::{Inventory, Map},
     api::{
-        AgentStatus, Connection, ConnectionState, Host, HostInterface, HostLuns, HostStatus, Iqn, LunProblem,
-        MultipathMap,
+        AgentStatus, Connection, ConnectionState, Host, HostInterface, HostLuns, HostStatus, Iqn, MultipathMap,
         size::{AGENT_ROOM, json_length},
     },
 };
@@ -49,7 +48,7 @@ pub struct PathReport {
 pub enum Difference {
     /// Nothing differs.
     None,
-    /// Only the multipath maps and the LUNs without a problem, which change some seconds after the sessions.
+    /// Only the multipath maps and the LUNs, which change some seconds after the sessions and one after the other.
     DisksOnly,
     /// Something else.
     Other,
@@ -176,10 +175,12 @@ impl StatusReport {
         let same_connections = self.paths.as_ref().is_none_or(|paths| paths.connections == status.connections);
         let same_disks =
             self.paths.as_ref().is_none_or(|paths| paths.multipath == status.multipath && paths.luns == status.luns);
+        let has_problems = |luns: Option<&HostLuns>| luns.is_some_and(|luns| !luns.problems.is_empty());
+        // Only the first and the last problem are urgent: at an outage each LUN has one, one after the other.
         let same_problems = self
             .paths
             .as_ref()
-            .is_none_or(|paths| lun_problems(paths.luns.as_ref()) == lun_problems(status.luns.as_ref()));
+            .is_none_or(|paths| has_problems(paths.luns.as_ref()) == has_problems(status.luns.as_ref()));
         let is_awaited = status.agent.as_ref().is_none_or(|agent| {
             (&agent.observed_revision, agent.observed_sequence)
                 != (&self.agent.observed_revision, self.agent.observed_sequence)
@@ -249,10 +250,6 @@ fn entries_of(inventory: &Inventory, map: &Map) -> Vec<MultipathMap> {
 fn target_of_disk<'a>(inventory: &'a Inventory, name: &str) -> Option<&'a str> {
     let session = inventory.sessions.iter().find(|session| session.disks.iter().any(|disk| *disk.name == *name))?;
     Some(session.path.target.as_str())
-}
-
-fn lun_problems(luns: Option<&HostLuns>) -> &[LunProblem] {
-    luns.map(|luns| luns.problems.as_slice()).unwrap_or_default()
 }
 
 fn count(n: usize) -> u32 {

@@ -167,6 +167,12 @@ impl Database {
         records
     }
 
+    /// The directory of the node records that open-iscsi uses. An upgrade may have left another one behind.
+    pub(super) fn in_use(&self) -> Option<String> {
+        let mut directories = DIRECTORIES.iter().map(|directory| format!("{directory}/nodes"));
+        directories.find(|nodes| self.root.names(nodes).is_ok())
+    }
+
     /// Calls `visit` for each file of a node record, with the directory of node records and the names below it: of the
     /// target, of the portal, and of the file. Calls `misplaced` for each file where open-iscsi expects a directory: over it
     /// fails every command about all records. Returns whether there is any directory of node records.

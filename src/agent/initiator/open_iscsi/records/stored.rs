@@ -119,6 +119,8 @@ impl KnownRecords {
         misplaced.retain(|file| database.stamp(file).is_some_and(|stamp| stamp.is_older_than(WRITTEN_WITHIN, now)));
         stored.unusable = misplaced;
         stored.unusable.append(&mut unusable);
+        let in_use = database.in_use();
+        stored.unusable.retain(|file| in_use.as_ref().is_some_and(|nodes| file.starts_with(nodes.as_str())));
         stored.unusable.sort();
         stored.automatic.sort();
         stored
@@ -388,6 +390,10 @@ mod tests {
         let expected =
             ["iqn.b/10.0.9.10,3260,2", "iqn.b/10.0.9.10,3260,3/default", "iqn.b/10.0.9.10,3260,4/default", "stray"];
         assert_eq!(records.read(HOUR).unusable, expected.map(|name| format!("etc/iscsi/nodes/{name}")));
+        let newer = records.root.path().join("var/lib/iscsi/nodes");
+        fs::create_dir_all(&newer).unwrap();
+        assert_eq!(records.read(HOUR).unusable, [""; 0], "open-iscsi uses the other directory");
+        fs::remove_dir(&newer).unwrap();
         fs::remove_dir_all(records.root.path().join("etc")).unwrap();
         assert_eq!(records.read(HOUR).unusable, [""; 0]);
     }
