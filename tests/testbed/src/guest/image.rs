@@ -93,6 +93,13 @@ impl Image {
         if self.release == "bookworm" { "/etc/iscsi" } else { "/var/lib/iscsi" }
     }
 
+    /// Whether only one of its processors runs at a time. A kernel changes its own code while it runs, and with a thread for
+    /// each processor another one may still run the old code: the kernel of Debian 13 panics by it now and then (`Oops: int3`,
+    /// double fault).
+    pub(super) fn runs_in_one_thread(&self) -> bool {
+        self.release != "bookworm"
+    }
+
     pub(super) fn kernel(&self) -> PathBuf {
         self.directory.join("vmlinuz")
     }

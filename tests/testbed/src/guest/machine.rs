@@ -17,13 +17,17 @@ use crate::process::Process;
 
 const QEMU: &str = "qemu-system-x86_64";
 
+/// How QEMU emulates the processors: each in a thread of its own, or one after the other. A saved state is the same.
+const MANY_THREADS: &str = "tcg,thread=multi,tb-size=256";
+const ONE_THREAD: &str = "tcg,thread=single,tb-size=256";
+
 /// The hardware of the machine. A saved state is valid only for the same hardware. No hardware acceleration: machines
 /// that run tests seldom have it, and the tests must not need it.
 const HARDWARE: [&str; 16] = [
     "-machine",
     "q35",
     "-accel",
-    "tcg,thread=multi,tb-size=256",
+    MANY_THREADS,
     "-cpu",
     // Without five-level page tables and nested virtualization: no test needs them, and both would cost time.
     "max,la57=off,svm=off,vmx=off",
@@ -65,6 +69,9 @@ impl Machine {
     /// Starts a machine with its sockets and its console in `directory`.
     pub(super) async fn start(image: &Image, directory: &Path, disk: &Path, begin: Disk) -> Result<Self> {
         let mut arguments = arguments(&image.kernel(), &image.initramfs(), directory, disk);
+        if image.runs_in_one_thread() {
+            arguments.iter_mut().filter(|it| *it == MANY_THREADS).for_each(|it| ONE_THREAD.clone_into(it));
+        }
         if begin == Disk::Resuming {
             arguments.push("-incoming".to_owned());
             arguments.push(format!("exec:cat {}", quoted(&image.memory().display().to_string())));
