@@ -1,13 +1,14 @@
 //! The condition and the taint on the Node of a host. Taints of others are not changed.
 
-use std::fmt::Write as _;
-
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
 use kube::Api;
 use multibond_testbed::eventually;
 use serde_json::json;
 
-use super::site::{PATIENCE, SYSTEM, Site, condition, our_taint, paths, phase, ready, storage_operational, taints};
+use super::{
+    fixtures::hosts_on_both,
+    site::{PATIENCE, SYSTEM, Site, condition, our_taint, paths, phase, ready, storage_operational, taints},
+};
 
 /// Longer than the pause between two evictions.
 const EVICTION_PAUSE: std::time::Duration = std::time::Duration::from_secs(12);
@@ -50,12 +51,7 @@ async fn site_with(name: &str, effect: &str, hosts: &[&str], faults: &str) -> (S
     site.faults(faults);
     let agents = site.agents(hosts).await;
     let mut yaml = CENTER.replace("EFFECT", effect);
-    for host in hosts {
-        let interfaces = "[{name: ens1, networks: [san-a]}, {name: ens2, networks: [san-b]}]";
-        let spec = format!("{{dataCenter: dc, nodeName: '{{ns}}-{host}', interfaces: {interfaces}}}");
-        write!(yaml, "---\napiVersion: multibond.dev/v1alpha1\nkind: Host\nmetadata: {{name: {host}}}\nspec: {spec}\n")
-            .unwrap();
-    }
+    yaml += &hosts_on_both(hosts);
     site.apply(&yaml).await;
     for host in hosts {
         site.until("Up", "Host", host, |host| phase(host) == "Up" && ready(host)).await;

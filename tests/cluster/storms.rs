@@ -1,11 +1,11 @@
 //! Many hosts lose their storage at once, or for a moment: what is written about it has a bound.
 
-use std::{fmt::Write as _, time::Duration};
+use std::time::Duration;
 
 use multibond_testbed::Write;
 
 use super::{
-    fixtures::{TWO_FABRICS, bond},
+    fixtures::{TWO_FABRICS, bond, hosts_on_both},
     site::{Site, phase, ready, reason, storage_operational},
 };
 
@@ -31,12 +31,7 @@ async fn a68_a_storm_of_losses_writes_each_host_once_and_nodes_in_turn() {
     let _agents = site.agents(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let mut yaml = [TWO_FABRICS, &bond("san-a, san-b")].concat();
     yaml = yaml.replace("nonOperationalAfterSeconds: 2", "nonOperationalAfterSeconds: 3600");
-    for name in &names {
-        let interfaces = "[{name: ens1, networks: [san-a]}, {name: ens2, networks: [san-b]}]";
-        let spec = format!("{{dataCenter: dc, nodeName: '{{ns}}-{name}', interfaces: {interfaces}}}");
-        write!(yaml, "---\napiVersion: multibond.dev/v1alpha1\nkind: Host\nmetadata: {{name: {name}}}\nspec: {spec}\n")
-            .unwrap();
-    }
+    yaml += &hosts_on_both(&names);
     site.apply(&yaml).await;
     for name in &names {
         site.until("Up", "Host", name, |host| phase(host) == "Up" && ready(host)).await;

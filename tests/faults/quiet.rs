@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     time::Duration,
 };
 
@@ -14,7 +13,7 @@ use serde_json::json;
 
 use super::{
     alone,
-    fixtures::{TWO_FABRICS, bond},
+    fixtures::{TWO_FABRICS, bond, hosts_on_both},
     replica::Replica,
     settled::{objects, until_settled},
     site::{PATIENCE, SYSTEM, Site, phase},
@@ -156,12 +155,7 @@ async fn an_edit_of_a_hundred_hosts_writes_each_twice_and_no_event() {
     let names: Vec<String> = (0..MANY).map(|number| format!("w{number}")).collect();
     let _agents = site.agents(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let mut yaml = [TWO_FABRICS, &bond("san-a, san-b")].concat();
-    for name in &names {
-        let interfaces = "[{name: ens1, networks: [san-a]}, {name: ens2, networks: [san-b]}]";
-        let spec = format!("{{dataCenter: dc, nodeName: '{{ns}}-{name}', interfaces: {interfaces}}}");
-        write!(yaml, "---\napiVersion: multibond.dev/v1alpha1\nkind: Host\nmetadata: {{name: {name}}}\nspec: {spec}\n")
-            .unwrap();
-    }
+    yaml += &hosts_on_both(&names);
     site.apply(&yaml).await;
     until_settled(&site).await;
     until_no_writes(cluster).await;

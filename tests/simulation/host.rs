@@ -41,17 +41,22 @@ impl Host {
         sleep(takes).await;
     }
 
-    /// Whether a tool fails: before it has done anything, or after it has done everything.
-    fn fails(&self, what: &str) -> (bool, bool) {
-        if !self.cluster.is_faulty() {
-            return (false, false);
-        }
-        let (before, after) = self.cluster.draw(|chance| (chance.once_in(20), chance.once_in(20)));
+    /// Runs a tool, which may fail: before it has done anything, or after it has done everything.
+    async fn perhaps(&self, what: &str, tool: impl Future<Output = Result<(), PathError>>) -> Result<(), PathError> {
+        let (before, after) = if self.cluster.is_faulty() {
+            self.cluster.draw(|chance| (chance.once_in(20), chance.once_in(20)))
+        } else {
+            (false, false)
+        };
         if before || after {
             let when = if before { "before" } else { "after" };
             self.cluster.step(format_args!("a fault: {what} on {} fails {when} it has an effect", self.node));
         }
-        (before, after && !before)
+        if before {
+            return Err(failed());
+        }
+        tool.await?;
+        if after { Err(failed()) } else { Ok(()) }
     }
 }
 
@@ -82,31 +87,20 @@ impl Initiator for Host {
     }
 
     async fn login(&self, login: &Login) -> Result<(), PathError> {
-        let (before, after) = self.fails("a login");
-        if before {
-            return Err(failed());
-        }
-        self.simulated().login(login).await?;
-        if after { Err(failed()) } else { Ok(()) }
+        self.perhaps("a login", self.simulated().login(login)).await
     }
 
     async fn logout(&self, session: &Session) -> Result<(), PathError> {
-        let (before, after) = self.fails("a logout");
-        if before {
-            return Err(failed());
-        }
-        self.simulated().logout(session).await?;
-        sleep(Duration::from_millis(20)).await;
-        if after { Err(failed()) } else { Ok(()) }
+        let logout = async {
+            self.simulated().logout(session).await?;
+            sleep(Duration::from_millis(20)).await;
+            Ok(())
+        };
+        self.perhaps("a logout", logout).await
     }
 
     async fn flush(&self, map: &Map) -> Result<(), PathError> {
-        let (before, after) = self.fails("the removal of a map");
-        if before {
-            return Err(failed());
-        }
-        self.simulated().flush(map).await?;
-        if after { Err(failed()) } else { Ok(()) }
+        self.perhaps("the removal of a map", self.simulated().flush(map)).await
     }
 
     async fn restore(&self, map: &Map) -> Result<(), PathError> {

@@ -1,6 +1,6 @@
 //! What one edit of many hosts costs in writes, by either version.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use multibond_testbed::{
@@ -13,7 +13,7 @@ use super::{
     cluster::{Cluster, Mixture},
     site::{
         Site,
-        fixtures::{TWO_FABRICS, bond},
+        fixtures::{TWO_FABRICS, bond, hosts_on_both},
     },
     version::Version,
 };
@@ -50,12 +50,7 @@ async fn edits(version: &'static Version) -> BTreeMap<String, usize> {
     let cluster = Cluster::install(Mixture::all(version), &names).await;
     let site = &cluster.site;
     let mut yaml = [TWO_FABRICS, &bond("san-a, san-b")].concat();
-    for name in &names {
-        let interfaces = "[{name: ens1, networks: [san-a]}, {name: ens2, networks: [san-b]}]";
-        let spec = format!("{{dataCenter: dc, nodeName: '{{ns}}-{name}', interfaces: {interfaces}}}");
-        write!(yaml, "---\napiVersion: multibond.dev/v1alpha1\nkind: Host\nmetadata: {{name: {name}}}\nspec: {spec}\n")
-            .unwrap();
-    }
+    yaml += &hosts_on_both(&names);
     site.apply(&yaml).await;
     for name in &names {
         site.until("Up", "Host", name, |host| phase(host) == "Up" && ready(host)).await;

@@ -36,6 +36,16 @@ spec:
 ---
 ";
 
+/// Hosts with these names, each of which carries both networks.
+pub fn hosts_on_both(names: &[impl AsRef<str>]) -> String {
+    let host = |name: &str| {
+        let interfaces = "[{name: ens1, networks: [san-a]}, {name: ens2, networks: [san-b]}]";
+        let spec = format!("{{dataCenter: dc, nodeName: '{{ns}}-{name}', interfaces: {interfaces}}}");
+        format!("---\napiVersion: multibond.dev/v1alpha1\nkind: Host\nmetadata: {{name: {name}}}\nspec: {spec}\n")
+    };
+    names.iter().map(|name| host(name.as_ref())).collect()
+}
+
 /// A host that carries the first network only.
 pub const HOST_ON_A: &str = "
 apiVersion: multibond.dev/v1alpha1
