@@ -4,19 +4,11 @@ use std::collections::HashSet;
 
 use super::{Connection, ConnectionState, HostStatus, Iqn, PathKey, PlannedPath, PortalFailure};
 
-/// Whether every failed path of a host is one to these portals, which fail on other hosts too, and no LUN has
-/// a problem of its own. Then
-/// one line says so for all of these hosts.
+/// Whether every failed path of a host is one to these portals, which fail on other hosts too, and no LUN has a problem of
+/// its own. Then one line says so for all of these hosts.
 #[must_use]
 pub fn is_explained_by(host: &HostStatus, portals: &[PortalFailure]) -> bool {
-    let connected = |target: &Iqn| {
-        let of_target = host.connections.iter().filter(|connection| connection.target == *target);
-        of_target.into_iter().any(|connection| connection.state == ConnectionState::Connected)
-    };
-    let luns = host.luns.iter().flat_map(|luns| &luns.problems);
-    // Without a session no LUN has a path that works.
-    let has_lun_problem = luns.into_iter().any(|lun| lun.at.iter().any(|at| connected(&at.target)));
-    if portals.is_empty() || has_lun_problem {
+    if portals.is_empty() || has_lun_problem(host) {
         return false;
     }
     let failed = |connection: &&Connection| connection.state == ConnectionState::Failed;
@@ -27,6 +19,14 @@ pub fn is_explained_by(host: &HostStatus, portals: &[PortalFailure]) -> bool {
         portal.place() == (&path.target, &path.portal, path.network.as_ref())
     };
     failed.peek().is_some() && failed.all(|path| portals.iter().any(|portal| is_of(portal, path)))
+}
+
+/// Whether a LUN has a problem that lost sessions do not explain: without a session no LUN has a path that works.
+fn has_lun_problem(host: &HostStatus) -> bool {
+    let Some(luns) = &host.luns else { return false };
+    let connected = host.connections.iter().filter(|connection| connection.state == ConnectionState::Connected);
+    let connected: HashSet<&Iqn> = connected.map(|connection| &connection.target).collect();
+    luns.problems.iter().flat_map(|lun| &lun.at).any(|at| connected.contains(&at.target))
 }
 
 #[cfg(test)]

@@ -63,16 +63,13 @@ pub fn judge(plan: &HostPlan, observation: &Observation<'_>, now: Timestamp) -> 
         },
     };
     verdict.conditions.push(agent_ready(observation));
-    match verdict.phase {
-        Phase::Unassigned | Phase::Maintenance => verdict.absent.push(ConditionType::LunsHealthy),
-        _ => match luns::condition(observation) {
-            Some(luns) => verdict.conditions.push(luns),
-            None => verdict.absent.push(ConditionType::LunsHealthy),
-        },
-    }
-    match prepared(observation) {
-        Some(prepared) => verdict.conditions.push(prepared),
-        None => verdict.absent.push(ConditionType::HostPrepared),
+    let in_service = !matches!(verdict.phase, Phase::Unassigned | Phase::Maintenance);
+    let luns = luns::condition(observation).filter(|_| in_service);
+    for (kind, update) in [(ConditionType::LunsHealthy, luns), (ConditionType::HostPrepared, prepared(observation))] {
+        match update {
+            Some(update) => verdict.conditions.push(update),
+            None => verdict.absent.push(kind),
+        }
     }
     verdict
 }

@@ -21,7 +21,7 @@ use crate::{
 const COLLECT: Duration = Duration::from_secs(1);
 /// The longest time for which changes are collected while first attempts keep ending.
 const COLLECT_AT_MOST: Duration = Duration::from_secs(5);
-/// The delay of a change of the multipath maps, or of LUNs without a problem, alone. It is written together with the change of sessions that usually
+/// The delay of a change of multipath maps or LUNs alone. It is written together with the change of sessions that usually
 /// belongs to it.
 const COLLECT_DISKS: Duration = Duration::from_secs(5);
 

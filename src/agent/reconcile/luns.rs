@@ -9,9 +9,12 @@ use std::{
     time::Duration,
 };
 
-use super::{input::sessions_by_path, plan::Plan};
+use super::plan::Plan;
 use crate::{
-    agent::initiator::{Disk, Inventory, Map, Session},
+    agent::{
+        initiator::{Disk, Map, Session},
+        types::IscsiPath,
+    },
     api::{HostLuns, Iqn, LISTED_LUNS, LunAddress, LunProblem, LunProblemKind, first_few},
 };
 
@@ -53,14 +56,20 @@ fn target_port(session: &Session) -> TargetPort<'_> {
 }
 
 impl Luns {
-    /// The report on the LUNs, and the time of the next one if nothing changes.
-    pub fn report(&mut self, plan: &Plan, inventory: &Inventory, now: Duration) -> (HostLuns, Option<Duration>) {
-        let sessions: Vec<&Session> = sessions_by_path(inventory)
-            .into_iter()
-            .filter(|(path, session)| plan.paths.contains_key(*path) && session.refused.is_none())
-            .map(|(_, session)| session)
+    /// The report on the LUNs behind these sessions, and the time of the next one if nothing changes.
+    pub fn report(
+        &mut self,
+        plan: &Plan,
+        sessions: &BTreeMap<&IscsiPath, &Session>,
+        maps: &[Map],
+        now: Duration,
+    ) -> (HostLuns, Option<Duration>) {
+        let sessions: Vec<&Session> = sessions
+            .iter()
+            .filter(|(path, session)| plan.paths.contains_key(**path) && session.refused.is_none())
+            .map(|(_, session)| *session)
             .collect();
-        let mut luns = luns_of(&sessions, &inventory.maps);
+        let mut luns = luns_of(&sessions, maps);
         self.remember(&sessions, &luns);
         for (wwid, lun) in &mut luns {
             lun.expected = self.expected(&sessions, wwid, lun);
@@ -276,13 +285,17 @@ fn count(n: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::input::sessions_by_path, *};
     use crate::agent::{
         fixtures::{disk, foreign, inventory, lost, map, path, plan, session},
-        types::IscsiPath,
+        initiator::Inventory,
     };
 
     const GIB: u64 = 1 << 30;
+
+    fn report(luns: &mut Luns, plan: &Plan, host: &Inventory, now: Duration) -> (HostLuns, Option<Duration>) {
+        luns.report(plan, &sessions_by_path(host), &host.maps, now)
+    }
 
     /// Two paths to one target.
     fn paths() -> [IscsiPath; 2] {
@@ -306,7 +319,7 @@ mod tests {
     /// The reports at these seconds, while the host stays as it is.
     fn reports(sessions: Vec<Session>, maps: Vec<Map>, seconds: &[u64]) -> Vec<HostLuns> {
         let (mut luns, plan, inventory) = (Luns::default(), plan("r", &paths()), inventory(sessions, maps));
-        seconds.iter().map(|at| luns.report(&plan, &inventory, Duration::from_secs(*at)).0).collect()
+        seconds.iter().map(|at| report(&mut luns, &plan, &inventory, Duration::from_secs(*at)).0).collect()
     }
 
     fn kinds(luns: &HostLuns) -> Vec<LunProblemKind> {
@@ -379,12 +392,12 @@ mod tests {
         let mut sessions = sessions();
         sessions[1] = Session { tpgt: 2, ..with_disk(sessions[1].clone(), "sdx", Some("3600x")) };
         let before = inventory(sessions.clone(), vec![map(0, &[(1, true), (2, true)])]);
-        assert_eq!(kinds(&luns.report(&plan, &before, Duration::ZERO).0), []);
+        assert_eq!(kinds(&report(&mut luns, &plan, &before, Duration::ZERO).0), []);
         sessions[1].disks.remove(0);
         let after = inventory(sessions, vec![map(0, &[(1, true)])]);
-        let (_, wake_at) = luns.report(&plan, &after, Duration::from_secs(1));
+        let (_, wake_at) = report(&mut luns, &plan, &after, Duration::from_secs(1));
         assert_eq!(wake_at, Some(Duration::from_secs(11)));
-        assert_eq!(kinds(&luns.report(&plan, &after, Duration::from_secs(11)).0), [LunProblemKind::PathsMissing]);
+        assert_eq!(kinds(&report(&mut luns, &plan, &after, Duration::from_secs(11)).0), [LunProblemKind::PathsMissing]);
     }
 
     #[test]
@@ -413,10 +426,10 @@ mod tests {
         for (name, seconds) in [("sdx", 0), ("sdy", 8), ("sdz", 16)] {
             sessions[1] = with_disk(sessions[1].clone(), name, Some(name));
             let now = inventory(sessions.clone(), vec![map(0, &[(1, true)])]);
-            assert_eq!(kinds(&luns.report(&plan, &now, Duration::from_secs(seconds)).0), [], "{name}");
+            assert_eq!(kinds(&report(&mut luns, &plan, &now, Duration::from_secs(seconds)).0), [], "{name}");
         }
         let now = inventory(sessions, vec![map(0, &[(1, true)])]);
-        let missing = kinds(&luns.report(&plan, &now, Duration::from_secs(26)).0);
+        let missing = kinds(&report(&mut luns, &plan, &now, Duration::from_secs(26)).0);
         assert_eq!(missing, [LunProblemKind::PathsMissing; 4], "three on the first session, one on the second");
     }
 
@@ -441,8 +454,9 @@ mod tests {
         let whole = inventory(sessions.clone(), vec![map(0, &[(1, true), (2, true)])]);
         sessions[1] = without_disks(sessions[1].clone());
         let missing = inventory(sessions, vec![map(0, &[(1, true)])]);
-        let mut at =
-            |inventory: &Inventory, seconds| kinds(&luns.report(&plan, inventory, Duration::from_secs(seconds)).0);
+        let mut at = |inventory: &Inventory, seconds| {
+            kinds(&report(&mut luns, &plan, inventory, Duration::from_secs(seconds)).0)
+        };
         assert_eq!(at(&missing, 0), []);
         assert_eq!(at(&whole, 9), []);
         assert_eq!(at(&missing, 10), []);
@@ -457,7 +471,7 @@ mod tests {
             .zip(1..)
             .map(|(path, id)| with_disk(without_disks(session(id, path.clone())), &format!("sd{id}"), Some("3600b")))
             .collect();
-        let luns = Luns::default().report(&plan("r", &paths), &inventory(sessions, vec![]), Duration::ZERO).0;
+        let luns = report(&mut Luns::default(), &plan("r", &paths), &inventory(sessions, vec![]), Duration::ZERO).0;
         let expected = "3600b 1073741824 2/2 iqn.2003-01.org.example:a#2 iqn.2003-01.org.example:b#2";
         assert_eq!(luns.healthy, [expected]);
     }

@@ -306,7 +306,7 @@ impl Reconciler {
         actions.extend(self.missing_maps(input));
         actions.extend(self.acknowledge(input.plan, input.now));
 
-        let (luns, luns_at) = self.luns.report(input.plan, input.inventory, input.now.monotonic);
+        let (luns, luns_at) = self.luns.report(input.plan, &sessions, &input.inventory.maps, input.now.monotonic);
         Step {
             actions,
             connections: self.connections(input, &sessions),

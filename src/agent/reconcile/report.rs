@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
@@ -116,35 +117,20 @@ impl StatusReport {
         }
     }
 
-    fn drop_luns(&mut self, mut excess: usize) {
+    fn drop_luns(&mut self, excess: usize) {
         let Some(PathReport { luns: Some(luns), .. }) = &mut self.paths else { return };
-        while excess > 0
-            && let Some(text) = luns.healthy.pop()
-        {
-            luns.left_out += 1;
-            excess = excess.saturating_sub(json_length(&text));
-        }
+        luns.left_out += drop_last(&mut luns.healthy, 0, excess);
     }
 
     /// The worst one stays: the condition says what it is.
-    fn drop_lun_problems(&mut self, mut excess: usize) {
+    fn drop_lun_problems(&mut self, excess: usize) {
         let Some(PathReport { luns: Some(luns), .. }) = &mut self.paths else { return };
-        while excess > 0
-            && luns.problems.len() > 1
-            && let Some(problem) = luns.problems.pop()
-        {
-            luns.left_out += 1;
-            excess = excess.saturating_sub(json_length(&problem));
-        }
+        luns.left_out += drop_last(&mut luns.problems, 1, excess);
     }
 
-    fn drop_maps(&mut self, mut excess: usize) {
+    fn drop_maps(&mut self, excess: usize) {
         let Some(PathReport { multipath, .. }) = &mut self.paths else { return };
-        while excess > 0
-            && let Some(map) = multipath.pop()
-        {
-            excess = excess.saturating_sub(json_length(&map));
-        }
+        drop_last(multipath, 0, excess);
     }
 
     /// A target keeps one surplus session: it may be the only one, and then keeps the host from being `NonOperational`.
@@ -215,6 +201,18 @@ impl StatusReport {
         }
         fields
     }
+}
+
+/// Drops the last entries of a list, all but so many, until they make up the excess in bytes. Returns how many were dropped.
+fn drop_last(list: &mut Vec<impl Serialize>, keep: usize, mut excess: usize) -> u32 {
+    let before = list.len();
+    while excess > 0
+        && list.len() > keep
+        && let Some(entry) = list.pop()
+    {
+        excess = excess.saturating_sub(json_length(&entry));
+    }
+    count(before - list.len())
 }
 
 /// The multipath maps over the host's sessions, sorted: an entry for each target that a map has paths of. Multipath
