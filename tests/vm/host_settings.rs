@@ -28,6 +28,8 @@ async fn a55_what_the_host_has_set_is_said_and_goes_with_its_cause() {
     a_storage_address_on_a_macvlan_carries_its_network(&node).await;
     until_paths(&node.guest, 4, 0).await;
     a55_a_read_only_database_is_said(&node).await;
+    a55_a_file_that_is_no_record_is_said(&node).await;
+    a55_a_service_that_logs_out_at_shutdown_is_said(&node).await;
     a55_disks_that_multipathd_is_told_to_leave_alone_are_said(&node).await;
     a55_safe_logout_is_said_before_it_keeps_a_path(&node).await;
     records_of_another_version_of_open_iscsi_are_removed(&node).await;
@@ -58,6 +60,30 @@ async fn a55_a_read_only_database_is_said(node: &RealNode) {
     assert!(message.contains(&database), "{message}");
     node.guest.run_ok(&format!("umount {database}")).await.unwrap();
     until_prepared(node, "Prepared").await;
+}
+
+async fn a55_a_file_that_is_no_record_is_said(node: &RealNode) {
+    let file = format!("{}/nodes/notes.txt", database(&node.guest).await);
+    node.guest.run_ok(&format!("echo remember >{file}")).await.unwrap();
+    let message = until_prepared(node, "UnusableRecord").await;
+    assert!(message.contains(&file), "{message}");
+    node.guest.run_ok(&format!("rm {file}")).await.unwrap();
+    until_prepared(node, "Prepared").await;
+}
+
+/// Follows docs/hosts.md, with the service of the distribution.
+async fn a55_a_service_that_logs_out_at_shutdown_is_said(node: &RealNode) {
+    node.guest.run_ok("systemctl start open-iscsi.service").await.unwrap();
+    let message = until_prepared(node, "LogoutAtShutdown").await;
+    assert!(message.contains("open-iscsi.service") && message.contains("kubepods.slice"), "{message}");
+    let wait = "set -e
+        mkdir -p /etc/systemd/system/open-iscsi.service.d
+        printf '[Unit]\nBefore=kubepods.slice machine.slice\n' >/etc/systemd/system/open-iscsi.service.d/multibond.conf
+        systemctl daemon-reload
+        systemctl show --property=Before --value open-iscsi.service | grep --word-regexp kubepods.slice";
+    node.guest.run_ok(wait).await.unwrap();
+    until_prepared(node, "Prepared").await;
+    node.until_paths("2/2").await;
 }
 
 async fn a55_disks_that_multipathd_is_told_to_leave_alone_are_said(node: &RealNode) {

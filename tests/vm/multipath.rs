@@ -125,9 +125,12 @@ async fn a49_a_lun_that_is_taken_away_is_said_while_every_session_works(node: &R
     let (wwid, rest) = second.split_once(' ').unwrap();
     let size: i64 = rest.split(' ').next().unwrap().parse().unwrap();
 
+    // tgtadm refuses ("still active") while a command is being served, such as a check of the path by multipathd.
     let delete = format!(
         "tid=$(tgtadm --lld iscsi --op show --mode target | awk '$1 == \"Target\" && $3 == \"{ALPHA}\" {{ print $2 + 0 }}')
-         tgtadm --lld iscsi --op delete --mode logicalunit --tid $tid --lun 2"
+         refused() {{ tgtadm --lld iscsi --op delete --mode logicalunit --tid $tid --lun 2 2>&1 | grep 'still active'; }}
+         while refused; do sleep 0.2; done
+         ! tgtadm --lld iscsi --op show --mode target | grep 'alpha lun 2'"
     );
     node.guest.run_ok(&delete).await.unwrap();
     let host =

@@ -162,8 +162,9 @@ async fn a45_sessions_that_a_driver_logs_out_are_healed_under_io_and_named(node:
     node.guest.spawn("user", &format!("exec sleep infinity <{map}")).await.unwrap();
     let writer = Writer::start(&node.guest, &map).await;
     let before = session_numbers(&node.guest).await;
-    node.guest.run_ok(&give_back).await.unwrap();
+    node.guest.run_ok(&format!("{give_back}; date +%s.%N >/run/given-back")).await.unwrap();
     until_healed(node, &before).await;
+    println!("healed {} s after it", healed_after(&node.guest).await);
     writer.until_passes(1).await;
     let message = until_prepared(node, "Interference").await;
     assert!(message.contains(ALPHA) && message.contains("was logged out"), "{message}");
@@ -185,6 +186,13 @@ async fn a45_sessions_that_a_driver_logs_out_are_healed_under_io_and_named(node:
     writer.until_passes(1).await;
     writer.finish().await;
     node.guest.run_ok("systemctl stop user").await.unwrap();
+}
+
+/// When the kernel made the last disk of the new sessions, in seconds after the driver had given the target back.
+async fn healed_after(guest: &Guest) -> String {
+    let seconds = "journalctl --dmesg --output=short-unix | awk -v given_back=$(cat /run/given-back) \
+        '/Attached SCSI disk/ { last = $1 } END { printf \"%.1f\", last - given_back }'";
+    guest.run_ok(seconds).await.unwrap()
 }
 
 /// Waits until both planned sessions are there again, both of them new.
