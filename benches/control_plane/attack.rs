@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    floor::Floor,
     scenario::{change_hosts, memory},
     site::{BenchSite, IN_FLIGHT, create},
     table::{megabytes, spread},
@@ -34,20 +35,49 @@ pub async fn run(mut site: BenchSite) {
     site.observer.until_quiet(QUIET).await;
     site.set_networks(crate::site::BOND, &["net-a", "net-b"]).await;
     site.observer.until_quiet(QUIET).await;
-    let alone = change_hosts(&mut site).await;
+    let mut floor = Floor::new(&site).await;
+    let alone = measure(&mut site, &mut floor).await;
     let before = memory(site.controller.id());
-    eprintln!("{} hosts: alone {}", site.hosts, spread(&alone));
+    eprintln!("{} hosts: alone {}", site.hosts, spread(&alone.plans));
     let attack = Attack::start(&site).await;
-    let during = change_hosts(&mut site).await;
+    let during = measure(&mut site, &mut floor).await;
     let edits = attack.stop().await;
     let after = memory(site.controller.id());
     println!("\n| | alone | while another namespace makes {edits} edits of {BONDS} bonds |\n|---|---|---|");
-    println!("| one Host changed: its plan, median (maximum) | {} | {} |", spread(&alone), spread(&during));
+    println!("| one Host changed: its plan, median (maximum) | {} | {} |", spread(&alone.plans), spread(&during.plans));
+    println!(
+        "| the floor: two writes of a plain client, median (maximum) | {} | {} |",
+        spread(&alone.floor),
+        spread(&during.floor)
+    );
     println!(
         "| controller memory: now (peak), MB | {} | {} |",
         megabytes(before.now, before.peak),
         megabytes(after.now, after.peak)
     );
+}
+
+/// How long single Hosts wait for their plans, and a plain client for its writes in the same time.
+struct Waited {
+    plans: Vec<Duration>,
+    floor: Vec<Duration>,
+}
+
+async fn measure(site: &mut BenchSite, floor: &mut Floor) -> Waited {
+    let (done, mut waited) = (CancellationToken::new(), Vec::new());
+    let plans = async {
+        let plans = change_hosts(site).await;
+        done.cancel();
+        plans
+    };
+    let writes = async {
+        while !done.is_cancelled() {
+            waited.push(floor.two_writes().await);
+            tokio::time::sleep(PAUSE / 10).await;
+        }
+    };
+    let (plans, ()) = tokio::join!(plans, writes);
+    Waited { plans, floor: waited }
 }
 
 /// A data center in which every bond asks for every portal through every network, and edits without end.
