@@ -6,6 +6,7 @@
 //! page needs here does not become part of that format by itself.
 
 pub mod json;
+pub mod luns;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

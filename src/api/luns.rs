@@ -1,5 +1,7 @@
 //! The LUNs that a host sees, as its agent reports them.
 
+use std::{fmt, str::FromStr};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,52 @@ pub struct HostLuns {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+/// A LUN without a problem: the text of [`HostLuns::healthy`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthyLun {
+    /// The LUN's World Wide Identifier, as multipath has it.
+    pub wwid: String,
+    /// Its size: that of its map, or of its largest disk.
+    pub size_bytes: u64,
+    /// Disks over which I/O goes.
+    pub active: u32,
+    /// Disks, or sessions that should show one if these are more.
+    pub paths: u32,
+    /// Where it is, sorted.
+    pub at: Vec<LunAddress>,
+}
+
+impl fmt::Display for HealthyLun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HealthyLun { wwid, size_bytes, active, paths, at } = self;
+        write!(f, "{wwid} {size_bytes} {active}/{paths}")?;
+        at.iter().try_for_each(|at| write!(f, " {at}"))
+    }
+}
+
+/// A text that is no [`HealthyLun`]: a newer agent may write more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a WWID, a size in bytes, active/paths and iqn#lun, each after a space")]
+pub struct NoHealthyLun;
+
+impl FromStr for HealthyLun {
+    type Err = NoHealthyLun;
+
+    fn from_str(text: &str) -> Result<Self, NoHealthyLun> {
+        let mut parts = text.split(' ');
+        let mut next = || parts.next().ok_or(NoHealthyLun);
+        let (wwid, size, paths) = (next()?.to_owned(), next()?, next()?);
+        let (active, paths) = paths.split_once('/').ok_or(NoHealthyLun)?;
+        Ok(HealthyLun {
+            wwid,
+            size_bytes: size.parse().map_err(|_| NoHealthyLun)?,
+            active: active.parse().map_err(|_| NoHealthyLun)?,
+            paths: paths.parse().map_err(|_| NoHealthyLun)?,
+            at: parts.map(str::parse).collect::<Result<_, _>>()?,
+        })
+    }
 }
 
 /// A LUN that is not as it should be.
@@ -74,6 +122,21 @@ pub struct LunAddress {
     pub lun: i64,
 }
 
+impl fmt::Display for LunAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{}", self.target, self.lun)
+    }
+}
+
+impl FromStr for LunAddress {
+    type Err = NoHealthyLun;
+
+    fn from_str(text: &str) -> Result<Self, NoHealthyLun> {
+        let (target, lun) = text.rsplit_once('#').ok_or(NoHealthyLun)?;
+        Ok(LunAddress { target: target.into(), lun: lun.parse().map_err(|_| NoHealthyLun)? })
+    }
+}
+
 closed_set! {
     /// What is wrong with a LUN, the worst first.
     LunProblemKind {
@@ -86,4 +149,26 @@ closed_set! {
         /// Something that a newer agent knows, and this version does not.
         Other,
     } else Other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HealthyLun, LunAddress, NoHealthyLun};
+
+    #[test]
+    fn a_healthy_lun_is_written_and_read_back() {
+        let at = |target: &str, lun| LunAddress { target: target.into(), lun };
+        let lun = HealthyLun {
+            wwid: "3600a".to_owned(),
+            size_bytes: 1 << 30,
+            active: 3,
+            paths: 4,
+            at: vec![at("iqn.2003-01.org.example:a", 1), at("iqn.2003-01.org.example:b", 16384)],
+        };
+        let text = "3600a 1073741824 3/4 iqn.2003-01.org.example:a#1 iqn.2003-01.org.example:b#16384";
+        assert_eq!((lun.to_string().as_str(), text.parse().as_ref()), (text, Ok(&lun)));
+        for other in ["", "3600a", "3600a big 3/4", "3600a 1 3", "3600a 1 3/4 iqn.2003-01.org.example:a"] {
+            assert_eq!(other.parse::<HealthyLun>(), Err(NoHealthyLun), "{other}");
+        }
+    }
 }

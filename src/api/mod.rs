@@ -43,7 +43,7 @@ pub use host::{
     PlanStatus, PlannedPath, TargetStatus,
 };
 pub use iscsi_bond::{BondHostCounts, BondNetwork, IscsiBond, IscsiBondSpec, IscsiBondStatus, Pairing};
-pub use luns::{HostLuns, LISTED_LUNS, LunAddress, LunProblem, LunProblemKind};
+pub use luns::{HealthyLun, HostLuns, LISTED_LUNS, LunAddress, LunProblem, LunProblemKind};
 pub use names::{
     BondName, InterfaceName, Iqn, Namespace, NetworkName, NodeName, ObjectName, Portal, Revision, SecretName,
     StorageName,

@@ -14,6 +14,7 @@ mod enter;
 mod explain;
 mod handover;
 mod import;
+mod lun;
 pub mod node;
 mod output;
 mod plan;
@@ -61,6 +62,7 @@ enum Command {
     Enter(enter::Arguments),
     Explain(explain::Arguments),
     Import(import::Arguments),
+    Lun(lun::Arguments),
     Man(completion::ManArguments),
     Plan(plan::Arguments),
     Release(release::Arguments),
@@ -94,6 +96,7 @@ impl Program for Cli {
             Command::Enter(arguments) => Ok(enter::run(&arguments)),
             Command::Explain(arguments) => explain::run(&arguments),
             Command::Import(arguments) => import::run(arguments),
+            Command::Lun(arguments) => lun::run(arguments, global),
             Command::Man(arguments) => completion::run_man(&arguments),
             Command::Plan(arguments) => plan::run(arguments),
             Command::Release(arguments) => release::run(arguments, global),

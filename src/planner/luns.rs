@@ -47,6 +47,6 @@ fn reported<'a>(observation: &Observation<'a>) -> Option<&'a HostLuns> {
 
 fn describe(problem: &LunProblem) -> String {
     let LunProblem { problem: kind, wwid, at, message, .. } = problem;
-    let at = first_few(at, 1, |LunAddress { target, lun }| format!("{target}#{lun}"));
+    let at = first_few(at, 1, LunAddress::to_string);
     format!("{kind}: LUN {wwid} ({at}): {message}")
 }

@@ -1,10 +1,11 @@
-//! The command line with a real API server: `plan`, `status` and `simulate`.
+//! The command line with a real API server: `lun`, `plan`, `status` and `simulate`.
 //!
 //! One control plane with the CRDs serves all tests that do not stop it. No controller runs: `plan` is compared with
 //! the controller in `tests/cluster/plan.rs`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may stop at what it did not expect")]
 
 mod columns;
+mod lun;
 mod plan;
 mod refusals;
 #[path = "../cli/schema_examples.rs"]

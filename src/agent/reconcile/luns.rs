@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
     time::Duration,
 };
 
@@ -15,7 +14,7 @@ use crate::{
         initiator::{Disk, Map, Session},
         types::IscsiPath,
     },
-    api::{HostLuns, Iqn, LISTED_LUNS, LunAddress, LunProblem, LunProblemKind, first_few},
+    api::{HealthyLun, HostLuns, Iqn, LISTED_LUNS, LunAddress, LunProblem, LunProblemKind, first_few},
 };
 
 /// The time for which disks must differ before that is a problem: the kernel and multipathd take up a new LUN, or a new
@@ -233,12 +232,14 @@ impl Lun<'_> {
 
     /// A LUN without a problem as text; see [`HostLuns::healthy`].
     fn text(&self, wwid: &str) -> String {
-        let paths = self.disks.len().max(self.expected.len());
-        let mut text = format!("{wwid} {} {}/{paths}", self.size(), self.active());
-        for LunAddress { target, lun } in self.addresses().into_iter().take(ADDRESSES) {
-            let _ = write!(text, " {target}#{lun}");
-        }
-        text
+        let lun = HealthyLun {
+            wwid: wwid.to_owned(),
+            size_bytes: self.size(),
+            active: count(self.active()),
+            paths: count(self.disks.len().max(self.expected.len())),
+            at: self.addresses().into_iter().take(ADDRESSES).collect(),
+        };
+        lun.to_string()
     }
 
     fn addresses(&self) -> BTreeSet<LunAddress> {
