@@ -17,12 +17,12 @@ use crate::{
     ops,
 };
 
-/// The provisioner of a StorageClass that provisions nothing.
+/// The provisioner of a `StorageClass` that provisions nothing.
 const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 /// The most storage classes that a refusal names.
 const SHOWN: usize = 5;
 
-/// Prints a PersistentVolume for a LUN, and with --claim its claim
+/// Prints a `PersistentVolume` for a LUN, and with --claim its claim
 ///
 /// It writes nothing: the manifests are for Git, or for `kubectl apply -f -`. The volume is the LUN's multipath map, on every
 /// node of the data center. A LUN is refused that has a problem, has different sizes, or is missing on a host in service.
@@ -40,13 +40,13 @@ pub(super) struct Arguments {
     /// The data center; needed only if several of the namespace have the LUN
     #[arg(long, env = "MULTIBOND_DATA_CENTER", value_name = "NAME")]
     data_center: Option<String>,
-    /// The name of the PersistentVolume; default: `lun-` and the WWID
+    /// The name of the `PersistentVolume`; default: `lun-` and the WWID
     #[arg(long, env = "MULTIBOND_NAME", value_name = "NAME")]
     name: Option<String>,
     /// Print the claim too, and let nobody else have the volume
     #[arg(long, env = "MULTIBOND_CLAIM", value_name = "NAMESPACE/NAME")]
     claim: Option<ClaimName>,
-    /// A StorageClass of the cluster without a provisioner; default: none
+    /// A `StorageClass` of the cluster without a provisioner; default: none
     #[arg(long, env = "MULTIBOND_STORAGE_CLASS", value_name = "NAME")]
     storage_class: Option<String>,
     /// Who may use it at a time; default: `ReadWriteMany`, with --filesystem `ReadWriteOncePod`
@@ -100,12 +100,12 @@ pub(super) async fn run(arguments: Arguments, global: &Global) -> anyhow::Result
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses a StorageClass that does not exist, or that would make volumes of its own.
+/// Refuses a `StorageClass` that does not exist, or that would make volumes of its own.
 async fn check_class(client: &Client, name: &str) -> anyhow::Result<()> {
     let classes: Api<StorageClass> = Api::all(client.clone());
     let classes = classes.list(&ListParams::default()).await.context("listing storageclasses")?.items;
     let usable = classes.iter().filter(|class| class.provisioner == NO_PROVISIONER);
-    let usable: Vec<String> = usable.map(|class| class.name_any()).collect();
+    let usable: Vec<String> = usable.map(kube::ResourceExt::name_any).collect();
     let which = match usable.as_slice() {
         [] => format!("none has; without --storage-class the volume needs none, or create one with {NO_PROVISIONER}"),
         usable => format!("those are: {}", first_few(usable, SHOWN, Clone::clone)),

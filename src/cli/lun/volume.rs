@@ -24,7 +24,7 @@ use crate::{
 const HOSTNAME: &str = "kubernetes.io/hostname";
 /// The most WWIDs, or hosts, that a refusal names.
 const SHOWN: usize = 5;
-/// The longest name of a PersistentVolume.
+/// The longest name of a `PersistentVolume`.
 const NAME_LENGTH: usize = 253;
 
 /// What a person wants of a volume.
