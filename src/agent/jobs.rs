@@ -234,29 +234,32 @@ async fn log_out_flushing(
             return Ok(inventory.sessions.iter().all(|found| found.id != session.id));
         };
         let Some(plan) = plan.borrow().clone() else { return Ok(false) };
-        match reason {
-            LogoutReason::NewCredentials | LogoutReason::NewAddress
-                if logout::may_relogin(&plan, &inventory, found, logging_out) => {}
-            LogoutReason::NewCredentials | LogoutReason::NewAddress => return Ok(false),
+        let flush = match reason {
+            LogoutReason::NewCredentials | LogoutReason::NewAddress => {
+                logout::for_relogin(&plan, &inventory, found, logging_out)
+            }
             LogoutReason::Surplus | LogoutReason::Refused => {
                 let decisions = logout::decide(&plan, &inventory, logging_out);
-                let decision = decisions.into_iter().find(|(session, _)| session.id == found.id);
-                match decision.map(|(_, decision)| decision) {
-                    Some(LogoutDecision::LogOut { flush }) if flush.is_empty() => {}
-                    Some(LogoutDecision::LogOut { flush }) if flushed.is_empty() => {
-                        for map in flush {
-                            // Before the removal: even one that fails may have removed it.
-                            flushed.push(map.clone());
-                            initiator.flush(map).await?;
-                        }
-                        continue;
-                    }
-                    Some(LogoutDecision::LogOut { .. }) => {
-                        let message = "its multipath map came back after it was removed";
-                        return Err(PathError::new(PathReason::InUse, message));
-                    }
-                    Some(LogoutDecision::Keep(_)) | None => return Ok(false),
+                decisions.into_iter().find_map(|(session, decision)| match decision {
+                    LogoutDecision::LogOut { flush } if session.id == found.id => Some(flush),
+                    LogoutDecision::LogOut { .. } | LogoutDecision::Keep(_) => None,
+                })
+            }
+        };
+        match flush {
+            None => return Ok(false),
+            Some(flush) if flush.is_empty() => {}
+            Some(flush) if flushed.is_empty() => {
+                for map in flush {
+                    // Before the removal: even one that fails may have removed it.
+                    flushed.push(map.clone());
+                    initiator.flush(map).await?;
                 }
+                continue;
+            }
+            Some(_) => {
+                let message = "its multipath map came back after it was removed";
+                return Err(PathError::new(PathReason::InUse, message));
             }
         }
         initiator.logout(found).await?;

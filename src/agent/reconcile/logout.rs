@@ -135,26 +135,43 @@ pub fn waits_for_hold(plan: &Plan, session: &Session) -> bool {
     session.is_live() && plan.holds(session)
 }
 
-/// Whether a planned session may be logged out to log it in again with new credentials.
+/// The maps to remove before a planned session is logged out to log it in again with new credentials; None if it must stay.
 ///
-/// One that works: not of a held target, only while another planned session of its target works, and if each of its disks is unused or has an
-/// active path over a session that stays. One that is lost: if each of its disks is unused or in a map that loses nothing
-/// with it.
+/// One that works may go: not of a held target, only while another planned session of its target works, and if each of its
+/// disks is unused or has an active path over a session that stays. One that is lost may go if each of its disks is unused or
+/// in a map that loses nothing with it. As before any other logout, an unused map is removed with its last path, so that
+/// nobody can open it in the meantime.
 #[must_use]
-pub fn may_relogin(plan: &Plan, inventory: &Inventory, session: &Session, logging_out: &BTreeSet<u32>) -> bool {
+pub fn for_relogin<'a>(
+    plan: &Plan,
+    inventory: &'a Inventory,
+    session: &Session,
+    logging_out: &BTreeSet<u32>,
+) -> Option<Vec<&'a Map>> {
     let mut logging_out = logging_out.clone();
     logging_out.insert(session.id);
     let devices = Devices::new(plan, inventory, &logging_out);
-    let is_safe =
-        |map: &&Map| devices.keeps_an_active_path(map) || (!session.is_live() && Devices::loses_nothing(map, session));
-    !plan.only_connects
-        && session.is_own()
-        && !waits_for_hold(plan, session)
-        && (!session.is_live() || devices.connected_targets.contains(&*session.path.target))
-        && session
-            .disks
-            .iter()
-            .all(|disk| disk.first_user().is_none() && devices.map_of.get(&*disk.name).is_none_or(is_safe))
+    let has_other = !session.is_live() || devices.connected_targets.contains(&*session.path.target);
+    if plan.only_connects || !session.is_own() || waits_for_hold(plan, session) || !has_other {
+        return None;
+    }
+    let mut flush: Vec<&Map> = Vec::new();
+    for disk in &session.disks {
+        if disk.first_user().is_some() {
+            return None;
+        }
+        let Some(map) = devices.map_of.get(&*disk.name).copied() else { continue };
+        if devices.keeps_an_active_path(map) {
+            continue;
+        }
+        if session.is_live() || !Devices::loses_nothing(map, session) {
+            return None;
+        }
+        if has_all_paths(session, map) && !flush.contains(&map) {
+            flush.push(map);
+        }
+    }
+    Some(flush)
 }
 
 /// Whether two sessions must not be logged out at the same time, because they have the same target or share a map. Each
@@ -424,7 +441,7 @@ mod tests {
         check("it cannot be told", &plan("r", &[]), &inventory(vec![unknown], vec![]), &[(2, kept)]);
         let (planned, new) = (path("a", "1", "ens1"), session(1, path("a", "1", "ens1")));
         let both = inventory(vec![new, Session { id: 3, path: planned.clone(), ..unseen.clone() }], vec![]);
-        assert!(!may_relogin(&plan("r", &[planned]), &both, &both.sessions[1], &BTreeSet::new()));
+        assert_eq!(for_relogin(&plan("r", &[planned]), &both, &both.sessions[1], &BTreeSet::new()), None);
     }
 
     #[test]
@@ -494,7 +511,7 @@ mod tests {
         let wanted = plan("r", &[one.clone(), two.clone()]);
         let both = [session(1, one), session(2, two)];
         let may = |sessions: &[Session], maps: Vec<Map>| {
-            may_relogin(&wanted, &inventory(sessions.to_vec(), maps), &sessions[0], &BTreeSet::new())
+            for_relogin(&wanted, &inventory(sessions.to_vec(), maps), &sessions[0], &BTreeSet::new()).is_some()
         };
         assert!(may(&both, vec![map(1, &[(1, true), (2, true)])]));
         assert!(may(&both, vec![]), "bare disks that nothing uses");
@@ -514,12 +531,8 @@ mod tests {
         let (one, two) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
         let held = holding(plan("r", &[one.clone(), two.clone()]), "a");
         let may = |first: Session| {
-            may_relogin(
-                &held,
-                &inventory(vec![first.clone(), session(2, two.clone())], vec![]),
-                &first,
-                &BTreeSet::new(),
-            )
+            let found = inventory(vec![first.clone(), session(2, two.clone())], vec![]);
+            for_relogin(&held, &found, &first, &BTreeSet::new()).is_some()
         };
         assert!(!may(session(1, one.clone())));
         assert!(may(lost(session(1, one.clone()))), "it would never come back");
@@ -532,7 +545,7 @@ mod tests {
         let free = |session: Session| Session { state: SessionState::Free, ..session };
         let (failed, other) = (lost(session(1, one.clone())), lost(session(2, two.clone())));
         let may = |sessions: &[Session], maps: Vec<Map>| {
-            may_relogin(&wanted, &inventory(sessions.to_vec(), maps), &sessions[0], &BTreeSet::new())
+            for_relogin(&wanted, &inventory(sessions.to_vec(), maps), &sessions[0], &BTreeSet::new()).is_some()
         };
         assert!(may(std::slice::from_ref(&failed), vec![]), "nothing uses its disks");
         assert!(may(&[failed.clone(), other.clone()], vec![map(0, &[(1, false), (2, false)])]), "nothing uses the map");
@@ -544,5 +557,19 @@ mod tests {
         assert!(may(&[failed.clone(), session(2, two)], active), "the map has an active path");
         assert!(!may(&[used(free(failed.clone()), &DeviceUser::Swap), other], vec![]), "its disk is used directly");
         assert!(!may(&[foreign(failed)], vec![]), "it is not ours");
+    }
+
+    #[test]
+    fn a23_a_lost_session_takes_its_map_with_it_if_it_has_the_last_path() {
+        let (one, two) = (path("a", "1", "ens1"), path("a", "2", "ens2"));
+        let wanted = plan("r", &[one.clone(), two.clone()]);
+        let flushed = |maps: Vec<Map>| {
+            let both = inventory(vec![lost(session(1, one.clone())), session(2, two.clone())], maps);
+            for_relogin(&wanted, &both, &both.sessions[0], &BTreeSet::new()).map(|flush| flush.len())
+        };
+        assert_eq!(flushed(vec![map(0, &[(1, false)])]), Some(1), "else somebody could open it before the logout");
+        assert_eq!(flushed(vec![map(0, &[(1, false), (2, false)])]), Some(0), "another disk keeps it");
+        assert_eq!(flushed(vec![map(1, &[(1, false), (2, true)])]), Some(0), "it has an active path");
+        assert_eq!(flushed(vec![map(1, &[(1, false)])]), None, "it is in use");
     }
 }

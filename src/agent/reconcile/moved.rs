@@ -39,7 +39,7 @@ impl Reconciler {
             if self.has_moved(session) {
                 if !self.is_relogin_paused(now)
                     && self.may_start_logout(inventory, session)
-                    && logout::may_relogin(plan, inventory, session, &self.logging_out())
+                    && logout::for_relogin(plan, inventory, session, &self.logging_out()).is_some()
                 {
                     actions.push(self.log_out(session, LogoutReason::NewAddress));
                 }

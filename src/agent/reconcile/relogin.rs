@@ -38,7 +38,7 @@ impl Reconciler {
                 && !is_blocked
                 && self.may_rotate(session, new, sessions)
                 && self.may_start_logout(inventory, session)
-                && logout::may_relogin(plan, inventory, session, &self.logging_out())
+                && logout::for_relogin(plan, inventory, session, &self.logging_out()).is_some()
             {
                 self.relogged_in.insert(path.clone(), new);
                 actions.push(self.log_out(session, LogoutReason::NewCredentials));
