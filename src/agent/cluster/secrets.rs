@@ -38,6 +38,9 @@ const FAILURE_COUNTS: Duration = Duration::from_secs(90);
 const WATCH_FORBIDDEN: Duration = Duration::from_secs(600);
 /// A watch without events ends after this time. The API server ends it earlier (290 s), unless the connection is dead.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(300);
+/// The version from which a watch begins: what is there now comes first. From the version of a Secret that has not changed
+/// for long, no watch can begin: the API server does not remember what has happened since then.
+const FROM_NOW: &str = "";
 /// The pause between two watches.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
 
@@ -154,11 +157,8 @@ impl Reader {
     /// Reads the Secret, and watches it until the watch ends if that is allowed.
     async fn read_and_watch(&mut self, secret: &ObjectRef<Secret>, sender: &watch::Sender<SecretState>) -> Next {
         let name = &secret.name;
-        let version = match with_timeout(self.api.get_opt(name)).await {
-            Ok(secret) => {
-                set(sender, self.log.state_of(secret.as_ref()));
-                secret.and_then(|secret| secret.metadata.resource_version).unwrap_or_else(|| "0".to_owned())
-            }
+        match with_timeout(self.api.get_opt(name)).await {
+            Ok(secret) => set(sender, self.log.state_of(secret.as_ref())),
             Err(error) => {
                 let is_forbidden = matches!(error, ClusterError::Forbidden(_));
                 // Credentials that were read before stay valid, so that logins work while the API server is away.
@@ -168,13 +168,13 @@ impl Reader {
                 self.log.follow.failed(error);
                 return Next::Read;
             }
-        };
+        }
         if self.watch_after.is_some_and(|after| Instant::now() < after) {
             self.log.follow.recovered();
             return Next::Read;
         }
         let only_this = WatchParams::default().fields(&format!("metadata.name={name}"));
-        let events = match with_timeout(self.api.watch(&only_this, &version)).await {
+        let events = match with_timeout(self.api.watch(&only_this, FROM_NOW)).await {
             Ok(events) => events,
             Err(ClusterError::Forbidden(_)) => {
                 self.watch_after = Some(Instant::now() + WATCH_FORBIDDEN);
