@@ -27,7 +27,7 @@ use super::{
     initiator::{Inventory, LiveSettings, Login, PathError, Session},
     types::{
         IscsiPath,
-        credentials::{Fingerprint, SecretState},
+        credentials::{Credentials, Fingerprint, SecretState},
     },
 };
 use crate::{
@@ -511,6 +511,11 @@ impl Reconciler {
         let StepInput { plan, secrets, portals, facts, now, .. } = input;
         let params = plan.paths.get(&path)?;
         let path_input = path_inputs.get_mut(&path)?;
+        let credentials = credentials(params, secrets);
+        // A login with other credentials ends no rotation to these.
+        if self.relogged_in.get(&path) != credentials.map(Credentials::fingerprint).as_ref() {
+            self.relogged_in.remove(&path);
+        }
         self.paths.get_mut(&path)?.attempt_started(path_input.fingerprint);
         path_input.login = Some(PendingLogin { started: now.monotonic, timeout: attempt_timeout(plan) });
         self.logins.insert(path.clone(), now.monotonic);
@@ -523,7 +528,7 @@ impl Reconciler {
             path,
             network: params.network.clone(),
             settings: plan.settings,
-            credentials: credentials(params, secrets).cloned(),
+            credentials: credentials.cloned(),
             portals: portals.clone(),
         }))
     }

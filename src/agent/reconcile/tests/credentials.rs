@@ -116,6 +116,19 @@ fn a23_a_rotation_that_changes_nothing_is_not_repeated() {
 }
 
 #[test]
+fn a23_a_secret_that_comes_back_before_the_login_is_rotated_to_again() {
+    let (mut host, paths) = rotating("new");
+    assert_eq!(logouts(&host.step()), [(1, LogoutReason::NewCredentials)]);
+    host.secrets.insert("array".into(), password("old"));
+    assert_eq!(logins(&host.logged_out(1, LogoutReason::NewCredentials)), [paths[0].clone()]);
+    host.sessions.push(with_old(session(3, paths[0].clone())));
+    host.reconciler.login_ended(paths[0].clone(), Ok(()));
+    assert_eq!(logouts(&host.step()), []);
+    host.secrets.insert("array".into(), password("new"));
+    assert_eq!(logouts(&host.step()), [(3, LogoutReason::NewCredentials)]);
+}
+
+#[test]
 fn a23_a_restarted_agent_repeats_no_rotation_that_changed_nothing() {
     let (mut host, _) = rotating("new");
     for session in &mut host.sessions {
