@@ -82,7 +82,7 @@ impl TestNode {
                 self.simulation.set_faults(Faults { faults: faults.iter().map(fault).collect(), ..Faults::default() });
             }
             Event::KillSession(path) => self.host.kill(path),
-            Event::UseDisk(target, used) => self.host.use_disk(&path(*target, 1, None).target, *used),
+            Event::UseDisk(target, used) => self.host.use_lun(&path(*target, 1, None).target, 0, *used),
             Event::RestartAgent => {
                 self.kill_agent();
                 self.start_agent();
@@ -106,8 +106,8 @@ async fn converges(events: &[Event], last: &[IscsiPath], foreign: &IscsiPath) ->
     node.plan("worker", "last", &[], last);
     sleep(Duration::from_millis(30)).await;
     node.heal();
-    node.host.use_disk(&path(1, 1, None).target, false);
-    node.host.use_disk(&path(2, 1, None).target, false);
+    node.host.use_lun(&path(1, 1, None).target, 0, false);
+    node.host.use_lun(&path(2, 1, None).target, 0, false);
     // The longest pause between two attempts is ten minutes.
     seconds(660).await;
 

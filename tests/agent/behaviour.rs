@@ -266,7 +266,7 @@ async fn a23_a_new_secret_is_used_at_once_and_a_changed_one_path_by_path() {
     assert_eq!(node.states("worker"), [(ConnectionState::Connected, None); 2]);
     let ids = |node: &TestNode| node.status("worker").connections.iter().map(|c| c.session_id).collect::<Vec<_>>();
     let before = ids(&node);
-    node.host.use_disk(&paths[0].target, true);
+    node.host.use_lun(&paths[0].target, 0, true);
     set(secret("hunter3"));
     seconds(10).await;
     assert_eq!(node.states("worker"), [(ConnectionState::Connected, None); 2]);

@@ -1,7 +1,7 @@
 //! The simulated cluster: the model API server, the hosts, the log of events, and the invariants that watch both.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -10,7 +10,10 @@ use std::{
 };
 
 use http::Method;
-use multibond::agent::initiator::simulated::{SimulatedHost, Simulation};
+use multibond::agent::{
+    initiator::simulated::{SimulatedHost, Simulation},
+    types::IscsiPath,
+};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -211,6 +214,11 @@ impl Cluster {
         inner.invariants.fabric_changed();
     }
 
+    /// A neighbour on a node logs in or out.
+    pub fn neighbour(&self, node: &str, change: impl FnOnce(&mut BTreeSet<IscsiPath>) -> bool) {
+        self.inner().invariants.neighbour(node, change);
+    }
+
     pub fn violation(&self) -> Option<String> {
         self.inner().violation.clone()
     }
@@ -222,6 +230,11 @@ impl Cluster {
     /// How many writes there were but renewals of leases.
     pub fn writes(&self) -> u64 {
         self.inner().invariants.writes
+    }
+
+    /// How often each actor has read or watched something but leases.
+    pub fn reads(&self) -> BTreeMap<String, u64> {
+        self.inner().invariants.reads.clone()
     }
 
     pub fn log(&self) -> String {

@@ -1,9 +1,13 @@
 //! The storage array, the cables, and who uses the disks.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use multibond::{
-    agent::initiator::simulated::{Fault, FaultKind, Faults, NodeFacts},
+    agent::initiator::simulated::{Fault, FaultKind, Faults, Lun, Luns, NodeFacts},
     api::HostInterface,
 };
 
@@ -13,16 +17,23 @@ use super::{
     users::{DEVICES, PORTALS, TARGETS},
 };
 
+/// How many LUNs a target may have.
+const LUNS: u64 = 2;
+/// How much a LUN grows, in bytes.
+const GROWS_BY: u64 = 1 << 30;
+
 /// The array and the cables.
 pub struct Fabric {
     cluster: Arc<Cluster>,
     nodes: Vec<String>,
+    luns: Luns,
 }
 
 impl Fabric {
-    /// Every cable is in its place.
+    /// Every cable is in its place, and each target has a LUN.
     pub fn new(cluster: Arc<Cluster>, nodes: Vec<String>) -> Self {
-        let fabric = Fabric { cluster, nodes };
+        let luns = TARGETS.iter().map(|target| ((*target).into(), BTreeMap::from([(0, Lun::default())])));
+        let fabric = Fabric { cluster, nodes, luns: Luns(luns.collect()) };
         let interfaces = |index: usize| {
             DEVICES
                 .iter()
@@ -38,6 +49,7 @@ impl Fabric {
         let nodes = fabric.nodes.iter().enumerate().map(|(index, node)| (node.clone(), interfaces(index)));
         let facts: BTreeMap<_, _> = nodes.collect();
         fabric.cluster.simulation.set_facts(NodeFacts(facts));
+        fabric.cluster.simulation.set_luns(fabric.luns.clone());
         fabric
     }
 
@@ -81,26 +93,64 @@ impl Fabric {
         self.set(Vec::new());
     }
 
-    /// Somebody opens or closes a disk.
-    pub fn use_disk(&self, chance: &mut Chance) {
+    /// A LUN comes, goes, grows, or is shown by other portals than before; or somebody lets a host look again.
+    pub fn change_luns(&mut self, chance: &mut Chance) {
+        let (target, number) = (TARGETS[chance.index(2)], chance.below(LUNS));
+        let luns = self.luns.0.entry(target.into()).or_default();
+        let hidden_at = |chance: &mut Chance| {
+            chance.any_of(&PORTALS).iter().map(|it| format!("{it}:3260").as_str().into()).collect()
+        };
+        match (chance.below(7), luns.get_mut(&number)) {
+            (0 | 1, None) => {
+                let hidden_at = if chance.once_in(2) { hidden_at(chance) } else { BTreeSet::new() };
+                luns.insert(number, Lun { hidden_at, ..Lun::default() });
+            }
+            (0 | 1, Some(_)) => drop(luns.remove(&number)),
+            (2, Some(lun)) => lun.size += GROWS_BY,
+            (3, Some(lun)) => lun.hidden_at = if chance.once_in(2) { hidden_at(chance) } else { BTreeSet::new() },
+            _ => return self.look_again(chance),
+        }
+        let shown: Vec<_> = luns.iter().map(|(number, lun)| (number, lun.size >> 30, &lun.hidden_at)).collect();
+        let shown = format!("{target} has {shown:?}");
+        self.cluster.simulation.set_luns(self.luns.clone());
+        self.cluster.fabric_changed();
+        self.cluster.step(format_args!("the array: {shown}"));
+    }
+
+    /// An administrator of a host lets the kernel look at the sessions again, and perhaps multipathd at the sizes.
+    fn look_again(&self, chance: &mut Chance) {
+        let (node, portals) = (&self.nodes[chance.index(self.nodes.len())], chance.any_of(&PORTALS));
+        let host = &self.cluster.hosts[node];
+        for portal in &portals {
+            host.rescan(&format!("{portal}:3260"));
+        }
+        let resizes = chance.once_in(2);
+        if resizes {
+            host.resize_maps();
+        }
+        let too = if resizes { ", and at the sizes of the maps" } else { "" };
+        self.cluster.step(format_args!("{node} looks again at what is behind {portals:?}{too}"));
+    }
+
+    /// Somebody opens or closes a LUN.
+    pub fn use_lun(&self, chance: &mut Chance) {
         let (node, target) = (&self.nodes[chance.index(self.nodes.len())], TARGETS[chance.index(2)]);
-        let open = chance.once_in(2);
-        self.open(node, target, open);
+        self.open(node, target, chance.below(LUNS), chance.once_in(2));
     }
 
     /// Everybody closes everything.
-    pub fn close_disks(&self) {
+    pub fn close_luns(&self) {
         for node in &self.nodes {
             for target in &TARGETS {
-                self.open(node, target, false);
+                (0..LUNS).for_each(|lun| self.open(node, target, lun, false));
             }
         }
     }
 
-    fn open(&self, node: &str, target: &str, open: bool) {
-        self.cluster.hosts[node].use_disk(target, open);
+    fn open(&self, node: &str, target: &str, lun: u64, open: bool) {
+        self.cluster.hosts[node].use_lun(target, lun, open);
         self.cluster.fabric_changed();
-        self.cluster.step(format_args!("{node} {} {target}", if open { "opens" } else { "closes" }));
+        self.cluster.step(format_args!("{node} {} LUN {lun} of {target}", if open { "opens" } else { "closes" }));
     }
 }
 

@@ -12,9 +12,11 @@ mod differential;
 mod fabric;
 mod host;
 mod invariants;
+mod luns;
 mod mistakes;
 #[path = "../planner/model.rs"]
 mod model;
+mod neighbours;
 mod network;
 mod seed;
 mod seeds;

@@ -1,6 +1,7 @@
 //! One seed: some minutes of faults, then quiet until everything is settled, then nothing more.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use super::{
     clock,
     cluster::Cluster,
     fabric::Fabric,
+    neighbours::Neighbours,
     settled,
     users::Users,
 };
@@ -21,10 +23,14 @@ use super::{
 const FAULTS: Duration = Duration::from_secs(180);
 /// The bound for the quiet after them: longer than the longest retry.
 const SETTLES_WITHIN: Duration = Duration::from_secs(25 * 60);
+/// What happens until then has its effects while what is settled may still be told.
+const SETTLES_SOON: Duration = Duration::from_secs(60);
 /// How long what is settled may still be told: warnings end by themselves.
 const CALM: Duration = Duration::from_secs(2 * 60);
 /// How long nothing may be written then.
 const IDLE: Duration = Duration::from_secs(4 * 60);
+/// The most reads and watches of an actor in that time: no watch has to begin again more often than every 20 s.
+const MOST_READS: u64 = 120;
 const CONTROLLERS: [&str; 2] = ["controller-a", "controller-b"];
 
 /// What has become of a seed.
@@ -61,8 +67,9 @@ async fn simulate(seed: u64) -> Outcome {
 }
 
 async fn course(cluster: Arc<Cluster>, nodes: Vec<String>, mut chance: Chance) -> Result<(), String> {
-    let fabric = Fabric::new(cluster.clone(), nodes.clone());
+    let mut fabric = Fabric::new(cluster.clone(), nodes.clone());
     let users = Users::new(cluster.clone(), nodes.clone());
+    let neighbours = Neighbours::new(cluster.clone(), nodes.clone());
     let mut actors = Actors::new(cluster.clone());
     let mut names: Vec<String> = CONTROLLERS.iter().map(ToString::to_string).collect();
     names.extend(nodes.iter().map(|node| format!("agent-{node}")));
@@ -84,9 +91,9 @@ async fn course(cluster: Arc<Cluster>, nodes: Vec<String>, mut chance: Chance) -
             if was_killed { actors.start(&name) } else { actors.go_on(&name) }
         }
         let busy = |name: &String| later.iter().any(|(_, other, _)| other == name);
-        match chance.below(20) {
+        match chance.below(24) {
             0..=6 => users.edit(&mut chance),
-            7..=9 => fabric.use_disk(&mut chance),
+            7..=9 => fabric.use_lun(&mut chance),
             10..=12 => fabric.fail(&mut chance),
             kind @ 13..=16 => {
                 let controllers = chance.once_in(2);
@@ -110,6 +117,8 @@ async fn course(cluster: Arc<Cluster>, nodes: Vec<String>, mut chance: Chance) -
                 cluster.change(|api| api.compact(api.version()));
                 cluster.step(format_args!("a fault: the history is compacted"));
             }
+            19 | 20 => fabric.change_luns(&mut chance),
+            21 | 22 => neighbours.act(&mut chance),
             _ => {}
         }
         settled::deletions(&cluster)?;
@@ -121,27 +130,54 @@ async fn course(cluster: Arc<Cluster>, nodes: Vec<String>, mut chance: Chance) -
         actors.start(name);
     }
     fabric.heal();
-    fabric.close_disks();
+    fabric.close_luns();
+    users.restore_secret();
     cluster.step(format_args!("the faults stop"));
+    let took = settle(&cluster, settled::flaws).await?;
+    if let Some((node, path)) = neighbours.log_out_a_planned_one(&mut chance) {
+        settle(&cluster, |cluster| {
+            let unnamed = settled::unnamed_logout(cluster, &node, &path);
+            settled::flaws(cluster).into_iter().chain(unnamed).collect()
+        })
+        .await?;
+    }
+    if took > SETTLES_SOON {
+        // A warning about interference ends by itself, but not while nothing may be written.
+        settle(&cluster, settled::interfered).await?;
+    }
+    sleep(CALM).await;
+    let (writes, reads) = (cluster.writes(), cluster.reads());
+    sleep(IDLE).await;
+    control_plane.abort();
+    let more = cluster.writes() - writes;
+    read_seldom(&reads, &cluster.reads())?;
+    if more > 0 { Err(format!("7: {more} writes though nothing has happened")) } else { Ok(()) }
+}
+
+/// Nobody has read much between two counts of the reads of each actor.
+fn read_seldom(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Result<(), String> {
+    let since = |(actor, count): (&String, &u64)| (actor.clone(), count - before.get(actor).unwrap_or(&0));
+    match after.iter().map(since).find(|(_, count)| *count > MOST_READS) {
+        Some((actor, count)) => Err(format!("7: {actor} reads {count} times though nothing has happened")),
+        None => Ok(()),
+    }
+}
+
+/// Waits until there are no such flaws, and returns how long that has taken.
+async fn settle(cluster: &Cluster, flaws: impl Fn(&Cluster) -> Vec<String>) -> Result<Duration, String> {
     let quiet = Instant::now();
     loop {
-        let flaws = settled::flaws(&cluster);
+        let flaws = flaws(cluster);
         if flaws.is_empty() {
-            break;
+            cluster.step(format_args!("everything is settled after {:?}", quiet.elapsed()));
+            return Ok(quiet.elapsed());
         }
         if quiet.elapsed() > SETTLES_WITHIN {
             return Err(format!("7: not settled after {SETTLES_WITHIN:?}: {}", flaws.join("; ")));
         }
-        settled::deletions(&cluster)?;
+        settled::deletions(cluster)?;
         sleep(Duration::from_secs(5)).await;
     }
-    cluster.step(format_args!("everything is settled after {:?}", quiet.elapsed()));
-    sleep(CALM).await;
-    let writes = cluster.writes();
-    sleep(IDLE).await;
-    control_plane.abort();
-    let more = cluster.writes() - writes;
-    if more > 0 { Err(format!("7: {more} writes though nothing has happened")) } else { Ok(()) }
 }
 
 async fn control_plane(cluster: Arc<Cluster>) {

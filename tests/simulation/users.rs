@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::Method;
+use multibond::agent::types::credentials::SECRET_TYPE;
 use serde_json::{Value, json};
 
 use super::{
@@ -14,6 +15,10 @@ pub const TARGETS: [&str; 2] = ["iqn.2003-01.org.example:disks", "iqn.2003-01.or
 pub const PORTALS: [&str; 3] = ["10.0.1.10", "10.0.2.10", "10.0.3.10"];
 const NETWORKS: [&str; 3] = ["san-a", "san-b", "san-c"];
 const BONDS: [&str; 2] = ["storage", "archive"];
+/// The Secret of the second target.
+pub const SECRET: &str = "chap";
+/// The passwords that it has one after another, in base64.
+const PASSWORDS: [&str; 3] = ["Zmlyc3QtcGFzc3dvcmQ=", "c2Vjb25kLXBhc3N3b3Jk", "dGhpcmQtcGFzc3dvcmQ="];
 /// The devices of each host, and the beginning of their addresses.
 pub const DEVICES: [(&str, &str); 3] = [("ens1", "10.0.1"), ("ens2", "10.0.2"), ("ens3", "10.0.3")];
 
@@ -33,7 +38,8 @@ impl Users {
 
     fn path(plural: &str, name: &str) -> String {
         let name = if name.is_empty() { String::new() } else { format!("/{name}") };
-        format!("/apis/multibond.dev/v1alpha1/namespaces/{NAMESPACE}/{plural}{name}")
+        let group = if plural == "secrets" { "/api/v1" } else { "/apis/multibond.dev/v1alpha1" };
+        format!("{group}/namespaces/{NAMESPACE}/{plural}{name}")
     }
 
     fn exists(&self, plural: &'static str, name: &str) -> bool {
@@ -71,6 +77,7 @@ impl Users {
                 self.create(plural, name, spec);
             }
         };
+        self.restore_secret();
         missing("datacenters", "dc", &data_center(&TARGETS, &PORTALS[..2]));
         for name in NETWORKS {
             missing("networks", name, &network(name));
@@ -83,6 +90,16 @@ impl Users {
         }
     }
 
+    /// Creates the Secret if there is none: without it nothing can be connected.
+    pub fn restore_secret(&self) {
+        if !self.exists("secrets", SECRET) {
+            let data = json!({"node.session.auth.username": "dXNlcg==", "node.session.auth.password": PASSWORDS[0]});
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": SECRET_TYPE,
+                "metadata": {"name": SECRET, "namespace": NAMESPACE}, "data": data});
+            self.cluster.user(Method::POST, &Self::path("secrets", ""), &secret);
+        }
+    }
+
     /// The Hosts and their nodes; the last one claims the node of another.
     fn hosts(&self) -> Vec<(String, String)> {
         let mut hosts: Vec<_> = self.nodes.iter().map(|node| (format!("h-{node}"), node.clone())).collect();
@@ -92,7 +109,14 @@ impl Users {
 
     /// Makes one edit by chance.
     pub fn edit(&self, chance: &mut Chance) {
-        match chance.below(16) {
+        match chance.below(18) {
+            16 => {
+                let data = json!({"data": {"node.session.auth.password": chance.one_of(&PASSWORDS)}});
+                self.cluster.user(Method::PATCH, &Self::path("secrets", SECRET), &data);
+            }
+            17 if chance.once_in(3) => {
+                self.cluster.user(Method::DELETE, &Self::path("secrets", SECRET), &Value::Null);
+            }
             0..=3 => {
                 let spec = json!({"networks": chance.any_of(&NETWORKS), "pairing": chance.one_of(&["Auto", "Auto", "AllPairs"]),
                     "targets": if chance.once_in(3) { vec![TARGETS[chance.index(2)]] } else { Vec::new() }});
@@ -131,7 +155,14 @@ impl Users {
 
 fn data_center(targets: &[&str], portals: &[&str]) -> Value {
     let portals: Vec<Value> = portals.iter().map(|address| json!({"address": address})).collect();
-    let targets: Vec<Value> = targets.iter().map(|iqn| json!({"iqn": iqn, "portals": portals})).collect();
+    let target = |iqn: &&str| {
+        let mut target = json!({"iqn": iqn, "portals": portals});
+        if *iqn == TARGETS[1] {
+            target["chap"] = json!({"secretRef": {"name": SECRET}});
+        }
+        target
+    };
+    let targets: Vec<Value> = targets.iter().map(target).collect();
     json!({"nonOperationalAfterSeconds": 20, "storage": [{"name": "array", "targets": targets}]})
 }
 

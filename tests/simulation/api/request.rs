@@ -167,7 +167,7 @@ impl<'a> Call<'a> {
     /// A parameter that is a number.
     pub fn number(&self, name: &str) -> Result<Option<u64>, Refused> {
         let read = |text: &str| text.parse().map_err(|_| Refused::bad_request(format!("{name} is no number: {text}")));
-        self.parameter(name).map(read).transpose()
+        self.parameter(name).filter(|text| !text.is_empty()).map(read).transpose()
     }
 
     /// The body, an object.

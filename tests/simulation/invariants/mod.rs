@@ -3,14 +3,23 @@
 mod deletions;
 mod io;
 mod leading;
+mod neighbours;
 mod plans;
 mod sent;
 mod writers;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use multibond::agent::initiator::simulated::SimulatedHost;
+use futures::FutureExt as _;
+use multibond::agent::{
+    initiator::{Initiator as _, simulated::SimulatedHost},
+    types::IscsiPath,
+};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::api::{ApiServer, Response};
 pub use sent::Sent;
@@ -20,9 +29,14 @@ pub use sent::Sent;
 pub struct Invariants {
     /// How many requests have changed something but leases.
     pub writes: u64,
+    /// How often each actor has read or watched something but leases.
+    pub reads: BTreeMap<String, u64>,
+    /// Whether each host may have changed.
+    changes: BTreeMap<String, watch::Receiver<()>>,
     deletions: deletions::Deletions,
     io: io::Io,
     leading: leading::Leading,
+    neighbours: neighbours::Neighbours,
     plans: plans::Plans,
     writers: writers::Writers,
 }
@@ -30,6 +44,9 @@ pub struct Invariants {
 impl Invariants {
     /// A request of an actor begins.
     pub fn request_begins(&mut self, sent: &Sent) -> Result<(), String> {
+        if sent.is_read && sent.plural != "leases" {
+            *self.reads.entry(sent.actor.clone()).or_default() += 1;
+        }
         self.leading.begins(sent)?;
         self.deletions.begins(sent, &self.plans)?;
         writers::begins(sent)
@@ -62,11 +79,38 @@ impl Invariants {
 
     /// The fabric has changed: what is lost by that is nobody's fault.
     pub fn fabric_changed(&mut self) {
+        self.changes.values_mut().for_each(watch::Receiver::mark_changed);
         self.io.forget();
+    }
+
+    /// A neighbour on a node logs in or out.
+    pub fn neighbour(&mut self, node: &str, change: impl FnOnce(&mut BTreeSet<IscsiPath>) -> bool) {
+        self.neighbours.change(node, change);
     }
 
     /// Something may have changed on the hosts.
     pub fn hosts(&mut self, hosts: &BTreeMap<String, Arc<SimulatedHost>>) -> Result<(), String> {
-        self.io.check(hosts)
+        let none = BTreeSet::new();
+        for (node, host) in hosts {
+            if !self.has_changed(node, host) {
+                continue;
+            }
+            let read = host.inventory(&none).now_or_never().and_then(Result::ok);
+            let inventory = read.ok_or("the host cannot be read")?;
+            self.io.look(node, host, &inventory)?;
+            self.neighbours.look(node, &inventory)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a host may have changed since this was asked last.
+    fn has_changed(&mut self, node: &str, host: &SimulatedHost) -> bool {
+        if let Some(changes) = self.changes.get_mut(node) {
+            let changed = changes.has_changed().unwrap_or(true);
+            changes.mark_unchanged();
+            return changed;
+        }
+        self.changes.insert(node.to_owned(), host.changes());
+        true
     }
 }

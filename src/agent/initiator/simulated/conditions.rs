@@ -1,4 +1,4 @@
-//! The faults and facts of a simulation at present, which all its hosts share.
+//! The faults, facts and LUNs of a simulation at present, which all its hosts share.
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -7,20 +7,28 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::faults::{Faults, NodeFacts};
+use super::{
+    array::Luns,
+    faults::{Faults, NodeFacts},
+};
 use crate::api::HostInterface;
 
-/// The current faults and facts.
+/// The current faults, facts and LUNs.
 #[derive(Debug)]
 pub(super) struct Conditions {
     /// With the time when they were read.
     faults: RwLock<(Arc<Faults>, Instant)>,
     facts: RwLock<Arc<NodeFacts>>,
+    luns: RwLock<Arc<Luns>>,
 }
 
 impl Default for Conditions {
     fn default() -> Self {
-        Conditions { faults: RwLock::new((Arc::default(), Instant::now())), facts: RwLock::default() }
+        Conditions {
+            faults: RwLock::new((Arc::default(), Instant::now())),
+            facts: RwLock::default(),
+            luns: RwLock::default(),
+        }
     }
 }
 
@@ -31,6 +39,14 @@ impl Conditions {
 
     pub(super) fn set_facts(&self, facts: NodeFacts) {
         *self.facts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(facts);
+    }
+
+    pub(super) fn set_luns(&self, luns: Luns) {
+        *self.luns.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(luns);
+    }
+
+    pub(super) fn luns(&self) -> Arc<Luns> {
+        self.luns.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The faults, and the time since they were read.

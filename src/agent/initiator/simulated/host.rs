@@ -5,42 +5,33 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::sleep};
 
 use super::{
     conditions::Conditions,
     faults::{FaultKind, FaultSubject},
+    state::{Entry, KnownDisk, OWN_RECORD_PREFIX, Reads, SimulatedState, map_name},
 };
 use crate::{
     agent::{
         initiator::{
-            DeviceUser, Disk, Facts, Initiator, InterfaceFilter, Inventory, LiveSettings, Login, Map, MapPath,
-            PathError, Session, SessionOwner, SessionState,
+            AutomaticRecord, DeviceUser, Disk, Facts, Initiator, InterfaceFilter, Inventory, LiveSettings, Login, Map,
+            MapPath, PathError, Session, SessionState,
         },
-        types::{
-            IscsiPath,
-            credentials::{Credentials, Fingerprint},
-        },
+        types::{IscsiPath, credentials::Credentials},
     },
     api::{
-        ANY_TPGT, HostInterface, InterfaceName, Iqn, NetworkName, NodeName, ObjectName, Portal, SessionSettings,
-        portal_policy::PortalRules, reason::PathReason,
+        ANY_TPGT, HostInterface, InterfaceName, NodeName, SessionSettings, portal_policy::PortalRules,
+        reason::PathReason,
     },
     ops::backoff,
 };
 
-/// The prefix of the interface records of the agent. The saved sessions name a record, as open-iscsi's do. Here nobody else
-/// makes records with it, so every session with such a name is the agent's.
-const OWN_RECORD_PREFIX: &str = "mb.";
-/// The size of each LUN, in bytes.
-const LUN_SIZE: u64 = 10 << 30;
 /// How often a read that hangs looks whether it still does.
 const HANGS_FOR: Duration = Duration::from_secs(1);
 
@@ -53,66 +44,11 @@ pub struct SimulatedHost {
     changes: watch::Sender<()>,
 }
 
-#[derive(Debug, Default)]
-struct SimulatedState {
-    next_id: u32,
-    sessions: BTreeMap<u32, Entry>,
-    /// The name of the Host, for faults.
-    host: Option<ObjectName>,
-    /// The interfaces in the Host's spec. The node has them if the facts file does not list the node.
-    named: BTreeSet<InterfaceName>,
-    /// Targets whose disk, and therefore its map, is open.
-    open: BTreeSet<Iqn>,
-    /// Targets whose map was flushed.
-    flushed: BTreeSet<Iqn>,
-    /// The file with the saved sessions.
-    file: Option<PathBuf>,
-    harm: Vec<String>,
-    reads: Reads,
-}
-
-/// What reading the host does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reads {
-    /// It returns what there is.
-    #[default]
-    Work,
-    /// It returns an error.
-    Fail,
-    /// It does not return until that changes.
-    Hang,
-}
-
-#[derive(Debug, Clone)]
-struct Entry {
-    path: IscsiPath,
-    tpgt: u16,
-    record: Arc<str>,
-    network: Option<NetworkName>,
-    credentials: Option<Fingerprint>,
-    live_settings: LiveSettings,
-}
-
-/// A saved session.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Saved {
-    id: u32,
-    target: Iqn,
-    portal: Portal,
-    tpgt: u16,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    interface: Option<InterfaceName>,
-    record: Arc<str>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    network: Option<NetworkName>,
-}
-
 impl SimulatedHost {
     /// The host of a node, with the sessions that are saved in `file`.
     pub(super) fn new(node: NodeName, conditions: Arc<Conditions>, file: Option<PathBuf>) -> std::io::Result<Self> {
         let mut state = SimulatedState { next_id: 1, file, ..SimulatedState::default() };
-        state.load()?;
+        state.load(&conditions.luns())?;
         Ok(SimulatedHost { node, conditions, state: Mutex::new(state), changes: watch::Sender::new(()) })
     }
 
@@ -134,9 +70,23 @@ impl SimulatedHost {
     /// Adds a session that somebody else made, with another interface record than the agent's.
     pub fn connect_foreign(&self, path: IscsiPath, record: &str) {
         let live_settings = SessionSettings::default().into();
-        let record = record.into();
-        self.state().connect(Entry { path, tpgt: ANY_TPGT, record, network: None, credentials: None, live_settings });
+        let entry = Entry {
+            path,
+            tpgt: ANY_TPGT,
+            record: record.into(),
+            network: None,
+            credentials: None,
+            live_settings,
+            record_is_kept: true,
+            disks: Vec::new(),
+        };
+        self.state().connect(entry, &self.conditions.luns());
         self.announce();
+    }
+
+    /// Removes a session that somebody else made.
+    pub fn disconnect_foreign(&self, path: &IscsiPath) {
+        self.remove(|entry| entry.path == *path && !entry.is_own());
     }
 
     /// From now on reading the host works, fails or hangs.
@@ -147,9 +97,61 @@ impl SimulatedHost {
 
     /// Removes the agent's session on a path, without the agent.
     pub fn kill(&self, path: &IscsiPath) {
+        self.remove(|entry| entry.path == *path && entry.is_own());
+    }
+
+    fn remove(&self, goes: impl Fn(&Entry) -> bool) {
         let mut state = self.state();
-        state.sessions.retain(|_, entry| entry.path != *path || !entry.is_own());
+        state.sessions.retain(|_, entry| !goes(entry));
+        state.drop_maps();
         state.save();
+        drop(state);
+        self.announce();
+    }
+
+    /// Changes the record of the agent's session on a path, without the agent.
+    pub fn change_record(&self, path: &IscsiPath) {
+        let mut state = self.state();
+        let of_path = state.sessions.values_mut().filter(|entry| entry.path == *path && entry.is_own());
+        of_path.for_each(|entry| entry.record_is_kept = false);
+        drop(state);
+        self.announce();
+    }
+
+    /// Replaces the records by which the initiator logs in by itself.
+    pub fn set_automatic_records(&self, records: Vec<AutomaticRecord>) {
+        self.state().automatic_records = records;
+        self.announce();
+    }
+
+    /// Lets the kernel look at the sessions to a portal again: LUNs that are new get disks, and sizes are read. What the
+    /// array does not show any more stays.
+    pub fn rescan(&self, portal: &str) {
+        let mut state = self.state();
+        let interfaces = self.interfaces(&state);
+        let of_portal = state.sessions.iter().filter(|(_, entry)| *entry.path.portal == *portal);
+        let live = of_portal
+            .filter(|(_, entry)| self.cut_off(&state, &interfaces, &entry.path, entry.network.as_deref()).is_none());
+        let ids: Vec<u32> = live.map(|(id, _)| *id).collect();
+        let luns = self.conditions.luns();
+        for id in ids {
+            state.scan(id, &luns);
+        }
+        drop(state);
+        self.announce();
+    }
+
+    /// Lets each map take the size of its disks, if that is one.
+    pub fn resize_maps(&self) {
+        let mut state = self.state();
+        let SimulatedState { sessions, maps, .. } = &mut *state;
+        for (name, size) in maps {
+            let disks = sessions.values().flat_map(|entry| &entry.disks).filter(|disk| disk.map == *name);
+            let sizes: BTreeSet<u64> = disks.map(|disk| disk.size).collect();
+            if let (1, Some(only)) = (sizes.len(), sizes.first()) {
+                *size = *only;
+            }
+        }
         drop(state);
         self.announce();
     }
@@ -163,13 +165,13 @@ impl SimulatedHost {
         (paths(own), paths(foreign))
     }
 
-    /// Starts or stops the use of a target's disk.
-    pub fn use_disk(&self, target: &str, is_used: bool) {
-        let mut state = self.state();
+    /// Starts or stops the use of a LUN of a target.
+    pub fn use_lun(&self, target: &str, lun: u64, is_used: bool) {
+        let (mut state, map) = (self.state(), map_name(target, lun));
         if is_used {
-            state.open.insert(target.into());
+            state.open.insert(map);
         } else {
-            state.open.remove(target);
+            state.open.remove(&map);
         }
     }
 
@@ -229,17 +231,29 @@ impl SimulatedHost {
 
     fn inventory_of(&self, state: &SimulatedState, with_users_of: &BTreeSet<u32>) -> Inventory {
         let interfaces = self.interfaces(state);
-        let mut maps: BTreeMap<Iqn, Map> = BTreeMap::new();
+        let luns = self.conditions.luns();
+        let mut maps: BTreeMap<Arc<str>, Map> = BTreeMap::new();
         let mut sessions = Vec::with_capacity(state.sessions.len());
         for (id, entry) in &state.sessions {
             let network = entry.network.as_deref();
             let lost = self.cut_off(state, &interfaces, &entry.path, network).is_some();
             let in_use = self.fault(state, &entry.path, network) == Some(FaultKind::InUse);
-            let disk: Arc<str> = format!("sd{id}").into();
-            let target = &entry.path.target;
-            if !state.flushed.contains(target) {
-                let map = maps.entry(target.clone()).or_insert_with(|| new_map(target, state));
-                map.paths.push(MapPath { disk: disk.clone(), active: !lost });
+            let shown = luns.at(&entry.path.target, &entry.path.portal);
+            let mut disks = Vec::with_capacity(entry.disks.len());
+            for KnownDisk { name, lun, size, map } in &entry.disks {
+                if let Some(size) = state.maps.get(map) {
+                    let map = maps.entry(map.clone()).or_insert_with(|| state.new_map(map, *size));
+                    let active = !lost && shown.iter().any(|(number, _)| number == lun);
+                    map.paths.push(MapPath { disk: name.clone(), active });
+                }
+                let users = || in_use.then(|| DeviceUser::Open("a simulated process".into())).into_iter().collect();
+                disks.push(Disk {
+                    name: name.clone(),
+                    users: with_users_of.contains(id).then(users),
+                    lun: *lun,
+                    size: *size,
+                    wwid: (!state.maps.contains_key(map)).then(|| map.clone()),
+                });
             }
             sessions.push(Session {
                 id: *id,
@@ -252,16 +266,8 @@ impl SimulatedHost {
                 credentials: entry.credentials,
                 stored_credentials: None,
                 live_settings: Some(entry.live_settings),
-                record_is_kept: Some(true),
-                disks: vec![Disk {
-                    name: disk,
-                    users: with_users_of
-                        .contains(id)
-                        .then(|| in_use.then(|| DeviceUser::Open("a simulated process".into())).into_iter().collect()),
-                    lun: 0,
-                    size: LUN_SIZE,
-                    wwid: None,
-                }],
+                record_is_kept: Some(entry.record_is_kept),
+                disks,
             });
         }
         Inventory { sessions, maps: maps.into_values().collect() }
@@ -309,7 +315,7 @@ impl Initiator for SimulatedHost {
             initiator_name: Some(format!("iqn.2014-01.dev.multibond.simulated:{}", self.node)),
             initiator: Some("simulated".into()),
             warnings: Vec::new(),
-            automatic_records: Vec::new(),
+            automatic_records: state.automatic_records.clone(),
         };
         Ok((facts, self.inventory_of(&state, &BTreeSet::new())))
     }
@@ -335,14 +341,17 @@ impl Initiator for SimulatedHost {
             return Err(error);
         }
         let record = format!("{OWN_RECORD_PREFIX}{}", login.path.interface.as_deref().unwrap_or("default"));
-        self.state().connect(Entry {
+        let entry = Entry {
             path: login.path.clone(),
             tpgt: login.expected_tpgt,
             record: record.into(),
             network: login.network.clone(),
             credentials: login.credentials.as_ref().map(Credentials::fingerprint),
             live_settings: login.settings.into(),
-        });
+            record_is_kept: true,
+            disks: Vec::new(),
+        };
+        self.state().connect(entry, &self.conditions.luns());
         self.announce();
         Ok(())
     }
@@ -352,6 +361,7 @@ impl Initiator for SimulatedHost {
         let before = self.inventory_of(&state, &BTreeSet::new());
         state.record_harm_of_logout(session, &before);
         state.sessions.remove(&session.id);
+        state.drop_maps();
         state.save();
         drop(state);
         self.announce();
@@ -366,8 +376,7 @@ impl Initiator for SimulatedHost {
                 Err(PathError::new(PathReason::InUse, "the map is in use (simulated)"))
             }
             Some(_) => {
-                let target = state.open_target_of(&map.name);
-                state.flushed.extend(target);
+                state.maps.remove(&map.name);
                 Ok(())
             }
             None => Ok(()),
@@ -376,13 +385,16 @@ impl Initiator for SimulatedHost {
 
     async fn restore(&self, map: &Map) -> Result<(), PathError> {
         let mut state = self.state();
-        let target = state.open_target_of(&map.name);
-        state.flushed.retain(|flushed| target.as_ref() != Some(flushed));
+        let disks = state.sessions.values().flat_map(|entry| &entry.disks).filter(|disk| disk.map == map.name);
+        let disks: Vec<KnownDisk> = disks.cloned().collect();
+        state.make_maps(&disks);
         Ok(())
     }
 
     async fn make_maps(&self, session: &Session) -> Result<(), PathError> {
-        self.state().flushed.remove(&session.path.target);
+        let mut state = self.state();
+        let disks = state.sessions.get(&session.id).map(|entry| entry.disks.clone());
+        state.make_maps(&disks.unwrap_or_default());
         Ok(())
     }
 
@@ -402,108 +414,11 @@ impl Initiator for SimulatedHost {
         None
     }
 
-    async fn tidy(&self, _keep: &BTreeSet<IscsiPath>) -> Result<(), PathError> {
+    async fn tidy(&self, keep: &BTreeSet<IscsiPath>) -> Result<(), PathError> {
+        let mut state = self.state();
+        let kept = state.sessions.values_mut().filter(|entry| keep.contains(&entry.path));
+        kept.for_each(|entry| entry.record_is_kept = true);
         Ok(())
-    }
-}
-
-impl SimulatedState {
-    fn connect(&mut self, new: Entry) {
-        if self.sessions.values().any(|entry| entry.path == new.path && entry.record == new.record) {
-            return;
-        }
-        self.flushed.remove(&new.path.target);
-        self.sessions.insert(self.next_id, new);
-        self.next_id += 1;
-        self.save();
-    }
-
-    fn open_target_of(&self, map: &str) -> Option<Iqn> {
-        self.sessions.values().map(|entry| &entry.path.target).find(|target| *map_name(target) == *map).cloned()
-    }
-
-    fn record_harm_of_logout(&mut self, session: &Session, before: &Inventory) {
-        if !session.is_own() {
-            self.harm.push(format!("foreign session {} at {} was logged out", session.id, session.path));
-        }
-        let own_disk = |disk: &Arc<str>| session.disks.iter().any(|own| own.name == *disk);
-        for map in before.maps.iter().filter(|map| map.paths.iter().any(|path| own_disk(&path.disk))) {
-            let others = || map.paths.iter().filter(|path| !own_disk(&path.disk));
-            if map.open_count > 0 && !others().any(|path| path.active) {
-                self.harm.push(format!("map {} is open and lost its last good path at {}", map.name, session.path));
-            }
-            if others().next().is_none() {
-                self.harm.push(format!("map {} lost its last path at {} unflushed", map.name, session.path));
-            }
-        }
-    }
-
-    /// Writes a new file and renames it, so a process that is killed leaves the old or the new one.
-    fn save(&self) {
-        let Some(file) = &self.file else { return };
-        let saved: Vec<Saved> = self.sessions.iter().map(|(id, entry)| Saved::new(*id, entry)).collect();
-        let unfinished = file.with_extension("new");
-        let written = serde_json::to_vec(&saved)
-            .map_err(std::io::Error::from)
-            .and_then(|bytes| std::fs::write(&unfinished, bytes))
-            .and_then(|()| std::fs::rename(&unfinished, file));
-        if let Err(error) = written {
-            tracing::warn!(%error, file = %file.display(), "cannot save the simulated sessions");
-        }
-    }
-
-    fn load(&mut self) -> std::io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
-        let saved: Vec<Saved> = match std::fs::read(file) {
-            Ok(bytes) => serde_json::from_slice(&bytes)?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for Saved { id, target, portal, tpgt, interface, record, network } in saved {
-            let path = IscsiPath { target, portal, interface };
-            let live_settings = SessionSettings::default().into();
-            self.sessions.insert(id, Entry { path, tpgt, record, network, credentials: None, live_settings });
-            self.next_id = self.next_id.max(id + 1);
-        }
-        Ok(())
-    }
-}
-
-impl Saved {
-    fn new(id: u32, entry: &Entry) -> Self {
-        let Entry { path, tpgt, record, network, credentials: _, live_settings: _ } = entry;
-        let IscsiPath { target, portal, interface } = path.clone();
-        let tpgt = *tpgt;
-        Saved { id, target, portal, tpgt, interface, record: record.clone(), network: network.clone() }
-    }
-}
-
-impl Entry {
-    fn is_own(&self) -> bool {
-        self.record.starts_with(OWN_RECORD_PREFIX)
-    }
-
-    fn owner(&self) -> SessionOwner {
-        if self.is_own() { SessionOwner::Agent } else { SessionOwner::Other(self.record.clone()) }
-    }
-}
-
-/// Every host sees the same LUN behind a target.
-fn map_name(target: &str) -> String {
-    format!("3600{:029x}", BuildHasherDefault::<DefaultHasher>::default().hash_one(target))
-}
-
-fn new_map(target: &Iqn, state: &SimulatedState) -> Map {
-    let name = map_name(target);
-    let is_open = state.open.contains(target);
-    Map {
-        wwid: name.clone(),
-        name: name.into(),
-        open_count: u32::from(is_open),
-        users: if is_open { vec![DeviceUser::Holder("a simulated volume".into())] } else { Vec::new() },
-        paths: Vec::new(),
-        size: LUN_SIZE,
-        is_known: true,
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    array::Luns,
     conditions::Conditions,
     faults::{Faults, NodeFacts},
     host::SimulatedHost,
@@ -57,7 +58,13 @@ impl Simulation {
         self.announce();
     }
 
-    /// Announces to every host that faults or facts may have changed.
+    /// Replaces the LUNs of the array. A session shows what is new to it after it was scanned again.
+    pub fn set_luns(&self, luns: Luns) {
+        self.conditions.set_luns(luns);
+        self.announce();
+    }
+
+    /// Announces to every host that faults, facts or LUNs may have changed.
     pub fn announce(&self) {
         self.hosts().retain(|_, host| host.upgrade().inspect(|host| host.announce()).is_some());
     }
