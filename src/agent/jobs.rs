@@ -128,6 +128,11 @@ impl<I: Initiator, C: Cluster> Jobs<I, C> {
         self.tasks.spawn_in(&mut self.running, job.instrument(span));
     }
 
+    /// The number of jobs that have not ended, or whose end was not looked at.
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
     /// Waits for the next job to end; None if there is none. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<JobResult> {
         loop {

@@ -26,7 +26,7 @@ use prometheus_client::{
 
 use crate::{
     api::{Connection, ConnectionState, InterfaceName, Iqn, Portal, reason::PathReason},
-    ops::{self, Readiness, registered},
+    ops::{self, Readiness, WhatLabel, registered},
 };
 
 /// The label `outcome`: how a login, a logout or a request ended.
@@ -60,13 +60,6 @@ pub struct StateLabel {
 /// In seconds. The first are for sessions that the initiator gets back, the last for what people repair.
 const REPAIR_BUCKETS: [f64; 12] = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0];
 
-/// The label `what`: what others have changed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct WhatLabel {
-    /// `session`, `disk` or `record`.
-    pub what: &'static str,
-}
-
 /// The metrics of an agent.
 #[derive(Clone, Debug)]
 pub struct AgentMetrics {
@@ -84,7 +77,7 @@ pub struct AgentMetrics {
     pub logins: Family<OutcomeLabel, Counter>,
     /// Logouts that have ended.
     pub logouts: Family<OutcomeLabel, Counter>,
-    /// What others have changed of Multibond's.
+    /// What others have changed of Multibond's: `session`, `disk` or `record`.
     pub interferences: Family<WhatLabel, Counter>,
     /// Status writes, `ok` or `failed`.
     pub writes: Family<OutcomeLabel, Counter>,
@@ -94,6 +87,8 @@ pub struct AgentMetrics {
     pub watching: Gauge,
     /// Watches of Hosts that fail.
     pub failing: Gauge,
+    /// Entries of what is remembered: `hosts`, `secrets`, `paths`, `sessions` and `jobs`.
+    pub memory: Family<WhatLabel, Gauge>,
 }
 
 impl AgentMetrics {
@@ -119,6 +114,7 @@ impl AgentMetrics {
             renewals: registered(registry, "lease_renewals", "Renewals of leases, by outcome"),
             watching: registered(registry, "watches_working", "Watches of Hosts that work"),
             failing: registered(registry, "watches_failing", "Watches of Hosts that fail"),
+            memory: registered(registry, "memory_entries", "Entries of what the agents remember, by what they are of"),
         }
     }
 

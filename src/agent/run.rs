@@ -31,7 +31,7 @@ use super::{
     cold_start::{self, ColdStart},
     initiator::{Facts, Initiator, InterfaceFilter, Inventory, PathError},
     jobs::{JobResult, Jobs},
-    metrics::{AgentMetrics, OutcomeLabel, PathGauge, WhatLabel},
+    metrics::{AgentMetrics, OutcomeLabel, PathGauge},
     reconcile::{
         Reconciler,
         input::StepInput,
@@ -47,7 +47,7 @@ use crate::{
         portal_policy::{PortalPolicy, PortalRules},
         reason::PathReason,
     },
-    ops::{Clock, Now, Platform, backoff::random_seed, log_once::LogOnce},
+    ops::{Clock, GaugePart, Now, Platform, WhatLabel, backoff::random_seed, log_once::LogOnce},
 };
 
 /// The interval at which everything is read even if no change was announced.
@@ -93,6 +93,7 @@ pub struct Agent<I, C> {
     liveness: Liveness,
     metrics: AgentMetrics,
     path_gauge: PathGauge,
+    memory: GaugePart,
 }
 
 impl<I: Initiator, C: Cluster> Agent<I, C> {
@@ -128,6 +129,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             write_log: LogOnce::new(format!("write the status of the Host of node {node}")),
             read_log: LogOnce::new(format!("read the devices of node {node}")),
             path_gauge: PathGauge::new(&metrics),
+            memory: GaugePart::new(&metrics.memory),
             metrics,
             node,
         }
@@ -211,6 +213,7 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
         self.keep_plan(&facts, &inventory, now);
         let (report, wake_at) = self.reconcile(facts, &inventory, now);
         let write_at = self.write(&report, now);
+        self.show_memory();
         [wake_at, write_at].into_iter().flatten().fold(now.monotonic + RESYNC, Duration::min)
     }
 
@@ -450,6 +453,16 @@ impl<I: Initiator, C: Cluster> Agent<I, C> {
             }
         }
         next
+    }
+
+    /// Shows how much is remembered: no more than there are Hosts, Secrets, paths and sessions.
+    fn show_memory(&mut self) {
+        let of_reconciler = self.reconciler.as_ref().map(Reconciler::memory).unwrap_or_default();
+        self.memory.set("hosts", self.outboxes.len());
+        self.memory.set("secrets", self.secrets.len() + self.stored_secrets.len());
+        self.memory.set("paths", of_reconciler.paths);
+        self.memory.set("sessions", of_reconciler.sessions);
+        self.memory.set("jobs", self.jobs.len());
     }
 
     fn job_ended(&mut self, result: JobResult) {

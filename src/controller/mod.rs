@@ -18,6 +18,7 @@ mod fixtures;
 use std::{net::SocketAddr, time::Duration};
 
 use kube::{Api, Client};
+use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
@@ -26,11 +27,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::ops::{self, Platform, Readiness};
+pub use engine::metrics::ControllerMetrics;
 use engine::{
     Context, Engine,
     health::{Health, HealthState},
     leadership::{LeaderElection, Timing},
-    metrics::ControllerMetrics,
     watch::{WatchErrors, Watches},
 };
 use reconcile::Settings;
@@ -64,11 +65,13 @@ pub struct Options {
 pub async fn run(client: Client, options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     let listener = ops::bind(options.listen).await?;
     tracing::info!(address = %listener.local_addr()?, "serving metrics and health");
-    run_on(Platform::start(), client, options, Some(listener), shutdown).await
+    let mut registry = ops::process_registry();
+    let metrics = ControllerMetrics::new(&mut registry);
+    run_on(Platform::start(), client, options, metrics, Some((listener, registry)), shutdown).await
 }
 
-/// Runs the controller on a platform, as [`run`] does. It serves metrics and health if there is a listener; the address in
-/// the options does not matter then.
+/// Runs the controller on a platform, as [`run`] does. If there is a listener, it serves health and the metrics of the
+/// registry there; the address in the options does not matter then.
 ///
 /// # Errors
 /// If one of its tasks has panicked.
@@ -76,12 +79,11 @@ pub async fn run_on(
     platform: Platform,
     client: Client,
     options: Options,
-    listener: Option<TcpListener>,
+    metrics: ControllerMetrics,
+    listener: Option<(TcpListener, Registry)>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let tasks = platform.tasks.clone();
-    let mut registry = ops::process_registry();
-    let metrics = ControllerMetrics::new(&mut registry);
     let (changes, received) = mpsc::channel(4096);
     let errors = WatchErrors::default();
     let health = Health::default();
@@ -115,7 +117,7 @@ pub async fn run_on(
             }
         }
     };
-    let serve = |listener| tasks.spawn(ops::serve(listener, registry, refresh, readiness, drained.clone()));
+    let serve = |(listener, registry)| tasks.spawn(ops::serve(listener, registry, refresh, readiness, drained.clone()));
     let server = listener.map(serve);
     let ctx = Context {
         client,

@@ -27,6 +27,13 @@ impl<K: Ord> LastErrors<K> {
         self.errors.remove(key).is_some()
     }
 
+    /// Forgets the operations that are not needed any more. Returns them.
+    pub fn forget(&mut self, is_needed: impl Fn(&K) -> bool) -> Vec<K> {
+        let (needed, others) = std::mem::take(&mut self.errors).into_iter().partition(|(key, _)| is_needed(key));
+        self.errors = needed;
+        BTreeMap::into_keys(others).collect()
+    }
+
     /// The operations that fail at present, with their last errors.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &str)> {
         self.errors.iter().map(|(key, error)| (key, error.as_str()))

@@ -1,6 +1,6 @@
 //! Metrics: registration, what every process has, and the two text formats.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -15,6 +15,46 @@ use super::process::ProcessMetrics;
 pub struct BuildLabel {
     /// Such as `0.1.0`.
     pub version: &'static str,
+}
+
+/// The label `what`: one of a closed set, which each metric tells.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WhatLabel {
+    /// What is counted.
+    pub what: &'static str,
+}
+
+/// One process's part of a gauge that several of one program may share, as simulated agents do. It is subtracted again when
+/// the process ends.
+#[derive(Debug)]
+pub struct GaugePart {
+    whole: Family<WhatLabel, Gauge>,
+    counted: BTreeMap<&'static str, i64>,
+}
+
+impl GaugePart {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(whole: &Family<WhatLabel, Gauge>) -> Self {
+        GaugePart { whole: whole.clone(), counted: BTreeMap::new() }
+    }
+
+    /// There are so many of these.
+    pub fn set(&mut self, what: &'static str, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let before = self.counted.insert(what, count);
+        if before != Some(count) {
+            self.whole.get_or_create(&WhatLabel { what }).inc_by(count - before.unwrap_or_default());
+        }
+    }
+}
+
+impl Drop for GaugePart {
+    fn drop(&mut self) {
+        for (what, count) in &self.counted {
+            self.whole.get_or_create(&WhatLabel { what }).dec_by(*count);
+        }
+    }
 }
 
 /// Creates a metric and registers it.

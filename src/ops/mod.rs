@@ -18,7 +18,7 @@ mod yaml;
 pub use clock::{Clock, Instant, Now, time_of_day};
 pub use duration::{DurationError, age, duration, positive_duration};
 pub use http::{BindError, ClientLimits, Readiness, bind, listen_address, serve, serve_router};
-pub use metrics::{process_registry, registered};
+pub use metrics::{GaugePart, WhatLabel, process_registry, registered};
 pub use platform::{Platform, Supervisor, Tasks};
 pub use relist::watch_from_list;
 pub use text::{for_terminal, one_line};

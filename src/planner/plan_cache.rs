@@ -49,6 +49,12 @@ impl Planner {
         Ok(HostPlan { networks: attachments.into_iter().map(|attachment| attachment.entry).collect(), ..shared })
     }
 
+    /// The memory of the cached plans in bytes: at most 16 MiB.
+    #[must_use]
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.lock().bytes
+    }
+
     /// The steps that all plans of this data center took, without those that were in the cache.
     #[must_use]
     pub fn steps(&self) -> usize {

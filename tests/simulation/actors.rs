@@ -9,8 +9,9 @@ use multibond::{
         serve::{self, serve},
     },
     api::portal_policy::PortalPolicy,
-    controller,
+    controller::{self, ControllerMetrics},
 };
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -64,20 +65,24 @@ impl Actors {
                 last_plan: None,
             };
             let metrics = AgentMetrics::default();
+            self.cluster.memory(|memory| memory.agent_starts(identity, &metrics));
             tasks.spawn(serve(platform, client, host, options, metrics, CancellationToken::new()));
         } else {
             let options = controller::Options {
                 namespace: SYSTEM.to_owned(),
-                identity,
+                identity: identity.clone(),
                 listen: SocketAddr::from(([127, 0, 0, 1], 0)),
                 deletion_timeout: DELETION_TIMEOUT,
                 lease_duration: Duration::from_secs(15),
                 renew_deadline: RENEW_DEADLINE,
                 retry_period: Duration::from_secs(2),
             };
+            let metrics = ControllerMetrics::new(&mut Registry::default());
+            self.cluster.memory(|memory| memory.controller_starts(identity, &metrics));
             let cluster = self.cluster.clone();
             tasks.spawn(async move {
-                let ended = controller::run_on(platform, client, options, None, CancellationToken::new()).await;
+                let stop = CancellationToken::new();
+                let ended = controller::run_on(platform, client, options, metrics, None, stop).await;
                 cluster.violated(ended.map_err(|error| format!("a controller has ended: {error}")));
             });
         }
@@ -87,6 +92,7 @@ impl Actors {
     pub fn kill(&mut self, name: &str) {
         if let Some(actor) = self.running.remove(name) {
             actor.kill();
+            self.cluster.memory(|memory| memory.ends(&actor.name));
             self.cluster.step(format_args!("a fault: {} is killed", actor.name));
         }
     }

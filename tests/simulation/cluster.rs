@@ -22,7 +22,7 @@ use super::{
     api::{ApiServer, Request, Response, WatchId},
     chance::Chance,
     clock,
-    invariants::{Invariants, Sent},
+    invariants::{Invariants, Memory, Sent},
 };
 
 /// The namespace of everything but the leases.
@@ -206,6 +206,11 @@ impl Cluster {
             inner.violation = Some(violation);
             self.broken.notify_one();
         }
+    }
+
+    /// Changes what is known of the memory of each process.
+    pub fn memory<T>(&self, of: impl FnOnce(&mut Memory) -> T) -> T {
+        of(&mut self.inner().invariants.memory)
     }
 
     /// The fabric has changed.

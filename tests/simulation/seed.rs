@@ -151,7 +151,11 @@ async fn course(cluster: Arc<Cluster>, nodes: Vec<String>, mut chance: Chance) -
     control_plane.abort();
     let more = cluster.writes() - writes;
     read_seldom(&reads, &cluster.reads())?;
-    if more > 0 { Err(format!("7: {more} writes though nothing has happened")) } else { Ok(()) }
+    if more > 0 {
+        return Err(format!("7: {more} writes though nothing has happened"));
+    }
+    let flaws = settled::memory(&cluster);
+    if flaws.is_empty() { Ok(()) } else { Err(format!("8: {}", flaws.join("; "))) }
 }
 
 /// Nobody has read much between two counts of the reads of each actor.

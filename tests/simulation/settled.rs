@@ -1,6 +1,11 @@
-//! Invariant 7: when the faults have stopped, everything is as the planner says. And 6: nothing is deleted for ever.
+//! Invariant 7: when the faults have stopped, everything is as the planner says. And 6: nothing is deleted for ever. And 8:
+//! nobody remembers what is gone.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use futures::FutureExt as _;
 use jiff::Timestamp;
@@ -23,10 +28,13 @@ use super::{
     api::ApiServer,
     clock,
     cluster::{Cluster, NAMESPACE},
+    invariants::PATHS,
     luns,
     users::{SECRET, TARGETS},
 };
 
+/// The kinds of the product.
+const KINDS: [&str; 4] = ["datacenters", "networks", "iscsibonds", "hosts"];
 /// How much longer than its time-out a deletion may last: while the API server, the agents and the controllers fail.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -80,7 +88,7 @@ pub fn flaws(cluster: &Cluster) -> Vec<String> {
         }
     }
     cluster.read(|api| {
-        for plural in ["datacenters", "networks", "iscsibonds", "hosts"] {
+        for plural in KINDS {
             for (key, object) in api.objects(plural) {
                 if !object["metadata"]["deletionTimestamp"].is_null() {
                     flaws.push(format!("{plural} {} is still being deleted", key.name));
@@ -192,7 +200,7 @@ fn old_credentials(cluster: &Cluster, inventory: &Inventory, planned: &[IscsiPat
 pub fn deletions(cluster: &Cluster) -> Result<(), String> {
     let now = clock::wall();
     cluster.read(|api| {
-        for plural in ["datacenters", "networks", "iscsibonds", "hosts"] {
+        for plural in KINDS {
             for (key, object) in api.objects(plural) {
                 let Some(since) = object["metadata"]["deletionTimestamp"].as_str() else { continue };
                 let since: Timestamp = since.parse().map_err(|error| format!("{error}"))?;
@@ -204,5 +212,62 @@ pub fn deletions(cluster: &Cluster) -> Result<(), String> {
             }
         }
         Ok(())
+    })
+}
+
+/// What processes remember that is gone, or do not know, in the end.
+pub fn memory(cluster: &Cluster) -> Vec<String> {
+    let count = |plural: &str| cluster.read(|api| i64::try_from(api.objects(plural).count()).unwrap());
+    let exactly = |count: i64| count..=count;
+    let leases = cluster.read(|api| {
+        let is_agents = |name: &str| name.starts_with("agent-");
+        api.objects("leases").filter(|(key, _)| is_agents(&key.name)).count()
+    });
+    let leases = i64::try_from(leases).unwrap();
+    let data_centers = cluster.read(|api| {
+        let named =
+            |plural| api.objects(plural).map(|(key, object)| (&key.namespace, object["spec"]["dataCenter"].as_str()));
+        let own = api.objects("datacenters").map(|(key, _)| (&key.namespace, Some(&*key.name)));
+        let all: BTreeSet<_> = named("networks").chain(named("iscsibonds")).chain(named("hosts")).chain(own).collect();
+        i64::try_from(all.len()).unwrap()
+    });
+    let mut of_controller: Vec<(&'static str, RangeInclusive<i64>)> =
+        ["queue", "debounced", "requests", "retries", "answers", "storms", "refused_hosts", "deletions"]
+            .map(|what| (what, exactly(0)))
+            .into();
+    of_controller.extend([
+        ("objects", exactly(KINDS.iter().map(|plural| count(plural)).sum())),
+        ("nodes", exactly(count("nodes"))),
+        ("namespaces", exactly(count("namespaces"))),
+        ("leases", exactly(count("leases"))),
+        ("agents", exactly(leases)),
+        ("data_centers", exactly(data_centers)),
+        ("host_states", 0..=count("hosts")),
+        ("later", 0..=count("hosts")),
+    ]);
+    let of_agent = |node: &str| {
+        let of_node = |object: &&Value| object["spec"]["nodeName"] == *node;
+        let hosts: Vec<Value> =
+            cluster.read(|api| api.objects("hosts").map(|(_, host)| &**host).filter(of_node).cloned().collect());
+        let paths = |host: &Value| Some(i64::try_from(host["status"]["plan"]["paths"].as_array()?.len()).unwrap());
+        // Without a plan the agent goes on with the last one, of a Host that is gone.
+        let planned = hosts.iter().filter_map(paths).reduce(|one, other| one + other).unwrap_or(PATHS);
+        let inventory = cluster.hosts[node].inventory(&BTreeSet::new()).now_or_never().unwrap().unwrap();
+        let sessions = i64::try_from(inventory.sessions.len()).unwrap();
+        vec![
+            ("hosts", exactly(i64::try_from(hosts.len()).unwrap())),
+            ("jobs", exactly(0)),
+            // What was asked for, what was answered, and with which credentials.
+            ("paths", 0..=3 * planned),
+            // What was asked for, and what was seen: the session, its disks, its LUNs.
+            ("sessions", 0..=4 * sessions),
+        ]
+    };
+    let of_agents: BTreeMap<&str, _> = cluster.hosts.keys().map(|node| (&**node, of_agent(node))).collect();
+    cluster.memory(|memory| {
+        memory.settled(|name| match name.strip_prefix("agent-").and_then(|rest| rest.split('#').next()) {
+            Some(node) => of_agents[node].clone(),
+            None => of_controller.clone(),
+        })
     })
 }

@@ -126,12 +126,18 @@ impl HostStore {
                 self.touched.extend(touched);
             }
             Event::Apply(host) => changed = self.put(host),
-            Event::Delete(host) => changed.extend(self.remove(&object_ref(host.meta()))),
+            Event::Delete(host) => {
+                let key = object_ref(host.meta());
+                let _ = self.errors.recovered(&key.to_string());
+                changed.extend(self.remove(&key));
+            }
             Event::InitDone => {
                 let Some(Listing { began, hosts }) = self.listing.take() else { return changed };
                 self.list_began = Some(began);
                 let gone: Vec<_> = self.nodes.keys().filter(|host| !hosts.contains(*host)).cloned().collect();
                 changed.extend(gone.iter().filter_map(|host| self.remove(host)));
+                let listed: HashSet<String> = hosts.iter().map(ToString::to_string).collect();
+                self.errors.forget(|host| listed.contains(host));
                 changed.append(&mut self.touched);
                 changed.extend(self.by_node.keys().cloned());
             }
@@ -392,5 +398,14 @@ mod tests {
         assert_eq!(names(&store, "w1"), ["a"]);
         assert_eq!(nodes(&apply(&mut store, Event::Delete(undecodable("a")))), ["w1"]);
         assert!(names(&store, "w1").is_empty());
+    }
+
+    #[test]
+    fn the_error_of_a_host_that_could_not_be_decoded_goes_with_it() {
+        let mut store = listed(vec![undecodable("a"), undecodable("b"), undecodable("c")]);
+        apply(&mut store, Event::Delete(undecodable("a")));
+        assert_eq!(store.errors.iter().count(), 2);
+        list(&mut store, vec![undecodable("c")]);
+        assert_eq!(store.errors.iter().count(), 1);
     }
 }

@@ -85,6 +85,16 @@ struct Episode {
 }
 
 impl Interference {
+    /// The number of paths that are remembered.
+    pub(super) fn paths(&self) -> usize {
+        self.gone.len()
+    }
+
+    /// The number of sessions and disks that are remembered.
+    pub(super) fn sessions(&self) -> usize {
+        self.seen.len() + self.missing.len()
+    }
+
     /// Looks at the sessions again, and returns what others have changed since the last time. `going` are the paths of
     /// sessions that we log out, `refused` those whose login has failed.
     pub fn observe(

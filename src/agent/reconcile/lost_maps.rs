@@ -16,6 +16,11 @@ pub struct LostMaps {
 }
 
 impl LostMaps {
+    /// The number of sessions that may have such disks.
+    pub(super) fn len(&self) -> usize {
+        self.suspects.as_ref().map_or(0, BTreeSet::len)
+    }
+
     /// The session stays, after maps may have been removed for its logout.
     pub fn stays(&mut self, id: u32) {
         self.suspects.get_or_insert_default().insert(id);

@@ -55,6 +55,11 @@ fn target_port(session: &Session) -> TargetPort<'_> {
 }
 
 impl Luns {
+    /// The number of sessions and problems that are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.shown.len() + self.since.len()
+    }
+
     /// The report on the LUNs behind these sessions, and the time of the next one if nothing changes.
     pub fn report(
         &mut self,

@@ -145,6 +145,15 @@ pub struct Step {
     pub wake_at: Option<Duration>,
 }
 
+/// How many entries a reconciler has from one step to the next. One path or session may have one in each of its maps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Entries of paths.
+    pub paths: usize,
+    /// Entries of sessions and their disks.
+    pub sessions: usize,
+}
+
 /// The state that is kept from one step to the next.
 #[derive(Debug, Default)]
 pub struct Reconciler {
@@ -215,6 +224,30 @@ impl Reconciler {
     #[must_use]
     pub fn is_cold(&self) -> bool {
         self.is_cold
+    }
+
+    /// How much it remembers.
+    #[must_use]
+    pub fn memory(&self) -> Memory {
+        let paths = [
+            self.paths.len(),
+            self.logins.len(),
+            self.ended_logins.len(),
+            self.relogged_in.len(),
+            self.look_ups.len(),
+            self.answered_tpgts.len(),
+            self.reported.len(),
+            self.interference.paths(),
+        ];
+        let sessions = [
+            self.surplus.len(),
+            self.logouts.len(),
+            self.adjusted.len(),
+            self.lost_maps.len(),
+            self.luns.len(),
+            self.interference.sessions(),
+        ];
+        Memory { paths: paths.iter().sum(), sessions: sessions.iter().sum() }
     }
 
     /// Another Host is served from now on. It is not known whether its acknowledged plan was carried out here.

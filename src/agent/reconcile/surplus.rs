@@ -70,6 +70,11 @@ impl SurplusSessions {
         may_go
     }
 
+    /// The number of sessions.
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// The session is gone.
     pub fn logged_out(&mut self, id: u32) {
         self.sessions.remove(&id);

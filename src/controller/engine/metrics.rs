@@ -9,7 +9,7 @@ use prometheus_client::{
 };
 
 use super::object_metrics::ObjectMetrics;
-use crate::ops::registered;
+use crate::ops::{WhatLabel, registered};
 
 /// Objects of a kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,28 +43,33 @@ const DURATION_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 
 /// The metrics of one controller.
 #[derive(Clone, Debug)]
-pub(crate) struct ControllerMetrics {
+pub struct ControllerMetrics {
     /// Reconciles, by kind.
-    pub reconciles: Family<KindLabel, Counter>,
+    pub(crate) reconciles: Family<KindLabel, Counter>,
     /// The duration of a reconcile and its writes, by kind.
-    pub durations: Family<KindLabel, Histogram>,
+    pub(crate) durations: Family<KindLabel, Histogram>,
     /// Errors, by operation and reason.
-    pub errors: Family<ReasonLabel, Counter>,
+    pub(crate) errors: Family<ReasonLabel, Counter>,
     /// Objects that wait to be reconciled.
-    pub queue: Gauge,
+    pub(crate) queue: Gauge,
     /// 1 while this replica leads and acts.
-    pub leading: Gauge,
+    pub(crate) leading: Gauge,
     /// Objects that cannot be decoded.
-    pub undecodable: Gauge,
+    pub(crate) undecodable: Gauge,
     /// Writes, by kind, action and outcome.
-    pub writes: Family<WriteLabel, Counter>,
+    pub(crate) writes: Family<WriteLabel, Counter>,
+    /// Entries of the caches and queues, by what they are of.
+    pub memory: Family<WhatLabel, Gauge>,
+    /// The plans that are cached, in bytes.
+    pub plan_bytes: Gauge,
     /// The gauges of objects, computed at each scrape.
-    pub objects: ObjectMetrics,
+    pub(crate) objects: ObjectMetrics,
 }
 
 impl ControllerMetrics {
     /// New metrics, added to a registry.
-    pub(crate) fn new(registry: &mut Registry) -> Self {
+    #[must_use]
+    pub fn new(registry: &mut Registry) -> Self {
         let registry = registry.sub_registry_with_prefix("multibond");
         let durations: Family<KindLabel, Histogram> = Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS));
         registry.register_with_unit(
@@ -83,6 +88,8 @@ impl ControllerMetrics {
             queue: registered(registry, "queue_length", "Objects that wait to be looked at"),
             leading: registered(registry, "leader", "1 while this replica acts"),
             undecodable: registered(registry, "undecodable_objects", "Objects that cannot be decoded"),
+            memory: registered(registry, "memory_entries", "Entries of caches and queues, by what they are of"),
+            plan_bytes: registered(registry, "plan_cache_bytes", "Memory of the plans that are cached"),
             writes: registered(registry, "writes", "Writes to the API server, by kind, action and outcome"),
         }
     }

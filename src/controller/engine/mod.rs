@@ -44,7 +44,7 @@ use crate::{
         store::{Change, key::Key},
     },
     ops::{
-        Clock, Platform,
+        Clock, GaugePart, Platform,
         backoff::{Backoff, random_seed},
         errors::{ErrorReason, brief},
     },
@@ -106,6 +106,8 @@ pub(crate) struct Engine {
     failures: HashMap<Key, u32>,
     /// Writes that the API server forbids, with its answer, by kind and action.
     forbidden: BTreeMap<(&'static str, &'static str), String>,
+    /// Its entries in the gauge of memory.
+    memory: GaugePart,
     /// The time of the last scrape for which the gauges of objects were computed.
     scraped_at: Option<Duration>,
     /// This replica leads, and its caches are filled.
@@ -118,6 +120,7 @@ impl Engine {
         Engine {
             clock: ctx.platform.clock,
             seed: random_seed(),
+            memory: GaugePart::new(&ctx.metrics.memory),
             ctx,
             index: Index::default(),
             queue: Queue::default(),
@@ -158,9 +161,12 @@ impl Engine {
                 () = shutdown.cancelled() => break,
             }
             self.on_leadership_change();
-            self.enqueue();
             if self.acting {
+                self.enqueue();
                 self.work();
+            } else {
+                // When it begins to act, everything is reconciled. Until then the keys of objects that come and go would add up.
+                self.index.take_pending();
             }
         }
         self.drain().await;
@@ -170,9 +176,27 @@ impl Engine {
         let now = self.clock.now();
         self.index.tick(now);
         self.queue.forget_idle(now.monotonic);
+        self.show_memory();
         let undecodable = self.index.undecodable();
         self.ctx.metrics.undecodable.set(i64::try_from(undecodable.len()).unwrap_or(i64::MAX));
         self.ctx.health.set_problems(undecodable, &self.forbidden);
+    }
+
+    /// Shows how much is remembered: of everything no more than there are objects.
+    fn show_memory(&mut self) {
+        let engine = [
+            ("queue", self.queue.len()),
+            ("later", self.queue.waiting()),
+            ("debounced", self.queue.remembered()),
+            ("requests", self.in_flight.len() + self.parked.len()),
+            ("retries", self.failures.len()),
+        ];
+        for (what, entries) in engine.into_iter().chain(self.index.memory()) {
+            self.memory.set(what, entries);
+        }
+        let metrics = &self.ctx.metrics;
+        metrics.queue.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        metrics.plan_bytes.set(i64::try_from(self.index.plan_bytes()).unwrap_or(i64::MAX));
     }
 
     /// Computes the gauges of objects for a scrape: only the leader has them. A scrape soon after another gets the same.
@@ -203,6 +227,9 @@ impl Engine {
             self.in_flight.clear();
             self.slots = Slots::default();
             self.parked.clear();
+            self.queue = Queue::default();
+            self.failures.clear();
+            self.is_unfinished = false;
             self.index.pause();
         }
         self.acting = act;
@@ -217,10 +244,10 @@ impl Engine {
         for hosts in hosts.chunk_by(|a, b| a.namespace == b.namespace) {
             // While hosts wait in the queue, their order matters little, and a plan for each edit of a burst would be
             // expensive.
-            let (changed, others) = if self.acting && !self.queue.hosts_wait(&hosts[0].namespace) {
-                partition_changed(&self.index, hosts.to_vec())
-            } else {
+            let (changed, others) = if self.queue.hosts_wait(&hosts[0].namespace) {
                 (Vec::new(), hosts.to_vec())
+            } else {
+                partition_changed(&self.index, hosts.to_vec())
             };
             // A few hosts get their plans before any aggregate is computed; thousands would delay the aggregates.
             if changed.len() <= Slots::COUNT {

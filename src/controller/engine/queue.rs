@@ -136,6 +136,10 @@ impl Queue {
             }
             if let Some(key) = key {
                 self.queued.remove(&key);
+                // This reconcile sees everything that the later one was to see, and says itself when the next one is due.
+                if let Some((due, _)) = self.due.remove(&key) {
+                    self.later.remove(&(due, key.clone()));
+                }
                 if !matches!(key, Key::Object(ObjectKind::Host, _) | Key::Node(_)) {
                     self.last_reconciled.insert(key.clone(), now);
                 }
@@ -158,6 +162,16 @@ impl Queue {
     /// The number of keys that are due.
     pub(crate) fn len(&self) -> usize {
         self.queued.len()
+    }
+
+    /// The number of keys that will be due later.
+    pub(crate) fn waiting(&self) -> usize {
+        self.due.len()
+    }
+
+    /// The number of keys whose last reconcile time is remembered.
+    pub(crate) fn remembered(&self) -> usize {
+        self.last_reconciled.len()
     }
 
     /// Drops the last reconcile times of keys whose aggregates have not changed since.
@@ -268,6 +282,15 @@ mod tests {
         queue.add_at(host("a"), ms(400));
         assert_eq!((pop(&mut queue, ms(199)), queue.next_due()), (None, Some(ms(200))));
         assert_eq!((pop(&mut queue, ms(200)), pop(&mut queue, ms(1000))), (Some(host("a")), None));
+    }
+
+    #[test]
+    fn a_key_that_is_reconciled_is_not_due_again_for_an_older_reason() {
+        let mut queue = Queue::default();
+        queue.add_at(host("a"), ms(300));
+        queue.add(host("a"));
+        assert_eq!((pop(&mut queue, ms(0)), queue.waiting()), (Some(host("a")), 0));
+        assert_eq!(pop(&mut queue, ms(300)), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The watches. They end with the engine; a watch that fails is logged once, counted, and started again.
 
 use std::{
+    collections::HashSet,
     fmt::Debug,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -133,31 +134,75 @@ impl Watches {
 
 /// Logs once that an object cannot be decoded, and once that it can be decoded again.
 #[derive(Default)]
-struct UndecodableObjects(LastErrors<ObjectKey>);
+struct UndecodableObjects {
+    errors: LastErrors<ObjectKey>,
+    /// The objects of the list in progress.
+    listed: HashSet<ObjectKey>,
+}
 
 impl UndecodableObjects {
     fn log_once<K: Resource<DynamicType = ()>>(&mut self, plural: &'static str, event: &Event<Watched<K>>) {
+        if let Event::Listed(object) = event {
+            self.listed.insert(ObjectKey::of(object.meta()));
+        }
         match event {
             Event::Listed(Watched::Bad(bad)) | Event::Applied(Watched::Bad(bad)) => {
                 let key = ObjectKey::of(&bad.metadata);
-                if self.0.failed(key.clone(), &bad.error) {
+                if self.errors.failed(key.clone(), &bad.error) {
                     tracing::warn!(kind = plural, object = %key, error = bad.error, "an object cannot be decoded; its data center is frozen");
                 }
             }
             Event::Listed(Watched::Good { object, status_error: Some(error) })
             | Event::Applied(Watched::Good { object, status_error: Some(error) }) => {
                 let key = ObjectKey::of(object.meta());
-                if self.0.failed(key.clone(), error) {
+                if self.errors.failed(key.clone(), error) {
                     tracing::warn!(kind = plural, object = %key, error, "a part of an object's status cannot be decoded, and counts as absent");
                 }
             }
             Event::Listed(object) | Event::Applied(object) | Event::Deleted(object) => {
                 let key = ObjectKey::of(object.meta());
-                if self.0.recovered(&key) {
-                    tracing::info!(kind = plural, object = %key, "the object can be decoded again, or is gone");
+                if self.errors.recovered(&key) {
+                    recovered(plural, &key);
                 }
             }
-            Event::ListBegins(_) | Event::ListEnds | Event::Fails { .. } => {}
+            Event::ListBegins(_) => self.listed.clear(),
+            // Nobody has told that the others are gone.
+            Event::ListEnds => {
+                let listed = std::mem::take(&mut self.listed);
+                self.errors.forget(|key| listed.contains(key)).iter().for_each(|key| recovered(plural, key));
+            }
+            Event::Fails { .. } => {}
+        }
+    }
+}
+
+fn recovered(plural: &'static str, key: &ObjectKey) {
+    tracing::info!(kind = plural, object = %key, "the object can be decoded again, or is gone");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::controller::fixtures::{object, read};
+
+    #[test]
+    fn a_list_without_an_object_that_could_not_be_decoded_ends_its_error() {
+        let network = |subnets: &Value| object("Network", "n", &json!({"dataCenter": "dc", "subnets": subnets}));
+        let bad = || read::<Watched<Network>>(network(&json!(7)));
+        let mut objects = UndecodableObjects::default();
+        let mut errors = |event: Event<Watched<Network>>| {
+            objects.log_once("networks", &event);
+            objects.errors.iter().count()
+        };
+        assert_eq!(errors(Event::Applied(bad())), 1);
+        for (listed, expected) in [(Some(bad()), 1), (None, 0)] {
+            errors(Event::ListBegins(Instant::now()));
+            if let Some(object) = listed {
+                errors(Event::Listed(object));
+            }
+            assert_eq!(errors(Event::ListEnds), expected);
         }
     }
 }

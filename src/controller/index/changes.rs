@@ -110,7 +110,7 @@ impl Index {
             let bonds: Vec<Key> = bonds.map(|(bond, _)| Key::Object(ObjectKind::IscsiBond, bond.clone())).collect();
             self.pending.now.extend(bonds);
         }
-        self.thaw(difference);
+        self.thaw(difference, dc_keys);
     }
 
     pub(super) fn bond_changed(&mut self, difference: &Difference<IscsiBond>) {
@@ -129,7 +129,7 @@ impl Index {
                 self.invalidate_plans(dc_key);
             }
         }
-        self.thaw(difference);
+        self.thaw(difference, dc_keys);
     }
 
     pub(super) fn host_changed(&mut self, difference: &Difference<Host>) {
@@ -193,7 +193,7 @@ impl Index {
             // A Host name is taken or free now, or the Node of a Host is gone or back.
             self.wake_generating_data_centers(&key.namespace);
         }
-        self.thaw(difference);
+        self.thaw(difference, dc_keys);
     }
 
     pub(super) fn node_changed(&mut self, difference: &Difference<NodePart>) {
@@ -301,21 +301,22 @@ impl Index {
         self.pending.debounced.push(Key::Object(ObjectKind::DataCenter, key.clone()));
     }
 
-    /// An object cannot be decoded, or can be decoded again: its data centers freeze, or thaw.
-    fn thaw<K>(&mut self, difference: &Difference<K>) {
+    /// An object cannot be decoded, or can be decoded again: its data centers freeze, or thaw. `decoded` are those that its
+    /// versions name that could be decoded.
+    fn thaw<K>(&mut self, difference: &Difference<K>, decoded: BTreeSet<ObjectKey>) {
+        if difference.undecodable.is_empty() {
+            return;
+        }
+        let mut dc_keys = decoded;
         for affected in &difference.undecodable {
-            let dc_keys: Vec<ObjectKey> = match affected {
-                Some(name) => vec![difference.key.beside(name.as_str())],
-                None => self
-                    .by_data_center
-                    .keys()
-                    .filter(|key| key.namespace == difference.key.namespace)
-                    .cloned()
-                    .collect(),
-            };
-            for dc_key in &dc_keys {
-                self.invalidate_plans(dc_key);
+            let namespace = &difference.key.namespace;
+            match affected {
+                Some(name) => dc_keys.extend([difference.key.beside(name.as_str())]),
+                None => dc_keys.extend(self.by_data_center.keys().filter(|key| key.namespace == *namespace).cloned()),
             }
+        }
+        for dc_key in &dc_keys {
+            self.invalidate_plans(dc_key);
         }
     }
 
@@ -365,7 +366,7 @@ fn member_changed<K: Member>(difference: &Difference<K>, now: Option<&K>) -> boo
         (Some(before), Some(now)) => before.differs(now),
         (None, None) => false,
         // The last version that could be decoded stays in the cache, so an undecodable version changes nothing.
-        (None, Some(_)) => difference.present && difference.undecodable.is_empty(),
+        (None, Some(_)) => !difference.is_outdated,
         (Some(_), None) => true,
     }
 }

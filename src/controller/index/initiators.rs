@@ -13,6 +13,11 @@ pub(crate) struct Initiators {
 }
 
 impl Initiators {
+    /// The number of hosts that report a name.
+    pub(crate) fn len(&self) -> usize {
+        self.names.len()
+    }
+
     /// The hosts that report this name.
     pub(crate) fn with(&self, name: &str) -> &[ObjectKey] {
         self.hosts.get(name).map(Vec::as_slice).unwrap_or_default()

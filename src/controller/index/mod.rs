@@ -186,11 +186,44 @@ impl Index {
         }
     }
 
-    /// Finds agents whose leases have expired.
+    /// Finds agents whose leases have expired, and forgets what is over.
     pub(crate) fn tick(&mut self, now: Now) {
+        self.storms.forget(now.monotonic);
         for node in self.agents.expire(now) {
             self.agent_changed(&node);
         }
+    }
+
+    /// How many entries there are of everything that is remembered.
+    pub(crate) fn memory(&self) -> [(&'static str, usize); 12] {
+        let objects = [self.data_centers.len(), self.networks.len(), self.hosts.len(), self.bonds.len()];
+        let answers = [
+            self.data_centers.answered(),
+            self.networks.answered(),
+            self.hosts.answered(),
+            self.bonds.answered(),
+            self.nodes.answered(),
+        ];
+        [
+            ("objects", objects.iter().sum()),
+            ("nodes", self.nodes.len()),
+            ("namespaces", self.namespaces.len()),
+            ("leases", self.leases.len()),
+            ("answers", answers.iter().sum()),
+            ("data_centers", self.by_data_center.len()),
+            ("host_states", self.host_states.len()),
+            ("initiators", self.initiators.len()),
+            ("agents", self.agents.nodes().count()),
+            ("storms", self.storms.len()),
+            ("refused_hosts", self.create_errors.len()),
+            ("deletions", self.deletions.len()),
+        ]
+    }
+
+    /// The memory of the plans that are cached, in bytes.
+    pub(crate) fn plan_bytes(&self) -> usize {
+        let planners = self.by_data_center.values().filter_map(|center| center.planner.get()?.as_ref());
+        planners.map(|planner| planner.cached_bytes()).sum()
     }
 
     /// The objects that have to be reconciled because of changes since the last call.
@@ -218,7 +251,8 @@ impl Index {
     /// Everything has to be reconciled.
     pub(crate) fn wake_all(&mut self) {
         fn keys<K: Resource<DynamicType = ()>>(kind: ObjectKind, cache: &ObjectCache<K>) -> impl Iterator<Item = Key> {
-            cache.iter().map(move |(key, _)| Key::Object(kind, key.clone()))
+            let bad = cache.undecodable().map(|(key, _)| key).filter(|key| cache.get(key).is_none());
+            cache.iter().map(|(key, _)| key).chain(bad).map(move |key| Key::Object(kind, key.clone()))
         }
         let nodes = self.nodes.iter().map(|(key, _)| NodeName::from(key.name.clone()));
         let nodes: BTreeSet<NodeName> = nodes.chain(self.agents.nodes().cloned()).collect();
@@ -324,7 +358,8 @@ impl Index {
 
     /// Stores which Hosts the API server refused to create for a data center, whose status shows it.
     pub(crate) fn set_create_errors(&mut self, dc_key: &ObjectKey, create_errors: BTreeMap<ObjectKey, String>) {
-        let before = if create_errors.is_empty() {
+        // The data center may have gone while its Hosts were refused.
+        let before = if create_errors.is_empty() || self.data_centers.get(dc_key).is_none() {
             self.create_errors.remove(dc_key)
         } else {
             self.create_errors.insert(dc_key.clone(), create_errors)

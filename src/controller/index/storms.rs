@@ -49,9 +49,19 @@ impl Storms {
         self.recent.get(change).is_some_and(|recent| recent.is_storm(now))
     }
 
+    /// Forgets what is over.
+    pub(crate) fn forget(&mut self, now: Duration) {
+        self.recent.retain(|_, recent| !recent.is_over(now));
+    }
+
+    /// The number of causes for which changes are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.recent.len()
+    }
+
     /// Notes the change of a host. Returns whether its data center has to announce it.
     pub(crate) fn note(&mut self, change: PhaseChange, host: &str, now: Duration) -> bool {
-        self.recent.retain(|_, recent| !recent.is_over(now));
+        self.forget(now);
         let recent = self.recent.entry(change).or_default();
         let is_storm = recent.is_storm(now);
         recent.times.push_back(now);
@@ -130,5 +140,7 @@ mod tests {
         assert_eq!(storms.unannounced(&ObjectKey::new("ns", "dc")), [(&change(), "h10")]);
         storms.note(other, "other", Duration::from_secs(61));
         assert_eq!(storms.unannounced(&ObjectKey::new("ns", "dc")), [], "nobody has accepted it");
+        storms.forget(Duration::from_secs(66));
+        assert_eq!(storms.len(), 0);
     }
 }

@@ -81,3 +81,76 @@ fn a_network_wakes_the_bonds_that_name_it_in_other_data_centers() {
     index.apply(applied(object("Network", "n", &json!({"dataCenter": "dc"}))), NOW);
     assert!(index.take_pending().now.contains(&key(ObjectKind::IscsiBond, "b")));
 }
+
+/// A network that could not be decoded when it was first seen.
+fn undecodable_network() -> Value {
+    object("Network", "n", &json!({"dataCenter": "dc", "subnets": 7}))
+}
+
+fn versioned(mut object: Value, version: &str) -> Change {
+    object["metadata"]["resourceVersion"] = json!(version);
+    applied(object)
+}
+
+fn plan_epoch(index: &Index, name: &str) -> Option<u64> {
+    index.data_center(&ObjectKey::new("ns", name)).map(|center| center.plan_epoch)
+}
+
+#[test]
+fn a_network_repaired_into_another_data_center_changes_the_plans_of_both() {
+    let mut index = Index::listed(NOW);
+    for name in ["dc", "other"] {
+        index.apply(applied(object("DataCenter", name, &json!({}))), NOW);
+    }
+    index.apply(versioned(undecodable_network(), "1"), NOW);
+    let before = ["dc", "other"].map(|name| plan_epoch(&index, name));
+    index.apply(versioned(object("Network", "n", &json!({"dataCenter": "other"})), "2"), NOW);
+    let after = ["dc", "other"].map(|name| plan_epoch(&index, name));
+    assert!(before[0] != after[0] && before[1] != after[1], "{before:?} {after:?}");
+}
+
+#[test]
+fn a_data_center_freezes_with_a_network_whose_newest_version_names_another() {
+    let mut index = Index::listed(NOW);
+    index.apply(applied(object("DataCenter", "dc", &json!({}))), NOW);
+    index.apply(versioned(object("Network", "n", &json!({"dataCenter": "dc"})), "1"), NOW);
+    index.take_pending();
+    index.apply(versioned(object("Network", "n", &json!({"dataCenter": "other", "subnets": 7})), "2"), NOW);
+    assert!(index.frozen(&ObjectKey::new("ns", "dc")).is_some());
+    assert!(index.take_pending().now.contains(&key(ObjectKind::DataCenter, "dc")), "its status says so");
+}
+
+#[test]
+fn a_host_that_can_be_decoded_at_last_wakes_the_others_of_its_node() {
+    let mut index = Index::listed(NOW);
+    let host = |name: &str, extra: Value| {
+        let mut spec = json!({"dataCenter": name, "nodeName": "w1"});
+        spec["maintenance"] = extra;
+        object("Host", name, &spec)
+    };
+    index.apply(versioned(host("a", json!(false)), "1"), NOW);
+    index.apply(versioned(host("b", json!("no")), "2"), NOW);
+    index.take_pending();
+    index.apply(versioned(host("b", json!(false)), "3"), NOW);
+    assert!(index.take_pending().now.contains(&key(ObjectKind::Host, "a")), "one of them has the node");
+}
+
+#[test]
+fn a_new_leader_reconciles_what_it_could_never_decode() {
+    let mut index = Index::listed(NOW);
+    index.apply(applied(undecodable_network()), NOW);
+    index.take_pending();
+    index.resume(NOW);
+    assert!(index.take_pending().now.contains(&key(ObjectKind::Network, "n")));
+}
+
+#[test]
+fn hosts_that_were_refused_are_not_remembered_of_a_data_center_that_is_gone() {
+    let (mut index, dc_key) = (Index::listed(NOW), ObjectKey::new("ns", "dc"));
+    let refused = || [(ObjectKey::new("ns", "w1"), "a quota".to_owned())].into();
+    index.set_create_errors(&dc_key, refused());
+    assert_eq!(index.create_error(&dc_key, &ObjectKey::new("ns", "w1")), None);
+    index.apply(applied(object("DataCenter", "dc", &json!({}))), NOW);
+    index.set_create_errors(&dc_key, refused());
+    assert_eq!(index.create_error(&dc_key, &ObjectKey::new("ns", "w1")), Some("a quota"));
+}

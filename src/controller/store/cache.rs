@@ -60,8 +60,8 @@ impl<K> Default for ObjectCache<K> {
 pub(crate) struct Difference<K> {
     pub key: ObjectKey,
     pub before: Option<K>,
-    /// Whether the object is in the cache now.
-    pub present: bool,
+    /// The newest version cannot be decoded: the object in the cache, if there is one, is the last that could be.
+    pub is_outdated: bool,
     /// The data centers of an undecodable version of the object, before or now; `None` means all data centers of its
     /// namespace.
     pub undecodable: Vec<Option<String>>,
@@ -102,6 +102,17 @@ impl<K: Resource<DynamicType = ()>> ObjectCache<K> {
     /// An object whose newest version cannot be decoded.
     pub(crate) fn get_undecodable(&self, key: &ObjectKey) -> Option<&Undecodable<K>> {
         self.undecodable.get(key)
+    }
+
+    /// The number of objects, those that cannot be decoded included.
+    pub(crate) fn len(&self) -> usize {
+        let never_read = self.undecodable.keys().filter(|key| !self.objects.contains_key(*key));
+        self.objects.len() + never_read.count()
+    }
+
+    /// The number of objects whose version is known from the answer to a write alone.
+    pub(crate) fn answered(&self) -> usize {
+        self.answered.len()
     }
 
     /// The object, to intern its texts.
@@ -173,7 +184,7 @@ impl<K: Resource<DynamicType = ()> + PartialEq> ObjectCache<K> {
                 let before = self.undecodable.insert(key.clone(), *bad);
                 let changed = before.map(|bad| bad.data_center).into_iter().chain([now]).collect();
                 // The last version that could be decoded stays.
-                Some(Difference { present: self.objects.contains_key(&key), before: None, undecodable: changed, key })
+                Some(Difference { key, before: None, is_outdated: true, undecodable: changed })
             }
         }
     }
@@ -219,7 +230,7 @@ impl<K: Resource<DynamicType = ()> + PartialEq> ObjectCache<K> {
         }
         let undecodable = self.undecodable.remove(&key).map(|bad| bad.data_center).into_iter().collect();
         let before = self.objects.insert(key.clone(), object).map(|object| *object);
-        Difference { key, before, present: true, undecodable }
+        Difference { key, before, is_outdated: false, undecodable }
     }
 
     fn remove(&mut self, key: ObjectKey) -> Difference<K> {
@@ -227,7 +238,7 @@ impl<K: Resource<DynamicType = ()> + PartialEq> ObjectCache<K> {
         self.status_errors.remove(&key);
         let undecodable = self.undecodable.remove(&key).map(|bad| bad.data_center).into_iter().collect();
         let before = self.objects.remove(&key).map(|object| *object);
-        Difference { key, before, present: false, undecodable }
+        Difference { key, before, is_outdated: false, undecodable }
     }
 }
 

@@ -3,6 +3,7 @@
 mod deletions;
 mod io;
 mod leading;
+mod memory;
 mod neighbours;
 mod plans;
 mod sent;
@@ -22,6 +23,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::api::{ApiServer, Response};
+pub use memory::{Memory, PATHS};
 pub use sent::Sent;
 
 /// Everything that the invariants remember.
@@ -36,6 +38,7 @@ pub struct Invariants {
     deletions: deletions::Deletions,
     io: io::Io,
     leading: leading::Leading,
+    pub memory: Memory,
     neighbours: neighbours::Neighbours,
     plans: plans::Plans,
     writers: writers::Writers,
@@ -88,7 +91,7 @@ impl Invariants {
         self.neighbours.change(node, change);
     }
 
-    /// Something may have changed on the hosts.
+    /// Something may have changed on the hosts, and in what is remembered.
     pub fn hosts(&mut self, hosts: &BTreeMap<String, Arc<SimulatedHost>>) -> Result<(), String> {
         let none = BTreeSet::new();
         for (node, host) in hosts {
@@ -100,7 +103,7 @@ impl Invariants {
             self.io.look(node, host, &inventory)?;
             self.neighbours.look(node, &inventory)?;
         }
-        Ok(())
+        self.memory.check()
     }
 
     /// Whether a host may have changed since this was asked last.

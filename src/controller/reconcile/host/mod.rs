@@ -315,7 +315,15 @@ fn write(
         event = (!index.storms.covers(&change, now.monotonic)).then_some(of_phase);
         outcome.memo.phase_change = Some(change);
     }
-    outcome.extend(Action::write_status(ObjectKind::Host, key, host.metadata.uid.as_ref(), &desired, event));
+    let mut write = Action::write_status(ObjectKind::Host, key, host.metadata.uid.as_ref(), &desired, event);
+    // Another leader may have published a newer plan that this replica has not seen yet, and what it has decided otherwise,
+    // such as that a data center is frozen, is no reason to bring the old one back.
+    if desired.plan == current.plan
+        && let Some(Action::WriteStatus { fields, .. }) = &mut write
+    {
+        fields.0.remove("plan");
+    }
+    outcome.extend(write);
 }
 
 fn controller_part(

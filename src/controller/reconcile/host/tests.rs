@@ -28,9 +28,27 @@ fn set_status(index: &mut Index, status: &Value) {
     index.apply(applied(host(status)), NOW);
 }
 
-/// The status that is written, if one is.
+/// The status that is written, if one is, with the plan that stays.
 fn written(index: &mut Index) -> Option<Value> {
-    status(decide(index, &key(ObjectKind::Host, "h1"), NOW))
+    let host = index.hosts.get(&ObjectKey::new("ns", "h1"));
+    let plan = json!(host.and_then(|host| host.status.as_ref()?.plan.as_ref()));
+    let mut written = status(decide(index, &key(ObjectKind::Host, "h1"), NOW))?;
+    written.as_object_mut()?.entry("plan").or_insert(plan);
+    Some(written)
+}
+
+#[test]
+fn a_plan_that_stays_as_it_is_is_not_written_again() {
+    let mut index = index(1);
+    let part = written(&mut index).unwrap();
+    set_status(&mut index, &part);
+    index.apply(applied(object("Network", "bad", &json!({"dataCenter": "dc", "subnets": 7}))), NOW);
+    let mut host = host(&part);
+    host["spec"]["maintenance"] = json!(true);
+    host["metadata"]["generation"] = json!(2);
+    index.apply(applied(host), NOW);
+    let frozen = status(decide(&mut index, &key(ObjectKind::Host, "h1"), NOW)).unwrap();
+    assert_eq!((condition(&frozen, "Ready"), frozen.get("plan")), (("False", "Frozen"), None));
 }
 
 #[test]
