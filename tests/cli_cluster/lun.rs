@@ -68,6 +68,8 @@ async fn a52_what_lun_pv_prints_is_taken_and_what_it_refuses_is_not_printed() {
     let (code, manifests, stderr) = pv(&[WWID, "--claim", &claim]).await;
     assert_eq!((code, stderr.as_str()), (0, ""));
     kubectl(&["create", "-f", "-"], &manifests).await;
+    let (_, file_system, _) = pv(&[WWID, "--filesystem", "--name", "file-system"]).await;
+    kubectl(&["create", "-f", "-"], &file_system).await;
     let path = ["get", "pv", "lun-360000000000000000e00000000010001", "-o", "jsonpath={.spec.local.path}"];
     assert_eq!(kubectl(&path, "").await, format!("/dev/disk/by-id/dm-uuid-mpath-{WWID}"));
     let (_, listed, _) = lun(&[&["list", "-o", "name"], &place[..]].concat()).await;
